@@ -1,0 +1,1 @@
+"""Drafters: they propose tokens that the target will verify. One file per drafter."""

@@ -1,0 +1,75 @@
+"""What the engine asks of a drafter, and what a drafter may know of a sequence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from outrider.draft import Draft
+from outrider.noise import RoundNoise
+from outrider.sampling import History, SamplingParams
+from outrider.verification import Verdict
+
+
+class DraftedSequence(Protocol):
+    """A sequence as a drafter sees it. All of it is read-only to drafters.
+
+    Attributes:
+        id: tells sequences apart.
+        tokens: prompt and output so far; the last one is pending.
+        predicted: tokens that the caller expects in the output; may be empty.
+        sampling: the settings that q must be made with.
+        history: for the penalties.
+        noise: the random numbers of the coming round.
+    """
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def tokens(self) -> Sequence[int]: ...
+
+    @property
+    def predicted(self) -> Sequence[int]: ...
+
+    @property
+    def sampling(self) -> SamplingParams: ...
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def noise(self) -> RoundNoise: ...
+
+
+class Drafter(ABC):
+    """Proposes tokens. A drafter that only overrides `propose` is complete.
+
+    Attributes:
+        name: what its tokens are attributed to.
+    """
+
+    name = "drafter"
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
+        """Called once before the first round, and again when an engine needs more room.
+
+        Args:
+            rows: how many sequences there may be at once.
+            capacity: the most tokens that one of them may reach.
+            vocab_size: of the target; q must be as wide, and tokens below it.
+        """
+
+    @abstractmethod
+    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+        """A draft for each sequence, of at most its lookahead in tokens; an empty one is always allowed.
+
+        The last token of each sequence is the newest one emitted. Rounds may have passed without a call.
+        """
+
+    def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:  # noqa: B027
+        """What became of the draft. `sequence.tokens` already holds the outcome."""
+
+    def forget(self, sequence: DraftedSequence) -> None:  # noqa: B027
+        """The sequence has ended."""

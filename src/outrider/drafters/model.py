@@ -1,0 +1,146 @@
+"""The model drafter: a smaller model of the same vocabulary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from outrider.arrays import Array, operations
+from outrider.draft import EMPTY, Draft
+from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.models.base import Model, Session, prefill
+from outrider.sampling import adjust, check_finite, distribution, most_probable
+from outrider.verification import draw
+
+
+@dataclass(slots=True)
+class _Row:
+    """A row of the draft session, and the tokens fed to it tentatively since the last `keep`."""
+
+    number: int
+    fed: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Growing:
+    """A draft while it grows."""
+
+    sequence: DraftedSequence
+    row: _Row
+    lookahead: int
+    feed: list[int]
+    tokens: list[int] = field(default_factory=list)
+    q: list[Array] = field(default_factory=list)
+
+
+class ModelDrafter(Drafter):
+    """Drafts with another model, by the same sampling settings as the target's.
+
+    It catches up by itself: each call compares what its cache was fed with what was emitted, keeps what agrees, drops
+    the rest and feeds what is missing, whether rounds were skipped or a draft was accepted in full.
+
+    Args:
+        model: the draft model.
+        greedy: always draft the most probable token, with a one-hot q, even where the target samples.
+        name: what its tokens are attributed to.
+    """
+
+    def __init__(self, model: Model, *, greedy: bool = False, name: str = "model") -> None:
+        self.model = model
+        self.greedy = greedy
+        self.name = name
+        self._session: Session | None = None
+        self._vocab_size = model.vocab_size
+        self._rows: dict[int, _Row] = {}
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        self._session = self.model.open(rows, min(capacity, self.model.context_length))
+        self._vocab_size = vocab_size
+        self._rows = {}
+
+    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+        session = self._opened()
+        growing: list[_Growing | None] = []
+        for sequence, planned in zip(sequences, lookahead, strict=True):
+            # The newest draft token is never fed, so that a draft of k needs room for k - 1 more.
+            room = session.capacity - len(sequence.tokens) + 1
+            if min(planned, room) <= 0:
+                growing.append(None)
+            else:
+                row = self._row_of(sequence)
+                growing.append(_Growing(sequence, row, min(planned, room), self._catch_up(row, sequence.tokens)))
+        active = [draft for draft in growing if draft is not None]
+        while active:
+            self._grow(active)
+            active = [draft for draft in active if len(draft.tokens) < draft.lookahead]
+        return [EMPTY if draft is None else self._finished(draft) for draft in growing]
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        row = self._rows.pop(sequence.id, None)
+        if row is not None:
+            self._opened().release(row.number)
+
+    def _opened(self) -> Session:
+        assert self._session is not None, "prepare() comes before propose()"
+        return self._session
+
+    def _row_of(self, sequence: DraftedSequence) -> _Row:
+        if sequence.id not in self._rows:
+            taken = {row.number for row in self._rows.values()}
+            free = next(number for number in range(self._opened().rows) if number not in taken)
+            self._rows[sequence.id] = _Row(free)
+        return self._rows[sequence.id]
+
+    def _catch_up(self, row: _Row, tokens: Sequence[int]) -> list[int]:
+        """Make the cache hold a beginning of `tokens`; return what is still to be fed (at least one token)."""
+        session = self._opened()
+        emitted = tokens[session.length(row.number) :]
+        agreed = 0
+        while agreed < min(len(row.fed), len(emitted) - 1) and row.fed[agreed] == emitted[agreed]:
+            agreed += 1
+        session.keep(row.number, range(agreed))
+        row.fed = []
+        return prefill(session, row.number, emitted[agreed:])
+
+    def _grow(self, active: Sequence[_Growing]) -> None:
+        """One more token for each draft, in one forward pass."""
+        logits = self._opened().extend(
+            [draft.row.number for draft in active], [draft.feed for draft in active], wanted=[1] * len(active)
+        )
+        logits = operations(logits).float32(logits)
+        for index, draft in enumerate(active):
+            draft.row.fed.extend(draft.feed)
+            token = self._choose(draft, _fit(logits[index : index + 1], self._vocab_size))
+            draft.tokens.append(token)
+            draft.feed = [token]
+
+    def _choose(self, draft: _Growing, logits: Array) -> int:
+        sampling = draft.sequence.sampling
+        logits = adjust(logits, sampling, draft.sequence.history, [draft.tokens])
+        if sampling.greedy or self.greedy:
+            return int(most_probable(logits)[0])
+        check_finite(logits)
+        q = distribution(logits, sampling)[0]
+        draft.q.append(q)
+        position = len(draft.sequence.tokens) + len(draft.tokens)
+        return draw(q, draft.sequence.noise.draft(position))
+
+    def _finished(self, draft: _Growing) -> Draft:
+        q = operations(draft.q[0]).stack(draft.q) if draft.q else None
+        return Draft(tuple(draft.tokens), q=q, source=self.name)
+
+
+def _fit(logits: Array, vocab_size: int) -> Array:
+    """Logits as wide as the target's vocabulary: models of one tokenizer pad it to different widths."""
+    width = logits.shape[-1]
+    if width > vocab_size:
+        return logits[:, :vocab_size]
+    if width < vocab_size:
+        ops = operations(logits)
+        wide = np.full((logits.shape[0], vocab_size), -math.inf, dtype=np.float32)
+        wide[:, :width] = ops.to_numpy(logits)
+        return ops.float32(wide, like=logits)
+    return logits

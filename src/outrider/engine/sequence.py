@@ -1,0 +1,120 @@
+"""One text in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from outrider.draft import Draft
+from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
+from outrider.engine.statistics import Statistics
+from outrider.noise import RoundNoise
+from outrider.sampling import History, SamplingParams
+from outrider.text import Detokenizer, StopScanner
+from outrider.verification import Verdict
+
+
+class ActiveSequence:
+    """A request on its way: its tokens, and everything that is true of it alone.
+
+    The last token is *pending*: known, but not yet in the target's cache. Each round feeds it first.
+
+    Args:
+        id: tells sequences apart.
+        request: what was asked for.
+        limit: the longest that prompt and output together may become, in tokens.
+        shared_noise: whether drafter and target draw with the same noise (the `coupled` rule).
+    """
+
+    def __init__(self, id: int, request: Request, limit: int, shared_noise: bool) -> None:
+        assert request.sampling.seed is not None
+        self.id = id
+        self.request = request
+        self.tokens: list[int] = list(request.prompt)
+        self.limit = limit
+        self.row = -1
+        self.history = History(request.prompt)
+        self.statistics = Statistics()
+        self.finish_reason: FinishReason | None = None
+        self.error: Exception | None = None
+        self._seed = request.sampling.seed
+        self._shared_noise = shared_noise
+        self._detokenizer = Detokenizer(request.tokenizer) if request.tokenizer is not None else None
+        self._scanner = StopScanner(request.stop)
+
+    @property
+    def sampling(self) -> SamplingParams:
+        return self.request.sampling
+
+    @property
+    def predicted(self) -> Sequence[int]:
+        return self.request.predicted
+
+    @property
+    def pending(self) -> int:
+        return self.tokens[-1]
+
+    @property
+    def output(self) -> Sequence[int]:
+        return self.tokens[len(self.request.prompt) :]
+
+    @property
+    def room(self) -> int:
+        """How many tokens may still be emitted."""
+        return self.limit - len(self.tokens)
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def noise(self) -> RoundNoise:
+        """The random numbers of the coming round, whose first token stands behind the pending one."""
+        return RoundNoise(self._seed, len(self.tokens), self._shared_noise)
+
+    def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[float] | None) -> Iterator[TokenEvent]:
+        """Emit what a round decided, up to a stop."""
+        self.statistics.count_round([draft.depth(node) for node in range(len(draft))], verdict.accepted)
+        emitted = [(draft.tokens[node], Origin.DRAFTED) for node in verdict.path]
+        if verdict.token is not None:
+            emitted.append((verdict.token, _origin_of_next(draft, verdict)))
+        for place, (token, origin) in enumerate(emitted):
+            logprob = logprobs[place] if logprobs is not None else None
+            yield self._emit(token, origin, draft.source if origin is Origin.DRAFTED else "", logprob)
+            if self.finished:
+                return
+
+    def fail(self, error: Exception) -> None:
+        """End the sequence without another token."""
+        self.error = error
+        self.finish_reason = FinishReason.ERROR
+
+    def _emit(self, token: int, origin: Origin, source: str, logprob: float | None) -> TokenEvent:
+        self.tokens.append(token)
+        self.history.extend([token])
+        self.statistics.emitted += 1
+        self.statistics.origins[origin] += 1
+        text = self._text_of(token)
+        if self._scanner.stopped or token in self.request.stop_token_ids:
+            self.finish_reason = FinishReason.STOP
+        elif self.room <= 0:
+            self.finish_reason = FinishReason.LENGTH
+        if self.finished and not self._scanner.stopped:
+            text += self._rest_of_text()
+        index = len(self.tokens) - len(self.request.prompt) - 1
+        return TokenEvent(self.id, index, token, text, origin, source, logprob, self.finish_reason)
+
+    def _text_of(self, token: int) -> str:
+        if self._detokenizer is None or token in self.request.stop_token_ids:
+            return ""
+        return self._scanner.push(self._detokenizer.push(token))
+
+    def _rest_of_text(self) -> str:
+        if self._detokenizer is None:
+            return ""
+        return self._scanner.push(self._detokenizer.flush()) + self._scanner.flush()
+
+
+def _origin_of_next(draft: Draft, verdict: Verdict) -> Origin:
+    if not len(draft):
+        return Origin.PLAIN
+    return Origin.BONUS if verdict.bonus else Origin.CORRECTION

@@ -1,0 +1,87 @@
+"""What speculation did for one sequence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from outrider.engine.request import Origin
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counts and times of one sequence.
+
+    Attributes:
+        rounds: how many forward passes of the target emitted tokens.
+        emitted: tokens emitted; tokens past a stop do not count.
+        drafted, accepted: draft tokens proposed, and those that the rule accepted (of which the last ones may lie past
+            a stop).
+        drafted_at, accepted_at: the same by position in the draft, the first at index 0.
+        origins: emitted tokens by origin.
+        seconds_prefill: feeding the prompt to the target.
+        seconds_drafting: proposing, the draft model's prefill included.
+        seconds_verification: the target's forward passes.
+        seconds_elsewhere: everything else inside the rounds.
+    """
+
+    rounds: int = 0
+    emitted: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    drafted_at: list[int] = field(default_factory=list)
+    accepted_at: list[int] = field(default_factory=list)
+    origins: Counter[Origin] = field(default_factory=Counter)
+    seconds_prefill: float = 0.0
+    seconds_drafting: float = 0.0
+    seconds_verification: float = 0.0
+    seconds_elsewhere: float = 0.0
+
+    @property
+    def mean_tokens_per_round(self) -> float:
+        """Emitted tokens per forward pass of the target; plain decoding has 1. The papers' tau."""
+        return self.emitted / self.rounds if self.rounds else 0.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted / drafted; 0 where nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
+    def seconds_decoding(self) -> float:
+        """All rounds, without the prefill of the target."""
+        return self.seconds_drafting + self.seconds_verification + self.seconds_elsewhere
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Emitted tokens per second of decoding."""
+        return self.emitted / self.seconds_decoding if self.seconds_decoding else 0.0
+
+    def count_round(self, depths: list[int], accepted: int) -> None:
+        """A round was judged.
+
+        Args:
+            depths: of each draft token, 1 for a child of the pending token.
+            accepted: how many tokens of the draft were accepted.
+        """
+        self.rounds += 1
+        self.drafted += len(depths)
+        self.accepted += accepted
+        deepest = max(depths, default=0)
+        for counts in (self.drafted_at, self.accepted_at):
+            counts.extend([0] * (deepest - len(counts)))
+        for depth in set(depths):
+            self.drafted_at[depth - 1] += 1
+        for position in range(accepted):
+            self.accepted_at[position] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, for JSON."""
+        return {
+            **asdict(self),
+            "origins": {str(origin): count for origin, count in self.origins.items()},
+            "mean_tokens_per_round": self.mean_tokens_per_round,
+            "acceptance_rate": self.acceptance_rate,
+            "tokens_per_second": self.tokens_per_second,
+        }

