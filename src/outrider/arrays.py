@@ -287,7 +287,7 @@ class TorchOperations:
         return self.torch.as_tensor(np.asarray(numbers), dtype=self.torch.float32, device=like.device)[..., None]
 
     def _floats(self, x: Array) -> HostFloats:
-        return np.asarray(x.cpu().numpy(), dtype=np.float64)
+        return np.asarray(x.detach().to(device="cpu", dtype=self.torch.float64).numpy())
 
 
 class MlxOperations:

@@ -1,25 +1,32 @@
 """A suffix automaton that grows with the text and always knows its longest repeated suffix.
 
-Online construction: Blumer, Blumer, Haussler, Ehrenfeucht, Chen and Seiferas, "The smallest automaton recognizing the
-subwords of a text", Theoretical Computer Science 40, 1985. A state stands for all substrings that end at the same
-places; its suffix link leads to the state of the next shorter suffixes, which end at more places.
+Online construction: Blumer, Blumer, Haussler, Ehrenfeucht, Chen and Seiferas, "The smallest automaton
+recognizing the subwords of a text", Theoretical Computer Science 40, 1985. A state stands for all substrings
+that end at the same places; its suffix link leads to the state of the next shorter suffixes, which end at more
+places.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from outrider.errors import InputError, SettingError
+
 ROOT_STATE = 0
 NO_STATE = -1
-# Occurrences are counted along the suffix links of the newest state. A text that repeats itself has long chains of
-# them; the bound keeps a token's cost constant, and clips the counts of short, very frequent contexts.
+# Occurrences are counted along the suffix links of the newest state. A text that repeats itself has long chains
+# of them; the bound keeps a token's cost constant, and clips the counts of short, very frequent contexts.
 COUNTED_LINKS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A substring of the text: the state that stands for it, and its length in tokens."""
+    """A substring of the text: the state that stands for it, and its length in tokens.
+
+    It is good until the next token is appended, which may split the state or forget the older text.
+    """
 
     state: int
     length: int
@@ -28,15 +35,24 @@ class Cursor:
 class SuffixAutomaton:
     """All substrings of a text, at a cost per appended token that is constant on average.
 
-    After each `append`, `match` is the longest suffix of the text that also ends at an earlier place.
+    Counts of occurrences are kept along COUNTED_LINKS suffix links per token. They are exact, all of them, as long
+    as no match was ever as long as COUNTED_LINKS tokens, since a chain of links has at most one state more than its
+    match has tokens. Beyond that, the count of a substring is still exact if at each of its occurrences fewer than
+    COUNTED_LINKS states stood before its own on the chain, and a lower bound of at least 1 otherwise. What a clipped
+    walk misses are the shortest contexts of a long match. Recency is clipped in the same way.
 
     Args:
-        max_tokens: when the text grows beyond it, the older half is forgotten. It holds at most 2 states per token.
+        max_tokens: when the text would grow beyond it, all but its newest half is forgotten and the automaton
+            rebuilt: constant on average, but that one append takes as long as max_tokens / 2 others. There are at
+            most 2 states per token.
+
+    Raises:
+        SettingError: max_tokens is below 2.
     """
 
-    def __init__(self, max_tokens: int = 32_768) -> None:
+    def __init__(self, max_tokens: int = 65_536) -> None:
         if max_tokens < 2:
-            raise ValueError(f"max_tokens is {max_tokens}: it must be at least 2")
+            raise SettingError(f"max_tokens is {max_tokens}: it must be at least 2")
         self.max_tokens = max_tokens
         self._boundaries = 0
         self._clear()
@@ -52,29 +68,30 @@ class SuffixAutomaton:
     @property
     def match(self) -> Cursor:
         """The longest suffix of the text that also ends at an earlier place; of length 0 where there is none."""
-        return Cursor(self._match_state, self._match_length)
+        # The newest state stands for the suffixes that end nowhere else; its link, for the longest one that does.
+        # Read from the link, the match needs no repair when a state is split.
+        state = max(self._link[self._newest], ROOT_STATE)
+        return Cursor(state, self._length[state])
 
     def extend(self, tokens: Iterable[int]) -> None:
         for token in tokens:
             self.append(token)
 
     def append_boundary(self) -> None:
-        """End a document: no match reaches across."""
-        # A token that never comes again; token ids are not negative.
+        """End a document: no match reaches across, and the next one starts empty."""
+        # A token that never comes again: token ids are not negative.
         self._boundaries += 1
-        self.append(-self._boundaries)
+        self._add(-self._boundaries)
 
     def append(self, token: int) -> None:
-        """Add the next token of the text."""
-        if len(self._text) >= self.max_tokens:
-            self._forget_older_half()
-        self._text.append(token)
-        self._advance_match(token)
-        self._add_state(token)
-        # The new state may have split the match's state: the match belongs to the part with the shorter strings.
-        while self._length[self._link[self._match_state]] >= self._match_length > 0:
-            self._match_state = self._link[self._match_state]
-        self._count_occurrence()
+        """Add the next token of the text.
+
+        Raises:
+            InputError: the token is negative.
+        """
+        if token < 0:
+            raise InputError(f"token {token} is negative: token ids start at 0")
+        self._add(token)
 
     def step(self, cursor: Cursor, token: int) -> Cursor | None:
         """The substring one token longer; None where the text does not have it."""
@@ -83,15 +100,18 @@ class SuffixAutomaton:
 
     def shorter(self, cursor: Cursor) -> Cursor | None:
         """The longest proper suffix of the substring that ends at more places; None at the empty one."""
+        if cursor.state == ROOT_STATE:
+            return None
         link = self._link[cursor.state]
-        return None if cursor.state == ROOT_STATE else Cursor(link, self._length[link])
+        return Cursor(link, self._length[link])
 
     def continuations(self, cursor: Cursor) -> list[tuple[int, int]]:
-        """The tokens that followed the substring, with how often, the most frequent first, then the most recent.
+        """The tokens that followed the substring, with how often: the most frequent first, then the most recent.
 
-        A count is exact unless the walk of COUNTED_LINKS was too short to reach its state, as happens to short
-        substrings of a text that repeats itself; then it is too low, and at least 1.
+        The occurrence at the very end of the text has no follower and is not counted. See the class for when a
+        count is exact. No two tokens are equally recent, since one token stands at each place.
         """
+        # How often the token followed the substring is how often the two occurred together: the successor's count.
         followed = [(token, state) for token, state in self._next[cursor.state].items() if token >= 0]
         if len(followed) > 1:
             count, recent = self._count, self._recent
@@ -99,75 +119,73 @@ class SuffixAutomaton:
         return [(token, self._count[state]) for token, state in followed]
 
     def _clear(self) -> None:
-        self._text: list[int] = []
-        # One entry per state: its transitions, suffix link, longest string, occurrences and newest end.
+        self._text = array("q")
+        # One entry per state: its transitions, suffix link, longest string, occurrences and newest end. An array
+        # spends no object on a number, but Python reads lists faster: lists where the walk along the links reads.
         self._next: list[dict[int, int]] = [{}]
-        self._link: list[int] = [NO_STATE]
-        self._length: list[int] = [0]
-        self._count: list[int] = [0]
-        self._recent: list[int] = [0]
-        self._last = ROOT_STATE
-        self._match_state = ROOT_STATE
-        self._match_length = 0
+        self._link = [NO_STATE]
+        self._length = array("i", [0])
+        self._count = [0]
+        self._recent = [0]
+        self._newest = ROOT_STATE
+
+    def _add(self, token: int) -> None:
+        if len(self._text) >= self.max_tokens:
+            self._forget_older_half()
+        self._text.append(token)
+        self._add_state(token)
+        self._count_occurrence()
 
     def _forget_older_half(self) -> None:
-        newest = self._text[len(self._text) - self.max_tokens // 2 :]
+        kept = self._text[len(self._text) - self.max_tokens // 2 :]
         self._clear()
-        self.extend(newest)
-
-    def _advance_match(self, token: int) -> None:
-        # Before the token is added, the automaton knows exactly the substrings that end before it.
-        state, length = self._match_state, self._match_length
-        while state != ROOT_STATE and token not in self._next[state]:
-            state = self._link[state]
-            length = self._length[state]
-        following = self._next[state].get(token)
-        if following is None:
-            self._match_state, self._match_length = ROOT_STATE, 0
-        else:
-            self._match_state, self._match_length = following, length + 1
+        for token in kept:
+            self._add(token)
 
     def _add_state(self, token: int) -> None:
-        new = self._new_state({}, self._length[self._last] + 1, 0)
-        state = self._last
-        while state != NO_STATE and token not in self._next[state]:
-            self._next[state][token] = new
-            state = self._link[state]
-        if state == NO_STATE:
-            self._link[new] = ROOT_STATE
-        else:
-            following = self._next[state][token]
-            if self._length[following] == self._length[state] + 1:
-                self._link[new] = following
-            else:
-                self._link[new] = self._split(state, token, following)
-        self._last = new
+        transitions, links = self._next, self._link
+        state = self._newest
+        new = self._new_state({}, length=self._length[state] + 1, count=0, recent=0)
+        while state != NO_STATE and token not in transitions[state]:
+            transitions[state][token] = new
+            state = links[state]
+        if state != NO_STATE:
+            following = transitions[state][token]
+            if self._length[following] != self._length[state] + 1:
+                following = self._split(state, token, following)
+            links[new] = following
+        self._newest = new
 
     def _split(self, state: int, token: int, following: int) -> int:
         """Part the shorter strings of `following` from it, since they now end at one more place."""
-        clone = self._new_state(dict(self._next[following]), self._length[state] + 1, self._count[following])
-        self._recent[clone] = self._recent[following]
-        self._link[clone] = self._link[following]
-        self._link[following] = clone
-        while state != NO_STATE and self._next[state].get(token) == following:
-            self._next[state][token] = clone
-            state = self._link[state]
-        return clone
+        transitions, links = self._next, self._link
+        shorter = self._new_state(
+            transitions[following].copy(),
+            length=self._length[state] + 1,
+            count=self._count[following],
+            recent=self._recent[following],
+        )
+        links[shorter] = links[following]
+        links[following] = shorter
+        while state != NO_STATE and transitions[state].get(token) == following:
+            transitions[state][token] = shorter
+            state = links[state]
+        return shorter
 
-    def _new_state(self, following: dict[int, int], length: int, count: int) -> int:
-        self._next.append(following)
+    def _new_state(self, transitions: dict[int, int], length: int, count: int, recent: int) -> int:
+        self._next.append(transitions)
         self._link.append(ROOT_STATE)
         self._length.append(length)
         self._count.append(count)
-        self._recent.append(0)
+        self._recent.append(recent)
         return len(self._link) - 1
 
     def _count_occurrence(self) -> None:
-        state = self._last
-        end = len(self._text)
+        links, count, recent = self._link, self._count, self._recent
+        state, end = self._newest, len(self._text)
         for _ in range(COUNTED_LINKS):
             if state == ROOT_STATE:
                 return
-            self._count[state] += 1
-            self._recent[state] = end
-            state = self._link[state]
+            count[state] += 1
+            recent[state] = end
+            state = links[state]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -29,13 +29,18 @@ class TransformersModel:
         model: for example from AutoModelForCausalLM.from_pretrained.
         tokenizer: see tokenizers.py.
         name: for messages.
+        fused: computes the forward pass in the model's stead (fused_llama.py); then the model object only tells what
+            it is.
 
     Raises:
         ModelError: the model's state cannot be rolled back, or its attention cannot be given a mask.
     """
 
-    def __init__(self, model: Any, *, tokenizer: Tokenizer | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, model: Any, *, tokenizer: Tokenizer | None = None, name: str | None = None, fused: Forward | None = None
+    ) -> None:
         self.module = model.eval()
+        self._forward: Forward = fused if fused is not None else self
         config = model.config.get_text_config(decoder=True)
         self._config = config
         self.name = name if name is not None else getattr(config, "_name_or_path", "") or type(model).__name__
@@ -55,15 +60,18 @@ class TransformersModel:
         return next(self.module.parameters()).dtype
 
     def open(self, rows: int, capacity: int) -> TransformersSession:
-        return TransformersSession(self, rows, capacity)
+        return TransformersSession(self._forward, rows, capacity)
 
     @torch.inference_mode()
-    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], columns: Sequence[int]) -> torch.Tensor:
-        """One pass over the cache's present plan; logits [batch, columns, vocab]."""
+    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
+        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
         plan = cache.plan
         assert plan is not None
         device = self.device
         padded = [list(new) + [0] * (plan.width - len(new)) for new in tokens]
+        ends = list(zip(plan.counts, wanted, strict=True))
+        columns = sorted({column for n, w in ends for column in range(n - w, n)}) or [0]
+        whole = len(columns) == plan.width
         arguments: dict[str, Any] = {
             "input_ids": torch.tensor(padded, device=device),
             "position_ids": torch.from_numpy(plan.positions).to(device),
@@ -71,12 +79,17 @@ class TransformersModel:
             "use_cache": True,
             "outrider_plan": plan,
         }
-        whole = len(columns) == plan.width
         if self._keeps_logits and not whole:
-            arguments["logits_to_keep"] = torch.tensor(list(columns), device=device)
+            arguments["logits_to_keep"] = torch.tensor(columns, device=device)
         with self._ragged_attention():
-            logits: torch.Tensor = self.module(**arguments).logits
-        return logits if self._keeps_logits or whole else logits[:, list(columns)]
+            logits: torch.Tensor = self.module(**arguments).logits  # [batch, columns, vocab]
+        if not (self._keeps_logits or whole):
+            logits = logits[:, columns]
+        if sum(wanted) == logits.shape[0] * logits.shape[1]:
+            return logits.flatten(0, 1)
+        place = {column: index for index, column in enumerate(columns)}
+        batch = [b for b, w in enumerate(wanted) for _ in range(w)]
+        return logits[batch, [place[column] for n, w in ends for column in range(n - w, n)]]
 
     @contextlib.contextmanager
     def _ragged_attention(self) -> Iterator[None]:
@@ -88,10 +101,18 @@ class TransformersModel:
             self._config._attn_implementation = before
 
 
+class Forward(Protocol):
+    """What a session asks of a model: one pass over the cache's present plan."""
+
+    def forward(
+        self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]
+    ) -> torch.Tensor: ...
+
+
 class TransformersSession:
     """A ragged key-value cache of a transformers model."""
 
-    def __init__(self, model: TransformersModel, rows: int, capacity: int) -> None:
+    def __init__(self, model: Forward, rows: int, capacity: int) -> None:
         self._model = model
         self._ledger = Ledger(rows, capacity)
         self._cache = RaggedCache(rows, capacity)
@@ -114,22 +135,9 @@ class TransformersSession:
         parents: Sequence[Parents | None] | None = None,
         wanted: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        counts = [len(new) for new in tokens]
-        chosen = wanted_counts(tokens, wanted)
         self._ledger.extend(rows, tokens, parents)
-        self._cache.plan = plan(self._ledger, rows, counts)
-        columns = sorted({column for n, w in zip(counts, chosen, strict=True) for column in range(n - w, n)})
-        if not columns:
-            columns = [0]
-        logits = self._model.forward(self._cache, tokens, columns)  # [batch, columns, vocab]
-        if len(rows) == 1:
-            return logits[0, : chosen[0]]
-        place = {column: index for index, column in enumerate(columns)}
-        batch = [b for b, w in enumerate(chosen) for _ in range(w)]
-        column = [place[c] for n, w in zip(counts, chosen, strict=True) for c in range(n - w, n)]
-        if len(batch) == logits.shape[0] * logits.shape[1]:
-            return logits.flatten(0, 1)
-        return logits[batch, column]
+        self._cache.plan = plan(self._ledger, rows, [len(new) for new in tokens])
+        return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         kept = self._ledger.length(row)

@@ -58,17 +58,30 @@ class Plan:
         """
         if self.sees is None and (window is None or window >= self.held):
             return None
-        cached = self._masks.get((groups, window))
-        if cached is None:
+        if (groups, window) not in self._masks:
             sees = self.sees if self.sees is not None else np.ones((len(self.rows), self.width, self.held), dtype=bool)
             if window is not None:
                 sees = sees & (self.positions[:, :, None] - self.held_positions[:, None, :] < window)
-            hidden = torch.from_numpy(~sees).to(like.device)
-            additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-            additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
-            cached = additive.repeat(1, groups, 1)[:, None]
-            self._masks[groups, window] = cached
-        return cached
+            self._masks[groups, window] = _additive(sees, like, groups)
+        return self._masks[groups, window]
+
+    def row_mask(self, batch: int, like: torch.Tensor, groups: int) -> torch.Tensor | None:
+        """The mask [1, 1, groups * count, held] of one row alone, without padding."""
+        count = self.counts[batch]
+        end = self.starts[batch] + count
+        if self.sees is None or (count == 1 and bool(self.sees[batch, 0, :end].all())):
+            return None
+        if ("row", batch) not in self._masks:
+            self._masks["row", batch] = _additive(self.sees[batch : batch + 1, :count, :end], like, groups)
+        return self._masks["row", batch]
+
+
+def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int) -> torch.Tensor:
+    """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held]."""
+    hidden = torch.from_numpy(~sees).to(like.device)
+    additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+    additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
+    return additive.repeat(1, groups, 1)[:, None]
 
 
 def plan(ledger: Ledger, rows: Sequence[int], counts: Sequence[int]) -> Plan:
@@ -130,6 +143,21 @@ class RaggedCache(Cache):  # type: ignore[misc]
             self._write(self._keys[layer_idx], key_states, plan),
             self._write(self._values[layer_idx], value_states, plan),
         )
+
+    def append(
+        self, layer: int, batch: int, new_keys: torch.Tensor, new_values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new [heads, tokens, size] of one row of the plan; return all it holds, [1, heads, held, size]."""
+        plan = self.plan
+        assert plan is not None
+        if len(self._keys) <= layer:
+            self._keys.append(self._allocate(new_keys[None]))
+            self._values.append(self._allocate(new_values[None]))
+        row, start = plan.rows[batch], plan.starts[batch]
+        end = start + plan.counts[batch]
+        self._keys[layer][row, :, start:end] = new_keys
+        self._values[layer][row, :, start:end] = new_values
+        return self._keys[layer][row : row + 1, :, :end], self._values[layer][row : row + 1, :, :end]
 
     @torch.inference_mode()
     def move(self, row: int, sources: Sequence[int], target: int) -> None:

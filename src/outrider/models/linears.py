@@ -1,0 +1,97 @@
+"""Linear layers for inference on a CPU: weights laid out once for the kernel that is fast there.
+
+All take float activations [tokens, inputs] and return [tokens, outputs] in the same precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+Linear = Callable[[torch.Tensor], torch.Tensor]
+INT8_LARGEST = 127
+SECOND_DIGIT = 254  # the remainder of a first digit lies within half a step: this stretches it to the full range
+
+
+class DenseLinear:
+    """The weight as it is."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.weight = weight
+        self.bias = bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+class ReorderedLinear:
+    """The weight in oneDNN's blocked layout, so that it is not reordered again for every product."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self.bias = bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return y
+
+
+class Int8Linear:
+    """int8 weights, one scale per output; activations quantised on the fly into two int8 digits, one scale per token.
+
+    PyTorch's own dynamic quantisation takes one scale for the whole batch, so that a token's result would depend on
+    the drafts beside it, and a target would no longer have *a* distribution. Here it depends on the token alone, and
+    since integer sums have no rounding it is the same, bit for bit, in any batch. The second digit keeps the outliers
+    among a token's activations from drowning the rest; the products of both digits are computed in one call, which
+    costs little more than one of them.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        largest = weight.float().abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny)
+        scale = largest / INT8_LARGEST  # [outputs]
+        self.weight = torch.round(weight.float() / scale[:, None]).to(torch.int8).t()
+        self.scale = scale / (INT8_LARGEST * SECOND_DIGIT)
+        self.bias = bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        count = len(x)
+        largest = x.abs().amax(dim=-1, keepdim=True).clamp_(min=torch.finfo(x.dtype).tiny)  # [tokens, 1]
+        scaled = x * (INT8_LARGEST / largest)
+        first = scaled.round()
+        digits = torch.empty((2 * count, x.shape[1]), dtype=torch.int8)
+        digits[:count] = first
+        digits[count:] = scaled.sub_(first).mul_(SECOND_DIGIT).round_()
+        sums = torch._int_mm(digits, self.weight)  # int32 [2 * tokens, outputs]
+        y = torch.add(sums[count:], sums[:count], alpha=SECOND_DIGIT) * self.scale * largest
+        y = y.to(x.dtype)
+        return y if self.bias is None else y + self.bias
+
+
+def join(kind: str, linears: Sequence[torch.nn.Linear]) -> Linear:
+    """One linear that computes several of the same input, their outputs side by side; takes their memory over.
+
+    Args:
+        kind: float32, bfloat16, float16 or int8.
+        linears: emptied of their weights, so that there is never more than one spare copy.
+    """
+    weight = torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
+    biases = [linear.bias for linear in linears]
+    bias = None if biases[0] is None else torch.cat([given.detach() for given in biases])
+    for linear in linears:
+        linear.weight = None  # type: ignore[assignment]
+    return build(kind, weight, bias)
+
+
+def build(kind: str, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+    """The linear for `weight` [outputs, inputs] that is fast on this processor."""
+    if kind == "int8":
+        return Int8Linear(weight, None if bias is None else bias.float())
+    if kind == "bfloat16" and computes_bfloat16():
+        return ReorderedLinear(weight, bias)
+    return DenseLinear(weight, bias)
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; elsewhere it is emulated, and float32 is faster."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

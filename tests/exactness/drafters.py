@@ -1,0 +1,86 @@
+"""Drafters for the tests: trees, and the ones of the package by name."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from outrider import Draft, DraftedSequence, Drafter, ModelDrafter, TableModel
+from outrider.arrays import operations
+from outrider.draft import ROOT
+from outrider.noise import exponential
+from outrider.sampling import adjust, distribution
+
+DEEPEST = 2
+
+
+class TreeDrafter(Drafter):
+    """Draws up to `width` children of every node, without replacement, on two levels.
+
+    The lookahead bounds the nodes, level by level; which nodes have children is known before these are drawn.
+    """
+
+    name = "tree"
+
+    def __init__(self, model: TableModel, width: int) -> None:
+        self.model = model
+        self.width = width
+
+    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+        return [self._draft(sequence, nodes) for sequence, nodes in zip(sequences, lookahead, strict=True)]
+
+    def choose_children(self, q: np.ndarray, noise: np.ndarray, count: int) -> list[int]:
+        return operations(q).race_order(q, noise, count)
+
+    def _draft(self, sequence: DraftedSequence, nodes: int) -> Draft:
+        tokens: list[int] = []
+        parents: list[int] = []
+        q: list[np.ndarray] = []
+        q_rows: list[int] = []
+        paths: dict[int, list[int]] = {ROOT: []}
+        growing = [ROOT]
+        while growing and len(tokens) < nodes:
+            parent = growing.pop(0)
+            path = paths[parent]
+            logits = self.model.logits_after([*sequence.tokens, *path])[None]
+            distributed = distribution(adjust(logits, sequence.sampling, sequence.history, [path]), sequence.sampling)[0]
+            key = sequence.noise.draft(len(sequence.tokens) + len(path), branch=parent + 1)
+            noise = exponential([key], len(distributed), distributed)[0]
+            count = min(self.width, nodes - len(tokens), np.count_nonzero(distributed))
+            for child in self.choose_children(distributed, noise, count):
+                if len(path) + 1 < DEEPEST:
+                    growing.append(len(tokens))
+                paths[len(tokens)] = [*path, child]
+                tokens.append(child)
+                parents.append(parent)
+                q_rows.append(len(q))
+            q.append(distributed)
+        if not tokens:
+            return Draft()
+        return Draft(tuple(tokens), tuple(parents), np.stack(q), tuple(q_rows), source=self.name)
+
+
+def suffix_drafter(greedy: bool) -> Drafter:
+    suffix = pytest.importorskip("outrider.drafters.suffix")
+    return suffix.SuffixDrafter(greedy=greedy)
+
+
+def similar(target: TableModel, seed: int) -> TableModel:
+    """A table that agrees with the target in part, as a draft model does."""
+    other = TableModel.random(target.vocab_size, target.order, spread=1.0, seed=seed)
+    return TableModel(0.6 * target.table + other.table, name="draft")
+
+
+def uninformative(target: TableModel) -> TableModel:
+    return TableModel(np.zeros(target.vocab_size), name="uninformative")
+
+
+DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
+    "model": lambda target, draft: ModelDrafter(draft),
+    "greedy-model": lambda target, draft: ModelDrafter(draft, greedy=True),
+    "uninformative": lambda target, draft: ModelDrafter(uninformative(target)),
+    "greedy-suffix": lambda target, draft: suffix_drafter(greedy=True),
+    "suffix": lambda target, draft: suffix_drafter(greedy=False),
+    "tree-of-2": lambda target, draft: TreeDrafter(draft, 2),
+    "tree-of-3": lambda target, draft: TreeDrafter(draft, 3),
+}

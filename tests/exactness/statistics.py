@@ -1,0 +1,154 @@
+"""The truth by enumeration, and how far a sample may stray from it.
+
+False alarms. No more than MOST_TESTS chi-square tests are made in this package: 63 or so in the matrix, 3 of the hard
+case, 2 of batches, 2 of array libraries, 14 of verify_speculation, and for each mutation a control that must pass, about
+35; in all fewer than 150. Each fails below p = FAMILY_WISE / MOST_TESTS = 1e-6 / 200 = 5e-9, so that by the union bound
+a correct decoder would fail any one of them, under seeds chosen afresh, less than once in a million runs. The seeds are
+fixed, so that what passes once passes always. Chi-square tails are trusted that far out because every cell expects at
+least LEAST_EXPECTED draws; rarer outcomes are merged into one cell.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+from scipy.stats import chi2
+
+from outrider import SamplingParams, SpeculativeDecoder, TableModel
+
+FAMILY_WISE = 1e-6
+MOST_TESTS = 200
+THRESHOLD = FAMILY_WISE / MOST_TESTS
+LEAST_EXPECTED = 10
+
+Outcome = tuple[int, ...]
+SURE = 1.0
+IMPOSSIBLE = 0.0
+
+
+def reference_distribution(
+    logits: Sequence[float], sampling: SamplingParams, prompt: Sequence[int], output: Sequence[int]
+) -> list[float]:
+    """What a token is sampled from, in float64 and as plainly as it can be said. Shares no code with the package."""
+    scores = []
+    for token, logit in enumerate(logits):
+        score = float(logit) + sampling.logit_bias.get(token, 0.0)
+        if token in prompt or token in output:
+            score = score * sampling.repetition_penalty if score < 0 else score / sampling.repetition_penalty
+        occurrences = list(output).count(token)
+        score -= sampling.frequency_penalty * occurrences
+        if occurrences:
+            score -= sampling.presence_penalty
+        scores.append(score)
+    best = max(scores)
+    if sampling.temperature == 0:
+        return [float(token == scores.index(best)) for token in range(len(scores))]
+    weights = [np.exp((score - best) / sampling.temperature) for score in scores]
+    ranking = sorted(range(len(weights)), key=lambda token: -weights[token])
+    if sampling.top_k:
+        for token in ranking[sampling.top_k :]:
+            weights[token] = 0.0
+    total, held = sum(weights), 0.0
+    for token in ranking:
+        if held >= sampling.top_p * total:
+            weights[token] = 0.0
+        held += weights[token]
+    for token in ranking:
+        if weights[token] < sampling.min_p * max(weights):
+            weights[token] = 0.0
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def joint_distribution(
+    target: TableModel, prompt: Sequence[int], length: int, sampling: SamplingParams
+) -> dict[Outcome, float]:
+    """The probability of every possible output of `length` tokens."""
+    joint: dict[Outcome, float] = {(): SURE}
+    for _ in range(length):
+        longer = {}
+        for output, probability in joint.items():
+            logits = target.logits_after([*prompt, *output])
+            for token, conditional in enumerate(reference_distribution(logits, sampling, prompt, output)):
+                if conditional > 0:
+                    longer[(*output, token)] = probability * conditional
+        joint = longer
+    return joint
+
+
+def p_value(counts: Counter[Outcome], expected: dict[Outcome, float]) -> float:
+    """Of Pearson's chi-square test; 0 if something impossible was drawn."""
+    if any(outcome not in expected for outcome in counts):
+        return IMPOSSIBLE
+    draws = counts.total()
+    rare_observed, rare_expected = 0.0, 0.0
+    statistic, cells = 0.0, 0
+    for outcome in sorted(expected, key=expected.__getitem__):
+        if draws * expected[outcome] < LEAST_EXPECTED or 0 < rare_expected < LEAST_EXPECTED:
+            rare_observed += counts[outcome]
+            rare_expected += draws * expected[outcome]
+        else:
+            statistic += (counts[outcome] - draws * expected[outcome]) ** 2 / (draws * expected[outcome])
+            cells += 1
+    if rare_expected:
+        statistic += (rare_observed - rare_expected) ** 2 / rare_expected
+        cells += 1
+    return float(chi2.sf(statistic, cells - 1)) if cells > 1 else SURE
+
+
+@dataclass
+class Sample:
+    """Many outputs of one decoder, and what became of the drafts."""
+
+    counts: Counter[Outcome] = field(default_factory=Counter)
+    drafted: int = 0
+    accepted: int = 0
+
+
+def draw_outputs(
+    decoder: SpeculativeDecoder,
+    prompt: Sequence[int],
+    length: int,
+    sampling: SamplingParams,
+    draws: int,
+    *,
+    max_tokens: int | None = None,
+    first_seed: int = 0,
+) -> Sample:
+    """The first `length` tokens of `draws` texts of up to `max_tokens` (default `length`), one seed each.
+
+    A draft never reaches beyond the end of a text, so that a long lookahead needs texts longer than what is counted;
+    these are streamed, and closed once the tokens are there.
+    """
+    sample = Sample()
+    for seed in range(first_seed, first_seed + draws):
+        seeded = replace(sampling, seed=seed)
+        if max_tokens is None or max_tokens == length:
+            generation = decoder.generate(prompt, max_tokens=length, sampling=seeded)
+            output, stats = tuple(generation.tokens), generation.stats
+        else:
+            stream = decoder.stream(prompt, max_tokens=max_tokens, sampling=seeded)
+            output, stats = tuple(event.token for event in islice(stream, length)), stream.stats
+            stream.close()
+        assert len(output) == length
+        sample.counts[output] += 1
+        sample.drafted += stats.drafted
+        sample.accepted += stats.accepted
+    return sample
+
+
+def completions(
+    target: TableModel, prompt: Sequence[int], outputs: Iterator[Outcome], length: int, sampling: SamplingParams
+) -> Counter[Outcome]:
+    """Outputs of differing length, each drawn on to `length` from the truth: exact if, and only if, they were."""
+    generator = np.random.default_rng(0)
+    counts: Counter[Outcome] = Counter()
+    for output in outputs:
+        whole = output
+        while len(whole) < length:
+            truth = reference_distribution(target.logits_after([*prompt, *whole]), sampling, prompt, whole)
+            whole = (*whole, int(generator.choice(len(truth), p=truth)))
+        counts[whole] += 1
+    return counts

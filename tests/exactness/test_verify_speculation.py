@@ -1,0 +1,74 @@
+"""verify_speculation by itself, with drafts that NumPy drew: accepted and next tokens have the target's distribution."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from exactness.drafters import similar
+from exactness.libraries import array_maker
+from exactness.statistics import (
+    THRESHOLD,
+    Outcome,
+    completions,
+    joint_distribution,
+    p_value,
+    reference_distribution,
+)
+
+from outrider import SamplingParams, TableModel, verify_speculation
+
+pytestmark = pytest.mark.slow
+
+LOOKAHEAD = 2
+PROMPT = (1, 0)
+TEMPERATURE = SamplingParams(temperature=0.7)
+TARGET = TableModel.random(4, 2, spread=1.2, seed=21)
+DRAFT = similar(TARGET, seed=22)
+
+
+def verified(rule: str, make_array: Callable[[Any], Any], rows: int, draws: int, greedy: bool) -> Iterator[Outcome]:
+    generator = np.random.default_rng(23)
+    for seed in range(draws):
+        tokens: list[int] = []
+        draft_logits = []
+        for _ in range(LOOKAHEAD):
+            logits = DRAFT.logits_after([*PROMPT, *tokens])
+            q = reference_distribution(logits, TEMPERATURE, PROMPT, tokens)
+            tokens.append(int(np.argmax(q)) if greedy else int(generator.choice(len(q), p=q)))
+            draft_logits.append(logits)
+        target_logits = [TARGET.logits_after([*PROMPT, *tokens[:count]]) for count in range(rows)]
+        accepted, emitted = verify_speculation(
+            make_array(tokens),
+            make_array(np.stack(target_logits)),
+            None if greedy else make_array(np.stack(draft_logits)),
+            temperature=TEMPERATURE.temperature,
+            rule=rule,
+            seed=seed,
+        )
+        assert emitted[:accepted] == tokens[:accepted]
+        assert len(emitted) == min(accepted + 1, rows)
+        yield tuple(emitted)
+
+
+def check(rule: str, library: str, rows: int, draws: int, greedy: bool = False) -> None:
+    outputs = verified(rule, array_maker(library), rows, draws, greedy)
+    counts = completions(TARGET, PROMPT, outputs, rows, TEMPERATURE)
+    assert p_value(counts, joint_distribution(TARGET, PROMPT, rows, TEMPERATURE)) > THRESHOLD
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+@pytest.mark.parametrize("rows", [LOOKAHEAD, LOOKAHEAD + 1], ids=["without-bonus", "with-bonus"])
+def test_sampled_drafts_in_numpy(rule: str, rows: int) -> None:
+    check(rule, "numpy", rows, draws=5_000)
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+def test_deterministic_drafts(rule: str) -> None:
+    check(rule, "numpy", LOOKAHEAD + 1, draws=3_000, greedy=True)
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+@pytest.mark.parametrize("library, rows", [("torch", LOOKAHEAD + 1), ("mlx", LOOKAHEAD), ("mlx", LOOKAHEAD + 1)])
+def test_sampled_drafts_in_other_libraries(rule: str, library: str, rows: int) -> None:
+    check(rule, library, rows, draws=2_000)
