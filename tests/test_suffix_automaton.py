@@ -221,9 +221,8 @@ LONG_TEXTS = {
     "periodic": [index % 97 for index in range(LONG)],
     "all different": list(range(LONG)),
     "fibonacci": fibonacci_word(LONG),
-    "constant, then other": [0] * (LONG // 2) + [1] * (LONG // 2),  # few transitions, many states
+    "one, then twos": [1] + [2] * (LONG - 1),  # the most states
     "one, twos, three": [1] + [2] * (LONG - 2) + [3],  # the most transitions
-    "two, then ones and twos": [2, 1, *[2, 2] * (LONG // 2 - 1)],
     "random of two": random_text(LONG, 2),
     "random of many": random_text(LONG, 50_000),
 }
@@ -263,7 +262,8 @@ def test_the_match_of_a_periodic_text_is_all_but_one_period(name, match):
 def test_a_clipped_count_is_too_low_never_too_high(period, repetitions):
     text = period * repetitions
     automaton = build(text)
-    for substring in [text[start : start + size] for start in range(len(period)) for size in (0, 1, 2, 5, 40)]:
+    for size in (0, 1, 2, 5, 40):
+        substring = text[:size]
         exact = dict(followers(text, substring))
         found = dict(automaton.continuations(walk(automaton, substring)))
         assert found.keys() == exact.keys()

@@ -12,6 +12,7 @@ from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify
 from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.model import ModelDrafter
+from outrider.drafters.suffix import SuffixDrafter
 from outrider.engine.engine import Engine
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
 from outrider.engine.statistics import Statistics
@@ -49,6 +50,7 @@ __all__ = [
     "SettingError",
     "SpeculativeDecoder",
     "Statistics",
+    "SuffixDrafter",
     "TableModel",
     "TokenEvent",
     "TokenStream",

@@ -157,8 +157,12 @@ class NumpyOperations:
         return np.stack(rows)
 
     def exponential(self, keys: Sequence[tuple[int, int]], vocab_size: int, like: Array) -> Array:
+        return self.exponential_of_tokens(keys, np.arange(vocab_size))
+
+    def exponential_of_tokens(self, keys: Sequence[tuple[int, int]], tokens: HostInts) -> Array:
+        """[keys, tokens]: the noise of some tokens only."""
         key = np.asarray(keys, dtype=np.uint32)  # [keys, 2]
-        bits = np.arange(vocab_size, dtype=np.uint32)[None, :]
+        bits = tokens.astype(np.uint32)[None, :]
         for part in (0, 1):
             bits = bits ^ key[:, part, None]
             bits ^= bits >> 16
@@ -394,7 +398,7 @@ def _signed(number: int) -> int:
     return number - 2**32 if number >= 2**31 else number
 
 
-NUMPY: Operations = NumpyOperations()
+NUMPY = NumpyOperations()
 _loaded: dict[str, Operations] = {}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from outrider.arrays import Array, operations
+from outrider.arrays import NUMPY, Array, HostInts, operations
 
 Key = tuple[int, int]
 _MASK = 2**64 - 1
@@ -58,6 +58,11 @@ def exponential(keys: Sequence[Key], vocab_size: int, like: Array) -> Array:
     g = -log(exponential) it is argmax(log weight + g), the Gumbel-max trick, at the price of one logarithm.
     """
     return operations(like).exponential(keys, vocab_size, like)
+
+
+def exponential_of_tokens(key: Key, tokens: HostInts) -> Array:
+    """The noise of some tokens only, float32 [tokens] in NumPy: what `exponential` holds at these places."""
+    return NUMPY.exponential_of_tokens([key], tokens)[0]
 
 
 @dataclass(frozen=True, slots=True)

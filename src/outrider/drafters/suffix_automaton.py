@@ -1,9 +1,9 @@
 """A suffix automaton that grows with the text and always knows its longest repeated suffix.
 
 Online construction: Blumer, Blumer, Haussler, Ehrenfeucht, Chen and Seiferas, "The smallest automaton
-recognizing the subwords of a text", Theoretical Computer Science 40, 1985. A state stands for all substrings
-that end at the same places; its suffix link leads to the state of the next shorter suffixes, which end at more
-places.
+recognizing the subwords of a text", Theoretical Computer Science 40, 1985. A state stands for all
+substrings that end at the same places; its suffix link leads to the state of the next shorter suffixes,
+which end at more places.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from outrider.errors import InputError, SettingError
 
 ROOT_STATE = 0
 NO_STATE = -1
-# Occurrences are counted along the suffix links of the newest state. A text that repeats itself has long chains
-# of them; the bound keeps a token's cost constant, and clips the counts of short, very frequent contexts.
+# Occurrences are counted along the suffix links of the newest state. A text that repeats itself has long
+# chains of them; the bound keeps a token's cost constant, and clips the counts of short, frequent contexts.
 COUNTED_LINKS = 32
 
 
@@ -35,16 +35,16 @@ class Cursor:
 class SuffixAutomaton:
     """All substrings of a text, at a cost per appended token that is constant on average.
 
-    Counts of occurrences are kept along COUNTED_LINKS suffix links per token. They are exact, all of them, as long
-    as no match was ever as long as COUNTED_LINKS tokens, since a chain of links has at most one state more than its
-    match has tokens. Beyond that, the count of a substring is still exact if at each of its occurrences fewer than
-    COUNTED_LINKS states stood before its own on the chain, and a lower bound of at least 1 otherwise. What a clipped
-    walk misses are the shortest contexts of a long match. Recency is clipped in the same way.
+    Each token counts an occurrence of the newest COUNTED_LINKS states on its chain of suffix links. All counts
+    are exact as long as every match was shorter than COUNTED_LINKS tokens, since a chain has at most one state
+    more than the match has tokens. After a longer match, the count of a substring is still exact if at each of
+    its occurrences fewer than COUNTED_LINKS states came before its own on the chain; otherwise it is a lower
+    bound, at least 1. Missed are the shortest contexts of a long match. Recency is clipped in the same way.
 
     Args:
         max_tokens: when the text would grow beyond it, all but its newest half is forgotten and the automaton
-            rebuilt: constant on average, but that one append takes as long as max_tokens / 2 others. There are at
-            most 2 states per token.
+            rebuilt: constant on average, but that one append takes as long as max_tokens / 2 others. There
+            are at most 2 states per token.
 
     Raises:
         SettingError: max_tokens is below 2.
@@ -67,9 +67,9 @@ class SuffixAutomaton:
 
     @property
     def match(self) -> Cursor:
-        """The longest suffix of the text that also ends at an earlier place; of length 0 where there is none."""
-        # The newest state stands for the suffixes that end nowhere else; its link, for the longest one that does.
-        # Read from the link, the match needs no repair when a state is split.
+        """The longest suffix of the text that also ends at an earlier place; empty where there is none."""
+        # The newest state stands for the suffixes that end nowhere else; its link for the longest one that
+        # does. Read from the link, the match needs no repair when a state is split.
         state = max(self._link[self._newest], ROOT_STATE)
         return Cursor(state, self._length[state])
 
@@ -106,12 +106,12 @@ class SuffixAutomaton:
         return Cursor(link, self._length[link])
 
     def continuations(self, cursor: Cursor) -> list[tuple[int, int]]:
-        """The tokens that followed the substring, with how often: the most frequent first, then the most recent.
+        """The tokens that followed the substring, with how often; the most frequent first, then the newest.
 
-        The occurrence at the very end of the text has no follower and is not counted. See the class for when a
-        count is exact. No two tokens are equally recent, since one token stands at each place.
+        The occurrence at the very end of the text has no follower and is not counted. See the class for when
+        a count is exact. No two tokens are equally recent, since only one stands at each place.
         """
-        # How often the token followed the substring is how often the two occurred together: the successor's count.
+        # A token followed the substring as often as the two occurred together: the count of the successor.
         followed = [(token, state) for token, state in self._next[cursor.state].items() if token >= 0]
         if len(followed) > 1:
             count, recent = self._count, self._recent
@@ -120,8 +120,8 @@ class SuffixAutomaton:
 
     def _clear(self) -> None:
         self._text = array("q")
-        # One entry per state: its transitions, suffix link, longest string, occurrences and newest end. An array
-        # spends no object on a number, but Python reads lists faster: lists where the walk along the links reads.
+        # One entry per state: its transitions, suffix link, longest string, occurrences and newest end. An
+        # array spends no object on a number, but Python reads lists faster: lists where the walks read.
         self._next: list[dict[int, int]] = [{}]
         self._link = [NO_STATE]
         self._length = array("i", [0])

@@ -1,0 +1,151 @@
+"""Each floor of the house imports only from floors below it, and `import outrider` brings in no runtime."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+# From the ground up. Names that share a line are rooms of one floor and may not import each other.
+FLOORS = (
+    ("errors",),
+    ("arrays",),
+    ("noise",),
+    ("sampling",),
+    ("draft",),
+    ("verification",),
+    ("lookahead",),
+    ("text",),
+    ("models",),
+    ("drafters",),
+    ("engine",),
+    ("decoder",),
+    ("trace",),
+    ("bench", "training", "server"),
+    ("cli",),
+)
+# Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
+MATHEMATICS = ("noise", "sampling", "draft", "verification", "lookahead")
+FOREIGN = ("time", "datetime", "os", "pathlib", "random", "secrets", "numpy.random", "outrider.models")
+LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich")
+
+HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "outrider"
+
+
+class Import(NamedTuple):
+    name: str  # dotted, with what is taken from it: "outrider.models.base.Model", "time.perf_counter"
+    line: int
+
+
+def imports(parts: tuple[str, ...], source: str) -> Iterator[Import]:
+    """Every import of the module at `parts`, wherever it stands: in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = list(parts[: -node.level]) if node.level else []
+            base += [node.module] if node.module else []
+            yield from (Import(".".join([*base, alias.name]), node.lineno) for alias in node.names)
+
+
+def violations(parts: tuple[str, ...], source: str) -> list[str]:
+    """What breaks the layering in the module at `parts`: ("outrider", "models", "base"), for example."""
+    own = parts[1]
+    found = []
+    for name, line in imports(parts, source):
+        where = f"{'/'.join(parts)}.py:{line}: {own} imports {name}"
+        if own in MATHEMATICS and any(f"{name}.".startswith(f"{foreign}.") for foreign in FOREIGN):
+            found.append(f"{where}, and mathematics knows no models, clocks, files or hidden randomness")
+        elif name == "outrider" or name.startswith("outrider."):
+            other = name.partition(".")[2].partition(".")[0]
+            if other not in HEIGHT:  # a name that the package itself exports, and so all that lies behind it
+                if HEIGHT[own] <= HEIGHT["trace"]:
+                    found.append(f"{where}: below the rooms, import it from the module that defines it")
+            elif other != own and HEIGHT[other] >= HEIGHT[own]:
+                found.append(f"{where}, which is not on a floor below it")
+    return found
+
+
+def unplaced(names: set[str]) -> list[str]:
+    homeless = sorted(names - set(HEIGHT))
+    return [f"{name}: place it on a floor, in FLOORS of tests/test_layers.py" for name in homeless]
+
+
+def modules() -> Iterator[Path]:
+    """The modules of the package but its own __init__, which exports from every floor."""
+    return (path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py")
+
+
+def parts_of(path: Path) -> tuple[str, ...]:
+    return path.relative_to(PACKAGE.parent).with_suffix("").parts
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    assert unplaced({parts_of(path)[1] for path in modules()}) == []
+
+
+def test_each_floor_imports_only_from_floors_below_it() -> None:
+    placed = [path for path in modules() if parts_of(path)[1] in HEIGHT]
+    assert len(placed) > 10
+    assert [wrong for path in placed for wrong in violations(parts_of(path), path.read_text("utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    "module, source",
+    [
+        ("errors", "import outrider.arrays"),
+        ("noise", "from outrider.sampling import SamplingParams"),
+        ("models.base", "from outrider.engine.engine import Engine"),
+        ("models.base", "from ..engine import engine"),
+        ("models.__init__", "from .. import engine"),
+        ("models.base", "from outrider import decoder"),
+        ("models.base", "from outrider import SamplingParams"),
+        ("decoder", "import outrider"),
+        ("drafters.model", "def late():\n    from outrider.engine.request import Request"),
+        ("text", "if typing.TYPE_CHECKING:\n    from outrider.models.base import Model"),
+        ("server.app", "from outrider.bench.report import table"),
+        ("bench.report", "import numpy, outrider.cli.main"),
+        ("noise", "import time"),
+        ("lookahead", "from time import perf_counter"),
+        ("sampling", "import os.path"),
+        ("draft", "from pathlib import Path"),
+        ("verification", "from numpy import random"),
+        ("verification", "def late():\n    import random"),
+        ("verification", "from outrider.models.base import Model"),
+    ],
+)
+def test_a_planted_violation_is_caught(module: str, source: str) -> None:
+    assert len(violations(("outrider", *module.split(".")), source)) == 1
+
+
+@pytest.mark.parametrize(
+    "module, source",
+    [
+        ("verification", "import numpy as np\nfrom outrider.noise import Key\nfrom outrider import errors"),
+        ("lookahead", "import timeit_of_mine, randomness"),
+        ("models.table", "from outrider.models.base import Model\nfrom .base import Session"),
+        ("models.__init__", "from .base import Model"),
+        ("engine.engine", "import time, outrider.drafters.base"),
+        ("server.app", "from outrider import Engine, __version__"),
+        ("cli.main", "import os, outrider, outrider.server.app, outriders"),
+    ],
+)
+def test_an_allowed_import_is_not(module: str, source: str) -> None:
+    assert violations(("outrider", *module.split(".")), source) == []
+
+
+def test_a_module_without_a_floor_is_caught() -> None:
+    (message,) = unplaced({"engine", "attic"})
+    assert message.startswith("attic: place it on a floor")
+
+
+def test_importing_outrider_imports_no_runtime() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import outrider; print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(PACKAGE.parent)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "outrider.decoder" in loaded
+    assert [name for name in LAZY if name in loaded] == []
