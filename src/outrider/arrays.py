@@ -110,7 +110,7 @@ class NumpyOperations:
 
     def log_sum_exp(self, x: Array) -> HostFloats:
         top = x.max(axis=-1)
-        return (np.log(np.exp(x - top[:, None]).sum(axis=-1, dtype=np.float64)) + top).astype(np.float64)
+        return np.asarray(np.log(np.exp(x - top[:, None]).sum(axis=-1, dtype=np.float64)) + top)
 
     def largest(self, x: Array) -> tuple[HostFloats, HostInts]:
         index = x.argmax(axis=-1)  # NumPy's argmax returns the first NaN if there is one
@@ -174,7 +174,7 @@ class NumpyOperations:
         return -np.log1p(-np.minimum(unit, np.float32(1 - 2**-24)))
 
     def race(self, weights: Array, exponential: Array) -> HostInts:
-        return (weights / exponential).argmax(axis=-1).astype(np.int64, copy=False)
+        return np.asarray((weights / exponential).argmax(axis=-1), dtype=np.int64)
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.argsort(-(weights / exponential), kind="stable")[:count]]

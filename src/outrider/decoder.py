@@ -108,7 +108,8 @@ class SpeculativeDecoder:
         """
         sequence = self._start(prompt, max_tokens, sampling, stop, stop_token_ids, predicted, logprobs)
         events = list(self._run(sequence))
-        assert sequence.finish_reason is not None and sequence.sampling.seed is not None
+        assert sequence.finish_reason is not None
+        assert sequence.sampling.seed is not None
         return Generation(
             tokens=list(sequence.output),
             text="".join(event.text for event in events),
@@ -175,7 +176,9 @@ class SpeculativeDecoder:
             raise SettingError(f"max_tokens is {max_tokens}: it must be at least 1")
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         if stops and self.tokenizer is None:
-            raise SettingError("stop strings need a tokenizer and this decoder has none: pass tokenizer=, or stop_token_ids=")
+            raise SettingError(
+                "stop strings need a tokenizer and this decoder has none: pass tokenizer=, or stop_token_ids="
+            )
         tokens = self._tokens_of(prompt)
         check_prompt(tokens, self.target, self.target.context_length)
         request = Request(
@@ -206,7 +209,9 @@ class SpeculativeDecoder:
         length = min(length, self.target.context_length)
         if self._engine is None or self._engine.capacity < length or not self._engine.has_room:
             capacity = min(self.target.context_length, 256 * -(-length // 256))
-            self._engine = Engine(self.target, self.drafter, lookahead=self.lookahead, rule=self.rule, capacity=capacity)
+            self._engine = Engine(
+                self.target, self.drafter, lookahead=self.lookahead, rule=self.rule, capacity=capacity
+            )
         return self._engine
 
     def _tokens_of(self, prompt: str | Sequence[int] | Any) -> tuple[int, ...]:
@@ -300,7 +305,9 @@ def verify_speculation(
     if draft_logits is not None and tokens:
         draft_rows = _two_axes(ops.float32(draft_logits, like=target), "draft_logits")
         if draft_rows.shape[0] != len(tokens):
-            raise InputError(f"draft_logits has {draft_rows.shape[0]} rows for {len(tokens)} draft tokens: give one each")
+            raise InputError(
+                f"draft_logits has {draft_rows.shape[0]} rows for {len(tokens)} draft tokens: give one each"
+            )
         if draft_rows.shape[-1] != width:
             raise VocabularyError(
                 f"draft_logits are {draft_rows.shape[-1]} wide and target_logits {width}: both models must share one "

@@ -1,9 +1,9 @@
 """The suffix drafter: no model, only the text so far.
 
 Where the end of the text has occurred before, in the prompt, in the output, or in a text that the caller predicts, what
-followed it then is proposed again. Prompt lookup decoding (A. Saxena, 2023) does this with n-grams; the suffix automaton
-finds the longest match whatever its length, as in SAM decoding (arXiv 2411.10666), and counts the alternatives, as in
-suffix decoding (arXiv 2411.04975).
+followed it then is proposed again. Prompt lookup decoding (A. Saxena, 2023) does this with n-grams; the suffix
+automaton finds the longest match whatever its length, as in SAM decoding (arXiv 2411.10666), and counts the
+alternatives, as in suffix decoding (arXiv 2411.04975).
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ class SuffixDrafter(Drafter):
         cursor: Cursor | None = automaton.match
         survival = 1.0
         tokens: list[int] = []
-        q: list[np.ndarray] = []  # type: ignore[type-arg]
+        q: list[np.ndarray] = []
+        # A match that ended where a text ended has no continuation: a shorter one may.
+        while cursor is not None and not automaton.continuations(cursor):
+            cursor = automaton.shorter(cursor)
         while len(tokens) < lookahead and cursor is not None and cursor.length > 0:
             followed = automaton.continuations(cursor)
             if not followed:
@@ -100,9 +103,7 @@ class SuffixDrafter(Drafter):
             cursor = automaton.step(cursor, token)
         return Draft(tuple(tokens), q=np.stack(q) if q else None, source=self.name)
 
-    def _draw(
-        self, followed: Sequence[tuple[int, int]], sequence: DraftedSequence, place: int
-    ) -> tuple[Array, int]:
+    def _draw(self, followed: Sequence[tuple[int, int]], sequence: DraftedSequence, place: int) -> tuple[Array, int]:
         """A distribution over the vocabulary, and a token drawn from it."""
         candidates = np.array([token for token, _ in followed])
         weights = np.array([count for _, count in followed], dtype=np.float32)

@@ -35,11 +35,12 @@ class Cursor:
 class SuffixAutomaton:
     """All substrings of a text, at a cost per appended token that is constant on average.
 
-    Each token counts an occurrence of the newest COUNTED_LINKS states on its chain of suffix links. All counts
-    are exact as long as every match was shorter than COUNTED_LINKS tokens, since a chain has at most one state
-    more than the match has tokens. After a longer match, the count of a substring is still exact if at each of
-    its occurrences fewer than COUNTED_LINKS states came before its own on the chain; otherwise it is a lower
-    bound, at least 1. Missed are the shortest contexts of a long match. Recency is clipped in the same way.
+    Each token counts an occurrence of the first COUNTED_LINKS states on its chain of suffix links. All
+    counts are exact as long as every match was shorter than COUNTED_LINKS tokens, since a chain has at most
+    one state more than the match has tokens. After a longer match, the count of a substring is still exact
+    if at each of its occurrences fewer than COUNTED_LINKS states came before its own on the chain; otherwise
+    it is a lower bound, at least 1. Missed are the shortest contexts of a long match. Recency is clipped in
+    the same way.
 
     Args:
         max_tokens: when the text would grow beyond it, all but its newest half is forgotten and the automaton
@@ -145,7 +146,7 @@ class SuffixAutomaton:
     def _add_state(self, token: int) -> None:
         transitions, links = self._next, self._link
         state = self._newest
-        new = self._new_state({}, length=self._length[state] + 1, count=0, recent=0)
+        new = self._new_state({}, length=self._length[state] + 1, count=0)
         while state != NO_STATE and token not in transitions[state]:
             transitions[state][token] = new
             state = links[state]
@@ -160,10 +161,7 @@ class SuffixAutomaton:
         """Part the shorter strings of `following` from it, since they now end at one more place."""
         transitions, links = self._next, self._link
         shorter = self._new_state(
-            transitions[following].copy(),
-            length=self._length[state] + 1,
-            count=self._count[following],
-            recent=self._recent[following],
+            transitions[following].copy(), length=self._length[state] + 1, count=self._count[following]
         )
         links[shorter] = links[following]
         links[following] = shorter
@@ -172,12 +170,12 @@ class SuffixAutomaton:
             state = links[state]
         return shorter
 
-    def _new_state(self, transitions: dict[int, int], length: int, count: int, recent: int) -> int:
+    def _new_state(self, transitions: dict[int, int], length: int, count: int) -> int:
         self._next.append(transitions)
         self._link.append(ROOT_STATE)
         self._length.append(length)
         self._count.append(count)
-        self._recent.append(recent)
+        self._recent.append(0)  # until the occurrence is counted, right after
         return len(self._link) - 1
 
     def _count_occurrence(self) -> None:

@@ -107,7 +107,9 @@ class FusedLlama:
             first += count
             held_keys, held_values = cache.append(number, batch, keys[new].transpose(0, 1), values[new].transpose(0, 1))
             # Query heads that share a key head lie behind one another, as if they were more queries.
-            folded = queries[new].view(count, key_heads, groups, size).permute(1, 2, 0, 3).reshape(1, key_heads, -1, size)
+            folded = (
+                queries[new].view(count, key_heads, groups, size).permute(1, 2, 0, 3).reshape(1, key_heads, -1, size)
+            )
             mask = plan.row_mask(batch, folded, groups)
             output = functional.scaled_dot_product_attention(folded, held_keys, held_values, attn_mask=mask)
             outputs.append(output.view(key_heads, groups, count, size).permute(2, 0, 1, 3).reshape(count, heads * size))

@@ -75,7 +75,9 @@ def join(kind: str, linears: Sequence[torch.nn.Linear]) -> Linear:
         kind: float32, bfloat16, float16 or int8.
         linears: emptied of their weights, so that there is never more than one spare copy.
     """
-    weight = torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
+    weight = (
+        torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
+    )
     biases = [linear.bias for linear in linears]
     bias = None if biases[0] is None else torch.cat([given.detach() for given in biases])
     for linear in linears:

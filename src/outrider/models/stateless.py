@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -19,25 +20,29 @@ from outrider.text import Tokenizer
 UNBOUNDED = 2**20
 
 
+ArrayMaker = Callable[[list[int]], Any]
+
+
 class FunctionModel:
     """A function of all tokens so far.
 
     Args:
-        function: takes an integer array [1, tokens], made by `make_array`, and returns logits [1, tokens, vocab] or
-            [tokens, vocab] as an array of any library, or an object with such an attribute `logits`; logits of the last
-            token alone ([1, vocab] or [vocab]) will do, at one call per draft token.
-        make_array: turns a list of lists of token ids into what the function takes; default a NumPy int64 array.
-        vocab_size: None asks the function, with a single token 0.
+        function: takes token ids [1, tokens] or [tokens] and returns logits [1, tokens, vocab] or [tokens, vocab] as an
+            array of any library, or an object with such an attribute `logits`. Logits of the last token alone will do,
+            at the price of one call per draft token.
+        make_array: turns a list of token ids into what the function takes. None finds out, by calling it with a single
+            token 0: NumPy, PyTorch or MLX integers, as far as these are loaded.
+        vocab_size: None asks the function.
 
     Raises:
-        ModelError: the function's result cannot be read as logits.
+        ModelError: the function takes none of these arrays, or its result cannot be read as logits.
     """
 
     def __init__(
         self,
         function: Callable[[Any], Any],
         *,
-        make_array: Callable[[list[list[int]]], Any] = np.array,
+        make_array: ArrayMaker | None = None,
         vocab_size: int | None = None,
         context_length: int = UNBOUNDED,
         stop_token_ids: frozenset[int] = frozenset(),
@@ -46,7 +51,7 @@ class FunctionModel:
     ) -> None:
         self.name = name if name is not None else getattr(function, "__name__", type(function).__name__)
         self._function = function
-        self._make_array = make_array
+        self._make_array = make_array if make_array is not None else _find_array_maker(function, self.name)
         self.context_length = context_length
         self.stop_token_ids = stop_token_ids
         self.tokenizer = tokenizer
@@ -66,7 +71,7 @@ class FunctionModel:
         return arrays.operations(logits).stack([*rows, logits[0]])
 
     def _call(self, tokens: Sequence[int]) -> Array:
-        result = self._function(self._make_array([list(tokens)]))
+        result = self._function(self._make_array(list(tokens)))
         logits = getattr(result, "logits", result)
         if isinstance(logits, list):
             logits = np.asarray(logits)
@@ -77,12 +82,45 @@ class FunctionModel:
             logits = logits[None]
         if logits.ndim != 2:
             raise ModelError(
-                f"model {self.name} returned logits of shape {tuple(logits.shape)}: return [tokens, vocab], or [1, tokens, vocab]"
+                f"model {self.name} returned logits of shape {tuple(logits.shape)}: return [tokens, vocab] or "
+                "[1, tokens, vocab]"
             )
         return logits
 
     def open(self, rows: int, capacity: int) -> StatelessSession:
         return StatelessSession(self, rows, capacity)
+
+
+def _find_array_maker(function: Callable[[Any], Any], name: str) -> ArrayMaker:
+    """The first kind of array that the function takes."""
+    refusals = []
+    for maker in _array_makers(function):
+        try:
+            function(maker([0]))
+        except Exception as error:
+            refusals.append(f"{type(error).__name__}: {error}")
+        else:
+            return maker
+    raise ModelError(
+        f"model {name} takes no array of token ids that was tried (the first answer was {refusals[0]}): "
+        "wrap it, outrider.FunctionModel(function, make_array=...)"
+    )
+
+
+def _array_makers(function: Callable[[Any], Any]) -> list[ArrayMaker]:
+    makers: list[ArrayMaker] = []
+    if "torch" in sys.modules:
+        makers.append(sys.modules["torch"].tensor)
+    if "mlx.core" in sys.modules:
+        makers.append(sys.modules["mlx.core"].array)
+    libraries = {base.__module__.split(".")[0] for base in type(function).__mro__}
+    if not libraries & {"torch", "mlx"}:
+        makers.insert(0, np.array)  # a layer of a library is not asked to take another's arrays
+    return [shaped for maker in makers for shaped in (_one_row(maker), maker)]
+
+
+def _one_row(maker: Callable[[Any], Any]) -> ArrayMaker:
+    return lambda tokens: maker([tokens])
 
 
 class StatelessModel(Protocol):
@@ -120,7 +158,7 @@ class StatelessSession:
         wanted: Sequence[int] | None = None,
     ) -> Array:
         self._ledger.extend(rows, tokens, parents)
-        logits = []
+        logits: list[Array] = []
         for row, count in zip(rows, wanted_counts(tokens, wanted), strict=True):
             above = self._ledger.parents(row)
             nodes = range(len(above) - count, len(above))

@@ -53,11 +53,8 @@ class TransformersModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
+        device: torch.device = next(self.module.parameters()).device
+        return device
 
     def open(self, rows: int, capacity: int) -> TransformersSession:
         return TransformersSession(self._forward, rows, capacity)
@@ -104,9 +101,7 @@ class TransformersModel:
 class Forward(Protocol):
     """What a session asks of a model: one pass over the cache's present plan."""
 
-    def forward(
-        self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]
-    ) -> torch.Tensor: ...
+    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor: ...
 
 
 class TransformersSession:

@@ -1,0 +1,107 @@
+"""Several systems on the same questions, one after the other within each question, and what came of it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from outrider.bench.questions import Question
+from outrider.bench.systems import Measurement, System
+from outrider.text import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All systems' answers to one question."""
+
+    category: str
+    measurements: Mapping[str, Measurement]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One system in one category.
+
+    Attributes:
+        questions: how many.
+        tokens_per_second: all emitted tokens over all seconds of decoding.
+        speedup: the baseline's seconds per token over this system's, both summed over the questions.
+        median_speedup: the median of the questions' own.
+        mean_tokens_per_round: emitted tokens per forward pass of the target; None for peers.
+        overhead: the share of decoding outside drafting and verification passes; None for peers.
+        same_tokens: the share of questions answered token for token as the baseline does.
+    """
+
+    category: str
+    system: str
+    questions: int
+    tokens_per_second: float
+    speedup: float
+    median_speedup: float
+    mean_tokens_per_round: float | None
+    overhead: float | None
+    same_tokens: float
+
+
+def run_comparison(
+    questions: Sequence[Question],
+    systems: Mapping[str, System],
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    longest_prompt: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """Ask every system every question. The order of the systems turns from question to question.
+
+    Args:
+        longest_prompt: questions of more tokens are cut to it.
+        progress: told (questions done, all questions).
+    """
+    answers = []
+    names = list(systems)
+    for number, question in enumerate(questions):
+        message = [{"role": "user", "content": question.text}]
+        prompt = (tokenizer.encode_chat(message) or tokenizer.encode(question.text))[:longest_prompt]
+        turned = names[number % len(names) :] + names[: number % len(names)]
+        measured = {name: systems[name](prompt, max_tokens) for name in turned}
+        answers.append(Answer(question.category, {name: measured[name] for name in names}))
+        if progress is not None:
+            progress(number + 1, len(questions))
+    return answers
+
+
+def summarise(answers: Sequence[Answer], baseline: str) -> list[Row]:
+    """A row for each category and system, and for all categories together."""
+    categories = list(dict.fromkeys(answer.category for answer in answers))
+    groups = [(category, [a for a in answers if a.category == category]) for category in categories]
+    if len(groups) > 1:
+        groups.append(("all", list(answers)))
+    return [_row(category, name, group, baseline) for category, group in groups for name in group[0].measurements]
+
+
+def _row(category: str, system: str, answers: Sequence[Answer], baseline: str) -> Row:
+    mine = [answer.measurements[system] for answer in answers]
+    base = [answer.measurements[baseline] for answer in answers]
+    stats = [measurement.stats for measurement in mine if measurement.stats is not None]
+    tokens, seconds = _totals(mine)
+    base_tokens, base_seconds = _totals(base)
+    rounds = sum(each.rounds for each in stats)
+    spent = sum(each.seconds_decoding for each in stats)
+    return Row(
+        category=category,
+        system=system,
+        questions=len(answers),
+        tokens_per_second=tokens / seconds,
+        speedup=(base_seconds / base_tokens) / (seconds / tokens),
+        median_speedup=statistics.median(
+            b.seconds_per_token / m.seconds_per_token for b, m in zip(base, mine, strict=True)
+        ),
+        mean_tokens_per_round=sum(each.emitted for each in stats) / rounds if rounds else None,
+        overhead=sum(each.seconds_elsewhere for each in stats) / spent if spent else None,
+        same_tokens=sum(m.tokens == b.tokens for m, b in zip(mine, base, strict=True)) / len(answers),
+    )
+
+
+def _totals(measurements: Sequence[Measurement]) -> tuple[int, float]:
+    return sum(len(m.tokens) for m in measurements), sum(m.seconds_decoding for m in measurements)

@@ -1,0 +1,181 @@
+"""Mistakes that speculative decoders are known to make, each to be planted by `with mistake():`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from unittest.mock import patch
+
+import numpy as np
+from exactness.drafters import TreeDrafter
+
+from outrider import Draft, ModelDrafter
+from outrider.models.stateless import StatelessSession
+from outrider.noise import RoundNoise, exponential, key
+from outrider.sampling import adjust
+from outrider.verification import RULES, Rule, Verdict, _block_residual, draw
+
+Mistake = Callable[[], AbstractContextManager]
+
+
+# Drafting
+
+
+def draft_drawn_at_another_temperature() -> AbstractContextManager:
+    return patch("outrider.drafters.model.draw", lambda q, key: draw(q**2, key))
+
+
+def most_probable_token_drafted_as_if_sampled() -> AbstractContextManager:
+    return patch("outrider.drafters.model.draw", lambda q, key: int(q.argmax()))
+
+
+@contextmanager
+def drawn_token_left_out_when_it_is_token_0() -> Iterator[None]:
+    propose = ModelDrafter.propose
+
+    def choosy(self, sequences, lookahead):
+        drafts = []
+        for draft in propose(self, sequences, lookahead):
+            kept = draft.tokens.index(0) if 0 in draft.tokens else len(draft)
+            drafts.append(Draft(draft.tokens[:kept], q=draft.q[:kept] if kept else None))
+        return drafts
+
+    with patch.object(ModelDrafter, "propose", choosy):
+        yield
+
+
+@contextmanager
+def children_drawn_with_replacement() -> Iterator[None]:
+    def choose(self, q, noise, count):
+        generator = np.random.default_rng(noise.view(np.uint32))
+        return [int(token) for token in generator.choice(len(q), size=count, p=q / q.sum(dtype=float))]
+
+    with patch.object(TreeDrafter, "choose_children", choose):
+        yield
+
+
+# Noise
+
+
+def next_token_drawn_with_the_drafts_noise() -> AbstractContextManager:
+    return patch.object(RoundNoise, "next", lambda self, position: self.draft(position))
+
+
+def acceptance_decided_by_the_drafts_noise() -> AbstractContextManager:
+    def accept(self: RoundNoise, position: int, branch: int = 0) -> float:
+        return 1 - float(np.exp(-exponential([self.draft(position)], 1, np.empty(0, np.float32))[0, 0]))
+
+    return patch.object(RoundNoise, "accept", accept)
+
+
+@contextmanager
+def one_uniform_for_the_whole_round() -> Iterator[None]:
+    accept = RoundNoise.accept
+    with patch.object(RoundNoise, "accept", lambda self, position, branch=0: accept(self, self.start)):
+        yield
+
+
+def round_start_left_out_of_the_key() -> AbstractContextManager:
+    def without_start(seed, start, position, purpose, branch=0):
+        return key(seed, 0, position, purpose, branch)
+
+    return patch("outrider.noise.key", without_start)
+
+
+@contextmanager
+def same_target_noise_at_every_position() -> Iterator[None]:
+    target = RoundNoise.target
+    with patch.object(RoundNoise, "target", lambda self, position: target(self, 0)):
+        yield
+
+
+# Verification
+
+
+def residual_replaced_by_the_target() -> AbstractContextManager:
+    return patch("outrider.verification.residual", lambda p, q: p)
+
+
+def residual_not_normalised() -> AbstractContextManager:
+    return patch("outrider.verification.residual", lambda p, q: np.maximum(p - q, 0))
+
+
+def block_residual_replaced_by_the_target() -> AbstractContextManager:
+    return patch("outrider.verification._block_residual", lambda draft, p, accepted, reach: p[accepted])
+
+
+def block_residual_of_the_token_rule() -> AbstractContextManager:
+    return patch(
+        "outrider.verification._block_residual",
+        lambda draft, p, accepted, reach: _block_residual(draft, p, accepted, 1.0),
+    )
+
+
+def sibling_judged_by_the_first_childs_q() -> AbstractContextManager:
+    return patch("outrider.verification._q_of_sibling", lambda draft, earlier, child: draft.q[draft.q_row(child)])
+
+
+def _rules_changed(change: Callable[[Rule], Rule]) -> AbstractContextManager:
+    return patch.dict(RULES, {name: change(rule) for name, rule in RULES.items()})
+
+
+def bonus_drawn_from_q() -> AbstractContextManager:
+    def change(rule: Rule) -> Rule:
+        def judge(draft: Draft, p: np.ndarray, noise: RoundNoise) -> Verdict:
+            verdict = rule(draft, p, noise)
+            if not (verdict.bonus and len(draft)):
+                return verdict
+            token = draw(draft.q[-1], noise.next(noise.start + len(draft)))
+            return Verdict(verdict.path, token, bonus=True)
+
+        return judge
+
+    return _rules_changed(change)
+
+
+def bonus_drawn_from_the_row_before() -> AbstractContextManager:
+    def change(rule: Rule) -> Rule:
+        def judge(draft: Draft, p: np.ndarray, noise: RoundNoise) -> Verdict:
+            return rule(draft, p if len(p) < 2 else np.concatenate([p[:-1], p[-2:-1]]), noise)
+
+        return judge
+
+    return _rules_changed(change)
+
+
+def rows_of_the_target_off_by_one() -> AbstractContextManager:
+    def change(rule: Rule) -> Rule:
+        return lambda draft, p, noise: rule(draft, p[[0, *range(len(p) - 1)]], noise)
+
+    return _rules_changed(change)
+
+
+def penalties_forgotten_along_the_draft() -> AbstractContextManager:
+    def forgetful(logits, sampling, history, paths):
+        return adjust(logits, sampling, history, [()] * len(paths))
+
+    return patch("outrider.engine.judgement.adjust", forgetful)
+
+
+# The target's cache
+
+
+@contextmanager
+def _keep_changed(change: Callable[[StatelessSession, int, list[int]], list[int]]) -> Iterator[None]:
+    keep = StatelessSession.keep
+
+    def changed(self: StatelessSession, row: int, path) -> None:
+        keep(self, row, change(self, row, list(path)) if self._model.name == "target" else path)
+
+    with patch.object(StatelessSession, "keep", changed):
+        yield
+
+
+def cache_keeps_a_token_too_few() -> AbstractContextManager:
+    return _keep_changed(lambda session, row, path: path[:-1])
+
+
+def cache_keeps_a_rejected_token() -> AbstractContextManager:
+    def greedy_path(session: StatelessSession, row: int, path: list[int]) -> list[int]:
+        parents = list(session._ledger.parents(row))
+        return [*path, parents.index(path[-1])] if path and path[-1] in parents else path
+
+    return _keep_changed(greedy_path)

@@ -1,0 +1,329 @@
+"""What every Session must do, whatever the runtime. A new runtime adds a line to MODELS.
+
+The truth is a fresh session that is fed a root path from the start, in one call.
+"""
+
+import random
+
+import numpy as np
+import pytest
+
+from outrider import FunctionModel, InputError, ModelError, TableModel
+from outrider.arrays import to_numpy
+
+VOCABULARY = 48
+CAPACITY = 64
+
+
+def table():
+    return TableModel.random(6, 2)
+
+
+def function():
+    inner = TableModel.random(6, 2)
+    return FunctionModel(lambda ids: np.stack([inner.logits_after(ids[0, : i + 1].tolist()) for i in range(ids.shape[1])]))
+
+
+def function_of_the_last_token():
+    inner = TableModel.random(6, 2)
+    return FunctionModel(lambda ids: inner.logits_after(ids[0].tolist()))
+
+
+def tiny(kind, **settings):
+    """A randomly initialised transformers model of a few thousand parameters."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    config = getattr(transformers, kind + "Config")(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=256,
+        initializer_range=0.4,
+        **settings,
+    )
+    name = {"Gemma3Text": "Gemma3"}.get(kind, kind) + "ForCausalLM"
+    return getattr(transformers, name)(config).eval()
+
+
+def wrapped(kind, **settings):
+    def make():
+        model = tiny(kind, **settings)
+        from outrider.models.transformers import TransformersModel
+
+        return TransformersModel(model)
+
+    return make
+
+
+def fused(kind, dtype="float32", **settings):
+    def make():
+        model = tiny(kind, **settings)
+        from outrider.models.fused_llama import can_take_over, take_over
+        from outrider.models.transformers import TransformersModel
+
+        assert can_take_over(model)
+        return TransformersModel(model, fused=take_over(model, dtype))
+
+    return make
+
+
+SLIDING = {"sliding_window": 5}
+GEMMA = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+MODELS = {
+    "table": table,
+    "function": function,
+    "function-of-last": function_of_the_last_token,
+    "llama": wrapped("Llama"),
+    "qwen3": wrapped("Qwen3"),
+    "mistral-sliding": wrapped("Mistral", **SLIDING),
+    "gemma3-sliding": wrapped("Gemma3Text", **GEMMA),
+    "gpt-neox": wrapped("GPTNeoX"),
+    "fused-llama": fused("Llama"),
+    "fused-llama-int8": fused("Llama", "int8"),
+    "fused-llama-bias": fused("Llama", attention_bias=True, mlp_bias=False),
+    "fused-qwen2": fused("Qwen2"),
+    "fused-qwen3": fused("Qwen3"),
+    "fused-mistral": fused("Mistral", sliding_window=None),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return MODELS[request.param]()
+
+
+def fresh(model, tokens, count=1):
+    """Logits after the last `count` tokens, from a session that never saw anything else."""
+    session = model.open(1, CAPACITY)
+    return to_numpy(session.extend([0], [tokens], wanted=[count])).astype(np.float64)
+
+
+def same(found, expected):
+    """Up to rounding: a token that sees one token too many, or sits one place off, differs by tenths."""
+    np.testing.assert_allclose(to_numpy(found).astype(np.float64), expected, atol=2e-3, rtol=1e-3)
+
+
+def text(model, length, seed=0):
+    return [random.Random(seed * 1000 + i).randrange(model.vocab_size) for i in range(length)]
+
+
+def test_a_chain_fed_in_pieces_equals_one_fed_at_once(model):
+    tokens = text(model, 20)
+    session = model.open(1, CAPACITY)
+    session.extend([0], [tokens[:11]], wanted=[0])
+    session.keep(0, range(11))
+    found = session.extend([0], [tokens[11:]])
+    assert found.shape == (9, model.vocab_size)
+    same(found, fresh(model, tokens, 9))
+
+
+def test_wanted_logits_are_those_of_the_last_tokens(model):
+    first, second = text(model, 7, 1), text(model, 4, 2)
+    session = model.open(2, CAPACITY)
+    found = session.extend([0, 1], [first, second], wanted=[2, 3])
+    same(found, np.concatenate([fresh(model, first, 2), fresh(model, second, 3)]))
+
+
+def test_rows_of_different_lengths_share_a_pass(model):
+    texts = [text(model, length, length) for length in (13, 4, 9)]
+    session = model.open(4, CAPACITY)
+    for row, tokens in zip((3, 0, 1), texts, strict=True):
+        session.extend([row], [tokens], wanted=[0])
+        session.keep(row, range(len(tokens)))
+    new = [text(model, length, 50 + length) for length in (1, 3, 2)]
+    found = session.extend([3, 0, 1], new)
+    same(found, np.concatenate([fresh(model, t + n, len(n)) for t, n in zip(texts, new, strict=True)]))
+
+
+def test_a_dropped_tail_leaves_no_trace(model):
+    tokens = text(model, 8)
+    session = model.open(1, CAPACITY)
+    session.extend([0], [tokens + text(model, 6, 9)])
+    session.keep(0, range(8))
+    assert session.length(0) == 8
+    more = text(model, 3, 5)
+    same(session.extend([0], [more]), fresh(model, tokens + more, 3))
+
+
+def test_truncated_rows_go_on_from_there(model):
+    tokens = text(model, 12)
+    session = model.open(1, CAPACITY)
+    session.extend([0], [tokens], wanted=[0])
+    session.keep(0, range(12))
+    session.truncate(0, 5)
+    more = text(model, 3, 5)
+    same(session.extend([0], [more]), fresh(model, tokens[:5] + more, 3))
+
+
+def test_a_released_row_starts_anew(model):
+    session = model.open(2, CAPACITY)
+    session.extend([0, 1], [text(model, 9), text(model, 5)], wanted=[0, 0])
+    session.keep(0, range(9))
+    session.release(0)
+    assert session.length(0) == 0
+    tokens = text(model, 4, 3)
+    same(session.extend([0], [tokens]), fresh(model, tokens, 4))
+
+
+def test_each_node_of_a_tree_sees_its_own_root_path_only(model):
+    stem = text(model, 7)
+    #        0 -- 1 -- 3        -1 -- 4 -- 5
+    #          \- 2 -- 6
+    parents = [-1, 0, 0, 1, -1, 4, 2]
+    tokens = text(model, len(parents), 4)
+    session = model.open(2, CAPACITY)
+    session.extend([1], [stem], wanted=[0])
+    session.keep(1, range(len(stem)))
+    found = to_numpy(session.extend([1], [tokens], [parents]))
+    for node in range(len(parents)):
+        path = []
+        above = node
+        while above != -1:
+            path.insert(0, tokens[above])
+            above = parents[above]
+        same(found[node], fresh(model, stem + path)[0])
+
+
+def test_keeping_a_branch_compacts_the_row_to_it(model):
+    stem = text(model, 5)
+    session = model.open(1, CAPACITY)
+    session.extend([0], [stem], wanted=[0])
+    session.keep(0, range(5))
+    tokens = text(model, 6, 8)
+    session.extend([0], [tokens], [[-1, 0, 0, 1, 2, 4]])
+    session.keep(0, [0, 2, 4])
+    more = text(model, 2, 6)
+    same(session.extend([0], [more]), fresh(model, stem + [tokens[0], tokens[2], tokens[4], *more], 2))
+
+
+def test_a_tree_may_grow_level_by_level(model):
+    session = model.open(1, CAPACITY)
+    stem = text(model, 4)
+    session.extend([0], [stem], wanted=[0])
+    session.keep(0, range(4))
+    a, b, c, d, e = text(model, 5, 7)
+    session.extend([0], [[a, b]], [[-1, -1]])
+    found = session.extend([0], [[c, d, e]], [[0, 1, 1]])
+    same(found, np.concatenate([fresh(model, [*stem, *path]) for path in ([a, c], [b, d], [b, e])]))
+
+
+def test_trees_and_chains_share_a_pass(model):
+    session = model.open(2, CAPACITY)
+    first, second = text(model, 6, 1), text(model, 3, 2)
+    session.extend([0, 1], [first, second], wanted=[0, 0])
+    session.keep(0, range(6))
+    session.keep(1, range(3))
+    a, b, c, d = text(model, 4, 7)
+    found = session.extend([0, 1], [[a, b], [c, d]], [[-1, -1], None])
+    paths = ([*first, a], [*first, b], [*second, c], [*second, c, d])
+    same(found, np.concatenate([fresh(model, path) for path in paths]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_course_of_calls_equals_a_fresh_prefill(model, seed):
+    choose = random.Random(seed)
+    session = model.open(3, CAPACITY)
+    held = [[], [], []]
+    for _ in range(25):
+        rows = choose.sample(range(3), choose.randint(1, 3))
+        rows = [row for row in rows if len(held[row]) < CAPACITY - 8]
+        if not rows:
+            break
+        tokens = [[choose.randrange(model.vocab_size) for _ in range(choose.randint(1, 6))] for _ in rows]
+        trees = [None if choose.random() < 0.5 else [choose.randint(-1, i - 1) for i in range(len(t))] for t in tokens]
+        found = to_numpy(session.extend(rows, tokens, trees))
+        first = 0
+        for row, new, tree in zip(rows, tokens, trees, strict=True):
+            parents = [i - 1 for i in range(len(new))] if tree is None else tree
+            paths = []
+            for node in range(len(new)):
+                paths.append([*(paths[parents[node]] if parents[node] >= 0 else []), node])
+            node = choose.randrange(len(new))
+            same(found[first + node], fresh(model, held[row] + [new[i] for i in paths[node]])[0])
+            first += len(new)
+            kept = choose.choice([[], *paths])
+            session.keep(row, kept)
+            held[row] += [new[i] for i in kept]
+            if choose.random() < 0.2:
+                held[row] = held[row][: choose.randint(0, len(held[row]))]
+                session.truncate(row, len(held[row]))
+            assert session.length(row) == len(held[row])
+
+
+def test_what_no_cache_could_do_is_refused(model):
+    session = model.open(2, 8)
+    with pytest.raises(InputError, match="would hold 9 tokens: this session was opened for 8"):
+        session.extend([0], [[0] * 9])
+    with pytest.raises(InputError, match="extended by no token"):
+        session.extend([0], [[]])
+    with pytest.raises(InputError, match="distinct and below 2"):
+        session.extend([0, 0], [[1], [1]])
+    with pytest.raises(InputError, match="one earlier tentative token each"):
+        session.extend([0], [[1, 2]], [[-1, 1]])
+    session.extend([0], [[1, 2, 3]], [[-1, 0, 0]])
+    with pytest.raises(InputError, match="does not lead from the last permanent token"):
+        session.keep(0, [0, 1, 2])
+    with pytest.raises(InputError, match="cannot be cut to 5 tokens"):
+        session.truncate(0, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("llama", "Llama", {}),
+        ("qwen3", "Qwen3", {}),
+        ("mistral-sliding", "Mistral", SLIDING),
+        ("gemma3-sliding", "Gemma3Text", GEMMA),
+        ("gpt-neox", "GPTNeoX", {}),
+        ("fused-llama", "Llama", {}),
+        ("fused-llama-bias", "Llama", {"attention_bias": True, "mlp_bias": False}),
+        ("fused-qwen2", "Qwen2", {}),
+        ("fused-qwen3", "Qwen3", {}),
+        ("fused-mistral", "Mistral", {"sliding_window": None}),
+    ],
+)
+def test_logits_are_those_of_transformers_itself(name, kind, settings):
+    torch = pytest.importorskip("torch")
+    tokens = random.Random(0).choices(range(VOCABULARY), k=30)
+    with torch.inference_mode():
+        expected = tiny(kind, **settings)(torch.tensor([tokens])).logits[0]
+    same(fresh(MODELS[name](), tokens, 30), to_numpy(expected))
+
+
+def test_a_model_that_cannot_roll_back_is_refused():
+    transformers = pytest.importorskip("transformers")
+    from outrider.models.transformers import TransformersModel
+
+    config = transformers.MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
+    with pytest.raises(ModelError, match="cannot be rolled back"):
+        TransformersModel(transformers.MambaForCausalLM(config))
+
+
+def test_int8_gives_a_token_the_same_logits_in_any_batch():
+    torch = pytest.importorskip("torch")
+    from outrider.models.linears import Int8Linear
+
+    torch.manual_seed(0)
+    linear = Int8Linear(torch.randn(40, 64), torch.randn(40))
+    x = torch.randn(16, 64) * torch.logspace(-3, 3, 16)[:, None]
+    together = linear(x)
+    for row in range(16):
+        assert torch.equal(linear(x[row : row + 1])[0], together[row])
+
+
+def test_int8_products_are_close_despite_outliers():
+    torch = pytest.importorskip("torch")
+    from outrider.models.linears import Int8Linear
+
+    torch.manual_seed(0)
+    weight = torch.randint(-127, 128, (40, 64)).float() / 127  # of which int8 loses nothing
+    weight[:, 0] = 1
+    x = torch.randn(4, 64)
+    x[:, 3] = 300  # an outlier, next to which one digit would leave nothing of the rest
+    exact = x @ weight.T
+    assert (Int8Linear(weight, None)(x) - exact).abs().max() < 0.05
