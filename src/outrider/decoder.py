@@ -295,8 +295,8 @@ def verify_speculation(
     width = target.shape[-1]
     if target.shape[0] not in (len(tokens), len(tokens) + 1) or target.shape[0] == 0:
         raise InputError(
-            f"target_logits has {target.shape[0]} rows for {len(tokens)} draft tokens: give {len(tokens) + 1} (the last "
-            f"for the bonus) or {len(tokens)}"
+            f"target_logits has {target.shape[0]} rows for {len(tokens)} draft tokens: give {len(tokens) + 1} (the "
+            f"last for the bonus) or {len(tokens)}"
         )
     bad = next((token for token in tokens if not 0 <= token < width), None)
     if bad is not None:

@@ -1,11 +1,10 @@
-"""A set of cases in which every pair of a rule, a drafter, a lookahead and a sampler setting occurs together."""
+"""Cases in which every pair of a rule, a drafter, a lookahead and a sampler setting occurs together."""
 
 import random
 from dataclasses import dataclass
 from itertools import combinations, product
 
 from exactness.drafters import DRAFTERS
-
 from outrider import SamplingParams
 
 SAMPLINGS: dict[str, SamplingParams] = {

@@ -43,7 +43,8 @@ class TreeDrafter(Drafter):
             parent = growing.pop(0)
             path = paths[parent]
             logits = self.model.logits_after([*sequence.tokens, *path])[None]
-            distributed = distribution(adjust(logits, sequence.sampling, sequence.history, [path]), sequence.sampling)[0]
+            logits = adjust(logits, sequence.sampling, sequence.history, [path])
+            distributed = distribution(logits, sequence.sampling)[0]
             key = sequence.noise.draft(len(sequence.tokens) + len(path), branch=parent + 1)
             noise = exponential([key], len(distributed), distributed)[0]
             count = min(self.width, nodes - len(tokens), np.count_nonzero(distributed))

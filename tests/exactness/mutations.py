@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 import numpy as np
-from exactness.drafters import TreeDrafter
 
+from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter
 from outrider.models.stateless import StatelessSession
 from outrider.noise import RoundNoise, exponential, key
@@ -40,6 +40,16 @@ def drawn_token_left_out_when_it_is_token_0() -> Iterator[None]:
 
     with patch.object(ModelDrafter, "propose", choosy):
         yield
+
+
+def draft_cache_not_caught_up() -> AbstractContextManager:
+    def feed_the_newest_token_only(self, row, tokens):
+        session = self._opened()
+        session.keep(row.number, range(len(row.fed)))
+        row.fed = []
+        return list(tokens) if session.length(row.number) == 0 else [tokens[-1]]
+
+    return patch.object(ModelDrafter, "_catch_up", feed_the_newest_token_only)
 
 
 @contextmanager
@@ -110,7 +120,10 @@ def block_residual_of_the_token_rule() -> AbstractContextManager:
 
 
 def sibling_judged_by_the_first_childs_q() -> AbstractContextManager:
-    return patch("outrider.verification._q_of_sibling", lambda draft, earlier, child: draft.q[draft.q_row(child)])
+    def q_of_first(draft, earlier, child):
+        return draft.q[draft.q_row(child)]
+
+    return patch("outrider.verification._q_of_sibling", q_of_first)
 
 
 def _rules_changed(change: Callable[[Rule], Rule]) -> AbstractContextManager:
@@ -155,7 +168,7 @@ def penalties_forgotten_along_the_draft() -> AbstractContextManager:
     return patch("outrider.engine.judgement.adjust", forgetful)
 
 
-# The target's cache
+# The target's cache: that of the draft model is left alone.
 
 
 @contextmanager
@@ -163,7 +176,7 @@ def _keep_changed(change: Callable[[StatelessSession, int, list[int]], list[int]
     keep = StatelessSession.keep
 
     def changed(self: StatelessSession, row: int, path) -> None:
-        keep(self, row, change(self, row, list(path)) if self._model.name == "target" else path)
+        keep(self, row, change(self, row, list(path)) if self._model.name != "draft" else path)
 
     with patch.object(StatelessSession, "keep", changed):
         yield

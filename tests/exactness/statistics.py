@@ -1,11 +1,11 @@
 """The truth by enumeration, and how far a sample may stray from it.
 
-False alarms. No more than MOST_TESTS chi-square tests are made in this package: 63 or so in the matrix, 3 of the hard
-case, 2 of batches, 2 of array libraries, 14 of verify_speculation, and for each mutation a control that must pass, about
-35; in all fewer than 150. Each fails below p = FAMILY_WISE / MOST_TESTS = 1e-6 / 200 = 5e-9, so that by the union bound
-a correct decoder would fail any one of them, under seeds chosen afresh, less than once in a million runs. The seeds are
-fixed, so that what passes once passes always. Chi-square tails are trusted that far out because every cell expects at
-least LEAST_EXPECTED draws; rarer outcomes are merged into one cell.
+False alarms. This package makes fewer than MOST_TESTS chi-square tests that a correct decoder must pass: 70 in
+the matrix, 3 of the hard case, 9 of batches, 5 of array libraries, 21 of verify_speculation and the 10 controls of
+the mutations, 118 in all. Each fails below p = FAMILY_WISE / MOST_TESTS = 1e-6 / 200 = 5e-9, so that by the union
+bound a correct decoder, under seeds chosen afresh, would fail any of them in less than one run in a million. The
+seeds are fixed: what passes once passes always. Every cell expects at least LEAST_EXPECTED draws, for the
+chi-square distribution to hold; rarer outcomes are merged into one cell.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ IMPOSSIBLE = 0.0
 def reference_distribution(
     logits: Sequence[float], sampling: SamplingParams, prompt: Sequence[int], output: Sequence[int]
 ) -> list[float]:
-    """What a token is sampled from, in float64 and as plainly as it can be said. Shares no code with the package."""
+    """What a token is sampled from, in float64, as plainly as can be, with no code of the package."""
     scores = []
     for token, logit in enumerate(logits):
         score = float(logit) + sampling.logit_bias.get(token, 0.0)
@@ -119,8 +119,8 @@ def draw_outputs(
 ) -> Sample:
     """The first `length` tokens of `draws` texts of up to `max_tokens` (default `length`), one seed each.
 
-    A draft never reaches beyond the end of a text, so that a long lookahead needs texts longer than what is counted;
-    these are streamed, and closed once the tokens are there.
+    A draft never reaches beyond the end of a text, so that a long lookahead needs texts longer than what is
+    counted; these are streamed, and closed once the tokens are there.
     """
     sample = Sample()
     for seed in range(first_seed, first_seed + draws):
@@ -140,9 +140,13 @@ def draw_outputs(
 
 
 def completions(
-    target: TableModel, prompt: Sequence[int], outputs: Iterator[Outcome], length: int, sampling: SamplingParams
+    target: TableModel,
+    prompt: Sequence[int],
+    outputs: Iterator[Outcome],
+    length: int,
+    sampling: SamplingParams,
 ) -> Counter[Outcome]:
-    """Outputs of differing length, each drawn on to `length` from the truth: exact if, and only if, they were."""
+    """Outputs of differing length, each continued to `length` from the truth: exact just if they were."""
     generator = np.random.default_rng(0)
     counts: Counter[Outcome] = Counter()
     for output in outputs:

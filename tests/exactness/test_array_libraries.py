@@ -1,10 +1,10 @@
 """The same decoder over PyTorch and MLX arrays, from logits to verdict."""
 
 import pytest
+
 from exactness.drafters import similar
 from exactness.libraries import array_maker
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
-
 from outrider import FunctionModel, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]

@@ -1,9 +1,8 @@
-"""A draft model that believes the opposite of the target: nearly every draft is rejected, nearly every token is a
-correction."""
+"""A draft model that believes the opposite of the target: nearly every token is a correction."""
 
 import pytest
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 
+from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]

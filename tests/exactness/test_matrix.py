@@ -1,10 +1,10 @@
-"""Rules, drafters, lookaheads and sampler settings together: the joint distribution of what the decoder emits."""
+"""The joint distribution of what the decoder emits, over rules, drafters, lookaheads and sampler settings."""
 
 import pytest
+
 from exactness.cases import CASES, SAMPLINGS, Case, all_pairs, pairs
 from exactness.drafters import DRAFTERS, similar
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
-
 from outrider import SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -15,7 +15,8 @@ SHAPES = ((3, 4), (4, 3), (5, 3), (6, 2))  # vocabulary, counted tokens: at most
 
 
 def test_every_pair_of_choices_occurs() -> None:
-    covered = set().union(*(pairs((case.rule, case.drafter, case.lookahead, case.sampling)) for case in CASES))
+    rows = [(case.rule, case.drafter, case.lookahead, case.sampling) for case in CASES]
+    covered = set().union(*(pairs(row) for row in rows))
     assert covered == all_pairs()
 
 
@@ -33,7 +34,8 @@ def test_the_output_has_the_targets_distribution(number: int, case: Case) -> Non
 
     # Half the cases let a draft reach beyond the tokens that are counted; the others have it cut at the end.
     max_tokens = length if number % 2 else length + case.planned
-    sample = draw_outputs(decoder, PROMPT, length, sampling, DRAWS, max_tokens=max_tokens, first_seed=number * DRAWS)
+    seed = number * DRAWS
+    sample = draw_outputs(decoder, PROMPT, length, sampling, DRAWS, max_tokens=max_tokens, first_seed=seed)
 
     assert sample.drafted > 0
     assert p_value(sample.counts, joint_distribution(target, PROMPT, length, sampling)) > THRESHOLD

@@ -1,10 +1,11 @@
-"""verify_speculation by itself, with drafts that NumPy drew: accepted and next tokens have the target's distribution."""
+"""verify_speculation by itself, with drafts that NumPy drew."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+
 from exactness.drafters import similar
 from exactness.libraries import array_maker
 from exactness.statistics import (
@@ -15,7 +16,6 @@ from exactness.statistics import (
     p_value,
     reference_distribution,
 )
-
 from outrider import SamplingParams, TableModel, verify_speculation
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,9 @@ TARGET = TableModel.random(4, 2, spread=1.2, seed=21)
 DRAFT = similar(TARGET, seed=22)
 
 
-def verified(rule: str, make_array: Callable[[Any], Any], rows: int, draws: int, greedy: bool) -> Iterator[Outcome]:
+def verified(
+    rule: str, make_array: Callable[[Any], Any], rows: int, draws: int, greedy: bool
+) -> Iterator[Outcome]:
     generator = np.random.default_rng(23)
     for seed in range(draws):
         tokens: list[int] = []
@@ -69,6 +71,6 @@ def test_deterministic_drafts(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["token", "block", "coupled"])
-@pytest.mark.parametrize("library, rows", [("torch", LOOKAHEAD + 1), ("mlx", LOOKAHEAD), ("mlx", LOOKAHEAD + 1)])
+@pytest.mark.parametrize("library, rows", [("torch", 2), ("torch", 3), ("mlx", 2), ("mlx", 3)])
 def test_sampled_drafts_in_other_libraries(rule: str, library: str, rows: int) -> None:
     check(rule, library, rows, draws=2_000)

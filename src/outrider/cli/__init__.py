@@ -1,0 +1,5 @@
+"""The command line: `outrider generate | check | bench | doctor`."""
+
+from outrider.cli.app import main
+
+__all__ = ["main"]

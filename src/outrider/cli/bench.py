@@ -1,0 +1,145 @@
+"""`outrider bench`: systems side by side on the same questions, interleaved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from outrider.bench.comparison import Row, run_comparison, summarise
+from outrider.bench.questions import read_questions, spread
+from outrider.bench.systems import System, outrider_system, transformers_system
+from outrider.cli import options
+from outrider.cli.terminal import bar
+from outrider.decoder import SpeculativeDecoder
+from outrider.errors import InputError, SettingError
+from outrider.models.base import Model
+from outrider.sampling import SamplingParams
+
+KNOWN = ("plain", "suffix", "model", "transformers")
+
+
+def command(
+    questions: Annotated[Path, typer.Option("--questions", help="JSON lines with a prompt, or Spec-Bench questions.")],
+    model: options.ModelOption = "smollm2",
+    draft_model: options.DraftModelOption = None,
+    systems: Annotated[
+        str, typer.Option("--systems", help=f"What to measure, of {', '.join(KNOWN)}; the first is the baseline.")
+    ] = "plain,suffix",
+    num_draft_tokens: options.LookaheadOption = None,
+    rule: options.RuleOption = options.Rule.TOKEN,
+    temp: Annotated[float, typer.Option("--temp", "--temperature", help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    categories: Annotated[str | None, typer.Option("--categories", help="Only these, separated by commas.")] = None,
+    per_category: Annotated[
+        int | None, typer.Option("--per-category", help="The most questions of each category.", min=1)
+    ] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Tokens per answer.", min=1)] = 128,
+    dtype: options.DtypeOption = options.Dtype.AUTO,
+    peer_dtype: Annotated[
+        options.Dtype, typer.Option("--peer-dtype", help="Precision of the peers, which know no packed weights.")
+    ] = options.Dtype.BFLOAT16,
+    device: options.DeviceOption = "auto",
+    threads: options.ThreadsOption = None,
+    as_json: options.JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Measure systems side by side, interleaved question by question."""
+    names = [name.strip() for name in systems.split(",") if name.strip()]
+    unknown = next((name for name in names if name not in KNOWN), None)
+    if unknown is not None or not names:
+        raise SettingError(f"--systems is {systems!r}: choose from {', '.join(KNOWN)}")
+    if "model" in names and draft_model is None:
+        raise SettingError("--systems has model and there is no --draft-model: give one")
+    sampling = SamplingParams(temperature=temp, seed=seed)
+    asked = read_questions(questions)
+    if categories is not None:
+        wanted = {name.strip() for name in categories.split(",")}
+        asked = [question for question in asked if question.category in wanted]
+        if not asked:
+            raise InputError(f"--categories is {categories!r}: {questions} has no question of these")
+    target = options.open_model(model, dtype, device, threads)
+    if target.tokenizer is None:
+        raise InputError(f"model {model} has no tokenizer beside it: give a model folder with tokenizer files")
+    built = {
+        name: _system(name, target, model, draft_model, num_draft_tokens, rule, sampling, dtype, peer_dtype, device)
+        for name in names
+    }
+    for system in built.values():
+        system(target.tokenizer.encode("Once upon a time"), 4)  # the first pass allocates; it is not counted
+    with bar("measuring") as progress:
+        answers = run_comparison(
+            spread(asked, per_category),
+            built,
+            target.tokenizer,
+            max_tokens,
+            target.context_length - max_tokens,
+            progress,
+        )
+    rows = summarise(answers, names[0])
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+    elif markdown:
+        print(_markdown(rows, names[0]))
+    else:
+        _show(rows, names[0])
+
+
+def _system(
+    name: str,
+    target: Model,
+    model: str,
+    draft_model: str | None,
+    num_draft_tokens: int | None,
+    rule: options.Rule,
+    sampling: SamplingParams,
+    dtype: options.Dtype,
+    peer_dtype: options.Dtype,
+    device: str,
+) -> System:
+    if name == "transformers":
+        from outrider.models.transformers_loading import open_reference
+
+        return transformers_system(open_reference(model, peer_dtype), sorted(target.stop_token_ids))
+    kind = options.DrafterKind.NONE if name == "plain" else options.DrafterKind(name)
+    drafter = options.open_drafter(kind, draft_model, target, dtype, device)
+    lookahead = options.resolve_lookahead(kind, num_draft_tokens)
+    return outrider_system(SpeculativeDecoder(drafter, target, lookahead, rule=rule), sampling)
+
+
+HEADINGS = ("category", "system", "questions", "tokens/s", "speed-up", "median", "tokens/round", "overhead", "same")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.category,
+        row.system,
+        str(row.questions),
+        f"{row.tokens_per_second:.1f}",
+        f"{row.speedup:.2f}",
+        f"{row.median_speedup:.2f}",
+        "" if row.mean_tokens_per_round is None else f"{row.mean_tokens_per_round:.2f}",
+        "" if row.overhead is None else f"{row.overhead:.1%}",
+        f"{row.same_tokens:.0%}",
+    )
+
+
+def _show(rows: list[Row], baseline: str) -> None:
+    console = Console(highlight=False)
+    table = Table(*HEADINGS, box=None)
+    for row in rows:
+        table.add_row(*_cells(row), style="dim" if row.system == baseline else None)
+    console.print(table)
+    console.print(f"[dim]decoding alone, without the prompt; speed-up over {baseline}[/dim]")
+
+
+def _markdown(rows: list[Row], baseline: str) -> str:
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    return "\n".join([*lines, "", f"Decoding alone, without the prompt; speed-up over {baseline}."])
