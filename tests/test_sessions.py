@@ -21,7 +21,9 @@ def table():
 
 def function():
     inner = TableModel.random(6, 2)
-    return FunctionModel(lambda ids: np.stack([inner.logits_after(ids[0, : i + 1].tolist()) for i in range(ids.shape[1])]))
+    return FunctionModel(
+        lambda ids: np.stack([inner.logits_after(ids[0, : i + 1].tolist()) for i in range(ids.shape[1])])
+    )
 
 
 def function_of_the_last_token():

@@ -152,9 +152,7 @@ POLICIES: dict[str, Callable[[], LookaheadPolicy]] = {
 
 def acceptance_of_the_target_by_itself(rule: str, lookahead: LookaheadPolicy) -> float:
     decoder = SpeculativeDecoder(ModelDrafter(TARGET), TARGET, lookahead, rule=rule)
-    texts = [
-        decoder.generate(PROMPT, max_tokens=40, sampling=SamplingParams(seed=seed)) for seed in range(20)
-    ]
+    texts = [decoder.generate(PROMPT, max_tokens=40, sampling=SamplingParams(seed=seed)) for seed in range(20)]
     return sum(text.stats.accepted for text in texts) / sum(text.stats.drafted for text in texts)
 
 

@@ -27,9 +27,7 @@ TARGET = TableModel.random(4, 2, spread=1.2, seed=21)
 DRAFT = similar(TARGET, seed=22)
 
 
-def verified(
-    rule: str, make_array: Callable[[Any], Any], rows: int, draws: int, greedy: bool
-) -> Iterator[Outcome]:
+def verified(rule: str, make_array: Callable[[Any], Any], rows: int, draws: int, greedy: bool) -> Iterator[Outcome]:
     generator = np.random.default_rng(23)
     for seed in range(draws):
         tokens: list[int] = []
