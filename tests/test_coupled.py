@@ -1,5 +1,7 @@
 """The coupled rule: a seed, a prompt and a target give one text, whatever drafts and however far it looks ahead."""
 
+from dataclasses import replace
+
 import pytest
 from exactness.cases import SAMPLINGS
 from exactness.drafters import DRAFTERS, similar
@@ -22,19 +24,14 @@ def text(drafter: Drafter | None, target: TableModel, lookahead, prompt, samplin
 
 
 @pytest.mark.parametrize("name", [*DRAFTERS, "target itself"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(TARGETS)), st.integers(0, 6), prompts, st.sampled_from(sorted(SAMPLINGS)), seeds)
 def test_no_drafter_and_no_lookahead_changes_the_text(name, order, lookahead, prompt, setting, seed) -> None:
     target = TARGETS[order]
     drafter = DRAFTERS[name](target, similar(target, seed=9)) if name in DRAFTERS else ModelDrafter(target)
-    sampling = SamplingParams(**(settings_of(setting) | {"seed": seed}))
+    sampling = replace(SAMPLINGS[setting], seed=seed)
     plain = text(None, target, 4, prompt, sampling)
     assert text(drafter, target, lookahead, prompt, sampling) == plain
-
-
-def settings_of(name: str) -> dict:
-    sampling = SAMPLINGS[name]
-    return {field: getattr(sampling, field) for field in sampling.__slots__}
 
 
 @pytest.mark.parametrize("lookahead", range(7))
@@ -53,7 +50,7 @@ def test_many_seeds(lookahead: int) -> None:
             assert decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(prompts, seeds)
 def test_an_adaptive_lookahead_does_not_change_the_text(prompt, seed) -> None:
     target, sampling = TARGETS[1], SamplingParams(seed=seed)
@@ -61,7 +58,7 @@ def test_an_adaptive_lookahead_does_not_change_the_text(prompt, seed) -> None:
     assert text(ModelDrafter(similar(target, seed=9)), target, Adaptive(), prompt, sampling) == plain
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(prompts, seeds, st.lists(st.integers(0, 4), max_size=10))
 def test_a_prediction_does_not_change_the_text(prompt, seed, predicted) -> None:
     target, sampling = TARGETS[1], SamplingParams(seed=seed)
@@ -75,7 +72,7 @@ def test_another_seed_gives_another_text() -> None:
     assert len(texts) == 20
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(DRAFTERS)), st.integers(0, 6), prompts, st.sampled_from(["token", "block", "coupled"]))
 def test_greedy_decoding_is_one_text_under_every_rule(name, lookahead, prompt, rule) -> None:
     target, greedy = TARGETS[2], SamplingParams(temperature=0, repetition_penalty=1.3)

@@ -24,7 +24,7 @@ FLOORS = (
     ("engine",),
     ("decoder",),
     ("trace",),
-    ("bench", "training", "server"),
+    ("bench", "check", "training", "server"),
     ("cli",),
 )
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.

@@ -200,7 +200,7 @@ def test_keeping_a_branch_compacts_the_row_to_it(model):
     session.extend([0], [tokens], [[-1, 0, 0, 1, 2, 4]])
     session.keep(0, [0, 2, 4])
     more = text(model, 2, 6)
-    same(session.extend([0], [more]), fresh(model, stem + [tokens[0], tokens[2], tokens[4], *more], 2))
+    same(session.extend([0], [more]), fresh(model, [*stem, tokens[0], tokens[2], tokens[4], *more], 2))
 
 
 def test_a_tree_may_grow_level_by_level(model):
