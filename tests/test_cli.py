@@ -12,7 +12,6 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny_model
-
 from outrider.check import against_plain
 from outrider.cli.app import run
 
@@ -197,6 +196,29 @@ def test_a_draft_of_another_vocabulary_is_refused(outrider, folder, other_folder
     message = refusal(outrider, PROMPT, "-m", folder, "-md", other_folder)
     assert "vocabulary of 16" in message
     assert "one of 15" in message
+
+
+def test_a_model_that_cannot_roll_back_is_refused(outrider, folder, tmp_path):
+    from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=15, hidden_size=8, num_hidden_layers=1, state_size=4)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    assert "cannot be rolled back" in refusal(outrider, PROMPT, "-m", tmp_path)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_logit_that_is_not_a_number_is_reported(outrider, folder, tmp_path, temperature):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight[7] = float("nan")
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    message = refusal(outrider, PROMPT, "-m", tmp_path, "--temp", temperature, "--dtype", "float32")
+    assert "a logit of nan" in message
 
 
 def test_an_empty_stop_string_is_refused(outrider, folder):

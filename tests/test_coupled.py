@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from exactness.cases import SAMPLINGS
-from exactness.drafters import DRAFTERS, similar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exactness.cases import SAMPLINGS
+from exactness.drafters import DRAFTERS, similar
 from outrider import Adaptive, Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 from outrider.drafters.suffix import SuffixDrafter
 

@@ -6,16 +6,14 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from exactness.libraries import LIBRARIES, array_maker
-from exactness.statistics import reference_distribution
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exactness.libraries import LIBRARIES, array_maker
 from outrider import (
     Draft,
     InputError,
     ModelError,
-    SamplingParams,
     SettingError,
     VocabularyError,
     verify_speculation,
@@ -327,16 +325,3 @@ def test_what_cannot_be_verified_is_refused(change: dict, error: type[Exception]
 def test_a_nan_is_refused_at_temperature_0_as_well() -> None:
     with pytest.raises(ModelError, match="a logit of nan"):
         verify_speculation([1, 0], TARGET * np.nan, DRAFTS, temperature=0)
-
-
-def test_the_reference_of_the_exactness_tests_is_itself_right() -> None:
-    logits = np.log([0.5, 0.25, 0.15, 0.1])
-    assert reference_distribution(logits, SamplingParams(top_k=2), (), ()) == pytest.approx([2 / 3, 1 / 3, 0, 0])
-    assert reference_distribution(logits, SamplingParams(top_p=0.8), (), ()) == pytest.approx(
-        [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]
-    )
-    assert reference_distribution(logits, SamplingParams(min_p=0.4), (), ()) == pytest.approx([2 / 3, 1 / 3, 0, 0])
-    assert reference_distribution(logits, SamplingParams(temperature=0), (), ()) == [1, 0, 0, 0]
-    penalised = SamplingParams(presence_penalty=math.log(2), frequency_penalty=math.log(3))
-    weights = np.array([0.5 / 18, 0.25, 0.15, 0.1])
-    assert reference_distribution(logits, penalised, (1,), (0, 0)) == pytest.approx(weights / weights.sum())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
 import typer.main
@@ -49,6 +51,7 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     verbose = bool(VERBOSE_FLAGS & set(arguments))
+    warnings.showwarning = _show_warning
     arguments = list(arguments) or ["--help"]
     try:
         result = typer.main.get_command(app)(args=arguments, prog_name="outrider", standalone_mode=False)
@@ -74,6 +77,19 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The entry point of the `outrider` command."""
     sys.exit(run(sys.argv[1:]))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line for what concerns the user; libraries' remarks to programmers are not shown."""
+    if issubclass(category, RuntimeWarning):
+        print("warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def _usage(message: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -105,7 +104,6 @@ def open_model(name: str, dtype: Dtype, device: str, threads: int | None = None)
     """Load a model, with a spinner, and keep the libraries' own chatter off the terminal."""
     if threads is not None and threads < 1:
         raise SettingError(f"--threads is {threads}: it must be at least 1")
-    warnings.filterwarnings("ignore", category=FutureWarning)
     with working(f"opening {name}") as say:
         model = outrider.load(name, dtype=dtype, device=device, progress=say)
     if threads is not None and "torch" in sys.modules:
