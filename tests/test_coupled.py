@@ -73,7 +73,12 @@ def test_another_seed_gives_another_text() -> None:
 
 
 @settings(max_examples=60)
-@given(st.sampled_from(sorted(DRAFTERS)), st.integers(0, 6), prompts, st.sampled_from(["token", "block", "coupled"]))
+@given(
+    st.sampled_from(sorted(DRAFTERS)),
+    st.integers(0, 6),
+    prompts,
+    st.sampled_from(["token", "block", "coupled"]),
+)
 def test_greedy_decoding_is_one_text_under_every_rule(name, lookahead, prompt, rule) -> None:
     target, greedy = TARGETS[2], SamplingParams(temperature=0, repetition_penalty=1.3)
     if name.startswith("tree"):

@@ -1,5 +1,6 @@
 """The engine and the classic interface: limits, stops, failures, batches and book-keeping."""
 
+import gc
 import warnings
 from collections.abc import Callable
 from itertools import islice
@@ -71,6 +72,11 @@ class CannotForget(ModelDrafter):
         raise RuntimeError("out of cheese")
 
 
+class CannotPrepare(ModelDrafter):
+    def prepare(self, rows, capacity, vocab_size):
+        raise RuntimeError("out of cheese")
+
+
 def raises(limit: int) -> Draft:
     raise RuntimeError("out of cheese")
 
@@ -81,6 +87,7 @@ FAILURES = {
     "drafts an unknown token": lambda: FailingDrafter(lambda limit: Draft((5,) * min(limit, 1))),
     "drafts a negative token": lambda: FailingDrafter(lambda limit: Draft((-1,) * min(limit, 1))),
     "raises in observe": lambda: ForgetsToObserve(DRAFT),
+    "raises in prepare": lambda: CannotPrepare(DRAFT),
     "raises in forget": lambda: CannotForget(DRAFT),
 }
 
@@ -157,7 +164,11 @@ def test_the_targets_own_stop_tokens_are_the_default() -> None:
 def test_tokens_past_a_stop_are_neither_emitted_nor_counted(rule: str) -> None:
     for seed in range(30):
         generation = generate(
-            ModelDrafter(TARGET), lookahead=6, rule=rule, stop_token_ids=[1], sampling=SamplingParams(seed=seed)
+            ModelDrafter(TARGET),
+            lookahead=6,
+            rule=rule,
+            stop_token_ids=[1],
+            sampling=SamplingParams(seed=seed),
         )
         assert 1 not in generation.tokens[:-1]
         assert generation.stats.emitted == len(generation.tokens)
@@ -248,11 +259,11 @@ def test_plain_decoding_has_only_plain_tokens() -> None:
 
 def test_every_event_says_where_its_token_came_from() -> None:
     decoder = SpeculativeDecoder(ModelDrafter(DRAFT, name="little brother"), TARGET, 3)
-    events = list(decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED))
-    assert [event.index for event in events] == list(range(20))
+    events = list(decoder.stream(PROMPT, max_tokens=60, sampling=SEEDED))
+    assert [event.index for event in events] == list(range(60))
     assert all((event.source == "little brother") == (event.origin is Origin.DRAFTED) for event in events)
-    assert [event.finish_reason for event in events] == [None] * 19 + [FinishReason.LENGTH]
-    assert {event.origin for event in events} >= {Origin.DRAFTED, Origin.CORRECTION}
+    assert [event.finish_reason for event in events] == [None] * 59 + [FinishReason.LENGTH]
+    assert {event.origin for event in events} >= {Origin.DRAFTED, Origin.CORRECTION, Origin.BONUS}
 
 
 @pytest.mark.parametrize("drafter", [None, ModelDrafter(DRAFT), TreeDrafter(DRAFT, 2)], ids=["none", "chain", "tree"])
@@ -302,6 +313,22 @@ def test_closing_a_stream_releases_its_row(read: int) -> None:
     assert decoder._engine is engine
 
 
+def test_a_stream_that_is_dropped_unread_releases_its_row() -> None:
+    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
+    decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
+    gc.collect()
+    assert decoder._engine.has_room
+
+
+def test_draft_generation_does_not_disturb_an_open_stream() -> None:
+    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
+    stream = decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
+    with pytest.raises(SettingError, match="finish or close the stream first"):
+        decoder.draft_generation(PROMPT, 4)
+    stream.close()
+    assert len(decoder.draft_generation(PROMPT, 4)) == 4
+
+
 def test_two_streams_at_once_do_not_disturb_each_other() -> None:
     decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3, rule="coupled")
     prompts = [(0, 1, 2), (4, 4)]
@@ -311,6 +338,9 @@ def test_two_streams_at_once_do_not_disturb_each_other() -> None:
         streams = [decoder.stream(prompt, max_tokens=20, sampling=SEEDED) for prompt in prompts]
         tokens = [[event.token for event in pair] for pair in zip(*streams, strict=True)]
     assert [list(column) for column in zip(*tokens, strict=True)] == expected
+    # Only one of them had the drafter, and it is there for the next text.
+    assert [stream.stats.drafted > 0 for stream in streams] == [True, False]
+    assert decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED).stats.drafted > 0
 
 
 # Batches
@@ -324,7 +354,7 @@ def test_every_row_of_a_batch_has_the_tokens_that_it_has_alone(drafter, lookahea
         Request(
             prompt=tuple(int(token) for token in generator.integers(0, 5, generator.integers(1, 9))),
             max_tokens=int(generator.integers(1, 16)),
-            sampling=SamplingParams(temperature=float(generator.choice([0, 0.7, 1])), seed=seed),
+            sampling=SamplingParams(temperature=float(generator.choice([0.5, 1])), seed=seed),
             stop_token_ids=frozenset({4} if seed % 3 == 0 else ()),
         )
         for seed in range(25)

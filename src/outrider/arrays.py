@@ -251,13 +251,13 @@ class TorchOperations:
         for count in (256, 4096):
             if count < probabilities.shape[-1]:
                 descending = self.torch.topk(probabilities, count, dim=-1).values
-                total = descending.sum(dim=-1, dtype=self.torch.float64)
+                total = descending.sum(dim=-1, dtype=self._exact(descending))
                 if bool((total >= mass).all()):
                     return self._nucleus_threshold(descending, mass)
         return self._nucleus_threshold(probabilities.sort(dim=-1, descending=True).values, mass)
 
     def _nucleus_threshold(self, descending: Array, mass: float) -> Array:
-        before = descending.cumsum(dim=-1, dtype=self.torch.float64) - descending
+        before = descending.cumsum(dim=-1, dtype=self._exact(descending)) - descending
         last = ((before < mass).sum(dim=-1, keepdim=True) - 1).clamp_(min=0)
         return descending.gather(-1, last)
 
@@ -287,11 +287,15 @@ class TorchOperations:
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in self.torch.topk(weights / exponential, count).indices.tolist()]
 
+    def _exact(self, like: Array) -> Any:
+        """The widest float of the device: Apple's GPUs have no float64."""
+        return self.torch.float32 if like.device.type == "mps" else self.torch.float64
+
     def _column(self, numbers: HostFloats, like: Array) -> Array:
         return self.torch.as_tensor(np.asarray(numbers), dtype=self.torch.float32, device=like.device)[..., None]
 
     def _floats(self, x: Array) -> HostFloats:
-        return np.asarray(x.detach().to(device="cpu", dtype=self.torch.float64).numpy())
+        return np.asarray(x.detach().cpu().to(self.torch.float64).numpy())
 
 
 class MlxOperations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,8 +106,8 @@ class SpeculativeDecoder:
             SettingError: a setting is out of its range.
             ModelError: the target produced a logit that is not a number.
         """
-        sequence = self._start(prompt, max_tokens, sampling, stop, stop_token_ids, predicted, logprobs)
-        events = list(self._run(sequence))
+        engine, sequence = self._start(prompt, max_tokens, sampling, stop, stop_token_ids, predicted, logprobs)
+        events = list(_run(engine, sequence))
         assert sequence.finish_reason is not None
         assert sequence.sampling.seed is not None
         return Generation(
@@ -130,9 +130,11 @@ class SpeculativeDecoder:
         predicted: str | Sequence[int] = (),
         logprobs: bool = False,
     ) -> TokenStream:
-        """Continue a text, token by token; takes what `generate` takes. The prompt is read before this returns."""
-        sequence = self._start(prompt, max_tokens, sampling, stop, stop_token_ids, predicted, logprobs)
-        return TokenStream(sequence, self._run(sequence))
+        """Continue a text, token by token; takes what `generate` takes. The prompt is read before this returns.
+
+        While a stream is open, other texts of this decoder are decoded plainly; an Engine speculates for several.
+        """
+        return TokenStream(*self._start(prompt, max_tokens, sampling, stop, stop_token_ids, predicted, logprobs))
 
     def draft_generation(
         self, prompt_tokens: Sequence[int] | Any, num_tokens: int, *, sampling: SamplingParams | None = None
@@ -146,12 +148,16 @@ class SpeculativeDecoder:
 
         Raises:
             InputError: the prompt is empty, or num_tokens is negative.
-            SettingError: there is no drafter.
+            SettingError: there is no drafter, or it is busy with an open stream.
         """
         if self.drafter is None:
             raise SettingError("draft_generation needs a drafter and this decoder has none: pass a draft_model")
         if num_tokens < 0:
             raise InputError(f"num_tokens is {num_tokens}: it must be at least 0")
+        if self._engine is not None and not self._engine.has_room:
+            raise SettingError(
+                "a stream of this decoder is open and uses its drafter: finish or close the stream first"
+            )
         prompt = self._tokens_of(prompt_tokens)
         check_prompt(prompt, self.target, self.target.context_length)
         request = Request(prompt, max(num_tokens, 1), _seeded(sampling))
@@ -171,7 +177,7 @@ class SpeculativeDecoder:
         stop_token_ids: Iterable[int] | None,
         predicted: str | Sequence[int],
         logprobs: bool,
-    ) -> ActiveSequence:
+    ) -> tuple[Engine, ActiveSequence]:
         if max_tokens < 1:
             raise SettingError(f"max_tokens is {max_tokens}: it must be at least 1")
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -191,24 +197,17 @@ class SpeculativeDecoder:
             logprobs=logprobs,
             tokenizer=self.tokenizer,
         )
-        return self._engine_for(len(tokens) + max_tokens).submit(request)
-
-    def _run(self, sequence: ActiveSequence) -> Iterator[TokenEvent]:
-        engine = self._engine
-        assert engine is not None
-        try:
-            while not sequence.finished:
-                yield from engine.step()
-        finally:
-            engine.release(sequence)
-        if sequence.error is not None:
-            raise sequence.error
+        engine = self._engine_for(len(tokens) + max_tokens)
+        return engine, engine.submit(request)
 
     def _engine_for(self, length: int) -> Engine:
-        """The engine, opened anew where the last one is busy or too small."""
+        """The engine, opened anew where the last one is too small; where it is busy, one for this text alone."""
         length = min(length, self.target.context_length)
-        if self._engine is None or self._engine.capacity < length or not self._engine.has_room:
-            capacity = min(self.target.context_length, 256 * -(-length // 256))
+        capacity = min(self.target.context_length, 256 * -(-length // 256))
+        if self._engine is not None and not self._engine.has_room:
+            # A drafter serves one engine at a time.
+            return Engine(self.target, None, lookahead=Fixed(0), rule=self.rule, capacity=capacity)
+        if self._engine is None or self._engine.capacity < length:
             self._engine = Engine(
                 self.target, self.drafter, lookahead=self.lookahead, rule=self.rule, capacity=capacity
             )
@@ -229,9 +228,10 @@ class TokenStream:
         stats: up to date after every event.
     """
 
-    def __init__(self, sequence: ActiveSequence, events: Iterator[TokenEvent]) -> None:
+    def __init__(self, engine: Engine, sequence: ActiveSequence) -> None:
+        self._engine = engine
         self._sequence = sequence
-        self._events = events
+        self._events = _run(engine, sequence)
 
     def __iter__(self) -> TokenStream:
         return self
@@ -250,7 +250,22 @@ class TokenStream:
         return seed
 
     def close(self) -> None:
-        self._events.close()  # type: ignore[attr-defined]
+        self._events.close()
+        self._engine.release(self._sequence)  # a generator that was never started does not clean up
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _run(engine: Engine, sequence: ActiveSequence) -> Generator[TokenEvent, None, None]:
+    """Rounds until the only sequence of the engine is finished."""
+    try:
+        while not sequence.finished:
+            yield from engine.step()
+    finally:
+        engine.release(sequence)
+    if sequence.error is not None:
+        raise sequence.error
 
 
 def verify_speculation(

@@ -56,22 +56,30 @@ class SamplingParams:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 is greedy)")
+        _require(
+            0 <= self.temperature < math.inf, "temperature", self.temperature, "finite and at least 0 (0 is greedy)"
+        )
         _require(
             self.temperature == 0 or self.temperature >= SMALLEST_TEMPERATURE,
             "temperature",
             self.temperature,
             f"0 or at least {SMALLEST_TEMPERATURE} (use 0 for greedy)",
         )
-        _require(self.top_k >= 0 and int(self.top_k) == self.top_k, "top_k", self.top_k, "a whole number >= 0")
+        _require(self.top_k >= 0 and self.top_k % 1 == 0, "top_k", self.top_k, "a whole number >= 0")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (1 keeps all tokens)")
         _require(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1 (0 keeps all tokens)")
-        _require(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0 (1 is none)")
+        _require(
+            0 < self.repetition_penalty < math.inf,
+            "repetition_penalty",
+            self.repetition_penalty,
+            "finite and above 0 (1 is none)",
+        )
         for name in ("presence_penalty", "frequency_penalty"):
             _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is none)")
         for token, bias in self.logit_bias.items():
             _require(token >= 0 and bias < math.inf, "logit_bias", f"{token}: {bias}", "{token id >= 0: number}")
-        _require(self.seed is None or 0 <= self.seed < 2**64, "seed", self.seed, "from 0 to 2**64 - 1, or None")
+        whole = self.seed is None or (isinstance(self.seed, int) and 0 <= self.seed < 2**64)
+        _require(whole, "seed", self.seed, "a whole number from 0 to 2**64 - 1, or None")
 
     @property
     def greedy(self) -> bool:

@@ -22,7 +22,7 @@ def over_arrays(library: str, table: TableModel) -> FunctionModel:
     def function(tokens):
         return logits[tokens[0]]  # the table looks back by one token
 
-    return FunctionModel(function, make_array=make_array, name=library)
+    return FunctionModel(function, make_array=lambda tokens: make_array([tokens]), name=library)
 
 
 @pytest.mark.parametrize("rule", ["token", "block"])

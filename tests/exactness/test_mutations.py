@@ -49,10 +49,10 @@ class Scenario:
     sampling: SamplingParams = PLAIN
     draws: int = 3_000
 
-    def p_value(self) -> float:
+    def p_value(self, draws: int) -> float:
         decoder = SpeculativeDecoder(self.drafter(), self.target, self.lookahead, rule=self.rule)
         max_tokens = self.length + self.lookahead
-        sample = draw_outputs(decoder, PROMPT, self.length, self.sampling, self.draws, max_tokens=max_tokens)
+        sample = draw_outputs(decoder, PROMPT, self.length, self.sampling, draws, max_tokens=max_tokens)
         return p_value(sample.counts, joint_distribution(self.target, PROMPT, self.length, self.sampling))
 
 
@@ -115,14 +115,17 @@ CASES: list[tuple[str, Mistake]] = [
 
 @cache
 def p_value_without_mistake(name: str) -> float:
-    return SCENARIOS[name].p_value()
+    return SCENARIOS[name].p_value(SCENARIOS[name].draws)
 
 
 @pytest.mark.parametrize("name, mistake", CASES, ids=lambda part: getattr(part, "__name__", part))
 def test_a_mistake_is_found(name: str, mistake: Mistake) -> None:
     assert p_value_without_mistake(name) > THRESHOLD
+    draws = SCENARIOS[name].draws
     with mistake():
-        found = SCENARIOS[name].p_value()
+        found = SCENARIOS[name].p_value(draws // 6)  # enough for the gross ones
+        if found >= THRESHOLD:
+            found = SCENARIOS[name].p_value(draws)
     print(f"{found:.1e} with {mistake.__name__}, {p_value_without_mistake(name):.1e} without, in {name}")
     assert found < THRESHOLD
 

@@ -50,7 +50,7 @@ class SuffixDrafter(Drafter):
     """
 
     def __init__(
-        self, *, greedy: bool = True, min_survival: float = 0.25, max_tokens: int = 65_536, name: str = "suffix"
+        self, *, greedy: bool = True, min_survival: float = 0.15, max_tokens: int = 65_536, name: str = "suffix"
     ) -> None:
         if not 0 <= min_survival <= 1:
             raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")

@@ -55,7 +55,10 @@ class Engine:
         self._active: list[ActiveSequence] = []
         self._ids = count()
         if drafter is not None:
-            drafter.prepare(rows, self.capacity, target.vocab_size)
+            try:
+                drafter.prepare(rows, self.capacity, target.vocab_size)
+            except Exception as error:
+                self._drop_drafter(error)
 
     @property
     def has_room(self) -> bool:
@@ -113,7 +116,10 @@ class Engine:
         self._session.release(sequence.row)
         self._lookahead.forget(sequence.id)
         if self._drafter is not None:
-            self._drafter.forget(sequence)
+            try:
+                self._drafter.forget(sequence)
+            except Exception as error:
+                self._drop_drafter(error)
 
     def _prefill(self, sequence: ActiveSequence) -> None:
         """Feed the prompt but for its last token, which is pending."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from outrider.models.linears import Linear, build, join
+from outrider.models.linears import Linear, activation_dtype, build, join
 from outrider.models.transformers_cache import Plan, RaggedCache
 
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
@@ -55,7 +55,7 @@ class FusedLlama:
 
     def __init__(self, model: Any, kind: str) -> None:
         config = model.config
-        self.dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+        self.dtype = activation_dtype(kind)
         self.heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
         _cast_norms(model, self.dtype)

@@ -115,15 +115,23 @@ def build(kind: str, weight: torch.Tensor, bias: torch.Tensor | None = None) -> 
     """The linear for `weight` [outputs, inputs] that is fast on this processor."""
     if kind == "int8":
         return Int8Linear(weight, None if bias is None else bias.float())
-    if kind == "float16" and computes_float16():
+    if kind == "bfloat16" and computes_bfloat16():
+        return ReorderedLinear(weight, bias)
+    if kind in ("float16", "bfloat16") and computes_float16():
+        # float16 has more digits than bfloat16 and range enough for weights: it holds them, and is not emulated.
         return Float16Linear(weight, bias)
-    if kind == "bfloat16":
-        return ReorderedLinear(weight, bias) if computes_bfloat16() else DenseLinear(weight, bias)
     if kind == "float32":
         # Measured with 1 to 16 tokens: wide products gain from oneDNN's blocks, the others from the transposed layout.
         widening = weight.shape[0] > 2 * weight.shape[1] and torch._C._has_mkldnn
         return ReorderedLinear(weight, bias) if widening else TransposedLinear(weight, bias)
     return DenseLinear(weight, bias)
+
+
+def activation_dtype(kind: str) -> torch.dtype:
+    """The precision between the linears of `kind`."""
+    if kind == "bfloat16" and (computes_bfloat16() or not computes_float16()):
+        return torch.bfloat16
+    return torch.float32
 
 
 def computes_float16() -> bool:
@@ -132,5 +140,5 @@ def computes_float16() -> bool:
 
 
 def computes_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself; elsewhere it is emulated, and float32 is faster."""
+    """Whether the processor multiplies bfloat16 by itself; elsewhere it is emulated, which is slow."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

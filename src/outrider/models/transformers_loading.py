@@ -41,7 +41,9 @@ def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None])
     if can_take_over(model):
         progress(f"preparing {title} in {kind}")
         fused = take_over(model, kind)
-    elif place.type == "cpu" and dtype in ("int8", "float16"):
+    if dtype == "float16" and place.type == "cpu" and not computes_float16():
+        raise SettingError("dtype float16 needs an x86 processor or a GPU: use float32")
+    if fused is None and place.type == "cpu" and dtype in ("int8", "float16"):
         raise SettingError(
             f"dtype {dtype} is not available for {model.config.model_type} models on a CPU: use float32 or bfloat16"
         )
