@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-import statistics as statistics_of
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
 
+from outrider.check.against_plain import first_difference
 from outrider.cli import options
+from outrider.cli.options import OUTPUT, PROMPT, SAMPLING, SPECULATION, option
 from outrider.cli.render import OriginWriter, PlainWriter, summary
 from outrider.cli.terminal import messages, working
 from outrider.decoder import Generation, SpeculativeDecoder
 from outrider.engine.request import TokenEvent
-from outrider.errors import InputError, SettingError
+from outrider.errors import InputError, OutriderError, SettingError
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.models.base import Model
 from outrider.sampling import SamplingParams
 
-COMPARED_RUNS = 2
+# Plainly and speculatively in turns, the order turned as well, so that a machine that speeds up or slows down in
+# between favours neither.
+TURNS = (False, True, True, False)
+ROUNDING_OF_FLOAT32 = 1e-3  # in logits
+ROUNDING_OF_LESS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,56 +35,122 @@ class Comparison:
 
     Attributes:
         plain_tokens_per_second, speculative_tokens_per_second: medians, decoding alone.
-        ratio: of the two.
+        plain_seconds_prefill, speculative_seconds_prefill: medians, reading the prompt.
+        ratio: of the speeds of decoding.
         first_difference: the index of the first token that differs; None if all are the same, or need not be.
+        margin: by how many logits the plain choice beats the other there; None where settings hide it.
         comparable: whether the same tokens are to be expected (greedy, or the rule coupled).
     """
 
     plain_tokens_per_second: float
     speculative_tokens_per_second: float
+    plain_seconds_prefill: float
+    speculative_seconds_prefill: float
     ratio: float
     first_difference: int | None
+    margin: float | None
     comparable: bool
+
+
+Writer = PlainWriter | OriginWriter
 
 
 def command(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - or nothing reads standard input.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the prompt from a file.")] = None,
+    file: Annotated[
+        Path | None,
+        option(PROMPT, "--file -f", "FILE", "Read the prompt from a file."),
+    ] = None,
+    system_prompt: Annotated[
+        str | None,
+        option(PROMPT, "--system-prompt", "TEXT", "What the model shall be."),
+    ] = None,
+    ignore_chat_template: Annotated[
+        bool,
+        option(PROMPT, "--ignore-chat-template", None, "Continue the prompt as bare text."),
+    ] = False,
+    max_tokens: Annotated[
+        int,
+        option(PROMPT, "--max-tokens -n --n-predict", "N", "The most tokens to emit."),
+    ] = 256,
+    stop: Annotated[
+        list[str] | None,
+        option(PROMPT, "--stop", "TEXT", "End before this string. Repeatable."),
+    ] = None,
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
-    drafter: options.DrafterOption = None,
-    num_draft_tokens: options.LookaheadOption = None,
-    adaptive: Annotated[bool, typer.Option("--adaptive", help="Let the acceptance rate drive the lookahead.")] = False,
-    rule: options.RuleOption = options.Rule.TOKEN,
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", "-n", "--n-predict", help="The most tokens to emit.")
-    ] = 256,
-    temp: Annotated[float, typer.Option("--temp", "--temperature", help="0 is greedy.")] = 0.0,
-    top_k: Annotated[int, typer.Option("--top-k", help="Keep the k most probable tokens; 0 keeps all.")] = 0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Keep the most probable tokens up to this mass.")] = 1.0,
-    min_p: Annotated[float, typer.Option("--min-p", help="Drop tokens below this share of the likeliest.")] = 0.0,
-    repetition_penalty: Annotated[
-        float, typer.Option("--repetition-penalty", "--repeat-penalty", help="Above 1 discourages repetition.")
-    ] = 1.0,
-    presence_penalty: Annotated[float, typer.Option("--presence-penalty")] = 0.0,
-    frequency_penalty: Annotated[float, typer.Option("--frequency-penalty")] = 0.0,
-    logit_bias: Annotated[
-        list[str] | None, typer.Option("--logit-bias", metavar="TOKEN=BIAS", help="Repeatable.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling reproducible.")] = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="End before this string. Repeatable.")] = None,
-    predict: Annotated[str | None, typer.Option("--predict", help="Text that you expect in the answer.")] = None,
-    predict_file: Annotated[Path | None, typer.Option("--predict-file", help="The same, from a file.")] = None,
-    system_prompt: Annotated[str | None, typer.Option("--system-prompt", help="What the model shall be.")] = None,
-    ignore_chat_template: Annotated[
-        bool, typer.Option("--ignore-chat-template", help="Continue the prompt as bare text.")
-    ] = False,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
-    logprobs: Annotated[bool, typer.Option("--logprobs", help="With --json: log probabilities.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Colour each token by where it came from.")] = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Also decode plainly, and say the ratio.")] = False,
+    drafter: options.DrafterOption = None,
+    num_draft_tokens: options.LookaheadOption = None,
+    adaptive: Annotated[
+        bool,
+        option(SPECULATION, "--adaptive", None, "Let the acceptance rate drive the lookahead."),
+    ] = False,
+    rule: options.RuleOption = options.Rule.TOKEN,
+    predict: Annotated[
+        str | None,
+        option(SPECULATION, "--predict", "TEXT", "Text that you expect in the answer, for the suffix drafter."),
+    ] = None,
+    predict_file: Annotated[
+        Path | None,
+        option(SPECULATION, "--predict-file", "FILE", "The same, from a file."),
+    ] = None,
+    temp: Annotated[
+        float,
+        option(SAMPLING, "--temp --temperature", "X", "0 is greedy."),
+    ] = 0.0,
+    top_k: Annotated[
+        int,
+        option(SAMPLING, "--top-k", "N", "Keep the N most probable tokens; 0 keeps all."),
+    ] = 0,
+    top_p: Annotated[
+        float,
+        option(SAMPLING, "--top-p", "X", "Keep the most probable tokens up to this mass."),
+    ] = 1.0,
+    min_p: Annotated[
+        float,
+        option(SAMPLING, "--min-p", "X", "Drop tokens below this share of the likeliest."),
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float,
+        option(SAMPLING, "--repetition-penalty --repeat-penalty", "X", "Above 1 discourages repetition."),
+    ] = 1.0,
+    presence_penalty: Annotated[
+        float,
+        option(SAMPLING, "--presence-penalty", "X", "Taken off the logits of tokens already emitted."),
+    ] = 0.0,
+    frequency_penalty: Annotated[
+        float,
+        option(SAMPLING, "--frequency-penalty", "X", "The same, once per occurrence."),
+    ] = 0.0,
+    logit_bias: Annotated[
+        list[str] | None,
+        option(SAMPLING, "--logit-bias", "TOKEN=X", "Added to the logit of a token id. Repeatable."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        option(SAMPLING, "--seed", "N", "Makes sampling reproducible."),
+    ] = None,
+    show: Annotated[
+        bool,
+        option(OUTPUT, "--show", None, "Colour each token by where it came from."),
+    ] = False,
+    colour: Annotated[
+        options.Colour,
+        option(
+            OUTPUT,
+            "--color",
+            "WHEN",
+            "Colours of --show: auto, always or never; without, drafted runs stand in brackets.",
+        ),
+    ] = options.Colour.AUTO,
+    compare: Annotated[
+        bool,
+        option(OUTPUT, "--compare", None, "Also decode plainly, and say the ratio."),
+    ] = False,
+    logprobs: Annotated[bool, option(OUTPUT, "--logprobs", None, "With --json: log probabilities.")] = False,
     as_json: options.JsonOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
@@ -94,10 +166,10 @@ def command(
         logit_bias=_parse_bias(logit_bias or []),
         seed=seed,
     )
-    if max_tokens < 1:
-        raise SettingError(f"--max-tokens is {max_tokens}: it must be at least 1")
     kind = options.resolve_drafter(drafter, draft_model)
     lookahead = options.resolve_lookahead(kind, num_draft_tokens)
+    stops = tuple(stop or ())
+    _check_cheap_settings(max_tokens, stops, kind, adaptive, compare, logprobs, as_json, show)
     predicted = _predicted(predict, predict_file, kind)
     text = options.read_prompt(prompt, file)
 
@@ -111,18 +183,18 @@ def command(
     tokens = encode_prompt(target, text, system_prompt, ignore_chat_template)
     settings: dict[str, Any] = {
         "max_tokens": max_tokens,
-        "stop": tuple(stop or ()),
+        "stop": stops,
         "predicted": predicted,
         "logprobs": logprobs,
     }
-    generation = _stream(decoder, tokens, sampling, settings, None if as_json else show)
+    generation = _stream(decoder, tokens, sampling, settings, _writer(as_json, show, colour))
+    say = messages()
+    if not as_json:
+        say.print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
     comparison = _compare(decoder, target, tokens, sampling, settings, generation) if compare else None
     if as_json:
         print(json.dumps(_as_dict(generation, comparison)))
-        return
-    say = messages()
-    say.print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
-    if comparison is not None:
+    elif comparison is not None:
         say.print(_sentence(comparison, generation, dtype))
 
 
@@ -137,7 +209,15 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
         raise InputError(f"model {target.name} has no tokenizer beside it: give a model folder with tokenizer files")
     if not ignore_chat_template:
         system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        tokens = target.tokenizer.encode_chat([*system, {"role": "user", "content": text}])
+        try:
+            tokens = target.tokenizer.encode_chat([*system, {"role": "user", "content": text}])
+        except Exception as error:
+            if not type(error).__module__.startswith("jinja2"):
+                raise
+            raise SettingError(
+                f"the chat template of {target.name} refuses the prompt ({error}): "
+                f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
+            ) from error
         if tokens is not None:
             return tokens
     if system_prompt:
@@ -145,15 +225,48 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
     return target.tokenizer.encode(text)
 
 
+def _check_cheap_settings(
+    max_tokens: int,
+    stops: tuple[str, ...],
+    kind: options.DrafterKind,
+    adaptive: bool,
+    compare: bool,
+    logprobs: bool,
+    as_json: bool,
+    show: bool,
+) -> None:
+    """Refuse what can be refused before a model is opened.
+
+    Raises:
+        SettingError: a value out of its range, or a flag that would have no effect.
+    """
+    if max_tokens < 1:
+        raise SettingError(f"--max-tokens is {max_tokens}: it must be at least 1")
+    if "" in stops:
+        raise SettingError("a --stop string is empty: give at least one character, or leave it out")
+    if kind is options.DrafterKind.NONE and (adaptive or compare):
+        flag = "--adaptive drives a drafter" if adaptive else "--compare compares a drafter with plain decoding"
+        raise SettingError(f"{flag} and --drafter is none: leave one of them out")
+    if logprobs and not as_json:
+        raise SettingError("--logprobs are part of what --json prints: give --json as well")
+    if show and as_json:
+        raise SettingError("--show colours text and --json prints none: leave one of them out")
+
+
+def _writer(as_json: bool, show: bool, colour: options.Colour) -> Writer | None:
+    if as_json:
+        return None
+    return OriginWriter(colour) if show else PlainWriter()
+
+
 def _stream(
     decoder: SpeculativeDecoder,
     tokens: list[int],
     sampling: SamplingParams,
     settings: dict[str, Any],
-    show: bool | None,
+    writer: Writer | None,
 ) -> Generation:
-    """Decode, writing as it comes; `show` None writes nothing."""
-    writer = None if show is None else OriginWriter() if show else PlainWriter()
+    """Decode, writing as it comes."""
     with working("reading the prompt"):
         stream = decoder.stream(tokens, sampling=sampling, **settings)
         events: list[TokenEvent] = [next(stream)]
@@ -164,10 +277,12 @@ def _stream(
             events.append(event)
             if writer is not None:
                 writer.write(event)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutriderError) as error:
         if writer is not None:
             writer.close()
-        messages().print(f"stopped · {summary(stream.stats, stream.seed)}", style="dim")
+        if isinstance(error, KeyboardInterrupt):
+            seed = None if sampling.greedy else stream.seed
+            messages().print(f"stopped · {summary(stream.stats, seed)}", style="dim")
         raise
     if writer is not None:
         writer.close()
@@ -191,36 +306,63 @@ def _compare(
     streamed: Generation,
 ) -> Comparison:
     """Decode plainly and speculatively in turns; the streamed run has warmed both up."""
-    plain_decoder = SpeculativeDecoder(None, target, 0, rule=decoder.rule)
     same_seed = replace(sampling, seed=streamed.seed)
-    plain: list[Generation] = []
-    speculative: list[Generation] = []
-    with working("decoding plainly, and again speculatively, to compare") as say:
-        for turn in range(COMPARED_RUNS):
-            say(f"comparing, turn {turn + 1} of {COMPARED_RUNS}: plainly")
-            plain.append(plain_decoder.generate(tokens, sampling=same_seed, **settings))
-            say(f"comparing, turn {turn + 1} of {COMPARED_RUNS}: speculatively")
-            speculative.append(decoder.generate(tokens, sampling=same_seed, **settings))
-    speeds = [statistics_of.median(run.stats.tokens_per_second for run in runs) for runs in (plain, speculative)]
+    decoders = {False: SpeculativeDecoder(None, target, 0, rule=decoder.rule), True: decoder}
+    runs: dict[bool, list[Generation]] = {False: [], True: []}
+    with working("comparing with plain decoding") as say:
+        for turn, speculative in enumerate(TURNS, start=1):
+            say(f"comparing, turn {turn} of {len(TURNS)}: {'speculatively' if speculative else 'plainly'}")
+            runs[speculative].append(decoders[speculative].generate(tokens, sampling=same_seed, **settings))
+    plain, fast = (
+        (
+            median(run.stats.tokens_per_second for run in runs[which]),
+            median(run.stats.seconds_prefill for run in runs[which]),
+        )
+        for which in (False, True)
+    )
     comparable = sampling.greedy or decoder.rule == "coupled"
-    pairs = enumerate(zip(plain[0].tokens, streamed.tokens, strict=False))
-    difference = next((index for index, (one, other) in pairs if one != other), None)
-    return Comparison(speeds[0], speeds[1], speeds[1] / speeds[0], difference if comparable else None, comparable)
+    difference = None
+    if comparable:
+        difference = first_difference(target, tokens, runs[False][0].tokens, streamed.tokens)
+    # The margin is one of raw logits: penalties and Gumbel noise would have to be added to decide anything by it.
+    raw = sampling.greedy and not sampling.adjusts_logits
+    return Comparison(
+        plain_tokens_per_second=plain[0],
+        speculative_tokens_per_second=fast[0],
+        plain_seconds_prefill=plain[1],
+        speculative_seconds_prefill=fast[1],
+        ratio=fast[0] / plain[0],
+        first_difference=None if difference is None else difference.place,
+        margin=difference.margin if difference is not None and raw else None,
+        comparable=comparable,
+    )
 
 
 def _sentence(comparison: Comparison, generation: Generation, dtype: str) -> str:
     ratio = (
         f"[bold]{comparison.ratio:.2f} times[/bold] as fast as plain decoding "
-        f"({comparison.speculative_tokens_per_second:.1f} against {comparison.plain_tokens_per_second:.1f} tokens/s)"
+        f"({comparison.speculative_tokens_per_second:.1f} against {comparison.plain_tokens_per_second:.1f} tokens/s, "
+        f"after a prompt of {comparison.speculative_seconds_prefill:.2f} against "
+        f"{comparison.plain_seconds_prefill:.2f} s)"
     )
     if not comparison.comparable:
         return f"{ratio}; same distribution, another draw (--rule coupled gives the same text)"
     if comparison.first_difference is None:
         return f"{ratio}; the same {len(generation.tokens)} tokens"
-    return (
-        f"{ratio}; the same tokens up to number {comparison.first_difference + 1}, where rounding decided otherwise "
-        "(outrider check says by how much; --dtype float32 rounds least)"
-    )
+    difference = f"[yellow]the tokens differ from number {comparison.first_difference + 1} on[/yellow]"
+    return f"{ratio}; {difference}, {_why(comparison, dtype)}"
+
+
+def _why(comparison: Comparison, dtype: str) -> str:
+    """What is known about a difference."""
+    if comparison.margin is None:
+        return "by rounding or by an error: outrider check tells which"
+    margin = f"where two tokens are {abs(comparison.margin):.2g} apart in their logits"
+    if dtype == options.Dtype.FLOAT32 and abs(comparison.margin) < ROUNDING_OF_FLOAT32:
+        return f"{margin}: rounding"
+    if dtype != options.Dtype.FLOAT32 and abs(comparison.margin) < ROUNDING_OF_LESS:
+        return f"{margin}: rounding, of which --dtype float32 has least"
+    return f"{margin}: more than rounding explains; please report it"
 
 
 def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from outrider.models.base import Model
 
 SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 MODEL_LOOKAHEAD = 4
+STANDARD_INPUT = "-"
 
 
 class DrafterKind(StrEnum):
@@ -46,30 +47,62 @@ class Dtype(StrEnum):
     INT8 = "int8"
 
 
+class Colour(StrEnum):
+    """When --show uses colours."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+# The headings under which --help lists the flags.
+MODELS = "Models"
+SPECULATION = "Speculation"
+SAMPLING = "Sampling"
+PROMPT = "Prompt"
+OUTPUT = "Output"
+
+
+def option(panel: str, names: str, metavar: str | None, help: str) -> Any:
+    """A flag under a heading of --help; `metavar` None for one that takes no value."""
+    return typer.Option(*names.split(), metavar=metavar, help=help, rich_help_panel=panel)
+
+
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="The target: a folder, a GGUF file, a Hugging Face name, or smollm2.")
+    str, option(MODELS, "--model -m", "NAME", "The target: a folder, a GGUF file, a Hugging Face name, or smollm2.")
 ]
 DraftModelOption = Annotated[
-    str | None, typer.Option("--draft-model", "-md", help="A smaller model of the same vocabulary that drafts.")
+    str | None, option(MODELS, "--draft-model -md", "NAME", "A smaller model of the same vocabulary that drafts.")
 ]
+DtypeOption = Annotated[
+    Dtype,
+    option(MODELS, "--dtype", "TYPE", "Precision: auto (what is fast here), float32, bfloat16, float16 or int8."),
+]
+DeviceOption = Annotated[str, option(MODELS, "--device", "NAME", "auto, cpu, cuda, cuda:1, mps ...")]
+ThreadsOption = Annotated[int | None, option(MODELS, "--threads -t", "N", "Threads of the CPU to compute with.")]
 DrafterOption = Annotated[
     DrafterKind | None,
-    typer.Option("--drafter", help="What drafts. Default: model if --draft-model is given, else suffix."),
+    option(
+        SPECULATION,
+        "--drafter",
+        "KIND",
+        "model, suffix or none. Default: model if --draft-model is given, else suffix.",
+    ),
 ]
 LookaheadOption = Annotated[
     int | None,
-    typer.Option(
-        "--num-draft-tokens",
-        "--draft-max",
-        help=f"The lookahead, in tokens. Default: {MODEL_LOOKAHEAD} for a model, {SUFFIX_LOOKAHEAD} for suffix.",
+    option(
+        SPECULATION,
+        "--num-draft-tokens --draft-max",
+        "N",
+        f"The lookahead, in tokens. Default: {MODEL_LOOKAHEAD} for a model, {SUFFIX_LOOKAHEAD} for suffix.",
     ),
 ]
-RuleOption = Annotated[Rule, typer.Option("--rule", help="How drafts are verified; all are exact.")]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision of the weights; auto is what is fast here.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", "-t", help="Threads of the CPU to compute with.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show where an error comes from.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+RuleOption = Annotated[
+    Rule, option(SPECULATION, "--rule", "NAME", "How drafts are verified: token, block or coupled. All are exact.")
+]
+VerboseOption = Annotated[bool, option(OUTPUT, "--verbose -v", None, "Show where an error comes from.")]
+JsonOption = Annotated[bool, option(OUTPUT, "--json", None, "Print one JSON object, for programs.")]
 
 
 def resolve_drafter(kind: DrafterKind | None, draft_model: str | None) -> DrafterKind:
@@ -91,10 +124,12 @@ def resolve_lookahead(kind: DrafterKind, given: int | None) -> int:
     """The lookahead, from the flag or the drafter's own default.
 
     Raises:
-        SettingError: it is below 0.
+        SettingError: it is below 0, or there is no drafter that it could concern.
     """
     if given is not None and given < 0:
         raise SettingError(f"--num-draft-tokens is {given}: it must be at least 0 (0 decodes plainly)")
+    if given and kind is DrafterKind.NONE:
+        raise SettingError(f"--num-draft-tokens is {given} and --drafter is none: leave one of them out")
     if given is not None:
         return given
     return SUFFIX_LOOKAHEAD if kind is DrafterKind.SUFFIX else MODEL_LOOKAHEAD
@@ -129,21 +164,30 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
     """The prompt, from the argument, a file, or standard input.
 
     Raises:
-        InputError: there is none, it is empty, it is given twice, or the file cannot be read.
+        InputError: there is none, it is empty, it is given twice, or it cannot be read.
     """
-    if prompt is not None and prompt != "-" and file is not None:
+    if prompt is not None and file is not None:
         raise InputError("a prompt and --file are both given: leave one of them out")
-    if file is not None:
+    if file is not None and str(file) != STANDARD_INPUT:
         text = read_file(file)
-    elif prompt is None and sys.stdin.isatty():
-        raise InputError("there is no prompt: give it as an argument, with --file, or on standard input")
-    elif prompt is None or prompt == "-":
-        text = sys.stdin.read()
-    else:
+    elif file is not None or prompt == STANDARD_INPUT:
+        text = _read_standard_input()
+    elif prompt is not None:
         text = prompt
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise InputError("there is no prompt: give it as an argument, with --file, or on standard input")
+    else:
+        text = _read_standard_input()
     if not text.strip():
         raise InputError("the prompt is empty: give at least one word")
     return text
+
+
+def _read_standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input cannot be read as text: {error}") from error
 
 
 def read_file(file: Path) -> str:

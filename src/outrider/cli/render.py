@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.text import Text
+from rich.style import Style
 
+from outrider.cli.options import Colour
 from outrider.engine.request import Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 
@@ -21,6 +24,13 @@ MEANINGS = {
     Origin.CORRECTION: "correction after a rejection",
     Origin.BONUS: "bonus after full acceptance",
     Origin.PLAIN: "plain, nothing drafted",
+}
+
+COLOUR_SYSTEMS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+    "windows": ColorSystem.STANDARD,
 }
 
 
@@ -39,29 +49,49 @@ class PlainWriter:
 class OriginWriter:
     """Text coloured by where each token came from; drafted runs in brackets where there are no colours."""
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._coloured = self._console.color_system is not None
+    def __init__(self, colour: Colour) -> None:
+        forced = {Colour.AUTO: None, Colour.ALWAYS: True, Colour.NEVER: False}[colour]
+        console = Console(force_terminal=forced, no_color=colour is Colour.NEVER or None)
+        system = None if console.no_color else console.color_system
+        # rich finds no colours under TERM=dumb, but always means always.
+        self._system = "standard" if system is None and colour is Colour.ALWAYS else system
         self._in_draft = False
-        self._counts: dict[Origin, int] = {}
+        self._counts: Counter[Origin] = Counter()
 
     def write(self, event: TokenEvent) -> None:
-        self._counts[event.origin] = self._counts.get(event.origin, 0) + 1
-        if self._coloured:
-            self._console.print(Text(event.text, style=STYLES[event.origin]), end="")
-        else:
+        self._counts[event.origin] += 1
+        if self._system is not None:
+            self._put(event.text, event.origin)
+        elif event.text:
             self._mark(event.origin is Origin.DRAFTED)
             sys.stdout.write(event.text)
         sys.stdout.flush()
 
     def close(self) -> None:
-        if not self._coloured:
+        if self._system is None:
             self._mark(False)
-        legend = Text("\n\n")
+        sys.stdout.write("\n")
+        if self._counts:
+            sys.stdout.write("\n")
         for origin, meaning in MEANINGS.items():
-            if count := self._counts.get(origin):
-                legend.append(f"■ {count} {meaning}   ", style=STYLES[origin])
-        self._console.print(legend)
+            if not (count := self._counts[origin]):
+                continue
+            if self._system is not None:
+                self._put(f"■ {count} {meaning}", origin)
+                sys.stdout.write("   ")
+            else:
+                sys.stdout.write(f"[{count} {meaning}]   " if origin is Origin.DRAFTED else f"{count} {meaning}   ")
+        if self._counts:
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    def _put(self, text: str, origin: Origin) -> None:
+        # Not Console.print, which would lay the text out: tabs and line ends are the model's.
+        style = Style.parse(STYLES[origin])
+        for line in text.splitlines(keepends=True):
+            bare = line.rstrip("\r\n")
+            ending = line[len(bare) :]
+            sys.stdout.write(style.render(bare, color_system=COLOUR_SYSTEMS[self._system or "standard"]) + ending)
 
     def _mark(self, drafted: bool) -> None:
         if drafted != self._in_draft:
