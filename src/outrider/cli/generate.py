@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any
 
 import typer
 
-from outrider.check.against_plain import first_difference
 from outrider.cli import options
+from outrider.cli.comparison import Comparison, compare_with_plain
 from outrider.cli.options import OUTPUT, PROMPT, SAMPLING, SPECULATION, option
 from outrider.cli.render import OriginWriter, PlainWriter, summary
 from outrider.cli.terminal import messages, working
@@ -22,61 +20,18 @@ from outrider.lookahead import AdaptiveSpeculator
 from outrider.models.base import Model
 from outrider.sampling import SamplingParams
 
-# Plainly and speculatively in turns, the order turned as well, so that a machine that speeds up or slows down in
-# between favours neither.
-TURNS = (False, True, True, False)
-ROUNDING_OF_FLOAT32 = 1e-3  # in logits
-ROUNDING_OF_LESS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Speculative and plain decoding of one prompt.
-
-    Attributes:
-        plain_tokens_per_second, speculative_tokens_per_second: medians, decoding alone.
-        plain_seconds_prefill, speculative_seconds_prefill: medians, reading the prompt.
-        ratio: of the speeds of decoding.
-        first_difference: the index of the first token that differs; None if all are the same, or need not be.
-        margin: by how many logits the plain choice beats the other there; None where settings hide it.
-        comparable: whether the same tokens are to be expected (greedy, or the rule coupled).
-    """
-
-    plain_tokens_per_second: float
-    speculative_tokens_per_second: float
-    plain_seconds_prefill: float
-    speculative_seconds_prefill: float
-    ratio: float
-    first_difference: int | None
-    margin: float | None
-    comparable: bool
-
-
 Writer = PlainWriter | OriginWriter
 
 
 def command(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - or nothing reads standard input.")] = None,
-    file: Annotated[
-        Path | None,
-        option(PROMPT, "--file -f", "FILE", "Read the prompt from a file."),
-    ] = None,
-    system_prompt: Annotated[
-        str | None,
-        option(PROMPT, "--system-prompt", "TEXT", "What the model shall be."),
-    ] = None,
+    file: Annotated[Path | None, option(PROMPT, "--file -f", "FILE", "Read the prompt from a file.")] = None,
+    system_prompt: Annotated[str | None, option(PROMPT, "--system-prompt", "TEXT", "What the model shall be.")] = None,
     ignore_chat_template: Annotated[
-        bool,
-        option(PROMPT, "--ignore-chat-template", None, "Continue the prompt as bare text."),
+        bool, option(PROMPT, "--ignore-chat-template", None, "Continue the prompt as bare text.")
     ] = False,
-    max_tokens: Annotated[
-        int,
-        option(PROMPT, "--max-tokens -n --n-predict", "N", "The most tokens to emit."),
-    ] = 256,
-    stop: Annotated[
-        list[str] | None,
-        option(PROMPT, "--stop", "TEXT", "End before this string. Repeatable."),
-    ] = None,
+    max_tokens: Annotated[int, option(PROMPT, "--max-tokens -n --n-predict", "N", "The most tokens to emit.")] = 256,
+    stop: Annotated[list[str] | None, option(PROMPT, "--stop", "TEXT", "End before this string. Repeatable.")] = None,
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
     dtype: options.DtypeOption = options.Dtype.AUTO,
@@ -85,8 +40,7 @@ def command(
     drafter: options.DrafterOption = None,
     num_draft_tokens: options.LookaheadOption = None,
     adaptive: Annotated[
-        bool,
-        option(SPECULATION, "--adaptive", None, "Let the acceptance rate drive the lookahead."),
+        bool, option(SPECULATION, "--adaptive", None, "Let the acceptance rate drive the lookahead.")
     ] = False,
     rule: options.RuleOption = options.Rule.TOKEN,
     predict: Annotated[
@@ -94,49 +48,26 @@ def command(
         option(SPECULATION, "--predict", "TEXT", "Text that you expect in the answer, for the suffix drafter."),
     ] = None,
     predict_file: Annotated[
-        Path | None,
-        option(SPECULATION, "--predict-file", "FILE", "The same, from a file."),
+        Path | None, option(SPECULATION, "--predict-file", "FILE", "The same, from a file.")
     ] = None,
-    temp: Annotated[
-        float,
-        option(SAMPLING, "--temp --temperature", "X", "0 is greedy."),
-    ] = 0.0,
-    top_k: Annotated[
-        int,
-        option(SAMPLING, "--top-k", "N", "Keep the N most probable tokens; 0 keeps all."),
-    ] = 0,
-    top_p: Annotated[
-        float,
-        option(SAMPLING, "--top-p", "X", "Keep the most probable tokens up to this mass."),
-    ] = 1.0,
-    min_p: Annotated[
-        float,
-        option(SAMPLING, "--min-p", "X", "Drop tokens below this share of the likeliest."),
-    ] = 0.0,
+    temp: Annotated[float, option(SAMPLING, "--temp --temperature", "X", "0 is greedy.")] = 0.0,
+    top_k: Annotated[int, option(SAMPLING, "--top-k", "N", "Keep the N most probable tokens; 0 keeps all.")] = 0,
+    top_p: Annotated[float, option(SAMPLING, "--top-p", "X", "Keep the most probable tokens up to this mass.")] = 1.0,
+    min_p: Annotated[float, option(SAMPLING, "--min-p", "X", "Drop tokens below this share of the likeliest.")] = 0.0,
     repetition_penalty: Annotated[
-        float,
-        option(SAMPLING, "--repetition-penalty --repeat-penalty", "X", "Above 1 discourages repetition."),
+        float, option(SAMPLING, "--repetition-penalty --repeat-penalty", "X", "Above 1 discourages repetition.")
     ] = 1.0,
     presence_penalty: Annotated[
-        float,
-        option(SAMPLING, "--presence-penalty", "X", "Taken off the logits of tokens already emitted."),
+        float, option(SAMPLING, "--presence-penalty", "X", "Taken off the logits of tokens already emitted.")
     ] = 0.0,
     frequency_penalty: Annotated[
-        float,
-        option(SAMPLING, "--frequency-penalty", "X", "The same, once per occurrence."),
+        float, option(SAMPLING, "--frequency-penalty", "X", "The same, once per occurrence.")
     ] = 0.0,
     logit_bias: Annotated[
-        list[str] | None,
-        option(SAMPLING, "--logit-bias", "TOKEN=X", "Added to the logit of a token id. Repeatable."),
+        list[str] | None, option(SAMPLING, "--logit-bias", "TOKEN=X", "Added to the logit of a token id. Repeatable.")
     ] = None,
-    seed: Annotated[
-        int | None,
-        option(SAMPLING, "--seed", "N", "Makes sampling reproducible."),
-    ] = None,
-    show: Annotated[
-        bool,
-        option(OUTPUT, "--show", None, "Colour each token by where it came from."),
-    ] = False,
+    seed: Annotated[int | None, option(SAMPLING, "--seed", "N", "Makes sampling reproducible.")] = None,
+    show: Annotated[bool, option(OUTPUT, "--show", None, "Colour each token by where it came from.")] = False,
     colour: Annotated[
         options.Colour,
         option(
@@ -146,10 +77,7 @@ def command(
             "Colours of --show: auto, always or never; without, drafted runs stand in brackets.",
         ),
     ] = options.Colour.AUTO,
-    compare: Annotated[
-        bool,
-        option(OUTPUT, "--compare", None, "Also decode plainly, and say the ratio."),
-    ] = False,
+    compare: Annotated[bool, option(OUTPUT, "--compare", None, "Also decode plainly, and say the ratio.")] = False,
     logprobs: Annotated[bool, option(OUTPUT, "--logprobs", None, "With --json: log probabilities.")] = False,
     as_json: options.JsonOption = False,
     verbose: options.VerboseOption = False,
@@ -191,11 +119,11 @@ def command(
     say = messages()
     if not as_json:
         say.print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
-    comparison = _compare(decoder, target, tokens, sampling, settings, generation) if compare else None
+    comparison = compare_with_plain(decoder, target, tokens, sampling, settings, generation) if compare else None
     if as_json:
         print(json.dumps(_as_dict(generation, comparison)))
     elif comparison is not None:
-        say.print(_sentence(comparison, generation, dtype))
+        say.print(comparison.sentence(dtype))
 
 
 def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_chat_template: bool) -> list[int]:
@@ -295,74 +223,6 @@ def _stream(
         logprobs=[event.logprob for event in events if event.logprob is not None] if settings["logprobs"] else None,
         seed=stream.seed,
     )
-
-
-def _compare(
-    decoder: SpeculativeDecoder,
-    target: Model,
-    tokens: list[int],
-    sampling: SamplingParams,
-    settings: dict[str, Any],
-    streamed: Generation,
-) -> Comparison:
-    """Decode plainly and speculatively in turns; the streamed run has warmed both up."""
-    same_seed = replace(sampling, seed=streamed.seed)
-    decoders = {False: SpeculativeDecoder(None, target, 0, rule=decoder.rule), True: decoder}
-    runs: dict[bool, list[Generation]] = {False: [], True: []}
-    with working("comparing with plain decoding") as say:
-        for turn, speculative in enumerate(TURNS, start=1):
-            say(f"comparing, turn {turn} of {len(TURNS)}: {'speculatively' if speculative else 'plainly'}")
-            runs[speculative].append(decoders[speculative].generate(tokens, sampling=same_seed, **settings))
-    plain, fast = (
-        (
-            median(run.stats.tokens_per_second for run in runs[which]),
-            median(run.stats.seconds_prefill for run in runs[which]),
-        )
-        for which in (False, True)
-    )
-    comparable = sampling.greedy or decoder.rule == "coupled"
-    difference = None
-    if comparable:
-        difference = first_difference(target, tokens, runs[False][0].tokens, streamed.tokens)
-    # The margin is one of raw logits: penalties and Gumbel noise would have to be added to decide anything by it.
-    raw = sampling.greedy and not sampling.adjusts_logits
-    return Comparison(
-        plain_tokens_per_second=plain[0],
-        speculative_tokens_per_second=fast[0],
-        plain_seconds_prefill=plain[1],
-        speculative_seconds_prefill=fast[1],
-        ratio=fast[0] / plain[0],
-        first_difference=None if difference is None else difference.place,
-        margin=difference.margin if difference is not None and raw else None,
-        comparable=comparable,
-    )
-
-
-def _sentence(comparison: Comparison, generation: Generation, dtype: str) -> str:
-    ratio = (
-        f"[bold]{comparison.ratio:.2f} times[/bold] as fast as plain decoding "
-        f"({comparison.speculative_tokens_per_second:.1f} against {comparison.plain_tokens_per_second:.1f} tokens/s, "
-        f"after a prompt of {comparison.speculative_seconds_prefill:.2f} against "
-        f"{comparison.plain_seconds_prefill:.2f} s)"
-    )
-    if not comparison.comparable:
-        return f"{ratio}; same distribution, another draw (--rule coupled gives the same text)"
-    if comparison.first_difference is None:
-        return f"{ratio}; the same {len(generation.tokens)} tokens"
-    difference = f"[yellow]the tokens differ from number {comparison.first_difference + 1} on[/yellow]"
-    return f"{ratio}; {difference}, {_why(comparison, dtype)}"
-
-
-def _why(comparison: Comparison, dtype: str) -> str:
-    """What is known about a difference."""
-    if comparison.margin is None:
-        return "by rounding or by an error: outrider check tells which"
-    margin = f"where two tokens are {abs(comparison.margin):.2g} apart in their logits"
-    if dtype == options.Dtype.FLOAT32 and abs(comparison.margin) < ROUNDING_OF_FLOAT32:
-        return f"{margin}: rounding"
-    if dtype != options.Dtype.FLOAT32 and abs(comparison.margin) < ROUNDING_OF_LESS:
-        return f"{margin}: rounding, of which --dtype float32 has least"
-    return f"{margin}: more than rounding explains; please report it"
 
 
 def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""`outrider generate --compare`: speculative and plain decoding of one prompt, in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from outrider.check.against_plain import first_difference
+from outrider.cli.options import Dtype
+from outrider.cli.terminal import working
+from outrider.decoder import Generation, SpeculativeDecoder
+from outrider.models.base import Model
+from outrider.sampling import SamplingParams
+
+# Plainly and speculatively in turns, the order turned as well, so that a machine that speeds up or slows down in
+# between favours neither.
+TURNS = (False, True, True, False)
+ROUNDING_OF_FLOAT32 = 1e-3  # in logits
+ROUNDING_OF_LESS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Speculative and plain decoding of one prompt.
+
+    Attributes:
+        plain_tokens_per_second, speculative_tokens_per_second: medians, decoding alone.
+        plain_seconds_prefill, speculative_seconds_prefill: medians, reading the prompt.
+        ratio: of the speeds of decoding.
+        comparable: whether the same tokens are to be expected (greedy, or the rule coupled).
+        tokens: emitted speculatively.
+        first_difference: the index of the first token that differs; None if all are the same, or need not be.
+        margin: by how many logits the plain choice beats the other there; None where settings hide it.
+    """
+
+    plain_tokens_per_second: float
+    speculative_tokens_per_second: float
+    plain_seconds_prefill: float
+    speculative_seconds_prefill: float
+    ratio: float
+    comparable: bool
+    tokens: int
+    first_difference: int | None
+    margin: float | None
+
+    def sentence(self, dtype: Dtype) -> str:
+        """For people, with rich's markup."""
+        ratio = (
+            f"[bold]{self.ratio:.2f} times[/bold] as fast as plain decoding: "
+            f"{self.speculative_tokens_per_second:.1f} against {self.plain_tokens_per_second:.1f} tokens/s "
+            f"(prompt: {self.speculative_seconds_prefill:.2f} against {self.plain_seconds_prefill:.2f} s)"
+        )
+        if not self.comparable:
+            return f"{ratio}; same distribution, another draw (--rule coupled gives the same text)"
+        if self.first_difference is None:
+            return f"{ratio}; [green]the same {self.tokens} tokens[/green]"
+        where = f"[yellow]the tokens differ from number {self.first_difference + 1} on[/yellow]"
+        return f"{ratio}; {where}, {self._why(dtype)}"
+
+    def _why(self, dtype: Dtype) -> str:
+        """What is known about the difference."""
+        if self.margin is None:
+            return "by rounding or by an error: outrider check tells which"
+        apart = f"where the two choices are {abs(self.margin):.2g} apart in their logits"
+        if abs(self.margin) >= (ROUNDING_OF_FLOAT32 if dtype is Dtype.FLOAT32 else ROUNDING_OF_LESS):
+            return f"{apart}: more than rounding explains, please report it"
+        return f"{apart}: rounding" + ("" if dtype is Dtype.FLOAT32 else ", of which --dtype float32 has least")
+
+
+def compare_with_plain(
+    decoder: SpeculativeDecoder,
+    target: Model,
+    prompt: Sequence[int],
+    sampling: SamplingParams,
+    settings: Mapping[str, Any],
+    streamed: Generation,
+) -> Comparison:
+    """Decode plainly and speculatively in turns.
+
+    Args:
+        sampling, settings: what `streamed` was decoded with.
+        streamed: a speculative run that has warmed both up; its tokens are those compared.
+    """
+    same_seed = replace(sampling, seed=streamed.seed)
+    decoders = {False: SpeculativeDecoder(None, target, 0, rule=decoder.rule), True: decoder}
+    runs: dict[bool, list[Generation]] = {False: [], True: []}
+    with working("comparing with plain decoding") as say:
+        for turn, speculative in enumerate(TURNS, start=1):
+            say(f"comparing, turn {turn} of {len(TURNS)}: {'speculatively' if speculative else 'plainly'}")
+            runs[speculative].append(decoders[speculative].generate(prompt, sampling=same_seed, **settings))
+    speeds = {which: median(run.stats.tokens_per_second for run in runs[which]) for which in runs}
+    prefills = {which: median(run.stats.seconds_prefill for run in runs[which]) for which in runs}
+    comparable = sampling.greedy or decoder.rule == "coupled"
+    difference = first_difference(target, prompt, runs[False][0].tokens, streamed.tokens) if comparable else None
+    # The margin is one of raw logits: where penalties or Gumbel noise are added to them it explains nothing.
+    raw = sampling.greedy and not sampling.adjusts_logits
+    return Comparison(
+        plain_tokens_per_second=speeds[False],
+        speculative_tokens_per_second=speeds[True],
+        plain_seconds_prefill=prefills[False],
+        speculative_seconds_prefill=prefills[True],
+        ratio=speeds[True] / speeds[False],
+        comparable=comparable,
+        tokens=len(streamed.tokens),
+        first_difference=None if difference is None else difference.place,
+        margin=difference.margin if difference is not None and raw else None,
+    )
