@@ -9,6 +9,7 @@ other, and only attention looks at rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +62,13 @@ class FusedLlama:
         _cast_norms(model, self.dtype)
         self._embedding = model.model.embed_tokens.weight.detach()
         self._rotary = model.model.rotary_emb
-        self._layers = [_take_layer(layer, kind) for layer in model.model.layers]
+        # Laying weights out takes longer than reading them, and runs without the interpreter's lock.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            head = pool.submit(build, kind, model.lm_head.weight.detach(), model.lm_head.bias)
+            self._layers = list(pool.map(lambda layer: _take_layer(layer, kind), model.model.layers))
+            self._head = head.result()
         self.head_size = int(model.model.layers[0].self_attn.head_dim)
         self._norm = _norm(model.model.norm)
-        self._head = build(kind, model.lm_head.weight.detach(), model.lm_head.bias)
 
     @torch.inference_mode()
     def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
