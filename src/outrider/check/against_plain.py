@@ -7,7 +7,8 @@ the other token after the common beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,26 @@ from outrider.decoder import SpeculativeDecoder
 from outrider.models.base import Model, prefill
 from outrider.sampling import SamplingParams
 
-Decode = Callable[[Sequence[int], int], list[int]]
+ENDED = -1  # stands for a token where an output has none
+
+LogitsAfter = Callable[[Sequence[int]], np.ndarray[tuple[int], np.dtype[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a system says to a prompt.
+
+    Attributes:
+        tokens: the output.
+        drafted, accepted: draft tokens on the way there.
+    """
+
+    tokens: Sequence[int]
+    drafted: int = 0
+    accepted: int = 0
+
+
+Decode = Callable[[Sequence[int], int], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +46,9 @@ class Difference:
 
     Attributes:
         place: the index in the output, from 0.
-        reference_token, other_token: what stands there; -1 where an output has ended.
-        margin: the reference token's logit minus the other's, after the common beginning.
+        reference_token, other_token: what stands there; ENDED where an output has ended.
+        margin: the reference token's logit minus the other's, after the common beginning; infinite where an output
+            has ended.
     """
 
     place: int
@@ -44,6 +65,7 @@ class Outcome:
         prompt: which one, from 0.
         reference, other: what was compared.
         tokens: how long the reference is.
+        drafted, accepted: draft tokens of the other.
         difference: None if all tokens are the same.
         passed: whether there is none, or one within the margin.
     """
@@ -52,14 +74,16 @@ class Outcome:
     reference: str
     other: str
     tokens: int
+    drafted: int
+    accepted: int
     difference: Difference | None
     passed: bool
 
 
 def compare(
     prompts: Sequence[Sequence[int]],
-    systems: dict[str, Decode],
-    model: Model,
+    systems: Mapping[str, Decode],
+    logits_after: LogitsAfter,
     *,
     max_tokens: int,
     margin: float,
@@ -67,49 +91,65 @@ def compare(
     """Hold every system against the first one, prompt by prompt.
 
     Args:
-        systems: by name; each returns the output for a prompt of token ids.
-        model: computes the margins.
-        margin: the largest logit margin that counts as rounding.
+        systems: by name.
+        logits_after: decides how far two tokens are apart.
+        margin: a logit margin below this counts as rounding.
     """
-    names = list(systems)
+    reference_name, *others = systems
     for number, prompt in enumerate(prompts):
-        outputs = {name: systems[name](prompt, max_tokens) for name in names}
-        reference = outputs[names[0]]
+        reference = systems[reference_name](prompt, max_tokens)
         outcomes = []
-        for name in names[1:]:
-            difference = first_difference(model, prompt, reference, outputs[name])
+        for name in others:
+            answer = systems[name](prompt, max_tokens)
+            difference = first_difference(logits_after, prompt, reference.tokens, answer.tokens)
             passed = difference is None or abs(difference.margin) < margin
-            outcomes.append(Outcome(number, names[0], name, len(reference), difference, passed))
+            outcomes.append(
+                Outcome(
+                    prompt=number,
+                    reference=reference_name,
+                    other=name,
+                    tokens=len(reference.tokens),
+                    drafted=answer.drafted,
+                    accepted=answer.accepted,
+                    difference=difference,
+                    passed=passed,
+                )
+            )
         yield outcomes
 
 
 def first_difference(
-    model: Model, prompt: Sequence[int], reference: Sequence[int], other: Sequence[int]
+    logits_after: LogitsAfter, prompt: Sequence[int], reference: Sequence[int], other: Sequence[int]
 ) -> Difference | None:
     """Where two outputs part, and by what margin; None if they are the same."""
-    longest = max(len(reference), len(other))
-    pairs = [(reference[i] if i < len(reference) else -1, other[i] if i < len(other) else -1) for i in range(longest)]
-    place = next((i for i, (one, two) in enumerate(pairs) if one != two), None)
-    if place is None:
+    common = min(len(reference), len(other))
+    place = next((i for i in range(common) if reference[i] != other[i]), common)
+    one = reference[place] if place < len(reference) else ENDED
+    two = other[place] if place < len(other) else ENDED
+    if one == two:
         return None
-    one, two = pairs[place]
-    if -1 in (one, two):
-        return Difference(place, one, two, float("inf"))
-    logits = logits_after(model, [*prompt, *reference[:place]])
+    if ENDED in (one, two):
+        return Difference(place, one, two, math.inf)
+    logits = logits_after([*prompt, *reference[:place]])
     return Difference(place, one, two, float(logits[one] - logits[two]))
 
 
-def logits_after(model: Model, tokens: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Logits [vocab] of what follows `tokens`, from a fresh prefill."""
-    session = model.open(1, len(tokens))
-    rest = prefill(session, 0, tokens)
-    return to_numpy(session.extend([0], [rest], wanted=[1])[0]).astype(np.float64)
+def logits_of(model: Model) -> LogitsAfter:
+    """A function from tokens to the logits [vocab] of what follows them, each from a fresh prefill."""
+
+    def logits_after(tokens: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        session = model.open(1, len(tokens))
+        rest = prefill(session, 0, tokens)
+        return to_numpy(session.extend([0], [rest], wanted=[1])[0]).astype(np.float64)
+
+    return logits_after
 
 
 def outrider_greedy(decoder: SpeculativeDecoder) -> Decode:
     """Greedy decoding with Outrider."""
 
-    def decode(prompt: Sequence[int], max_tokens: int) -> list[int]:
-        return decoder.generate(prompt, max_tokens=max_tokens, sampling=SamplingParams(temperature=0)).tokens
+    def decode(prompt: Sequence[int], max_tokens: int) -> Answer:
+        generation = decoder.generate(prompt, max_tokens=max_tokens, sampling=SamplingParams(temperature=0))
+        return Answer(generation.tokens, generation.stats.drafted, generation.stats.accepted)
 
     return decode

@@ -52,6 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     verbose = bool(VERBOSE_FLAGS & set(arguments))
     warnings.showwarning = _show_warning
+    if not verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers
     arguments = list(arguments) or ["--help"]
     try:
         result = typer.main.get_command(app)(args=arguments, prog_name="outrider", standalone_mode=False)

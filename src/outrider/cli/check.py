@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from outrider.bench.questions import Question, read_questions, spread
-from outrider.check.against_plain import Decode, Outcome, compare, outrider_greedy
+from outrider.bench.questions import read_questions
+from outrider.check import (
+    Answer,
+    Decode,
+    LogitsAfter,
+    Outcome,
+    compare,
+    logits_of,
+    outrider_greedy,
+)
+from outrider.check.against_plain import ENDED
 from outrider.cli import options
 from outrider.cli.generate import encode_prompt
+from outrider.cli.options import OUTPUT, PROMPT, option
+from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, messages
 from outrider.decoder import SpeculativeDecoder
-from outrider.errors import SettingError
+from outrider.errors import InputError, SettingError
 from outrider.models.base import Model
 
 BUILT_IN = (
@@ -29,103 +42,182 @@ BUILT_IN = (
     "Write a Python function that returns the n-th Fibonacci number, and explain it line by line.",
 )
 FAILED = 1
+SNIPPET = 24  # characters of a prompt, in the table
 
 
 def command(
     against_plain: Annotated[
         bool, typer.Option("--against-plain", help="Compare greedy output with plain decoding (the default).")
     ] = True,
+    prompts: Annotated[
+        Path | None,
+        option(PROMPT, "--prompts", "FILE", "Text with a prompt a line, JSON lines, or Spec-Bench questions."),
+    ] = None,
+    limit: Annotated[int, option(PROMPT, "--limit", "N", "The most prompts, spread evenly over the file.")] = 20,
+    max_tokens: Annotated[int, option(PROMPT, "--max-tokens -n", "N", "Tokens per prompt.")] = 64,
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
-    drafter: options.DrafterOption = None,
-    num_draft_tokens: options.LookaheadOption = None,
-    rule: options.RuleOption = options.Rule.TOKEN,
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="JSON lines with a prompt, or Spec-Bench questions.")
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="The most prompts.", min=1)] = 20,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Tokens per prompt.", min=1)] = 64,
-    margin: Annotated[float, typer.Option("--margin", help="Logit margins below this are rounding.", min=0)] = 1e-4,
     dtype: options.DtypeOption = options.Dtype.FLOAT32,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    drafter: options.DrafterOption = None,
+    num_draft_tokens: options.LookaheadOption = None,
+    rule: options.RuleOption = options.Rule.TOKEN,
+    margin: Annotated[float, option(OUTPUT, "--margin", "X", "Logit margins below this are rounding.")] = 1e-4,
     as_json: options.JsonOption = False,
     verbose: options.VerboseOption = False,
 ) -> int:
     """Compare greedy output, token for token, with plain decoding and with the runtime's own."""
+    for name, value in (("--limit", limit), ("--max-tokens", max_tokens)):
+        if value < 1:
+            raise SettingError(f"{name} is {value}: it must be at least 1")
+    if not margin >= 0:  # also a NaN
+        raise SettingError(f"--margin is {margin}: it must be at least 0")
     kind = options.resolve_drafter(drafter, draft_model)
     lookahead = options.resolve_lookahead(kind, num_draft_tokens)
     if kind is options.DrafterKind.NONE:
         raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")
-    questions = [Question("built-in", text) for text in BUILT_IN] if prompts is None else read_questions(prompts)
+    texts = evenly(BUILT_IN if prompts is None else read_prompts(prompts), limit)
+
     target = options.open_model(model, dtype, device, threads)
-    encoded = [
-        encode_prompt(target, question.text, None, False)[: target.context_length - max_tokens]
-        for question in spread(questions, None)[:limit]
-    ]
-    systems = _systems(target, model, dtype, device)
-    spec = SpeculativeDecoder(
+    if max_tokens >= target.context_length:
+        raise SettingError(
+            f"--max-tokens is {max_tokens} and the context of {target.name} holds {target.context_length}: give less"
+        )
+    room = target.context_length - max_tokens
+    encoded = [encode_prompt(target, text, None, False)[:room] for text in texts]
+    speculative = SpeculativeDecoder(
         options.open_drafter(kind, draft_model, target, dtype, device), target, lookahead, rule=rule
     )
-    systems[f"outrider {kind}"] = outrider_greedy(spec)
-
+    runtime, judge = _runtime(target, model, dtype, device)
+    systems = {
+        **runtime,
+        "outrider plain": outrider_greedy(SpeculativeDecoder(None, target, 0)),
+        f"outrider {kind}": outrider_greedy(speculative),
+    }
     outcomes: list[Outcome] = []
     with bar("checking") as progress:
-        for number, found in enumerate(compare(encoded, systems, target, max_tokens=max_tokens, margin=margin)):
+        for number, found in enumerate(compare(encoded, systems, judge, max_tokens=max_tokens, margin=margin)):
             outcomes += found
             progress(number + 1, len(encoded))
     passed = all(outcome.passed for outcome in outcomes)
     if as_json:
-        print(json.dumps({"passed": passed, "margin": margin, "outcomes": [asdict(outcome) for outcome in outcomes]}))
-    else:
-        _show(outcomes, target, list(systems), len(encoded), margin)
+        print_json({"passed": passed, "margin": margin, "outcomes": [asdict(outcome) for outcome in outcomes]})
+        return 0 if passed else FAILED
+    _show(outcomes, target, texts)
+    drafted = sum(outcome.drafted for outcome in outcomes)
+    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(
+        _verdict(passed, len(texts), drafted, margin, dtype)
+    )
     return 0 if passed else FAILED
 
 
-def _systems(target: Model, name: str, dtype: options.Dtype, device: str) -> dict[str, Decode]:
-    """The references: transformers' own `generate` where it can be had, and Outrider's plain decoding."""
-    systems: dict[str, Decode] = {}
-    if dtype in (options.Dtype.FLOAT32, options.Dtype.BFLOAT16) or "cuda" in device:
-        from outrider.models.transformers_loading import reference_generate
+def read_prompts(file: Path) -> list[str]:
+    """One prompt per line of a .txt file; of anything else, the first turns of its questions.
 
-        systems["transformers"] = reference_generate(name, dtype, target.stop_token_ids)
-    else:
-        messages().print(f"transformers does not compute {dtype} as Outrider does: comparing with plain decoding only")
-    systems["outrider plain"] = outrider_greedy(SpeculativeDecoder(None, target, 0))
-    return systems
+    Raises:
+        InputError: the file cannot be read, or holds no prompt.
+    """
+    if file.suffix != ".txt":
+        return [question.text for question in read_questions(file)]
+    lines = [line.strip() for line in options.read_file(file).splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"file {file} holds no prompt: give one per line")
+    return lines
 
 
-def _show(outcomes: Sequence[Outcome], target: Model, systems: Sequence[str], prompts: int, margin: float) -> None:
+def evenly(texts: Sequence[str], limit: int) -> list[str]:
+    """At most `limit` of them, at even distances."""
+    count = min(limit, len(texts))
+    return [texts[index * len(texts) // count] for index in range(count)]
+
+
+def _runtime(target: Model, name: str, dtype: options.Dtype, device: str) -> tuple[dict[str, Decode], LogitsAfter]:
+    """transformers' own greedy `generate`, where it computes in the same precision; and its logits in float32."""
+    from outrider.models.transformers import TransformersModel
+    from outrider.models.transformers_loading import greedy_generate, open_reference
+
+    same = dtype in (options.Dtype.FLOAT32, options.Dtype.BFLOAT16) or target.device.type != "cpu"  # type: ignore[attr-defined]
+    reference = open_reference(name, dtype, device) if same else None
+
+    @cache
+    def judge() -> LogitsAfter:
+        # Opened for the first difference only. Not the model that is checked: it may be what is wrong.
+        in_float32 = reference if dtype is options.Dtype.FLOAT32 else open_reference(name, "float32", device)
+        return logits_of(TransformersModel(in_float32, name=name))
+
+    def logits_after(tokens: Sequence[int]) -> Any:
+        return judge()(tokens)
+
+    if reference is None:
+        messages().print(f"transformers has no {dtype} like Outrider's: comparing with plain decoding only")
+        return {}, logits_after
+    generate = greedy_generate(reference, target.stop_token_ids)
+    return {"transformers": lambda prompt, max_tokens: Answer(generate(prompt, max_tokens))}, logits_after
+
+
+def _show(outcomes: Sequence[Outcome], target: Model, texts: Sequence[str]) -> None:
     console = Console(highlight=False)
-    differing = [outcome for outcome in outcomes if outcome.difference is not None]
-    if differing:
-        table = Table("prompt", "system", "token", systems[0], "instead", "logit margin", "", box=None)
-        for outcome in differing:
-            difference = outcome.difference
-            assert difference is not None
-            table.add_row(
-                str(outcome.prompt + 1),
-                outcome.other,
-                str(difference.place + 1),
-                _say(target, difference.reference_token),
-                _say(target, difference.other_token),
-                f"{difference.margin:.2e}",
-                "[green]rounding[/green]" if outcome.passed else "[red]differs[/red]",
-            )
-        console.print(table)
-    for name in systems[1:]:
+    reference = outcomes[0].reference
+    table = Table(f"against {reference}", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("prompts", "same", "rounding", "different", "tokens", "drafted", "accepted"):
+        table.add_column(heading, justify="right")
+    for name in dict.fromkeys(outcome.other for outcome in outcomes):
         mine = [outcome for outcome in outcomes if outcome.other == name]
         same = sum(outcome.difference is None for outcome in mine)
         failed = sum(not outcome.passed for outcome in mine)
-        verdict = "[green]passed[/green]" if not failed else f"[red]{failed} failed[/red]"
-        tokens = sum(outcome.tokens for outcome in mine)
-        console.print(
-            f"{name} against {systems[0]}: {same} of {prompts} prompts the same in all tokens ({tokens} in sum), "
-            f"{len(mine) - same - failed} within a margin of {margin:g}: {verdict}"
+        drafted = sum(outcome.drafted for outcome in mine)
+        table.add_row(
+            name,
+            str(len(mine)),
+            f"[green]{same}[/green]" if same == len(mine) else str(same),
+            str(len(mine) - same - failed),
+            f"[red]{failed}[/red]" if failed else "0",
+            str(sum(outcome.tokens for outcome in mine)),
+            str(drafted) if drafted else "",
+            str(sum(outcome.accepted for outcome in mine)) if drafted else "",
         )
+    console.print(table)
+    console.print()
+    if all(outcome.difference is None for outcome in outcomes):
+        return
+    columns = ("where they differ", "system", "token", reference, "instead", "margin", "")
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for outcome in outcomes:
+        if (difference := outcome.difference) is not None:
+            table.add_row(
+                f"{outcome.prompt + 1} {escape(_snippet(texts[outcome.prompt]))}",
+                outcome.other,
+                str(difference.place + 1),
+                escape(_say(target, difference.reference_token)),
+                escape(_say(target, difference.other_token)),
+                f"{difference.margin:.1e}",
+                "[green]rounding[/green]" if outcome.passed else "[red]different[/red]",
+            )
+    console.print(table)
+    console.print()
 
 
-def _say(target: Model, token: int) -> Any:
-    if token < 0:
+def _verdict(passed: bool, prompts: int, drafted: int, margin: float, dtype: options.Dtype) -> str:
+    if passed and not drafted:
+        return (
+            f"[yellow]passed[/yellow], but nothing was drafted on these {prompts} prompts: give others, or more tokens"
+        )
+    if passed:
+        return f"[green]passed[/green]: on {prompts} prompts every token is the same, or within {margin:g} in its logit"
+    hint = ""
+    if dtype is not options.Dtype.FLOAT32:
+        hint = f"; {dtype} rounds more than float32, --margin says how much is allowed"
+    return f"[red]failed[/red]: tokens differ by {margin:g} or more in their logits{hint}"
+
+
+def _snippet(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SNIPPET else line[: SNIPPET - 1] + "…"
+
+
+def _say(target: Model, token: int) -> str:
+    if token == ENDED:
         return "(end)"
-    return repr(target.tokenizer.decode([token])) if target.tokenizer is not None else str(token)
+    text = target.tokenizer.decode([token]) if target.tokenizer is not None else ""
+    return repr(text) if text else f"token {token}"  # special tokens have no text

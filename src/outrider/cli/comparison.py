@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from outrider.check.against_plain import first_difference
+from outrider.check import first_difference, logits_of
 from outrider.cli.options import Dtype
 from outrider.cli.terminal import working
 from outrider.decoder import Generation, SpeculativeDecoder
@@ -64,9 +64,12 @@ class Comparison:
         if self.margin is None:
             return "by rounding or by an error: outrider check tells which"
         apart = f"where the two choices are {abs(self.margin):.2g} apart in their logits"
-        if abs(self.margin) >= (ROUNDING_OF_FLOAT32 if dtype is Dtype.FLOAT32 else ROUNDING_OF_LESS):
-            return f"{apart}: more than rounding explains, please report it"
-        return f"{apart}: rounding" + ("" if dtype is Dtype.FLOAT32 else ", of which --dtype float32 has least")
+        if dtype is Dtype.FLOAT32:
+            small = abs(self.margin) < ROUNDING_OF_FLOAT32
+            return f"{apart}: " + ("rounding" if small else "more than rounding explains, please report it")
+        small = abs(self.margin) < ROUNDING_OF_LESS
+        cause = "rounding" if small else "much for rounding"
+        return f"{apart}: {cause}; --dtype float32 rounds least, and outrider check measures it"
 
 
 def compare_with_plain(
@@ -93,7 +96,9 @@ def compare_with_plain(
     speeds = {which: median(run.stats.tokens_per_second for run in runs[which]) for which in runs}
     prefills = {which: median(run.stats.seconds_prefill for run in runs[which]) for which in runs}
     comparable = sampling.greedy or decoder.rule == "coupled"
-    difference = first_difference(target, prompt, runs[False][0].tokens, streamed.tokens) if comparable else None
+    difference = None
+    if comparable:
+        difference = first_difference(logits_of(target), prompt, runs[False][0].tokens, streamed.tokens)
     # The margin is one of raw logits: where penalties or Gumbel noise are added to them it explains nothing.
     raw = sampling.greedy and not sampling.adjusts_logits
     return Comparison(

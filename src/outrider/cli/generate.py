@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 from outrider.cli import options
 from outrider.cli.comparison import Comparison, compare_with_plain
 from outrider.cli.options import OUTPUT, PROMPT, SAMPLING, SPECULATION, option
-from outrider.cli.render import OriginWriter, PlainWriter, summary
+from outrider.cli.render import OriginWriter, PlainWriter, print_json, summary
 from outrider.cli.terminal import messages, working
 from outrider.decoder import Generation, SpeculativeDecoder
 from outrider.engine.request import TokenEvent
@@ -67,7 +67,16 @@ def command(
         list[str] | None, option(SAMPLING, "--logit-bias", "TOKEN=X", "Added to the logit of a token id. Repeatable.")
     ] = None,
     seed: Annotated[int | None, option(SAMPLING, "--seed", "N", "Makes sampling reproducible.")] = None,
-    show: Annotated[bool, option(OUTPUT, "--show", None, "Colour each token by where it came from.")] = False,
+    show: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "--show",
+            None,
+            "Colour each token by where it came from: drafted, correction (after a rejection), bonus (after full "
+            "acceptance) or plain (nothing was drafted).",
+        ),
+    ] = False,
     colour: Annotated[
         options.Colour,
         option(
@@ -121,7 +130,7 @@ def command(
         say.print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
     comparison = compare_with_plain(decoder, target, tokens, sampling, settings, generation) if compare else None
     if as_json:
-        print(json.dumps(_as_dict(generation, comparison)))
+        print_json(_as_dict(generation, comparison))
     elif comparison is not None:
         say.print(comparison.sentence(dtype))
 
@@ -236,7 +245,7 @@ def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str,
     if generation.logprobs is not None:
         result["logprobs"] = generation.logprobs
     if comparison is not None:
-        result["compare"] = {name: getattr(comparison, name) for name in Comparison.__slots__}
+        result["compare"] = asdict(comparison)
     return result
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections import Counter
+from typing import Any
 
 from rich.color import ColorSystem
 from rich.console import Console
@@ -21,9 +24,9 @@ STYLES = {
 }
 MEANINGS = {
     Origin.DRAFTED: "drafted and accepted",
-    Origin.CORRECTION: "correction after a rejection",
-    Origin.BONUS: "bonus after full acceptance",
-    Origin.PLAIN: "plain, nothing drafted",
+    Origin.CORRECTION: "correction",
+    Origin.BONUS: "bonus",
+    Origin.PLAIN: "plain",
 }
 
 COLOUR_SYSTEMS = {
@@ -118,3 +121,16 @@ def summary(stats: Statistics, seed: int | None) -> str:
     if seed is not None:
         parts.append(f"seed {seed}")
     return " · ".join(parts)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on one line. JSON knows no infinity and no NaN: they become null."""
+    print(json.dumps(_finite(value)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def messages() -> Console:
-    """For everything that is not the result."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """For everything that is not the result. Words are wrapped for people; for programs a line stays a line."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 @contextmanager

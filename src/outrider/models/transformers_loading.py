@@ -50,9 +50,9 @@ def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None])
     return TransformersModel(model, tokenizer=tokenizer, name=title, fused=fused)
 
 
-def open_reference(name: str, dtype: str) -> Any:
-    """The model as transformers itself opens and runs it, on the CPU or the GPU that `load` would choose."""
-    place = _device("auto")
+def open_reference(name: str, dtype: str, device: str = "auto") -> Any:
+    """The model as transformers itself opens and runs it, on the device that `load` would choose."""
+    place = _device(device)
     model, _, _ = _open(name, _fast_dtype(place) if dtype == "auto" else dtype, place, lambda message: None)
     return model.to(place).eval()
 
@@ -61,7 +61,11 @@ def reference_generate(
     name: str, dtype: str, stop_token_ids: frozenset[int]
 ) -> Callable[[Sequence[int], int], list[int]]:
     """transformers' own greedy `generate`: a function from a prompt and max_tokens to the new tokens."""
-    model = open_reference(name, dtype)
+    return greedy_generate(open_reference(name, dtype), stop_token_ids)
+
+
+def greedy_generate(model: Any, stop_token_ids: frozenset[int]) -> Callable[[Sequence[int], int], list[int]]:
+    """The same, of a model of transformers that is open already."""
 
     def decode(prompt: Sequence[int], max_tokens: int) -> list[int]:
         ids = torch.tensor([list(prompt)], device=model.device)
