@@ -129,7 +129,7 @@ def _models() -> dict[str, str]:
     """Models that `--model` can open without a download: name, and where it lies."""
     found = {}
     if importlib.util.find_spec("torch") is not None and importlib.util.find_spec("transformers") is not None:
-        from outrider.models.transformers_loading import cache_folder, smollm2_file
+        from outrider.models.smollm2 import cache_folder, smollm2_file
 
         if (file := smollm2_file()) is not None:
             found["smollm2"] = str(file)

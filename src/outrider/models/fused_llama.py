@@ -1,25 +1,26 @@
 """A lean forward pass for Llama-like models on a CPU.
 
 transformers computes a layer in some sixty small operations, and a decoding step of a small model spends a third of its
-time between them. This module takes a loaded model over (Llama, Mistral, Qwen2, Qwen3), joins the linears that share
+time between them. This module takes the weights of a model (Llama, Mistral, Qwen2, Qwen3), joins the linears that share
 an input, and computes the same in about twenty operations, without padding: the tokens of all rows lie one behind the
 other, and only attention looks at rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from outrider.models.linears import Linear, activation_dtype, build, join
-from outrider.models.transformers_cache import Plan, RaggedCache
+from outrider.models.linears import Linear, activation_dtype, build
+from outrider.models.ragged_cache import Plan, RaggedCache
 
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
 functional = torch.nn.functional
+Rotation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +48,64 @@ class Layer:
     down: Linear
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the weights do not say by themselves.
+
+    Attributes:
+        epsilon: of the normalisations.
+    """
+
+    layers: int
+    heads: int
+    key_heads: int
+    head_size: int
+    epsilon: float
+
+
 class FusedLlama:
-    """The forward pass. Build it with `take_over`.
+    """The forward pass.
+
+    Args:
+        weights: by their names in transformers; taken out one by one, so that there is never more than one spare copy.
+        rotary: from activations (for their precision) and positions [1, tokens] to cosines and sines
+            [1, tokens, head size].
+        kind: float32, bfloat16, float16 or int8.
+        precision: in which weights are read before they are laid out.
 
     Attributes:
         dtype: of the activations, and of keys and values.
+
+    Raises:
+        KeyError: a weight is missing.
     """
 
-    def __init__(self, model: Any, kind: str) -> None:
-        config = model.config
+    def __init__(
+        self,
+        shape: Shape,
+        weights: MutableMapping[str, torch.Tensor],
+        rotary: Rotation,
+        kind: str,
+        precision: torch.dtype,
+    ) -> None:
         self.dtype = activation_dtype(kind)
-        self.heads = int(config.num_attention_heads)
-        self.key_heads = int(config.num_key_value_heads)
-        _cast_norms(model, self.dtype)
-        self._embedding = model.model.embed_tokens.weight.detach()
-        self._rotary = model.model.rotary_emb
+        self.heads, self.key_heads, self.head_size = shape.heads, shape.key_heads, shape.head_size
+        self._rotary = rotary
+        source = _Weights(weights, kind, precision, shape.epsilon)
+        embedding = source.take("model.embed_tokens.weight")
+        self._embedding = embedding
+        head_weight = source.find("lm_head.weight")
         # Laying weights out takes longer than reading them, and runs without the interpreter's lock.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            head = pool.submit(build, kind, model.lm_head.weight.detach(), model.lm_head.bias)
-            self._layers = list(pool.map(lambda layer: _take_layer(layer, kind), model.model.layers))
+            head = pool.submit(
+                build, kind, embedding if head_weight is None else head_weight, source.find("lm_head.bias")
+            )
+            self._layers = list(pool.map(source.layer, range(shape.layers)))
             self._head = head.result()
-        self.head_size = int(model.model.layers[0].self_attn.head_dim)
-        self._norm = _norm(model.model.norm)
+        self._norm = source.norm("model.norm")
+
+    def new_cache(self, rows: int, capacity: int) -> RaggedCache:
+        return RaggedCache(rows, capacity)
 
     @torch.inference_mode()
     def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
@@ -147,32 +184,68 @@ def take_over(model: Any, kind: str) -> FusedLlama:
     Args:
         kind: float32, bfloat16, float16 or int8.
     """
-    return FusedLlama(model, kind)
-
-
-def _take_layer(layer: Any, kind: str) -> Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    return Layer(
-        input_norm=_norm(layer.input_layernorm),
-        queries_keys_values=join(kind, [attention.q_proj, attention.k_proj, attention.v_proj]),
-        query_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
-        key_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
-        output=join(kind, [attention.o_proj]),
-        mlp_norm=_norm(layer.post_attention_layernorm),
-        gate_up=join(kind, [mlp.gate_proj, mlp.up_proj]),
-        down=join(kind, [mlp.down_proj]),
+    config, decoder = model.config, model.model
+    shape = Shape(
+        layers=len(decoder.layers),
+        heads=int(config.num_attention_heads),
+        key_heads=int(config.num_key_value_heads),
+        head_size=int(decoder.layers[0].self_attn.head_dim),
+        epsilon=float(decoder.norm.variance_epsilon),
     )
-
-
-def _cast_norms(model: Any, dtype: torch.dtype) -> None:
-    """Give everything but the linears and the embedding the precision of the activations."""
+    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
     for module in model.modules():
-        if hasattr(module, "variance_epsilon"):
-            module.to(dtype)
+        if isinstance(module, torch.nn.Linear):
+            module.weight = None  # type: ignore[assignment]
+    return FusedLlama(shape, weights, decoder.rotary_emb, kind, weights["model.embed_tokens.weight"].dtype)
 
 
-def _norm(module: Any) -> Norm:
-    return Norm(module.weight.detach(), float(module.variance_epsilon))
+class _Weights:
+    """Takes weights by name and makes layers of them; several threads may take at once."""
+
+    def __init__(
+        self, weights: MutableMapping[str, torch.Tensor], kind: str, precision: torch.dtype, epsilon: float
+    ) -> None:
+        self._weights = weights
+        self._kind = kind
+        self._precision = precision
+        self._activations = activation_dtype(kind)
+        self._epsilon = epsilon
+
+    def find(self, name: str) -> torch.Tensor | None:
+        weight = self._weights.pop(name, None)
+        return None if weight is None else weight.to(self._precision)
+
+    def take(self, name: str) -> torch.Tensor:
+        weight = self.find(name)
+        if weight is None:
+            raise KeyError(name)
+        return weight
+
+    def norm(self, name: str) -> Norm:
+        return Norm(self.take(f"{name}.weight").to(self._activations), self._epsilon)
+
+    def linear(self, *names: str) -> Linear:
+        """One linear that computes several of the same input, their outputs side by side."""
+        weights = [self.take(f"{name}.weight") for name in names]
+        biases = [bias for bias in (self.find(f"{name}.bias") for name in names) if bias is not None]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        del weights
+        return build(self._kind, weight, torch.cat(biases) if biases else None)
+
+    def layer(self, number: int) -> Layer:
+        at = f"model.layers.{number}"
+        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
+        normed = f"{attention}.q_norm.weight" in self._weights
+        return Layer(
+            input_norm=self.norm(f"{at}.input_layernorm"),
+            queries_keys_values=self.linear(*(f"{attention}.{part}_proj" for part in "qkv")),
+            query_norm=self.norm(f"{attention}.q_norm") if normed else None,
+            key_norm=self.norm(f"{attention}.k_norm") if normed else None,
+            output=self.linear(f"{attention}.o_proj"),
+            mlp_norm=self.norm(f"{at}.post_attention_layernorm"),
+            gate_up=self.linear(f"{mlp}.gate_proj", f"{mlp}.up_proj"),
+            down=self.linear(f"{mlp}.down_proj"),
+        )
 
 
 def _last_of_each(counts: Sequence[int], wanted: Sequence[int]) -> list[int]:

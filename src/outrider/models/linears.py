@@ -5,7 +5,7 @@ All take float activations [tokens, inputs] and return [tokens, outputs] in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -92,23 +92,6 @@ class Int8Linear:
         y = torch.add(sums[count:], sums[:count], alpha=SECOND_DIGIT) * self.scale * largest
         y = y.to(x.dtype)
         return y if self.bias is None else y + self.bias
-
-
-def join(kind: str, linears: Sequence[torch.nn.Linear]) -> Linear:
-    """One linear that computes several of the same input, their outputs side by side; takes their memory over.
-
-    Args:
-        kind: float32, bfloat16, float16 or int8.
-        linears: emptied of their weights, so that there is never more than one spare copy.
-    """
-    weight = (
-        torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
-    )
-    biases = [linear.bias for linear in linears]
-    bias = None if biases[0] is None else torch.cat([given.detach() for given in biases])
-    for linear in linears:
-        linear.weight = None  # type: ignore[assignment]
-    return build(kind, weight, bias)
 
 
 def build(kind: str, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:

@@ -14,7 +14,6 @@ from outrider.models.stateless import FunctionModel
 from outrider.text import Tokenizer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-SMOLLM2 = "smollm2"
 
 
 def load(
@@ -41,9 +40,16 @@ def load(
         raise SettingError(f"dtype {dtype!r} is unknown: choose one of {', '.join(get_args(Dtype))}")
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         raise ModelError(f"model {name_or_path} needs PyTorch and transformers: pip install 'outrider[torch]'")
+    name, report = str(name_or_path), progress or _silent
+    from outrider.models import llama_folder
+
+    # transformers takes seconds to import and to build a model: it is left out where it can be.
+    model = llama_folder.open_known(name, dtype=dtype, device=device, progress=report)
+    if model is not None:
+        return model
     from outrider.models import transformers_loading
 
-    return transformers_loading.load(str(name_or_path), dtype=dtype, device=device, progress=progress or _silent)
+    return transformers_loading.load(name, dtype=dtype, device=device, progress=report)
 
 
 def as_model(model: Any, tokenizer: Any = None) -> Model:

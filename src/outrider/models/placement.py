@@ -1,0 +1,64 @@
+"""Where a PyTorch model runs, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from outrider.errors import SettingError
+from outrider.models.linears import computes_bfloat16, computes_float16
+
+
+def find_device(device: str) -> torch.device:
+    """The device of a name; auto is cuda where there is one.
+
+    Raises:
+        SettingError: there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"device {device!r} cannot be used: {first_line(error)}; try --device cpu") from error
+    return place
+
+
+def find_kind(dtype: str, place: torch.device) -> str:
+    """The precision of a name; auto is what is fast on the device.
+
+    Raises:
+        SettingError: the device does not compute in it.
+    """
+    if dtype == "int8" and place.type != "cpu":
+        raise SettingError(f"dtype int8 is for the CPU and the device is {place}: use bfloat16 there")
+    if dtype == "float16" and place.type == "cpu" and not computes_float16():
+        raise SettingError("dtype float16 needs an x86 processor or a GPU: use float32")
+    if dtype != "auto":
+        return dtype
+    if place.type != "cpu":
+        return "bfloat16"
+    return "bfloat16" if computes_bfloat16() else "float16" if computes_float16() else "float32"
+
+
+def weight_dtype(kind: str, place: torch.device) -> torch.dtype:
+    """In what precision the weights are read."""
+    if kind == "bfloat16":
+        return torch.bfloat16
+    # On a CPU float16 and int8 are float32 until the weights are laid out.
+    return torch.float16 if kind == "float16" and place.type != "cpu" else torch.float32
+
+
+def stop_token_ids(*candidates: Any) -> frozenset[int]:
+    """The tokens of the first candidate that names any: an eos_token_id, a list of them, or None."""
+    stop = next((candidate for candidate in candidates if candidate is not None), None)
+    if stop is None:
+        return frozenset()
+    return frozenset(int(token) for token in (stop if isinstance(stop, list | tuple) else [stop]))
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

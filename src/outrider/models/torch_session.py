@@ -1,0 +1,62 @@
+"""The session of a model on PyTorch: book-keeping, cache, one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from outrider.models.base import Ledger, Parents, wanted_counts
+from outrider.models.ragged_cache import RaggedCache, plan
+
+
+class Forward(Protocol):
+    """What a session asks of a model: one pass over the cache's present plan."""
+
+    def new_cache(self, rows: int, capacity: int) -> RaggedCache: ...
+
+    def forward(self, cache: Any, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor: ...
+
+
+class TorchSession:
+    """A ragged key-value cache, and the model that fills it."""
+
+    def __init__(self, model: Forward, rows: int, capacity: int) -> None:
+        self._model = model
+        self._ledger = Ledger(rows, capacity)
+        self._cache = model.new_cache(rows, capacity)
+
+    @property
+    def rows(self) -> int:
+        return self._ledger.rows
+
+    @property
+    def capacity(self) -> int:
+        return self._ledger.capacity
+
+    def length(self, row: int) -> int:
+        return self._ledger.length(row)
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        self._ledger.extend(rows, tokens, parents)
+        self._cache.plan = plan(self._ledger, rows, [len(new) for new in tokens])
+        return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        kept = self._ledger.length(row)
+        self._ledger.keep(row, path)
+        if any(node != index for index, node in enumerate(path)):
+            self._cache.move(row, [kept + node for node in path], kept)
+
+    def truncate(self, row: int, length: int) -> None:
+        self._ledger.truncate(row, length)
+
+    def release(self, row: int) -> None:
+        self._ledger.truncate(row, 0)
