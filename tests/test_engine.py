@@ -22,6 +22,7 @@ from outrider import (
     ModelDrafter,
     ModelError,
     Origin,
+    QueueFullError,
     Request,
     SamplingParams,
     SettingError,
@@ -306,9 +307,9 @@ def test_closing_a_stream_releases_its_row(read: int) -> None:
     stream = decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
     list(islice(stream, read))
     engine = decoder._engine
-    assert not engine.has_room
+    assert not engine.idle
     stream.close()
-    assert engine.has_room
+    assert engine.idle
     decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED)
     assert decoder._engine is engine
 
@@ -317,7 +318,7 @@ def test_a_stream_that_is_dropped_unread_releases_its_row() -> None:
     decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
     decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
     gc.collect()
-    assert decoder._engine.has_room
+    assert decoder._engine.idle
 
 
 def test_draft_generation_does_not_disturb_an_open_stream() -> None:
@@ -359,10 +360,10 @@ def test_every_row_of_a_batch_has_the_tokens_that_it_has_alone(drafter, lookahea
         )
         for seed in range(25)
     ]
-    engine = Engine(TARGET, drafter, lookahead=lookahead, rule="coupled", rows=4, capacity=32)
+    engine = Engine(TARGET, drafter, lookahead=lookahead, rule="coupled", max_rows=4, capacity=32)
     waiting, sequences = list(requests), []
     while waiting or not all(sequence.finished for sequence in sequences):
-        if waiting and engine.has_room:
+        if waiting and len(engine.active) + len(engine.waiting) < 4:
             sequences.append(engine.submit(waiting.pop(0)))
         engine.step()
     for request, sequence in zip(requests, sequences, strict=True):
@@ -378,9 +379,9 @@ def test_every_row_of_a_batch_has_the_tokens_that_it_has_alone(drafter, lookahea
 
 
 def test_a_full_engine_takes_no_more() -> None:
-    engine = Engine(TARGET, None, lookahead=Fixed(0), rows=1, capacity=32)
+    engine = Engine(TARGET, None, lookahead=Fixed(0), max_rows=1, max_waiting=0, capacity=32)
     engine.submit(Request(PROMPT, 5, SEEDED))
-    with pytest.raises(InputError, match="all 1 rows are taken"):
+    with pytest.raises(QueueFullError, match="0 texts are decoded and 1 wait"):
         engine.submit(Request(PROMPT, 5, SEEDED))
 
 
@@ -413,7 +414,7 @@ def test_a_logit_that_is_no_number_ends_the_text_but_not_the_decoder(bad: float,
 
 
 def test_a_bad_logit_ends_its_own_row_only() -> None:
-    engine = Engine(broken_after(8, np.nan), None, lookahead=Fixed(0), rule="coupled", rows=2, capacity=64)
+    engine = Engine(broken_after(8, np.nan), None, lookahead=Fixed(0), rule="coupled", max_rows=2, capacity=64)
     doomed = engine.submit(Request((0,) * 7, 20, SEEDED))
     other = engine.submit(Request(PROMPT, 4, SEEDED))
     for _ in range(4):

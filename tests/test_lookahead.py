@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider import Adaptive, AdaptiveSpeculator, Fixed, SettingError
+from outrider import Adaptive, AdaptiveSpeculator, Fixed, Outcome, SettingError
 
 rates = st.lists(st.floats(0, 1), max_size=60)
 
 
 def test_a_fixed_lookahead_never_moves() -> None:
     policy = Fixed(3)
-    policy.observe("a", 3, 0)
+    policy.observe([Outcome("a", 3, 3, 0)], None)
     assert policy.plan(["a", "b"]) == [3, 3]
     assert Fixed(0).plan(["a"]) == [0]
 
@@ -104,20 +104,20 @@ def test_a_copy_starts_where_the_original_is_and_goes_its_own_way() -> None:
 
 def test_every_sequence_adapts_by_itself() -> None:
     policy = Adaptive(AdaptiveSpeculator(2, patience=1))
-    policy.observe("good", 2, 2)
-    policy.observe("bad", 2, 0)
+    policy.observe([Outcome("good", 2, 2, 2)], None)
+    policy.observe([Outcome("bad", 2, 2, 0)], None)
     assert policy.plan(["good", "bad", "new"]) == [3, 1, 2]
 
 
 def test_a_round_without_a_draft_teaches_nothing() -> None:
     policy = Adaptive(AdaptiveSpeculator(2, patience=1))
-    policy.observe("a", 0, 0)
+    policy.observe([Outcome("a", 0, 0, 0)], None)
     assert policy.plan(["a"]) == [2]
 
 
 def test_a_sequence_that_ended_is_forgotten() -> None:
     policy = Adaptive(AdaptiveSpeculator(2, patience=1))
-    policy.observe("a", 2, 2)
+    policy.observe([Outcome("a", 2, 2, 2)], None)
     policy.forget("a")
     policy.forget("never seen")
     assert policy.plan(["a"]) == [2]

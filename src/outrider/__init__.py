@@ -14,10 +14,11 @@ from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.suffix import SuffixDrafter
 from outrider.engine.engine import Engine
+from outrider.engine.record import RoundRecord, SequenceRound
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
 from outrider.engine.statistics import Statistics
-from outrider.errors import InputError, ModelError, OutriderError, SettingError, VocabularyError
-from outrider.lookahead import Adaptive, AdaptiveSpeculator, Fixed, LookaheadPolicy
+from outrider.errors import InputError, ModelError, OutriderError, QueueFullError, SettingError, VocabularyError
+from outrider.lookahead import Adaptive, AdaptiveSpeculator, CostCurve, Fixed, Goodput, LookaheadPolicy, Outcome, Times
 from outrider.models.base import Model, Session
 from outrider.models.loading import load
 from outrider.models.stateless import FunctionModel
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "AdaptiveSpeculator",
+    "CostCurve",
     "Draft",
     "DraftedSequence",
     "Drafter",
@@ -37,21 +39,27 @@ __all__ = [
     "Fixed",
     "FunctionModel",
     "Generation",
+    "Goodput",
     "InputError",
     "LookaheadPolicy",
     "Model",
     "ModelDrafter",
     "ModelError",
     "Origin",
+    "Outcome",
     "OutriderError",
+    "QueueFullError",
     "Request",
+    "RoundRecord",
     "SamplingParams",
+    "SequenceRound",
     "Session",
     "SettingError",
     "SpeculativeDecoder",
     "Statistics",
     "SuffixDrafter",
     "TableModel",
+    "Times",
     "TokenEvent",
     "TokenStream",
     "VocabularyError",

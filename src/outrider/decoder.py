@@ -16,7 +16,7 @@ from outrider.engine.request import FinishReason, Request, TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError, VocabularyError
-from outrider.lookahead import Adaptive, AdaptiveSpeculator, Fixed, LookaheadPolicy
+from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
 from outrider.models.base import Model
 from outrider.models.loading import as_model, as_tokenizer
 from outrider.noise import RoundNoise
@@ -52,7 +52,8 @@ class SpeculativeDecoder:
         draft_model: the drafter: an outrider Drafter, or a model in any of the forms below. None decodes plainly.
         target_model: an outrider Model, a transformers model, a path or name for `outrider.load`, or a stateless
             function from token ids to logits.
-        lookahead: how many tokens to draft per round: a number, an AdaptiveSpeculator, or a policy.
+        lookahead: how many tokens to draft per round: a number, an AdaptiveSpeculator, a policy, or None for the one
+            that promises most tokens per second (Goodput).
         rule: how drafts are verified: token, block or coupled.
         tokenizer: where the models come without one: of transformers, or an outrider Tokenizer.
 
@@ -66,14 +67,14 @@ class SpeculativeDecoder:
         self,
         draft_model: Any,
         target_model: Any,
-        lookahead: int | AdaptiveSpeculator | LookaheadPolicy = 4,
+        lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = 4,
         *,
         rule: str = "token",
         tokenizer: Any = None,
     ) -> None:
         self.rule = rule
         rule_named(rule)
-        self.lookahead = _policy(lookahead)
+        self.lookahead = as_policy(lookahead)
         self.target: Model = as_model(target_model, tokenizer)
         self.drafter = _as_drafter(draft_model, self.target, tokenizer)
         self.tokenizer = as_tokenizer(tokenizer) if tokenizer is not None else self.target.tokenizer
@@ -130,7 +131,7 @@ class SpeculativeDecoder:
         predicted: str | Sequence[int] = (),
         logprobs: bool = False,
     ) -> TokenStream:
-        """Continue a text, token by token; takes what `generate` takes. The prompt is read before this returns.
+        """Continue a text, token by token; takes what `generate` takes, and refuses what it refuses at once.
 
         While a stream is open, other texts of this decoder are decoded plainly; an Engine speculates for several.
         """
@@ -154,7 +155,7 @@ class SpeculativeDecoder:
             raise SettingError("draft_generation needs a drafter and this decoder has none: pass a draft_model")
         if num_tokens < 0:
             raise InputError(f"num_tokens is {num_tokens}: it must be at least 0")
-        if self._engine is not None and not self._engine.has_room:
+        if self._engine is not None and not self._engine.idle:
             raise SettingError(
                 "a stream of this decoder is open and uses its drafter: finish or close the stream first"
             )
@@ -204,13 +205,12 @@ class SpeculativeDecoder:
         """The engine, opened anew where the last one is too small; where it is busy, one for this text alone."""
         length = min(length, self.target.context_length)
         capacity = min(self.target.context_length, 256 * -(-length // 256))
-        if self._engine is not None and not self._engine.has_room:
+        settings: dict[str, Any] = {"rule": self.rule, "max_rows": 1, "capacity": capacity}
+        if self._engine is not None and not self._engine.idle:
             # A drafter serves one engine at a time.
-            return Engine(self.target, None, lookahead=Fixed(0), rule=self.rule, capacity=capacity)
+            return Engine(self.target, None, lookahead=0, **settings)
         if self._engine is None or self._engine.capacity < length:
-            self._engine = Engine(
-                self.target, self.drafter, lookahead=self.lookahead, rule=self.rule, capacity=capacity
-            )
+            self._engine = Engine(self.target, self.drafter, lookahead=self.lookahead, **settings)
         return self._engine
 
     def _tokens_of(self, prompt: str | Sequence[int] | Any) -> tuple[int, ...]:
@@ -251,7 +251,7 @@ class TokenStream:
 
     def close(self) -> None:
         self._events.close()
-        self._engine.release(self._sequence)  # a generator that was never started does not clean up
+        self._engine.cancel(self._sequence)  # a generator that was never started does not clean up
 
     def __del__(self) -> None:
         self.close()
@@ -263,7 +263,7 @@ def _run(engine: Engine, sequence: ActiveSequence) -> Generator[TokenEvent, None
         while not sequence.finished:
             yield from engine.step()
     finally:
-        engine.release(sequence)
+        engine.cancel(sequence)
     if sequence.error is not None:
         raise sequence.error
 
@@ -373,14 +373,6 @@ def _seeded(sampling: SamplingParams | None) -> SamplingParams:
     """The settings with a seed, drawn from the system's entropy where there is none."""
     sampling = sampling if sampling is not None else SamplingParams()
     return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(63))
-
-
-def _policy(lookahead: int | AdaptiveSpeculator | LookaheadPolicy) -> LookaheadPolicy:
-    if isinstance(lookahead, int):
-        return Fixed(lookahead)
-    if isinstance(lookahead, AdaptiveSpeculator):
-        return Adaptive(lookahead)
-    return lookahead
 
 
 def _as_drafter(draft_model: Any, target: Model, tokenizer: Any) -> Drafter | None:

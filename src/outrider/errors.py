@@ -21,3 +21,7 @@ class ModelError(OutriderError):
 
 class VocabularyError(ModelError):
     """Two models that must share a vocabulary do not."""
+
+
+class QueueFullError(OutriderError):
+    """An engine has as many requests waiting as it may have: try again later."""

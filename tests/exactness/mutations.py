@@ -182,8 +182,18 @@ def _keep_changed(change: Callable[[StatelessSession, int, list[int]], list[int]
         yield
 
 
-def cache_keeps_a_token_too_few() -> AbstractContextManager:
-    return _keep_changed(lambda session, row, path: path[:-1])
+@contextmanager
+def cache_holds_another_token() -> Iterator[None]:
+    """One too few would do no harm: the engine feeds what is missing."""
+    keep = StatelessSession.keep
+
+    def changed(self: StatelessSession, row: int, path) -> None:
+        keep(self, row, path)
+        if self._model.name != "draft" and path:
+            self._ledger._kept[row][-1] = (self._ledger._kept[row][-1] + 1) % self._model.vocab_size
+
+    with patch.object(StatelessSession, "keep", changed):
+        yield
 
 
 def cache_keeps_a_rejected_token() -> AbstractContextManager:

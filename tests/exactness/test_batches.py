@@ -26,7 +26,7 @@ def test_every_text_of_a_batch_has_its_own_distribution(rule: str) -> None:
     target = TableModel.random(4, 2, spread=1.2, seed=7)
     lookahead = Adaptive(AdaptiveSpeculator(2, min_lookahead=0, max_lookahead=4, patience=1))
     drafter = ModelDrafter(similar(target, seed=8))
-    engine = Engine(target, drafter, lookahead=lookahead, rule=rule, rows=5, capacity=64)
+    engine = Engine(target, drafter, lookahead=lookahead, rule=rule, max_rows=5, capacity=64)
     waiting = deque(
         Request(prompt, LENGTH + 2, replace(sampling, seed=seed))
         for seed in range(DRAWS)
@@ -35,7 +35,7 @@ def test_every_text_of_a_batch_has_its_own_distribution(rule: str) -> None:
     counts: dict[tuple[int, ...], Counter] = {prompt: Counter() for prompt in PROMPTS}
     active = []
     while waiting or active:
-        while waiting and engine.has_room:
+        while waiting and len(engine.active) + len(engine.waiting) < 5:
             active.append(engine.submit(waiting.popleft()))
         engine.step()
         for sequence in active:

@@ -48,9 +48,11 @@ class Drafter(ABC):
 
     Attributes:
         name: what its tokens are attributed to.
+        bytes_per_token: of memory that it holds for every token of every row.
     """
 
     name = "drafter"
+    bytes_per_token = 0
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
         """Called once before the first round, and again when an engine needs more room.
@@ -59,6 +61,12 @@ class Drafter(ABC):
             rows: how many sequences there may be at once.
             capacity: the most tokens that one of them may reach.
             vocab_size: of the target; q must be as wide, and tokens below it.
+        """
+
+    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:  # noqa: B027
+        """The target reads the next `counts` tokens of long prompts in this round: a drafter may read along.
+
+        One that does not has to read the whole prompt in its first `propose`, and the others wait for it.
         """
 
     @abstractmethod

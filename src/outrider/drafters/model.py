@@ -61,6 +61,23 @@ class ModelDrafter(Drafter):
         self._vocab_size = vocab_size
         self._rows = {}
 
+    @property
+    def bytes_per_token(self) -> int:  # type: ignore[override]
+        return int(getattr(self.model, "bytes_per_token", 0))
+
+    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
+        session = self._opened()
+        rows = [self._row_of(sequence).number for sequence in sequences]
+        pieces = []
+        for row, sequence, count in zip(rows, sequences, counts, strict=True):
+            held = session.length(row)
+            pieces.append(sequence.tokens[held : min(held + count, session.capacity)])
+        fed = [place for place, piece in enumerate(pieces) if piece]
+        if fed:
+            session.extend([rows[place] for place in fed], [pieces[place] for place in fed], wanted=[0] * len(fed))
+            for place in fed:
+                session.keep(rows[place], range(len(pieces[place])))
+
     def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
         session = self._opened()
         growing: list[_Growing | None] = []

@@ -4,115 +4,363 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from outrider.arrays import Array
 from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import Drafter
-from outrider.engine.judgement import judge, logprobs_of
+from outrider.engine.grouping import group_by_work
+from outrider.engine.judgement import judge_rows, logprobs_of
+from outrider.engine.memory import plan_capacity
+from outrider.engine.record import RoundRecord, SequenceRound
 from outrider.engine.request import Request, TokenEvent
+from outrider.engine.scheduler import Scheduler, reading_shares
 from outrider.engine.sequence import ActiveSequence
-from outrider.errors import InputError, OutriderError
-from outrider.lookahead import LookaheadPolicy
-from outrider.models.base import Model, prefill
-from outrider.verification import rule_named
+from outrider.engine.warmup import measure_costs
+from outrider.errors import InputError, ModelError, SettingError
+from outrider.lookahead import AdaptiveSpeculator, CostCurve, LookaheadPolicy, Outcome, Times, as_policy
+from outrider.models.base import Model
+from outrider.verification import Verdict, rule_named
+
+READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
+READING_BESIDE_OTHERS = 128
+
+Observer = Callable[[RoundRecord], None]
+
+
+@dataclass(slots=True)
+class _Feed:
+    """What one row adds to a round: the tokens not yet in the cache, and a draft.
+
+    Attributes:
+        read: prompt tokens among the fed ones, besides the pending one.
+        draft: None while the prompt is not read to its end.
+    """
+
+    sequence: ActiveSequence
+    tokens: list[int]
+    read: int
+    planned: int = 0
+    draft: Draft | None = None
+
+    @property
+    def wanted(self) -> int:
+        return 0 if self.draft is None else 1 + len(self.draft)
+
+    @property
+    def parents(self) -> list[int] | None:
+        if self.draft is None or self.draft.parents is None:
+            return None
+        # The tokens not yet in the cache are a chain, and what the draft calls its root is the last of them.
+        first = len(self.tokens) - len(self.draft)
+        return [node - 1 for node in range(first)] + [first + parent for parent in self.draft.parents]
+
+
+@dataclass(slots=True)
+class _Scored:
+    """What came out of one forward pass: the rows that drafted, and their logits one after the other."""
+
+    feeds: list[_Feed]
+    logits: Array
 
 
 class Engine:
-    """Decodes sequences speculatively: draft, verify, commit.
+    """Decodes many texts speculatively, one round at a time: draft, verify, commit.
+
+    Requests may be submitted and cancelled between rounds. The rows of a round share forward passes; each has its own
+    length, settings, lookahead and noise, and what it emits does not depend on the others.
 
     Args:
         target: the model whose distribution the output has.
-        drafter: None decodes plainly.
-        lookahead: how many tokens to draft.
+        drafter: None decodes plainly. A drafter serves one engine at a time.
+        lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None, which chooses what
+            promises most tokens per second (Goodput).
         rule: token, block or coupled.
-        rows: how many sequences may be active at once.
-        capacity: the longest that a sequence may become, prompt and output, in tokens.
+        max_rows: how many texts may be decoded at once.
+        capacity: the longest that a text may become, prompt and output, in tokens; None is the model's context, or what
+            fits into memory.
+        max_waiting: how many requests may wait for a row.
+        memory_limit: bytes for keys, values and logits; None takes most of what is free.
+        observer: called with a RoundRecord after every round.
+        clock: seconds, for statistics and costs.
+
+    Attributes:
+        costs: what passes of the target cost.
 
     Raises:
-        SettingError: an unknown rule.
+        SettingError: an unknown rule, a number out of its range, or rows that do not fit into memory.
     """
 
     def __init__(
         self,
         target: Model,
-        drafter: Drafter | None,
+        drafter: Drafter | None = None,
         *,
-        lookahead: LookaheadPolicy,
+        lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
         rule: str = "token",
-        rows: int = 1,
-        capacity: int,
+        max_rows: int = 8,
+        capacity: int | None = None,
+        max_waiting: int = 1024,
+        memory_limit: int | None = None,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.target = target
-        self.capacity = min(capacity, target.context_length)
-        self.rows = rows
-        self._rule_name = rule
+        for name, value, least in (("max_rows", max_rows, 1), ("max_waiting", max_waiting, 0)):
+            if value < least:
+                raise SettingError(f"{name} is {value}: it must be at least {least}")
+        if capacity is not None and capacity < 2:
+            raise SettingError(f"capacity is {capacity}: it must be at least 2, a token of prompt and one of output")
         self._rule = rule_named(rule)
-        self._lookahead = lookahead
-        self._session = target.open(rows, self.capacity)
-        self._drafter = drafter
-        self._active: list[ActiveSequence] = []
+        self._shared_noise = rule == "coupled"
+        self._lookahead = as_policy(lookahead)
+        self.target = target
+        self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
+        self._session = target.open(max_rows, self.capacity)
+        self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
+        self._rounds = count()
+        self._clock = clock
+        self._opened = clock()
+        self._observer = observer
+        self._pads = bool(getattr(target, "pads_rows", False))
+        self._drafter = drafter
         if drafter is not None:
             try:
-                drafter.prepare(rows, self.capacity, target.vocab_size)
+                drafter.prepare(max_rows, self.capacity, target.vocab_size)
             except Exception as error:
                 self._drop_drafter(error)
+        self.costs = self._find_costs()
+
+    @property
+    def max_rows(self) -> int:
+        return self._scheduler.rows
+
+    @property
+    def active(self) -> Sequence[ActiveSequence]:
+        """The texts that are decoded."""
+        return self._scheduler.active
+
+    @property
+    def waiting(self) -> Sequence[ActiveSequence]:
+        """The texts that wait for a row, the next one first."""
+        return self._scheduler.waiting
 
     @property
     def has_room(self) -> bool:
-        return len(self._active) < self.rows
+        """Whether another request may be submitted."""
+        return self._scheduler.has_room
+
+    @property
+    def idle(self) -> bool:
+        return not (self._scheduler.active or self._scheduler.waiting)
 
     def submit(self, request: Request) -> ActiveSequence:
-        """Take a request on; its prompt is fed at once.
+        """Queue a request; the next `step` takes it on if a row is free.
 
         Raises:
-            InputError: the prompt is empty, holds an unknown token, or leaves no room for a token of output.
+            InputError: the prompt is empty, holds an unknown token, or is too long; or there is no room for max_tokens.
+            SettingError: max_tokens is below 1.
+            QueueFullError: too many requests wait already.
         """
         check_prompt(request.prompt, self.target, self.capacity)
-        if not self.has_room:
-            raise InputError(f"all {self.rows} rows are taken: wait until a sequence ends")
-        limit = min(len(request.prompt) + request.max_tokens, self.capacity)
-        sequence = ActiveSequence(next(self._ids), request, limit, shared_noise=self._rule_name == "coupled")
-        taken = {other.row for other in self._active}
-        sequence.row = next(row for row in range(self.rows) if row not in taken)
-        self._active.append(sequence)
-        try:
-            self._prefill(sequence)
-        except BaseException:
-            self.release(sequence)
-            raise
+        if request.max_tokens < 1:
+            raise SettingError(f"max_tokens is {request.max_tokens}: it must be at least 1")
+        limit = len(request.prompt) + request.max_tokens
+        if limit > self.capacity and self.capacity < self.target.context_length:
+            raise InputError(
+                f"the request needs {limit} tokens, {len(request.prompt)} of prompt and {request.max_tokens} of "
+                f"output, and a row of this engine holds {self.capacity}: ask for at most "
+                f"{self.capacity - len(request.prompt)} tokens, or open the engine with a larger capacity"
+            )
+        sequence = ActiveSequence(next(self._ids), request, min(limit, self.capacity), self._shared_noise)
+        self._scheduler.add(sequence)
         return sequence
 
     def step(self) -> list[TokenEvent]:
-        """One round: draft, verify, commit. Finished sequences leave."""
-        active = list(self._active)
-        if not active:
+        """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in."""
+        for sequence in [sequence for sequence in self._scheduler.active if sequence.finished]:
+            self._remove(sequence)  # a round before this one was interrupted
+        self._scheduler.admit()
+        if not self._scheduler.active:
             return []
-        started = time.perf_counter()
-        drafts = self._draft(active)
-        drafted = time.perf_counter()
-        logits = self._verify(active, drafts)
-        verified = time.perf_counter()
-        events = []
-        first = 0
-        for sequence, draft in zip(active, drafts, strict=True):
-            events += self._commit(sequence, draft, logits[first : first + 1 + len(draft)])
-            first += 1 + len(draft)
-        ended = time.perf_counter()
-        for sequence in active:
-            statistics = sequence.statistics
-            statistics.seconds_drafting += drafted - started
-            statistics.seconds_verification += verified - drafted
-            statistics.seconds_elsewhere += ended - verified
+        try:
+            return self._round(list(self._scheduler.active))
+        except BaseException:
+            # Interrupted in the middle, by a key or by a mistake of ours: what is permanent is still right.
+            for sequence in self._scheduler.active:
+                self._forget_tentative(sequence)
+            raise
+
+    def cancel(self, sequence: ActiveSequence) -> None:
+        """Let a text go. One that has ended already stays as it is."""
+        if not sequence.finished:
+            sequence.cancel()
+            self._remove(sequence)
+
+    def _round(self, active: list[ActiveSequence]) -> list[TokenEvent]:
+        started = self._clock()
+        feeds = self._plan_feeds(active)
+        self._draft(feeds)
+        drafted = self._clock()
+        passes = self._verify(feeds)
+        verified = self._clock()
+        events: list[TokenEvent] = []
+        outcomes: list[Outcome] = []
+        parts: list[SequenceRound] = []
+        for scored in passes:
+            for feed, draft, verdict, logits in self._judge(scored):
+                new = self._commit(feed, draft, verdict, logits)
+                events += new
+                outcomes.append(Outcome(feed.sequence.id, feed.planned, len(draft), verdict.accepted))
+                if self._observer is not None:
+                    parts.append(_part_of(feed, draft, verdict, new))
+        ended = self._clock()
+        seconds = (drafted - started, verified - drafted, ended - verified)
+        steady = len(outcomes) == len(feeds) and all(feed.read == 0 for feed in feeds)
+        self._lookahead.observe(outcomes, Times(*seconds) if steady else None)
+        for feed in feeds:
+            feed.sequence.statistics.count_time(*seconds, read=feed.read, fed=len(feed.tokens))
+            # Only now, when the policy knows what became of the round.
+            if feed.sequence.finished:
+                self._remove(feed.sequence)
+        number = next(self._rounds)
+        if self._observer is not None:
+            parts += [_part_of_reader(feed) for feed in feeds if feed.draft is None]
+            self._observer(RoundRecord(number, started - self._opened, len(passes), *seconds, tuple(parts)))
         return events
 
-    def release(self, sequence: ActiveSequence) -> None:
-        """Let a sequence go, finished or not."""
-        if sequence not in self._active:
+    def _plan_feeds(self, active: Sequence[ActiveSequence]) -> list[_Feed]:
+        """What each row feeds: its pending token, or a piece of its prompt."""
+        feeds = []
+        readers = []
+        for sequence in active:
+            unread = len(sequence.tokens) - self._session.length(sequence.row) - 1
+            feed = _Feed(sequence, [], unread)
+            feeds.append(feed)
+            if unread:
+                readers.append(feed)
+        budget = READING_ALONE if len(readers) == len(feeds) else READING_BESIDE_OTHERS
+        for feed, share in zip(readers, reading_shares([feed.read + 1 for feed in readers], budget), strict=True):
+            held = self._session.length(feed.sequence.row)
+            feed.tokens = feed.sequence.tokens[held : held + share]
+            feed.draft = EMPTY if share == feed.read + 1 else None
+            feed.read = min(feed.read, share)
+        for feed in feeds:
+            if not feed.read:
+                feed.tokens = [feed.sequence.pending]
+                feed.draft = EMPTY
+        return feeds
+
+    def _draft(self, feeds: Sequence[_Feed]) -> None:
+        if self._drafter is None:
             return
-        self._active.remove(sequence)
+        drafting = [feed for feed in feeds if feed.draft is not None]
+        reading = [feed for feed in feeds if feed.draft is None]
+        try:
+            if reading:
+                self._drafter.read([feed.sequence for feed in reading], [len(feed.tokens) for feed in reading])
+            if not drafting:
+                return
+            sequences = [feed.sequence for feed in drafting]
+            planned = self._lookahead.plan([sequence.id for sequence in sequences])
+            # A round emits one token more than it accepts: a draft up to the limit would be cut.
+            lookahead = [max(min(k, s.room - 1), 0) for k, s in zip(planned, sequences, strict=True)]
+            drafts = self._drafter.propose(sequences, lookahead)
+            check_drafts(drafts, lookahead, self.target.vocab_size)
+        except Exception as error:
+            self._drop_drafter(error)
+            return
+        for feed, limit, draft in zip(drafting, lookahead, drafts, strict=True):
+            feed.planned = limit
+            feed.draft = draft
+            feed.tokens.extend(draft.tokens)
+
+    def _verify(self, feeds: Sequence[_Feed]) -> list[_Scored]:
+        """Run the target over what every row feeds, in as few passes as is cheapest."""
+        groups = [list(range(len(feeds)))]
+        if self._pads:
+            groups = group_by_work([len(feed.tokens) for feed in feeds], self.costs)
+        passes: list[_Scored] = []
+        for group in groups:
+            members = [feeds[place] for place in group]
+            try:
+                passes.append(self._pass(members))
+            except Exception as error:
+                passes += self._pass_one_by_one(members, error)
+        return passes
+
+    def _pass(self, feeds: Sequence[_Feed]) -> _Scored:
+        """One forward pass."""
+        started = self._clock()
+        logits = self._session.extend(
+            [feed.sequence.row for feed in feeds],
+            [feed.tokens for feed in feeds],
+            [feed.parents for feed in feeds],
+            [feed.wanted for feed in feeds],
+        )
+        finish = getattr(self._session, "finish", None)
+        if finish is not None:
+            finish()  # an asynchronous runtime: the pass is to be timed, and to fail, here
+        seconds = self._clock() - started
+        for feed in feeds:
+            if feed.draft is None:
+                self._session.keep(feed.sequence.row, range(len(feed.tokens)))
+        if all(feed.read == 0 for feed in feeds):
+            counts = [len(feed.tokens) for feed in feeds]
+            self.costs.observe(len(counts), len(counts) * max(counts) if self._pads else sum(counts), seconds)
+        return _Scored([feed for feed in feeds if feed.draft is not None], logits)
+
+    def _judge(self, scored: _Scored) -> Iterator[tuple[_Feed, Draft, Verdict, Array]]:
+        """The verdict on each draft, and its logits; a row whose logits are no numbers fails alone."""
+        drafts = [feed.draft or EMPTY for feed in scored.feeds]
+        verdicts = judge_rows(drafts, scored.logits, [feed.sequence for feed in scored.feeds], self._rule)
+        first = 0
+        for feed, draft, verdict in zip(scored.feeds, drafts, verdicts, strict=True):
+            logits = scored.logits[first : first + feed.wanted]
+            first += feed.wanted
+            if isinstance(verdict, Verdict):
+                yield feed, draft, verdict, logits
+            else:
+                self._fail(feed.sequence, verdict)
+
+    def _pass_one_by_one(self, feeds: Sequence[_Feed], error: Exception) -> list[_Scored]:
+        """After a pass that failed, out of memory perhaps: each row alone, so that only those fail that must."""
+        for feed in feeds:
+            self._forget_tentative(feed.sequence)
+        if len(feeds) == 1:
+            self._fail(feeds[0].sequence, error)
+            return []
+        passes: list[_Scored] = []
+        for feed in feeds:
+            try:
+                passes.append(self._pass([feed]))
+            except Exception as own:
+                self._fail(feed.sequence, own)
+        return passes
+
+    def _commit(self, feed: _Feed, draft: Draft, verdict: Verdict, logits: Array) -> list[TokenEvent]:
+        sequence = feed.sequence
+        first = len(feed.tokens) - len(draft)
+        self._session.keep(sequence.row, [*range(first), *(first + node for node in verdict.path)])
+        logprobs = logprobs_of(draft, verdict, logits) if sequence.request.logprobs else None
+        events = list(sequence.advance(draft, verdict, logprobs))
+        if self._drafter is not None:
+            try:
+                self._drafter.observe(sequence, draft, verdict)
+            except Exception as error:
+                self._drop_drafter(error)
+        return events
+
+    def _fail(self, sequence: ActiveSequence, error: Exception) -> None:
+        """End one text; the others go on."""
+        sequence.fail(error if isinstance(error, ModelError | InputError) else _as_model_error(self.target, error))
+        self._remove(sequence)
+
+    def _remove(self, sequence: ActiveSequence) -> None:
+        if not self._scheduler.remove(sequence):
+            return
         self._session.release(sequence.row)
         self._lookahead.forget(sequence.id)
         if self._drafter is not None:
@@ -121,28 +369,8 @@ class Engine:
             except Exception as error:
                 self._drop_drafter(error)
 
-    def _prefill(self, sequence: ActiveSequence) -> None:
-        """Feed the prompt but for its last token, which is pending."""
-        started = time.perf_counter()
-        rest = prefill(self._session, sequence.row, sequence.request.prompt[:-1])
-        if rest:
-            self._session.extend([sequence.row], [rest], wanted=[0])
-            self._session.keep(sequence.row, range(len(rest)))
-        sequence.statistics.seconds_prefill = time.perf_counter() - started
-
-    def _draft(self, active: Sequence[ActiveSequence]) -> list[Draft]:
-        if self._drafter is None:
-            return [EMPTY] * len(active)
-        planned = self._lookahead.plan([sequence.id for sequence in active])
-        # A round emits one token more than it accepts: a draft up to the limit would be cut.
-        lookahead = [min(plan, sequence.room - 1) for plan, sequence in zip(planned, active, strict=True)]
-        try:
-            drafts = self._drafter.propose(active, lookahead)
-            check_drafts(drafts, lookahead, self.target.vocab_size)
-        except Exception as error:
-            self._drop_drafter(error)
-            return [EMPTY] * len(active)
-        return drafts
+    def _forget_tentative(self, sequence: ActiveSequence) -> None:
+        self._session.truncate(sequence.row, self._session.length(sequence.row))
 
     def _drop_drafter(self, error: Exception) -> None:
         """Speculation is an optimisation: without a drafter the output is the same, only later."""
@@ -154,34 +382,19 @@ class Engine:
         )
         self._drafter = None
 
-    def _verify(self, active: Sequence[ActiveSequence], drafts: Sequence[Draft]) -> Array:
-        """Logits of every pending token and every draft token, in one forward pass."""
-        rows = [sequence.row for sequence in active]
-        tokens = [[sequence.pending, *draft.tokens] for sequence, draft in zip(active, drafts, strict=True)]
-        # In the session the pending token is node 0, and draft node i is node i + 1.
-        parents = [None if draft.parents is None else [-1, *(node + 1 for node in draft.parents)] for draft in drafts]
-        return self._session.extend(rows, tokens, parents)
-
-    def _commit(self, sequence: ActiveSequence, draft: Draft, logits: Array) -> list[TokenEvent]:
-        try:
-            verdict = judge(draft, logits, sequence.sampling, sequence.history, self._rule, sequence.noise)
-        except OutriderError as error:
-            sequence.fail(error)
-            self.release(sequence)
-            return []
-        self._session.keep(sequence.row, [0, *(node + 1 for node in verdict.path)])
-        logprobs = logprobs_of(draft, verdict, logits) if sequence.request.logprobs else None
-        events = list(sequence.advance(draft, verdict, logprobs))
-        if len(draft):
-            self._lookahead.observe(sequence.id, len(draft), verdict.accepted)
-        if self._drafter is not None:
-            try:
-                self._drafter.observe(sequence, draft, verdict)
-            except Exception as error:
-                self._drop_drafter(error)
-        if sequence.finished:
-            self.release(sequence)
-        return events
+    def _find_costs(self) -> CostCurve:
+        """The policy's cost curve, measured now where it wants one and has none."""
+        costs = self._lookahead.costs
+        if costs is None:
+            wanted = self._lookahead.wants_costs and self._drafter is not None
+            costs = (
+                measure_costs(self._session, self.target.vocab_size, self._clock)
+                if wanted or (self._pads and self.max_rows > 1)
+                else CostCurve()
+            )
+            if wanted:
+                self._lookahead.costs = costs
+        return costs
 
 
 def check_prompt(prompt: Sequence[int], model: Model, capacity: int) -> None:
@@ -214,8 +427,33 @@ def check_drafts(drafts: Sequence[Draft], lookahead: Sequence[int], vocab_size: 
     if len(drafts) != len(lookahead):
         raise InputError(f"{len(drafts)} drafts for {len(lookahead)} sequences: give one each")
     for draft, limit in zip(drafts, lookahead, strict=True):
-        if len(draft) > max(limit, 0):
+        if len(draft) > limit:
             raise InputError(f"a draft has {len(draft)} tokens and the lookahead is {limit}: draft no more")
         worst = next((token for token in draft.tokens if not 0 <= token < vocab_size), None)
         if worst is not None:
             raise InputError(f"draft token {worst} is outside the target's vocabulary of {vocab_size}")
+
+
+def _as_model_error(model: Model, error: Exception) -> ModelError:
+    first_line = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    wrapped = ModelError(f"model {model.name} failed on this text alone: {first_line[0]}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _part_of(feed: _Feed, draft: Draft, verdict: Verdict, events: Sequence[TokenEvent]) -> SequenceRound:
+    return SequenceRound(
+        feed.sequence.id,
+        feed.read,
+        feed.planned,
+        len(draft),
+        verdict.accepted,
+        tuple(event.token for event in events),
+        tuple(event.origin for event in events),
+        draft.source if len(draft) else "",
+        feed.sequence.finish_reason,
+    )
+
+
+def _part_of_reader(feed: _Feed) -> SequenceRound:
+    return SequenceRound(feed.sequence.id, feed.read, 0, 0, 0, (), (), "", feed.sequence.finish_reason)

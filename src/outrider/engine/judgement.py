@@ -1,11 +1,15 @@
-"""From the target's logits to a verdict: sampling settings and rule together."""
+"""From the target's logits to verdicts: sampling settings and rule together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
+from typing import Protocol
 
 from outrider.arrays import Array, operations
 from outrider.draft import ROOT, Draft
+from outrider.errors import OutriderError
 from outrider.noise import RoundNoise
 from outrider.sampling import (
     History,
@@ -17,6 +21,79 @@ from outrider.sampling import (
     most_probable,
 )
 from outrider.verification import Rule, Verdict, follow
+
+
+class Judged(Protocol):
+    """What a verdict depends on besides draft and logits."""
+
+    @property
+    def sampling(self) -> SamplingParams: ...
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def noise(self) -> RoundNoise: ...
+
+
+def judge_rows(
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule
+) -> list[Verdict | OutriderError]:
+    """The verdict on each of several drafts, or why there is none.
+
+    Args:
+        logits: [sum of 1 + draft tokens, vocab], of the target after each pending token and each of the draft tokens
+            behind it, in any precision.
+    """
+    if len(drafts) > 1:
+        together = _judge_alike(drafts, logits, sequences, rule)
+        if together is not None:
+            return together
+    verdicts: list[Verdict | OutriderError] = []
+    for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True):
+        try:
+            verdicts.append(judge(draft, logits[rows], sequence.sampling, sequence.history, rule, sequence.noise))
+        except OutriderError as error:
+            verdicts.append(error)
+    return verdicts
+
+
+def _judge_alike(
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule
+) -> list[Verdict | OutriderError] | None:
+    """The same for texts of equal settings, with one operation over all rows instead of one for each.
+
+    Returns:
+        None where settings differ or a logit is bad, so that each row has to be judged by itself.
+    """
+    first = replace(sequences[0].sampling, seed=None)
+    if first.adjusts_logits or any(replace(other.sampling, seed=None) != first for other in sequences[1:]):
+        return None
+    slices = _rows_of(drafts)
+    try:
+        if first.greedy:
+            choices = most_probable(logits).tolist()
+            return [follow(draft, choices[rows]) for draft, rows in zip(drafts, slices, strict=True)]
+        logits = operations(logits).float32(logits)
+        check_finite(logits)
+    except OutriderError:
+        return None
+    p = distribution(logits, first)
+    return [
+        rule(_beside(draft, p), p[rows], sequence.noise)
+        for draft, rows, sequence in zip(drafts, slices, sequences, strict=True)
+    ]
+
+
+def _rows_of(drafts: Sequence[Draft]) -> list[slice]:
+    """Where each draft's logits lie."""
+    ends = list(accumulate(1 + len(draft) for draft in drafts))
+    return [slice(end - 1 - len(draft), end) for end, draft in zip(ends, drafts, strict=True)]
+
+
+def _beside(draft: Draft, p: Array) -> Draft:
+    """The draft with q in the library and on the device of `p`."""
+    return draft if draft.q is None else replace(draft, q=operations(p).float32(draft.q, like=p))
 
 
 def judge(
@@ -40,9 +117,7 @@ def judge(
     logits = ops.float32(logits)
     check_finite(logits)
     p = distribution(logits, sampling)
-    if draft.q is not None:
-        draft = replace(draft, q=ops.float32(draft.q, like=p))
-    return rule(draft, p, noise)
+    return rule(_beside(draft, p), p, noise)
 
 
 def logprobs_of(draft: Draft, verdict: Verdict, logits: Array) -> list[float]:

@@ -23,6 +23,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # a stop token or a stop string
     LENGTH = "length"  # max_tokens, or the end of the model's context
+    CANCELLED = "cancelled"  # by the caller
     ERROR = "error"
 
 

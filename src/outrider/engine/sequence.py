@@ -83,6 +83,10 @@ class ActiveSequence:
             if self.finished:
                 return
 
+    def cancel(self) -> None:
+        """End the sequence because nobody wants it any more."""
+        self.finish_reason = FinishReason.CANCELLED
+
     def fail(self, error: Exception) -> None:
         """End the sequence without another token."""
         self.error = error

@@ -20,7 +20,7 @@ class Statistics:
             a stop).
         drafted_at, accepted_at: the same by position in the draft, the first at index 0.
         origins: emitted tokens by origin.
-        seconds_prefill: feeding the prompt to the target.
+        seconds_prefill: the target reading the prompt. Where one pass reads and verifies, the tokens share its time.
         seconds_drafting: proposing, the draft model's prefill included.
         seconds_verification: the target's forward passes.
         seconds_elsewhere: everything else inside the rounds.
@@ -75,6 +75,18 @@ class Statistics:
             self.drafted_at[depth - 1] += 1
         for position in range(accepted):
             self.accepted_at[position] += 1
+
+    def count_time(self, drafting: float, verification: float, elsewhere: float, *, read: int, fed: int) -> None:
+        """The phases of a round, in seconds.
+
+        Args:
+            read: how many of the `fed` tokens were of the prompt, the pending one aside.
+        """
+        reading = verification * read / fed
+        self.seconds_prefill += reading
+        self.seconds_drafting += drafting
+        self.seconds_verification += verification - reading
+        self.seconds_elsewhere += elsewhere
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, for JSON."""

@@ -72,6 +72,10 @@ class Session(Protocol):
 class Model(Protocol):
     """A causal language model.
 
+    A model with a cache of keys and values also says `bytes_per_token` (of one row) and `free_bytes()`, so that memory
+    can be planned; one whose passes pad all rows to the longest says `pads_rows = True`; a session of a runtime that
+    computes asynchronously has `finish()`, which waits for it.
+
     Attributes:
         name: for messages.
         vocab_size: the width of the logits.

@@ -104,6 +104,11 @@ class FusedLlama:
             self._head = head.result()
         self._norm = source.norm("model.norm")
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Of keys and values in all layers."""
+        return 2 * len(self._layers) * self.key_heads * self.head_size * self.dtype.itemsize
+
     def new_cache(self, rows: int, capacity: int) -> RaggedCache:
         return RaggedCache(rows, capacity)
 

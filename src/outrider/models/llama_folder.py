@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from outrider.errors import ModelError
 from outrider.models.fused_llama import FusedLlama, Shape
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.models.placement import find_device, find_kind, first_line, stop_token_ids, weight_dtype
+from outrider.models.placement import find_device, find_kind, first_line, free_bytes, stop_token_ids, weight_dtype
 from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted
 from outrider.models.torch_session import TorchSession
 from outrider.text import Tokenizer
@@ -63,7 +63,11 @@ class LlamaModel:
         self.stop_token_ids = stop
         self.tokenizer = tokenizer
         self.device = torch.device("cpu")
+        self.bytes_per_token = forward.bytes_per_token
         self._forward = forward
+
+    def free_bytes(self) -> int | None:
+        return free_bytes(self.device)
 
     def open(self, rows: int, capacity: int) -> TorchSession:
         return TorchSession(self._forward, rows, capacity)

@@ -159,6 +159,11 @@ class RaggedCache:
         for buffer in (*self._keys, *self._values):
             buffer[row, :, target : target + len(sources)] = buffer[row][:, list(sources)]
 
+    def finish(self) -> None:
+        """Wait for what a GPU still computes."""
+        if self._keys and self._keys[0].is_cuda:
+            torch.cuda.synchronize(self._keys[0].device)
+
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
         return torch.empty(shape, dtype=like.dtype, device=like.device)

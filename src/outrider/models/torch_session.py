@@ -12,7 +12,14 @@ from outrider.models.ragged_cache import RaggedCache, plan
 
 
 class Forward(Protocol):
-    """What a session asks of a model: one pass over the cache's present plan."""
+    """What a session asks of a model: one pass over the cache's present plan.
+
+    Attributes:
+        bytes_per_token: of keys and values in all layers.
+    """
+
+    @property
+    def bytes_per_token(self) -> int: ...
 
     def new_cache(self, rows: int, capacity: int) -> RaggedCache: ...
 
@@ -48,6 +55,10 @@ class TorchSession:
         self._ledger.extend(rows, tokens, parents)
         self._cache.plan = plan(self._ledger, rows, [len(new) for new in tokens])
         return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
+
+    def finish(self) -> None:
+        """Wait for what a GPU still computes."""
+        self._cache.finish()
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         kept = self._ledger.length(row)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
-from outrider.models.placement import stop_token_ids
+from outrider.models.placement import free_bytes, stop_token_ids
 from outrider.models.torch_session import Forward, TorchSession
 from outrider.models.transformers_cache import ATTENTION, TransformersCache
 from outrider.text import Tokenizer
@@ -50,12 +50,25 @@ class TransformersModel:
         self.context_length = int(getattr(config, "max_position_embeddings", None) or 2**20)
         self.stop_token_ids = _stop_token_ids(model)
         self.tokenizer = tokenizer
+        self.pads_rows = self._forward is self
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @property
     def device(self) -> torch.device:
         device: torch.device = next(self.module.parameters()).device
         return device
+
+    @property
+    def bytes_per_token(self) -> int:
+        if self._forward is not self:
+            return self._forward.bytes_per_token
+        config = self._config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * size * self.module.dtype.itemsize)
+
+    def free_bytes(self) -> int | None:
+        return free_bytes(self.device)
 
     def open(self, rows: int, capacity: int) -> TorchSession:
         return TorchSession(self._forward, rows, capacity)

@@ -1,44 +1,13 @@
-"""How many tokens to draft. A policy plans before the round and learns after it; it never sees the tokens drafted."""
+"""A lookahead driven by the rolling acceptance rate."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Protocol
 
 from outrider.errors import SettingError
-
-
-class LookaheadPolicy(Protocol):
-    """Plans the lookahead of each sequence; sequences are told apart by any hashable name."""
-
-    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        """How many tokens each sequence may draft in the coming round; 0 decodes plainly."""
-
-    def observe(self, sequence: Hashable, drafted: int, accepted: int) -> None:
-        """Learn what became of a draft."""
-
-    def forget(self, sequence: Hashable) -> None:
-        """The sequence has ended."""
-
-
-class Fixed:
-    """The same lookahead in every round."""
-
-    def __init__(self, lookahead: int) -> None:
-        if lookahead < 0:
-            raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
-        self.lookahead = lookahead
-
-    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        return [self.lookahead] * len(sequences)
-
-    def observe(self, sequence: Hashable, drafted: int, accepted: int) -> None:
-        pass
-
-    def forget(self, sequence: Hashable) -> None:
-        pass
+from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
 
 
 class AdaptiveSpeculator:
@@ -129,7 +98,7 @@ class AdaptiveSpeculator:
         )
 
 
-class Adaptive:
+class Adaptive(LookaheadPolicy):
     """A policy with one AdaptiveSpeculator per sequence, each a copy of the given one."""
 
     def __init__(self, speculator: AdaptiveSpeculator | None = None) -> None:
@@ -139,9 +108,10 @@ class Adaptive:
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         return [self._of(sequence).lookahead for sequence in sequences]
 
-    def observe(self, sequence: Hashable, drafted: int, accepted: int) -> None:
-        if drafted:
-            self._of(sequence).update_lookahead(accepted / drafted)
+    def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
+        for outcome in outcomes:
+            if outcome.drafted:
+                self._of(outcome.sequence).update_lookahead(outcome.accepted / outcome.drafted)
 
     def forget(self, sequence: Hashable) -> None:
         self._speculators.pop(sequence, None)

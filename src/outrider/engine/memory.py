@@ -1,0 +1,61 @@
+"""How long rows may be, so that memory never runs out in mid-text.
+
+Every row's keys and values are set aside when an engine opens, the drafter's too. A request that is admitted to a row
+has its memory; one that is too long for a row is refused before it is admitted.
+"""
+
+from __future__ import annotations
+
+from outrider.drafters.base import Drafter
+from outrider.errors import SettingError
+from outrider.models.base import Model
+
+SHARE = 0.8  # of free memory that an engine takes unless it is told how much
+LOGITS_OF_A_ROW = 17  # tokens scored in one round: a draft of 16 and the pending one
+BYTES_OF_A_LOGIT = 12  # as the model gives it, as a probability, and as noise
+STEP = 256
+
+
+def plan_capacity(
+    target: Model, drafter: Drafter | None, rows: int, capacity: int | None, memory_limit: int | None
+) -> int:
+    """The tokens that each row holds.
+
+    Args:
+        capacity: what is asked for; None takes the model's context, or as much of it as fits.
+        memory_limit: in bytes, for keys, values and logits of target and drafter; None takes most of what is free.
+
+    Raises:
+        SettingError: not even short rows fit, or what is asked for does not.
+    """
+    longest = target.context_length if capacity is None else min(capacity, target.context_length)
+    per_token = rows * (_bytes_per_token(target) + (0 if drafter is None else drafter.bytes_per_token))
+    free = _free_bytes(target)
+    limit = memory_limit if memory_limit is not None else None if free is None else int(SHARE * free)
+    if limit is None or not per_token:
+        return longest
+    fits = (limit - rows * LOGITS_OF_A_ROW * target.vocab_size * BYTES_OF_A_LOGIT) // per_token
+    if fits >= longest:
+        return longest
+    if capacity is None and fits >= STEP:
+        return fits // STEP * STEP
+    wanted = longest if capacity is not None else STEP
+    raise SettingError(
+        f"{rows} rows of {wanted} tokens need {_gigabytes(per_token * wanted)} for keys and values and "
+        f"{_gigabytes(limit)} are to be had: open the engine with fewer rows (max_rows) or shorter ones (capacity)"
+    )
+
+
+def _bytes_per_token(model: Model) -> int:
+    # Models that keep no cache do not say.
+    return int(getattr(model, "bytes_per_token", 0))
+
+
+def _free_bytes(model: Model) -> int | None:
+    ask = getattr(model, "free_bytes", None)
+    free: int | None = None if ask is None else ask()
+    return free
+
+
+def _gigabytes(count: int) -> str:
+    return f"{max(count, 0) / 1e9:.2f} GB"

@@ -1,0 +1,54 @@
+"""What happened in one round, for those who look on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outrider.engine.request import FinishReason, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRound:
+    """One sequence's part in a round.
+
+    Attributes:
+        sequence: its id.
+        read: how many prompt tokens it read besides the pending one.
+        planned: the lookahead.
+        drafted, accepted: draft tokens proposed, and accepted.
+        tokens: those emitted; fewer than accepted plus one where the text ended.
+        origins: of each of them.
+        source: the name of the drafter; empty where nothing was drafted.
+        finish_reason: where the text ended in this round.
+    """
+
+    sequence: int
+    read: int
+    planned: int
+    drafted: int
+    accepted: int
+    tokens: tuple[int, ...]
+    origins: tuple[Origin, ...]
+    source: str
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """One round.
+
+    Attributes:
+        number: counted from 0.
+        started: seconds since the engine was opened.
+        passes: forward passes of the target; more than one where rows of equal work were grouped.
+        seconds_drafting, seconds_verification, seconds_elsewhere: the phases.
+        sequences: those that took part.
+    """
+
+    number: int
+    started: float
+    passes: int
+    seconds_drafting: float
+    seconds_verification: float
+    seconds_elsewhere: float
+    sequences: tuple[SequenceRound, ...]

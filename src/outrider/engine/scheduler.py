@@ -1,0 +1,90 @@
+"""Who waits, who is active, and whose prompt is read on."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+
+from outrider.engine.sequence import ActiveSequence
+from outrider.errors import QueueFullError
+
+SMALLEST_SHARE = 16  # tokens of a prompt worth a place in a pass
+
+
+class Scheduler:
+    """First come, first served, into rows; the owner of both lists.
+
+    Args:
+        rows: how many sequences may be active at once.
+        max_waiting: how many may wait beyond these.
+    """
+
+    def __init__(self, rows: int, max_waiting: int) -> None:
+        self.rows = rows
+        self.max_waiting = max_waiting
+        self._waiting: deque[ActiveSequence] = deque()
+        self._active: list[ActiveSequence] = []
+        self._free = list(range(rows))
+
+    @property
+    def active(self) -> Sequence[ActiveSequence]:
+        return self._active
+
+    @property
+    def waiting(self) -> Sequence[ActiveSequence]:
+        return self._waiting
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._waiting) < len(self._free) + self.max_waiting
+
+    def add(self, sequence: ActiveSequence) -> None:
+        """Put a sequence at the end of the queue.
+
+        Raises:
+            QueueFullError: the queue is full.
+        """
+        if not self.has_room:
+            raise QueueFullError(
+                f"{len(self._active)} texts are decoded and {len(self._waiting)} wait, the limit of this engine: try "
+                "again later, or open it with a larger max_waiting"
+            )
+        self._waiting.append(sequence)
+
+    def admit(self) -> None:
+        """Give the free rows to those that wait longest."""
+        while self._waiting and self._free:
+            sequence = self._waiting.popleft()
+            sequence.row = heapq.heappop(self._free)
+            self._active.append(sequence)
+
+    def remove(self, sequence: ActiveSequence) -> bool:
+        """Take a sequence out of either list; says whether it had a row."""
+        if sequence in self._active:
+            self._active.remove(sequence)
+            heapq.heappush(self._free, sequence.row)
+            return True
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+        return False
+
+
+def reading_shares(unread: Sequence[int], budget: int) -> list[int]:
+    """How many prompt tokens each sequence reads in a round.
+
+    All read on together, so that a short prompt does not wait for a long one before it. What a short prompt leaves of
+    its share goes to the others.
+
+    Args:
+        unread: of each sequence, at least 1.
+        budget: tokens of all of them, more where they are so many that shares would become tiny.
+    """
+    shares = [0] * len(unread)
+    left = max(budget, SMALLEST_SHARE * len(unread))
+    # From the shortest on: each takes at most its part of what is left.
+    order = sorted(range(len(unread)), key=lambda place: unread[place])
+    for done, place in enumerate(order):
+        shares[place] = min(unread[place], left // (len(unread) - done))
+        left -= shares[place]
+    return shares

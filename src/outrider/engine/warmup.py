@@ -1,0 +1,53 @@
+"""What passes of the target cost on this machine: measured when an engine opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from outrider.arrays import to_numpy
+from outrider.lookahead import CostCurve
+from outrider.models.base import Session
+
+TOKENS_OF_ONE_ROW = (1, 2, 3, 4, 6, 8, 12, 17)
+TOKENS_OF_MANY_ROWS = (1, 2, 4)  # each
+CONTEXT = 64  # tokens cached before, in all rows together
+REPEATS = 2
+
+
+def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float]) -> CostCurve:
+    """Time a few passes over an empty session: one row, and all rows where there are several.
+
+    The fastest of the repeats counts: whatever else runs on the machine can only add.
+    """
+    points: dict[tuple[int, int], float] = {}
+    for rows in sorted({1, session.rows}):
+        context = min(max(CONTEXT // rows, 1), session.capacity // 2)
+        room = session.capacity - context
+        counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
+        points |= _measure(session, rows, context, [n for n in counts if n <= room], vocab_size, clock)
+    return CostCurve(points)
+
+
+def _measure(
+    session: Session, rows: int, context: int, counts: Sequence[int], vocab_size: int, clock: Callable[[], float]
+) -> dict[tuple[int, int], float]:
+    numbers = range(rows)
+    tokens = [number % vocab_size for number in range(1, context + max(counts) + 1)]
+    if context:
+        session.extend(numbers, [tokens[:context]] * rows, wanted=[0] * rows)
+        for row in numbers:
+            session.keep(row, range(context))
+    points: dict[tuple[int, int], float] = {}
+    for repeat in range(REPEATS + 1):
+        for count in counts:
+            started = clock()
+            # Reading one number makes lazy and asynchronous runtimes finish.
+            to_numpy(session.extend(numbers, [tokens[context : context + count]] * rows)[-1:, :1])
+            seconds = clock() - started
+            for row in numbers:
+                session.truncate(row, context)
+            if repeat:  # the first pass of each size pays for what is set up once
+                points[rows, rows * count] = min(max(seconds, 1e-9), points.get((rows, rows * count), seconds))
+    for row in numbers:
+        session.release(row)
+    return points

@@ -1,0 +1,30 @@
+"""How many tokens to draft. A policy plans before the round and learns after it; it never sees the tokens drafted."""
+
+from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
+from outrider.lookahead.costs import CostCurve
+from outrider.lookahead.fixed import Fixed
+from outrider.lookahead.goodput import Goodput
+from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
+
+__all__ = [
+    "Adaptive",
+    "AdaptiveSpeculator",
+    "CostCurve",
+    "Fixed",
+    "Goodput",
+    "LookaheadPolicy",
+    "Outcome",
+    "Times",
+    "as_policy",
+]
+
+
+def as_policy(lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None) -> LookaheadPolicy:
+    """A policy from whatever a user gives: a number, a speculator, a policy; None chooses by measured goodput."""
+    if lookahead is None:
+        return Goodput()
+    if isinstance(lookahead, int):
+        return Fixed(lookahead)
+    if isinstance(lookahead, AdaptiveSpeculator):
+        return Adaptive(lookahead)
+    return lookahead

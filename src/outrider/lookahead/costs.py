@@ -1,0 +1,130 @@
+"""What a forward pass costs: measured at a few points, refined by every pass that is run.
+
+Kernels have steps: a pass over 4 tokens may cost what one over 3 costs, or half as much again. So the curve is a table
+of measurements with straight lines between them, never a formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from outrider.arrays import HostFloats
+from outrider.errors import SettingError
+
+Point = tuple[int, int]  # (rows, tokens of all rows together)
+# Where nothing was measured, a pass is taken to be as flat as those of large models: an optimist tries, and learns.
+UNMEASURED: Mapping[Point, float] = {(1, 1): 1.0, (1, 64): 1.6, (64, 64): 1.6, (64, 4096): 20.0}
+LEVEL_STEP = 0.1  # how fast the level follows: passes slow down as texts grow and other programs run
+MEMORY = 0.97  # of one observation of a cell after the next
+PRIOR = 2.0  # how many observations the measurement at start is worth
+REACH = 0.4  # how far an observation speaks for its neighbours, in doublings of the token count
+LARGEST_STEP = math.log(2.0)  # a pass that was held up by something else says little
+
+
+@dataclass(slots=True)
+class _Refinement:
+    """Observations of one row count: how far passes lay from the measured curve, by token count."""
+
+    logs: dict[int, float] = field(default_factory=dict)
+    weights: dict[int, float] = field(default_factory=dict)
+
+
+class CostCurve:
+    """Seconds of one forward pass as a function of (rows, tokens).
+
+    Args:
+        points: measured seconds; None starts from a flat guess, in arbitrary units until the first observation.
+
+    Raises:
+        SettingError: a point makes no sense.
+    """
+
+    def __init__(self, points: Mapping[Point, float] | None = None) -> None:
+        points = UNMEASURED if points is None else points
+        wrong = next((p for p, s in points.items() if not (1 <= p[0] <= p[1] and s > 0 and math.isfinite(s))), None)
+        if wrong is not None or not points:
+            raise SettingError(f"cost point {wrong}: it must be (rows, tokens), tokens at least rows, and take time")
+        self.measured = points is not UNMEASURED
+        self._points = dict(points)
+        self._level = 0.0
+        self._observations = 0
+        self._refinements: dict[int, _Refinement] = {}
+        self._base: dict[tuple[int, int], HostFloats] = {}
+
+    @property
+    def points(self) -> dict[Point, float]:
+        """What it was made of."""
+        return dict(self._points)
+
+    def seconds(self, rows: int, tokens: int) -> float:
+        """Of one pass over `tokens` new tokens in `rows` rows together."""
+        return float(self.table(rows, tokens)[tokens])
+
+    def table(self, rows: int, most: int) -> HostFloats:
+        """Seconds [most + 1] of passes over 0, 1, ... `most` tokens; less than a token for each row costs no less."""
+        base = self._base_table(rows, most)
+        refinement = self._refinements.get(rows)
+        if refinement is None:
+            return base * math.exp(self._level)
+        counts = np.maximum(np.arange(most + 1), rows)
+        seen = np.array(list(refinement.logs))
+        distance = np.log2(counts[:, None] / seen[None, :]) / REACH
+        weights = np.exp(-0.5 * distance**2) * np.array(list(refinement.weights.values()))
+        total = weights @ np.array(list(refinement.logs.values()))
+        refined: HostFloats = base * np.exp(self._level + total / (weights.sum(axis=1) + PRIOR))
+        return refined
+
+    def observe(self, rows: int, tokens: int, seconds: float) -> None:
+        """Learn from a pass that was run."""
+        if seconds <= 0:
+            return
+        expected = math.log(float(self._base_table(rows, tokens)[tokens]))
+        if not self._observations:
+            self._level = math.log(seconds) - expected if not self.measured else 0.0
+        self._observations += 1
+        refinement = self._refinements.setdefault(rows, _Refinement())
+        known = refinement.logs.get(tokens, 0.0)
+        surprise = math.log(seconds) - expected - self._level
+        surprise = known + min(max(surprise - known, -LARGEST_STEP), LARGEST_STEP)
+        self._level += max(LEVEL_STEP, 1 / self._observations) * (surprise - known) if self._observations > 1 else 0.0
+        weight = refinement.weights.get(tokens, 0.0) * MEMORY
+        refinement.logs[tokens] = (known * weight + surprise) / (weight + 1)
+        refinement.weights[tokens] = weight + 1
+
+    def _base_table(self, rows: int, most: int) -> HostFloats:
+        # Rounded up, so that growing drafts do not compute it anew each time.
+        size = 1 << max(most, 31).bit_length()
+        if (rows, size) not in self._base:
+            self._base[rows, size] = self._interpolate(rows, np.maximum(np.arange(size), rows))
+        return self._base[rows, size][: most + 1]
+
+    def _interpolate(self, rows: int, tokens: HostFloats) -> HostFloats:
+        """Between the two nearest row counts that were measured, at the same tokens per row."""
+        measured = sorted({point[0] for point in self._points})
+        per_row = tokens / rows
+        lower = max((count for count in measured if count <= rows), default=measured[0])
+        upper = min((count for count in measured if count >= rows), default=None)
+        if upper is None:
+            # Beyond the largest: by tokens alone, along the curve of the largest.
+            return self._of_measured_rows(lower, tokens / lower)
+        if upper == lower:
+            return self._of_measured_rows(lower, per_row)
+        share = (rows - lower) / (upper - lower)
+        return (1 - share) * self._of_measured_rows(lower, per_row) + share * self._of_measured_rows(upper, per_row)
+
+    def _of_measured_rows(self, rows: int, per_row: HostFloats) -> HostFloats:
+        known = sorted((tokens / rows, seconds) for (r, tokens), seconds in self._points.items() if r == rows)
+        x = np.array([place for place, _ in known])
+        y = np.array([seconds for _, seconds in known])
+        values = np.interp(per_row, x, y)
+        if len(x) > 1:
+            slope = max((y[-1] - y[-2]) / (x[-1] - x[-2]), 0.0)
+            values = values + slope * np.maximum(per_row - x[-1], 0.0)
+        else:
+            values = values * np.maximum(per_row / x[-1], 1.0)
+        result: HostFloats = values
+        return result

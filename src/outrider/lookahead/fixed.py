@@ -1,0 +1,24 @@
+"""The same lookahead, always."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from outrider.errors import SettingError
+from outrider.lookahead.policy import LookaheadPolicy
+
+
+class Fixed(LookaheadPolicy):
+    """The same lookahead for every sequence in every round.
+
+    Raises:
+        SettingError: it is below 0.
+    """
+
+    def __init__(self, lookahead: int) -> None:
+        if lookahead < 0:
+            raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
+        self.lookahead = lookahead
+
+    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
+        return [self.lookahead] * len(sequences)
