@@ -15,7 +15,7 @@ from outrider.lookahead.survival import POOL_MEMORY, SEQUENCE_MEMORY, Counts, po
 
 FIRST_WAIT = 4  # plain rounds before the first probe
 LONGEST_WAIT = 256
-IDLE_MEMORY = 0.995  # of what a sequence knows, per plain round: the text may have changed
+IDLE_MEMORY = 0.98  # of what a sequence knows, per plain round: the text may have changed
 OVERHEAD_STEP = 0.05
 
 

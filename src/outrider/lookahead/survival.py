@@ -8,7 +8,7 @@ from outrider.arrays import HostFloats
 
 OPTIMISM = 0.75  # the chance of acceptance before anything was seen
 POOL_PRIOR = 2.0  # how many drafts that is worth
-SEQUENCE_PRIOR = 4.0  # how many drafts of its own the pool's experience is worth to a sequence
+SEQUENCE_PRIOR = 6.0  # how many drafts of its own the pool's experience is worth to a sequence
 SMALLEST_CHANCE = 1e-3
 POOL_MEMORY = 0.998  # of one draft after the next
 SEQUENCE_MEMORY = 0.94
