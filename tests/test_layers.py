@@ -23,6 +23,7 @@ FLOORS = (
     ("drafters",),
     ("engine",),
     ("decoder",),
+    ("batched",),
     ("trace",),
     ("bench", "check", "training", "server"),
     ("cli",),

@@ -8,6 +8,7 @@
 Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened, never before.
 """
 
+from outrider.batched import batched_speculative_decode
 from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
 from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
@@ -17,7 +18,15 @@ from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord, SequenceRound
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
 from outrider.engine.statistics import Statistics
-from outrider.errors import InputError, ModelError, OutriderError, QueueFullError, SettingError, VocabularyError
+from outrider.errors import (
+    BatchError,
+    InputError,
+    ModelError,
+    OutriderError,
+    QueueFullError,
+    SettingError,
+    VocabularyError,
+)
 from outrider.lookahead import Adaptive, AdaptiveSpeculator, CostCurve, Fixed, Goodput, LookaheadPolicy, Outcome, Times
 from outrider.models.base import Model, Session
 from outrider.models.loading import load
@@ -30,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "AdaptiveSpeculator",
+    "BatchError",
     "CostCurve",
     "Draft",
     "DraftedSequence",
@@ -63,6 +73,7 @@ __all__ = [
     "TokenEvent",
     "TokenStream",
     "VocabularyError",
+    "batched_speculative_decode",
     "load",
     "verify_speculation",
 ]

@@ -76,7 +76,7 @@ class SpeculativeDecoder:
         rule_named(rule)
         self.lookahead = as_policy(lookahead)
         self.target: Model = as_model(target_model, tokenizer)
-        self.drafter = _as_drafter(draft_model, self.target, tokenizer)
+        self.drafter = as_drafter(draft_model, self.target, tokenizer)
         self.tokenizer = as_tokenizer(tokenizer) if tokenizer is not None else self.target.tokenizer
         self._engine: Engine | None = None
 
@@ -375,7 +375,12 @@ def _seeded(sampling: SamplingParams | None) -> SamplingParams:
     return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(63))
 
 
-def _as_drafter(draft_model: Any, target: Model, tokenizer: Any) -> Drafter | None:
+def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:
+    """A drafter from whatever a user gives: None, a Drafter, or a model in any form that `as_model` takes.
+
+    Raises:
+        VocabularyError: a draft model has another vocabulary than the target.
+    """
     if draft_model is None or isinstance(draft_model, Drafter):
         return draft_model
     model = as_model(draft_model, tokenizer)

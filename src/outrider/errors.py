@@ -23,5 +23,17 @@ class VocabularyError(ModelError):
     """Two models that must share a vocabulary do not."""
 
 
+class BatchError(ModelError):
+    """Some texts of a batch failed.
+
+    Attributes:
+        outputs: the tokens of every text, those of the failed ones as far as they got.
+    """
+
+    def __init__(self, message: str, outputs: list[list[int]]) -> None:
+        super().__init__(message)
+        self.outputs = outputs
+
+
 class QueueFullError(OutriderError):
     """An engine has as many requests waiting as it may have: try again later."""
