@@ -14,6 +14,7 @@ from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.suffix import SuffixDrafter
+from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord, SequenceRound
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "AdaptiveSpeculator",
+    "AsyncEngine",
     "BatchError",
     "CostCurve",
     "Draft",

@@ -1,0 +1,187 @@
+"""The engine for programs that await: a server, a notebook, a pipeline of tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+from outrider.engine.engine import Engine
+from outrider.engine.request import Request, TokenEvent
+from outrider.engine.sequence import ActiveSequence
+from outrider.errors import ModelError, OutriderError, SettingError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Listener:
+    """Somebody in an event loop who waits for the tokens of a text.
+
+    The queue holds lists of events, then the error that the text ended with, or None.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    queue: asyncio.Queue[list[TokenEvent] | Exception | None]
+    sequence: ActiveSequence | None = None
+
+    def tell(self, item: list[TokenEvent] | Exception | None) -> bool:
+        """Says whether anybody can still hear it."""
+        try:
+            self.loop.call_soon_threadsafe(self.queue.put_nowait, item)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+
+class AsyncEngine:
+    """Runs an engine in a thread of its own; event loops submit requests and await tokens.
+
+        async with AsyncEngine(engine) as running:
+            async for event in running.stream(request):
+                ...
+
+    A stream that is left or cancelled gives its row to the next request. Nobody else may use the engine meanwhile;
+    `call` is the way to look at it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine  # touched by the thread alone
+        self._listeners: dict[int, _Listener] = {}  # by sequence id; likewise
+        self._changed = threading.Condition()  # guards the two below
+        self._inbox: list[Callable[[], None]] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="outrider-engine", daemon=True)
+        self._thread.start()
+
+    async def __aenter__(self) -> AsyncEngine:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def stream(self, request: Request) -> AsyncGenerator[TokenEvent, None]:
+        """The tokens of one text, as they come.
+
+        Raises:
+            InputError, SettingError, QueueFullError: as Engine.submit, in place of the first token.
+            ModelError: the target failed on this text.
+            SettingError: the engine is closed.
+        """
+        listener = _Listener(asyncio.get_running_loop(), asyncio.Queue())
+        self._post(lambda: self._submit(request, listener))
+        try:
+            while isinstance(item := await listener.queue.get(), list):
+                for event in item:
+                    yield event
+            if item is not None:
+                raise item
+        finally:
+            self._post(lambda: self._cancel(listener), even_if_closed=True)
+
+    async def call(self, function: Callable[[Engine], T]) -> T:
+        """What a function of the engine returns, called between two rounds: to read its lists, for example.
+
+        Raises:
+            SettingError: the engine is closed.
+        """
+        result: Future[T] = Future()
+
+        def answer() -> None:
+            try:
+                result.set_result(function(self._engine))
+            except Exception as error:
+                result.set_exception(error)
+
+        self._post(answer)
+        return await asyncio.wrap_future(result)
+
+    async def close(self) -> None:
+        """End all streams, and the thread, after the round in progress."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _post(self, action: Callable[[], None], *, even_if_closed: bool = False) -> None:
+        with self._changed:
+            if self._closed:
+                if even_if_closed:
+                    return
+                raise SettingError("this engine is closed: open another")
+            self._inbox.append(action)
+            self._changed.notify()
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        failure: BaseException | None = None
+        try:
+            while self._work():
+                self._deliver(self._engine.step())
+        except BaseException as error:
+            failure = error
+        with self._changed:
+            self._closed = True
+            left, self._inbox = self._inbox, []
+        for action in left:
+            action()  # those who came too late hear of the end like the others
+        reason = _why_closed(failure)
+        for listener in self._listeners.values():
+            listener.tell(reason)
+            assert listener.sequence is not None
+            self._engine.cancel(listener.sequence)
+        self._listeners.clear()
+
+    def _work(self) -> bool:
+        """Do what was asked for; wait where there is nothing to do. False where the engine is closed."""
+        with self._changed:
+            while not (self._inbox or self._closed) and self._engine.idle:
+                self._changed.wait()
+            actions, self._inbox = self._inbox, []
+            closed = self._closed
+        for action in actions:
+            action()
+        return not closed
+
+    def _submit(self, request: Request, listener: _Listener) -> None:
+        try:
+            sequence = self._engine.submit(request)
+        except Exception as error:
+            listener.tell(error)
+            return
+        listener.sequence = sequence
+        self._listeners[sequence.id] = listener
+
+    def _cancel(self, listener: _Listener) -> None:
+        if listener.sequence is not None and self._listeners.pop(listener.sequence.id, None) is not None:
+            self._engine.cancel(listener.sequence)
+
+    def _deliver(self, events: list[TokenEvent]) -> None:
+        by_sequence = defaultdict(list)
+        for event in events:
+            by_sequence[event.sequence].append(event)
+        for number, listener in list(self._listeners.items()):
+            sequence = listener.sequence
+            assert sequence is not None
+            heard = number not in by_sequence or listener.tell(by_sequence[number])
+            if sequence.finished:
+                del self._listeners[number]
+                listener.tell(sequence.error)
+            elif not heard:
+                self._cancel(listener)
+
+
+def _why_closed(failure: BaseException | None) -> OutriderError:
+    if failure is None:
+        return SettingError("this engine was closed before the text was finished: open another")
+    error = ModelError(f"the engine failed and is closed: {failure!r}; open another")
+    error.__cause__ = failure
+    return error
