@@ -11,8 +11,9 @@ import numpy as np
 from outrider.arrays import Array, operations
 from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.errors import SettingError
 from outrider.models.base import Model, Session, prefill
-from outrider.sampling import adjust, check_finite, distribution, most_probable
+from outrider.sampling import adjust, check_finite, distribution, log_probabilities, most_probable
 from outrider.verification import draw
 
 
@@ -34,6 +35,7 @@ class _Growing:
     feed: list[int]
     tokens: list[int] = field(default_factory=list)
     q: list[Array] = field(default_factory=list)
+    survival: float = 1.0
 
 
 class ModelDrafter(Drafter):
@@ -45,12 +47,22 @@ class ModelDrafter(Drafter):
     Args:
         model: the draft model.
         greedy: always draft the most probable token, with a one-hot q, even where the target samples.
+        min_survival: drafting stops after a token with which the product of the probabilities that the draft model
+            gives its own tokens falls below this; 0 drafts as far as the lookahead goes. The token stays in the draft:
+            to look at it and leave it out would change the distribution of the output (see `block` in verification.py
+            for why stopping after it does not).
         name: what its tokens are attributed to.
+
+    Raises:
+        SettingError: min_survival is not within 0 to 1.
     """
 
-    def __init__(self, model: Model, *, greedy: bool = False, name: str = "model") -> None:
+    def __init__(self, model: Model, *, greedy: bool = False, min_survival: float = 0.0, name: str = "model") -> None:
+        if not 0 <= min_survival <= 1:
+            raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")
         self.model = model
         self.greedy = greedy
+        self.min_survival = min_survival
         self.name = name
         self._session: Session | None = None
         self._vocab_size = model.vocab_size
@@ -92,7 +104,9 @@ class ModelDrafter(Drafter):
         active = [draft for draft in growing if draft is not None]
         while active:
             self._grow(active)
-            active = [draft for draft in active if len(draft.tokens) < draft.lookahead]
+            active = [
+                draft for draft in active if len(draft.tokens) < draft.lookahead and draft.survival >= self.min_survival
+            ]
         return [EMPTY if draft is None else self._finished(draft) for draft in growing]
 
     def forget(self, sequence: DraftedSequence) -> None:
@@ -138,12 +152,18 @@ class ModelDrafter(Drafter):
         sampling = draft.sequence.sampling
         logits = adjust(logits, sampling, draft.sequence.history, [draft.tokens])
         if sampling.greedy or self.greedy:
-            return int(most_probable(logits)[0])
+            token = int(most_probable(logits)[0])
+            if self.min_survival:
+                draft.survival *= math.exp(log_probabilities(logits, [0], [token])[0])
+            return token
         check_finite(logits)
         q = distribution(logits, sampling)[0]
         draft.q.append(q)
         position = len(draft.sequence.tokens) + len(draft.tokens)
-        return draw(q, draft.sequence.noise.draft(position))
+        token = draw(q, draft.sequence.noise.draft(position))
+        if self.min_survival:
+            draft.survival *= float(operations(q).gather(q[None], [0], [token])[0])
+        return token
 
     def _finished(self, draft: _Growing) -> Draft:
         q = operations(draft.q[0]).stack(draft.q) if draft.q else None

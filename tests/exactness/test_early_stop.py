@@ -1,0 +1,62 @@
+"""A draft model that stops when it loses confidence: after a token it has seen, which stays in the draft."""
+
+import pytest
+
+from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from outrider import Draft, ModelDrafter, SamplingParams, SettingError, SpeculativeDecoder, TableModel
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+DRAWS = 4_000
+PROMPT = (3,)
+LENGTH = 2
+TARGET = TableModel.random(8, 1, spread=1.2, seed=16)
+OPPOSITE = TableModel(-TARGET.table)
+OTHER = TableModel(0.4 * TARGET.table + TableModel.random(8, 1, spread=1.2, seed=17).table)
+
+
+class Drops(ModelDrafter):
+    """The mistake: the token at which confidence is lost is looked at and left out."""
+
+    def propose(self, sequences, lookahead):
+        return [
+            Draft(draft.tokens[:-1], q=draft.q[:-1] if len(draft) > 1 else None) if 0 < len(draft) < planned else draft
+            for draft, planned in zip(super().propose(sequences, lookahead), lookahead, strict=True)
+        ]
+
+
+def found(drafter: ModelDrafter, rule: str, draws: int = DRAWS) -> tuple[float, float]:
+    """The p-value, and how many tokens were drafted per token allowed."""
+    decoder = SpeculativeDecoder(drafter, TARGET, 4, rule=rule)
+    sample = draw_outputs(decoder, PROMPT, LENGTH, SamplingParams(), draws, max_tokens=6)
+    return p_value(sample.counts, joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams())), sample.drafted / draws
+
+
+@pytest.mark.parametrize(
+    ("rule", "draft"), [("token", OPPOSITE), ("block", OPPOSITE), ("block", OTHER), ("coupled", OTHER)]
+)
+def test_stopping_after_a_token_is_exact(rule: str, draft: TableModel) -> None:
+    p, drafted = found(ModelDrafter(draft, min_survival=0.15), rule)
+    assert p > THRESHOLD
+    assert drafted < 0.8 * found(ModelDrafter(draft), rule, draws=200)[1]  # it does stop
+
+
+@pytest.mark.parametrize("rule", ["token", "block"])
+def test_leaving_the_last_token_out_is_not(rule: str) -> None:
+    assert found(Drops(OTHER, min_survival=0.15), rule)[0] < THRESHOLD
+
+
+def test_greedy_drafts_stop_by_the_models_own_probability() -> None:
+    decoder = SpeculativeDecoder(ModelDrafter(OTHER, min_survival=0.3), TARGET, 8, rule="coupled")
+    greedy = SamplingParams(temperature=0)
+    short = decoder.generate(PROMPT, max_tokens=40, sampling=greedy)
+    long = SpeculativeDecoder(ModelDrafter(OTHER), TARGET, 8, rule="coupled").generate(
+        PROMPT, max_tokens=40, sampling=greedy
+    )
+    assert short.tokens == long.tokens
+    assert 0 < short.stats.drafted < long.stats.drafted
+
+
+def test_a_threshold_out_of_range_is_refused() -> None:
+    with pytest.raises(SettingError, match="min_survival is 2"):
+        ModelDrafter(OTHER, min_survival=2)
