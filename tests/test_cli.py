@@ -21,7 +21,7 @@ from outrider.cli.app import run
 from outrider.cli.check import evenly
 from outrider.cli.comparison import TURNS, Comparison, compare_with_plain
 from outrider.cli.doctor import what_follows
-from outrider.cli.options import Colour, Dtype
+from outrider.cli.options import Colour, DrafterKind, Dtype, fixed_lookahead
 from outrider.cli.render import OriginWriter
 from outrider.engine.request import Origin, TokenEvent
 from outrider.errors import ModelError
@@ -86,13 +86,54 @@ def test_greedy_text_does_not_depend_on_how_it_is_drafted(outrider, folder, argu
 
 
 def test_a_draft_model_drafts(outrider, folder, draft_folder):
-    result = generated(outrider, folder, "-md", draft_folder)
+    result = generated(outrider, folder, "-md", draft_folder, "--num-draft-tokens", 2)
     assert result["stats"]["drafted"] > 0
 
 
 def test_a_draft_model_that_is_the_target_is_always_accepted(outrider, folder):
-    result = generated(outrider, folder, "-md", folder, "--temp", 1, "--seed", 3)
+    result = generated(outrider, folder, "-md", folder, "--temp", 1, "--seed", 3, "--num-draft-tokens", 4)
     assert result["stats"]["acceptance_rate"] == 1
+
+
+def lookahead_of(outrider, monkeypatch, *arguments):
+    """What `generate` hands to the decoder."""
+    handed = []
+
+    def decoder(drafter, target, lookahead, rule):
+        handed.append(lookahead)
+        raise ModelError("no need to go on")
+
+    monkeypatch.setattr("outrider.cli.generate.SpeculativeDecoder", decoder)
+    monkeypatch.setattr("outrider.load", lambda *arguments, **settings: None)
+    assert "no need" in refusal(outrider, PROMPT, *arguments)
+    return handed[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ((), None),
+        (("--num-draft-tokens", 3), 3),
+        (("--draft-max", 0), 0),
+        (("--drafter", "none"), 0),
+    ],
+)
+def test_the_lookahead_is_chosen_by_goodput_or_fixed(outrider, monkeypatch, arguments, expected):
+    assert lookahead_of(outrider, monkeypatch, *arguments) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments, first, most", [((), 16, 16), (("--draft-max", 3), 3, 16), (("--draft-max", 20), 20, 20)]
+)
+def test_or_driven_by_the_acceptance_rate(outrider, monkeypatch, arguments, first, most):
+    speculator = lookahead_of(outrider, monkeypatch, "--adaptive", *arguments)
+    assert (speculator.lookahead, speculator.max_lookahead) == (first, most)
+
+
+def test_where_a_number_is_needed_each_drafter_has_its_own():
+    kinds = [DrafterKind.SUFFIX, DrafterKind.MODEL, DrafterKind.NONE]
+    assert [fixed_lookahead(kind, None) for kind in kinds] == [16, 4, 0]
+    assert [fixed_lookahead(kind, 7) for kind in kinds[:2]] == [7, 7]
 
 
 def test_coupled_text_is_the_same_for_any_drafter(outrider, folder, draft_folder):
@@ -105,9 +146,17 @@ def test_coupled_text_is_the_same_for_any_drafter(outrider, folder, draft_folder
 
 
 def test_a_seed_reproduces_a_sampled_text(outrider, folder):
-    first = generated(outrider, folder, "--temp", 1)
-    again = generated(outrider, folder, "--temp", 1, "--seed", first["seed"])
+    first = generated(outrider, folder, "--temp", 1, "--num-draft-tokens", 4)
+    again = generated(outrider, folder, "--temp", 1, "--num-draft-tokens", 4, "--seed", first["seed"])
     assert again["tokens"] == first["tokens"]
+
+
+@pytest.mark.parametrize("arguments", [("--rule", "coupled"), ("--num-draft-tokens", 2), ("--adaptive",), ()])
+def test_where_a_seed_settles_nothing_a_line_says_so(outrider, folder, arguments):
+    common = ("generate", PROMPT, "-m", folder, "-n", 2, "--seed", 1, *arguments)
+    said = "by measured time" in outrider(*common, "--temp", 1)[2]
+    assert said == (arguments == ())
+    assert "by measured time" not in outrider(*common)[2]
 
 
 def test_compare_reports_the_ratio_and_that_the_tokens_agree(outrider, folder):
@@ -176,14 +225,15 @@ def test_sampled_text_is_not_compared_token_by_token_unless_coupled(outrider, fo
 
 
 def test_show_marks_drafted_runs_where_there_are_no_colours(outrider, folder):
-    status, out, _ = outrider("generate", PROMPT, "-m", folder, "-n", 40, "--show")
+    status, out, _ = outrider("generate", PROMPT, "-m", folder, "-n", 40, "--show", "--draft-max", 8)
     assert status == 0
     assert "[" in out
     assert "drafted and accepted" in out
 
 
 def test_show_colours_where_it_is_told_to(outrider, folder):
-    status, out, _ = outrider("generate", PROMPT, "-m", folder, "-n", 40, "--show", "--color", "always")
+    arguments = ("-n", 40, "--show", "--color", "always", "--draft-max", 8)
+    status, out, _ = outrider("generate", PROMPT, "-m", folder, *arguments)
     assert status == 0
     assert "\x1b[32m" in out
     assert "[cat" not in out
@@ -319,9 +369,10 @@ def test_an_empty_file_is_refused(outrider, tmp_path):
 
 def test_predicted_text_is_drafted_from(outrider, folder):
     text = generated(outrider, folder)["text"]
-    helped = generated(outrider, folder, "--predict", text)
+    fixed = ("--num-draft-tokens", 16)
+    helped = generated(outrider, folder, "--predict", text, *fixed)
     assert helped["text"] == text
-    assert helped["stats"]["rounds"] < generated(outrider, folder)["stats"]["rounds"]
+    assert helped["stats"]["rounds"] < generated(outrider, folder, *fixed)["stats"]["rounds"]
 
 
 def test_adaptive_lookahead_runs(outrider, folder, draft_folder):
@@ -592,7 +643,7 @@ def test_doctor_puts_a_curve_into_words(relative, words):
 def test_the_real_model_repeats_what_it_is_given(outrider):
     text = "The quick brown fox jumps over the lazy dog."
     prompt = f"Repeat this sentence exactly: {text}"
-    arguments = ("generate", prompt, "-n", 24, "--dtype", "float32", "--json", "--compare")
+    arguments = ("generate", prompt, "-n", 24, "--dtype", "float32", "--draft-max", 8, "--json", "--compare")
     status, out, err = outrider(*arguments)
     assert status == 0, err
     result = json.loads(out)

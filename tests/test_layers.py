@@ -25,7 +25,7 @@ FLOORS = (
     ("decoder",),
     ("batched",),
     ("trace",),
-    ("bench", "check", "training", "server"),
+    ("batch", "bench", "check", "training", "server"),
     ("cli",),
 )
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.

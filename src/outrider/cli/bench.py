@@ -109,7 +109,7 @@ def _system(
         return transformers_system(open_reference(model, peer_dtype), sorted(target.stop_token_ids))
     kind = options.DrafterKind.NONE if name == "plain" else options.DrafterKind(name)
     drafter = options.open_drafter(kind, draft_model, target, dtype, device)
-    lookahead = options.resolve_lookahead(kind, num_draft_tokens)
+    lookahead = options.fixed_lookahead(kind, num_draft_tokens)
     return outrider_system(SpeculativeDecoder(drafter, target, lookahead, rule=rule), sampling)
 
 

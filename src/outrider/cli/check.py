@@ -74,7 +74,7 @@ def command(
     if not margin >= 0:  # also a NaN
         raise SettingError(f"--margin is {margin}: it must be at least 0")
     kind = options.resolve_drafter(drafter, draft_model)
-    lookahead = options.resolve_lookahead(kind, num_draft_tokens)
+    lookahead = options.fixed_lookahead(kind, num_draft_tokens)
     if kind is options.DrafterKind.NONE:
         raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")
     texts = evenly(BUILT_IN if prompts is None else read_prompts(prompts), limit)

@@ -1,4 +1,4 @@
-"""`outrider generate`: one prompt, one answer, as it comes."""
+"""`outrider generate`: one prompt, one answer, as it comes; many prompts go on to cli/many.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from outrider.cli import options
+from outrider.batch import Common, Defaults
+from outrider.batch.encoding import chat_tokens
+from outrider.cli import many, options
 from outrider.cli.comparison import Comparison, compare_with_plain
 from outrider.cli.options import OUTPUT, PROMPT, SAMPLING, SPECULATION, option
 from outrider.cli.render import OriginWriter, PlainWriter, print_json, summary
@@ -20,6 +22,10 @@ from outrider.lookahead import AdaptiveSpeculator
 from outrider.models.base import Model
 from outrider.sampling import SamplingParams
 
+SEED_HELP = (
+    "Makes sampling reproducible: with --rule coupled whatever drafts; with the other rules under the same drafter and "
+    "--num-draft-tokens N."
+)
 Writer = PlainWriter | OriginWriter
 
 
@@ -38,9 +44,25 @@ def command(
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
     drafter: options.DrafterOption = None,
-    num_draft_tokens: options.LookaheadOption = None,
+    num_draft_tokens: Annotated[
+        int | None,
+        option(
+            SPECULATION,
+            options.LOOKAHEAD_FLAGS,
+            "N",
+            "Fix the lookahead, in tokens. Default: in every round what promises most tokens per second, from measured "
+            "times and observed acceptance.",
+        ),
+    ] = None,
     adaptive: Annotated[
-        bool, option(SPECULATION, "--adaptive", None, "Let the acceptance rate drive the lookahead.")
+        bool,
+        option(
+            SPECULATION,
+            "--adaptive",
+            None,
+            "Let the rolling acceptance rate drive the lookahead, from --num-draft-tokens on "
+            f"(default {options.MODEL_LOOKAHEAD} for a model, {options.SUFFIX_LOOKAHEAD} for suffix).",
+        ),
     ] = False,
     rule: options.RuleOption = options.Rule.TOKEN,
     predict: Annotated[
@@ -66,7 +88,7 @@ def command(
     logit_bias: Annotated[
         list[str] | None, option(SAMPLING, "--logit-bias", "TOKEN=X", "Added to the logit of a token id. Repeatable.")
     ] = None,
-    seed: Annotated[int | None, option(SAMPLING, "--seed", "N", "Makes sampling reproducible.")] = None,
+    seed: Annotated[int | None, option(SAMPLING, "--seed", "N", SEED_HELP)] = None,
     show: Annotated[
         bool,
         option(
@@ -87,11 +109,16 @@ def command(
         ),
     ] = options.Colour.AUTO,
     compare: Annotated[bool, option(OUTPUT, "--compare", None, "Also decode plainly, and say the ratio.")] = False,
-    logprobs: Annotated[bool, option(OUTPUT, "--logprobs", None, "With --json: log probabilities.")] = False,
+    logprobs: Annotated[bool, option(OUTPUT, "--logprobs", None, "With --json or --input: log probabilities.")] = False,
     as_json: options.JsonOption = False,
+    input: many.InputOption = None,
+    output: many.OutputOption = None,
+    max_rows: many.RowsOption = None,
+    overwrite: many.OverwriteOption = False,
     verbose: options.VerboseOption = False,
-) -> None:
-    """Continue a prompt, decoded speculatively."""
+) -> int:
+    """Continue a prompt, or many from a file, decoded speculatively."""
+    files = many.files(input, output, max_rows, overwrite)
     sampling = SamplingParams(
         temperature=temp,
         top_k=top_k,
@@ -104,17 +131,38 @@ def command(
         seed=seed,
     )
     kind = options.resolve_drafter(drafter, draft_model)
-    lookahead = options.resolve_lookahead(kind, num_draft_tokens)
+    lookahead = _lookahead(kind, num_draft_tokens, adaptive)
     stops = tuple(stop or ())
-    _check_cheap_settings(max_tokens, stops, kind, adaptive, compare, logprobs, as_json, show)
+    if files is not None:
+        given = {"PROMPT": prompt is not None, "--file": file is not None}
+        many.refuse_beside_input(given | {"--show": show, "--compare": compare, "--json": as_json})
+    _check_cheap_settings(max_tokens, stops, kind, adaptive, compare, logprobs, as_json or files is not None, show)
     predicted = _predicted(predict, predict_file, kind)
+    if files is not None:
+        return many.decode(
+            files,
+            Defaults(max_tokens, sampling, stops),
+            Common(
+                model=_identity(model, dtype),
+                rule=rule,
+                seed=seed,
+                system_prompt=system_prompt,
+                use_chat_template=not ignore_chat_template,
+                predicted=predicted,
+                logprobs=logprobs,
+            ),
+            many.Opening(model, draft_model, kind, dtype, device, threads),
+            lookahead,
+        )
     text = options.read_prompt(prompt, file)
+    if seed is not None and not sampling.greedy:
+        options.say_whether_reproducible(rule, lookahead)
 
     target = options.open_model(model, dtype, device, threads)
     decoder = SpeculativeDecoder(
         options.open_drafter(kind, draft_model, target, dtype, device),
         target,
-        _adaptive(lookahead) if adaptive else lookahead,
+        lookahead,
         rule=rule,
     )
     tokens = encode_prompt(target, text, system_prompt, ignore_chat_template)
@@ -133,6 +181,7 @@ def command(
         print_json(_as_dict(generation, comparison))
     elif comparison is not None:
         say.print(comparison.sentence(dtype))
+    return 0
 
 
 def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_chat_template: bool) -> list[int]:
@@ -147,14 +196,10 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
     if not ignore_chat_template:
         system = [{"role": "system", "content": system_prompt}] if system_prompt else []
         try:
-            tokens = target.tokenizer.encode_chat([*system, {"role": "user", "content": text}])
-        except Exception as error:
-            if not type(error).__module__.startswith("jinja2"):
-                raise
-            raise SettingError(
-                f"the chat template of {target.name} refuses the prompt ({error}): "
-                f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
-            ) from error
+            tokens = chat_tokens([*system, {"role": "user", "content": text}], target.tokenizer, target.name)
+        except InputError as error:
+            remedy = f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
+            raise SettingError(f"{error}: {remedy}") from error
         if tokens is not None:
             return tokens
     if system_prompt:
@@ -270,5 +315,14 @@ def _predicted(text: str | None, file: Path | None, kind: options.DrafterKind) -
     return text if text is not None else options.read_file(file) if file is not None else ""
 
 
-def _adaptive(lookahead: int) -> AdaptiveSpeculator:
-    return AdaptiveSpeculator(max(lookahead, 1), max_lookahead=max(lookahead, 16))
+def _lookahead(kind: options.DrafterKind, given: int | None, adaptive: bool) -> int | AdaptiveSpeculator | None:
+    if not adaptive:
+        return options.resolve_lookahead(kind, given)
+    first = options.fixed_lookahead(kind, given)
+    return AdaptiveSpeculator(max(first, 1), max_lookahead=max(first, 16))
+
+
+def _identity(model: str, dtype: options.Dtype) -> str:
+    """Tells models apart in files of results, from whatever folder the command is given."""
+    path = Path(model).expanduser()
+    return f"{path.resolve() if path.exists() else model} {dtype}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import outrider
-from outrider.cli.terminal import working
+from outrider.cli.terminal import messages, working
 from outrider.decoder import require_same_vocabulary
 from outrider.drafters.base import Drafter
 from outrider.errors import InputError, SettingError
@@ -89,11 +89,12 @@ DrafterOption = Annotated[
         "model, suffix or none. Default: model if --draft-model is given, else suffix.",
     ),
 ]
+LOOKAHEAD_FLAGS = "--num-draft-tokens --draft-max"
 LookaheadOption = Annotated[
     int | None,
     option(
         SPECULATION,
-        "--num-draft-tokens --draft-max",
+        LOOKAHEAD_FLAGS,
         "N",
         f"The lookahead, in tokens. Default: {MODEL_LOOKAHEAD} for a model, {SUFFIX_LOOKAHEAD} for suffix.",
     ),
@@ -120,8 +121,8 @@ def resolve_drafter(kind: DrafterKind | None, draft_model: str | None) -> Drafte
     return kind
 
 
-def resolve_lookahead(kind: DrafterKind, given: int | None) -> int:
-    """The lookahead, from the flag or the drafter's own default.
+def resolve_lookahead(kind: DrafterKind, given: int | None) -> int | None:
+    """The lookahead from the flag; None chooses by measured goodput.
 
     Raises:
         SettingError: it is below 0, or there is no drafter that it could concern.
@@ -130,9 +131,29 @@ def resolve_lookahead(kind: DrafterKind, given: int | None) -> int:
         raise SettingError(f"--num-draft-tokens is {given}: it must be at least 0 (0 decodes plainly)")
     if given and kind is DrafterKind.NONE:
         raise SettingError(f"--num-draft-tokens is {given} and --drafter is none: leave one of them out")
-    if given is not None:
-        return given
+    return 0 if kind is DrafterKind.NONE else given
+
+
+def fixed_lookahead(kind: DrafterKind, given: int | None) -> int:
+    """The lookahead as a number, from the flag or the drafter's own default.
+
+    Raises:
+        SettingError: as resolve_lookahead.
+    """
+    lookahead = resolve_lookahead(kind, given)
+    if lookahead is not None:
+        return lookahead
     return SUFFIX_LOOKAHEAD if kind is DrafterKind.SUFFIX else MODEL_LOOKAHEAD
+
+
+def say_whether_reproducible(rule: str, lookahead: object) -> None:
+    """A line where a seed does not settle what is drawn. `lookahead` None is chosen by measured goodput."""
+    if rule != Rule.COUPLED and lookahead is None:
+        messages().print(
+            f"--rule {rule} draws other tokens where the lookahead is another, and it is chosen by measured time: for "
+            "the same text from the same --seed add --rule coupled, or --num-draft-tokens N",
+            style="dim",
+        )
 
 
 def open_model(name: str, dtype: Dtype, device: str, threads: int | None = None) -> Model:
@@ -168,9 +189,9 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
     """
     if prompt is not None and file is not None:
         raise InputError("a prompt and --file are both given: leave one of them out")
-    if file is not None and str(file) != STANDARD_INPUT:
-        text = read_file(file)
-    elif file is not None or prompt == STANDARD_INPUT:
+    if file is not None:
+        text = read_text(file)
+    elif prompt == STANDARD_INPUT:
         text = _read_standard_input()
     elif prompt is not None:
         text = prompt
@@ -181,6 +202,15 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
     if not text.strip():
         raise InputError("the prompt is empty: give at least one word")
     return text
+
+
+def read_text(file: Path) -> str:
+    """The text of a file, or of standard input for "-".
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return _read_standard_input() if str(file) == STANDARD_INPUT else read_file(file)
 
 
 def _read_standard_input() -> str:
