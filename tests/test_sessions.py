@@ -234,6 +234,8 @@ def test_any_course_of_calls_equals_a_fresh_prefill(model, seed):
     for _ in range(25):
         rows = choose.sample(range(3), choose.randint(1, 3))
         rows = [row for row in rows if len(held[row]) < CAPACITY - 8]
+        if choose.random() < 0.5:
+            rows.sort()  # as the engine gives them; rows side by side may be computed together
         if not rows:
             break
         tokens = [[choose.randrange(model.vocab_size) for _ in range(choose.randint(1, 6))] for _ in rows]
@@ -255,6 +257,28 @@ def test_any_course_of_calls_equals_a_fresh_prefill(model, seed):
                 held[row] = held[row][: choose.randint(0, len(held[row]))]
                 session.truncate(row, len(held[row]))
             assert session.length(row) == len(held[row])
+
+
+@pytest.mark.parametrize("name", ["llama", "fused-llama"])
+def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
+    torch = pytest.importorskip("torch")
+    spoilt = tiny("Llama")
+    with torch.no_grad():
+        spoilt.model.embed_tokens.weight[0] = float("nan")
+    monkeypatch.setitem(globals(), "tiny", lambda kind, **settings: spoilt)
+    model = MODELS[name]()
+    session = model.open(2, CAPACITY)
+    broken = session.extend([0], [[1, 2, 0] + [3] * 20], wanted=[1])
+    assert np.isnan(to_numpy(broken)).all()
+    session.keep(0, range(10))
+    session.release(0)
+    texts = [text(model, 3, 1), text(model, 30, 2)]
+    texts = [[max(token, 1) for token in tokens] for tokens in texts]
+    session.extend([0, 1], texts, wanted=[0, 0])
+    for row, tokens in enumerate(texts):
+        session.keep(row, range(len(tokens)))
+    found = session.extend([0, 1], [[5], [6]])
+    same(found, np.concatenate([fresh(model, [*texts[0], 5]), fresh(model, [*texts[1], 6])]))
 
 
 def test_what_no_cache_could_do_is_refused(model):

@@ -147,6 +147,19 @@ class FusedLlama:
         turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), signed_sin)
         queries, keys = turned[:, :heads], turned[:, heads:]
         groups = heads // key_heads
+        if plan.shared_attention:
+            held_keys, held_values = cache.append_all(number, keys, values)
+            rows, width = len(plan.rows), plan.width
+            padded = queries if plan.padded_index is None else queries[plan.padded_index]
+            folded = padded.view(rows, width, key_heads, groups, size).permute(0, 2, 3, 1, 4)
+            output = functional.scaled_dot_product_attention(
+                folded.reshape(rows, key_heads, groups * width, size),
+                held_keys,
+                held_values,
+                attn_mask=plan.mask(folded, groups, None),
+            )
+            output = output.view(rows, key_heads, groups, width, size).permute(0, 3, 1, 2, 4).reshape(-1, heads * size)
+            return layer.output(output if plan.token_index is None else output[plan.token_index])
         outputs = []
         first = 0
         for batch, count in enumerate(plan.counts):

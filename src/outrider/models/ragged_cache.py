@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from outrider.models.base import Ledger
+
+PAIRS_OF_A_CALL = 10_000
+NUMPY_TYPES = {torch.float32: np.float32, torch.float16: np.float16}
 
 
 @dataclass
@@ -61,6 +65,49 @@ class Plan:
                 sees = sees & (self.positions[:, :, None] - self.held_positions[:, None, :] < window)
             self._masks[groups, window] = _additive(sees, like, groups)
         return self._masks[groups, window]
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether the rows lie side by side in the cache, so that one view shows all of them."""
+        return self.rows == tuple(range(self.rows[0], self.rows[0] + len(self.rows)))
+
+    @property
+    def shared_attention(self) -> bool:
+        """Whether one attention call for all rows, padded, is cheaper than one for each.
+
+        A call costs what looking at some ten thousand pairs of tokens costs.
+        """
+        pairs = sum(count * (start + count) for start, count in zip(self.starts, self.counts, strict=True))
+        padded = len(self.rows) * self.width * self.held
+        return len(self.rows) > 1 and self.adjacent and padded - pairs < PAIRS_OF_A_CALL * len(self.rows)
+
+    @cached_property
+    def slots(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and place in the row of every new token, the rows one after the other; int64 [tokens] each."""
+        rows = np.repeat(self.rows, self.counts)
+        places = np.concatenate(
+            [np.arange(start, start + count) for start, count in zip(self.starts, self.counts, strict=True)]
+        )
+        return torch.from_numpy(rows), torch.from_numpy(places)
+
+    @cached_property
+    def padded_index(self) -> torch.Tensor | None:
+        """Of every place [rows * width] of a padded batch, which new token stands there, the first where none does;
+        None where nothing is padded."""
+        if len(set(self.counts)) == 1:
+            return None
+        firsts = np.cumsum((0, *self.counts[:-1]))
+        columns = np.arange(self.width)[None, :]
+        within = columns < np.array(self.counts)[:, None]
+        return torch.from_numpy(np.where(within, firsts[:, None] + columns, 0).ravel())
+
+    @cached_property
+    def token_index(self) -> torch.Tensor | None:
+        """Of every new token, where it stands in a padded batch; None where nothing is padded."""
+        if len(set(self.counts)) == 1:
+            return None
+        places = [row * self.width + np.arange(count) for row, count in enumerate(self.counts)]
+        return torch.from_numpy(np.concatenate(places))
 
     def row_mask(self, batch: int, like: torch.Tensor, groups: int) -> torch.Tensor | None:
         """The mask [1, 1, groups * count, held] of one row alone, without padding."""
@@ -123,6 +170,7 @@ class RaggedCache:
         self.rows = rows
         self.capacity = capacity
         self.plan: Plan | None = None
+        self._written = [0] * rows  # how far each row was ever written since it was cleared
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
 
@@ -137,6 +185,22 @@ class RaggedCache:
             self._write(self._keys[layer], new_keys, plan),
             self._write(self._values[layer], new_values, plan),
         )
+
+    def append_all(
+        self, layer: int, new_keys: torch.Tensor, new_values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new [tokens, heads, size] of adjacent rows; return what they hold, [rows, heads, held, size]."""
+        plan = self.plan
+        assert plan is not None
+        if len(self._keys) <= layer:
+            self._keys.append(self._allocate(new_keys.transpose(0, 1)[None]))
+            self._values.append(self._allocate(new_values.transpose(0, 1)[None]))
+        rows, places = plan.slots
+        held = []
+        for buffer, new in ((self._keys[layer], new_keys), (self._values[layer], new_values)):
+            buffer[rows, :, places] = new
+            held.append(buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.held])
+        return held[0], held[1]
 
     def append(
         self, layer: int, batch: int, new_keys: torch.Tensor, new_values: torch.Tensor
@@ -159,6 +223,22 @@ class RaggedCache:
         for buffer in (*self._keys, *self._values):
             buffer[row, :, target : target + len(sources)] = buffer[row][:, list(sources)]
 
+    def begin(self, plan: Plan) -> None:
+        """The next writes follow this plan."""
+        self.plan = plan
+        for row, start, count in zip(plan.rows, plan.starts, plan.counts, strict=True):
+            self._written[row] = max(self._written[row], start + count)
+
+    @torch.inference_mode()
+    def clear(self, row: int) -> None:
+        """Overwrite a row with zeros.
+
+        A mask hides its text from the next one, but if this one broke the model, 0 * NaN would still be NaN.
+        """
+        for buffer in (*self._keys, *self._values):
+            buffer[row, :, : self._written[row]] = 0
+        self._written[row] = 0
+
     def finish(self) -> None:
         """Wait for what a GPU still computes."""
         if self._keys and self._keys[0].is_cuda:
@@ -166,16 +246,15 @@ class RaggedCache:
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
+        if like.device.type == "cpu" and like.dtype in NUMPY_TYPES:
+            # Zeros that the operating system hands out page by page, when a row grows into them.
+            return torch.from_numpy(np.zeros(shape, dtype=NUMPY_TYPES[like.dtype]))
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: Plan) -> torch.Tensor:
         for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
             end = start + count
             buffer[row, :, start:end] = new[batch, :, :count]
-            if end < plan.held:
-                # The mask hides what lies beyond a row's end, but 0 * NaN from fresh memory would still be NaN.
-                buffer[row, :, end : plan.held] = 0
-        first = plan.rows[0]
-        if plan.rows == tuple(range(first, first + len(plan.rows))):
-            return buffer[first : first + len(plan.rows), :, : plan.held]
+        if plan.adjacent:
+            return buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.held]
         return buffer[list(plan.rows), :, : plan.held]

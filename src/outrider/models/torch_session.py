@@ -53,7 +53,7 @@ class TorchSession:
         wanted: Sequence[int] | None = None,
     ) -> torch.Tensor:
         self._ledger.extend(rows, tokens, parents)
-        self._cache.plan = plan(self._ledger, rows, [len(new) for new in tokens])
+        self._cache.begin(plan(self._ledger, rows, [len(new) for new in tokens]))
         return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
 
     def finish(self) -> None:
@@ -70,4 +70,5 @@ class TorchSession:
         self._ledger.truncate(row, length)
 
     def release(self, row: int) -> None:
+        self._cache.clear(row)
         self._ledger.truncate(row, 0)
