@@ -221,6 +221,24 @@ def test_a_token_of_no_weight_never_wins(make) -> None:
     assert set(winners.tolist()) == {1, 3}
 
 
+def test_the_token_at_a_share_of_the_whole(make) -> None:
+    p = np.array([0, 0.25, 0, 0.5, 0.25, 0], dtype=np.float32)
+    shares = {0.0: 1, 0.2499: 1, 0.25: 3, 0.7499: 3, 0.75: 4, 1 - 2**-53: 4}
+    for share, token in shares.items():
+        assert operations(make(p)).token_at(make(p), share) == token
+        assert operations(make(p)).token_at(make(8 * p), share) == token
+
+
+def test_rare_tokens_of_a_large_vocabulary_keep_their_share(make) -> None:
+    """Running sums in float32 would give them nothing, or what belongs to others."""
+    p = np.full(100_000, 1e-9, dtype=np.float32)
+    p[0] = 1
+    rest = 1e-9 * 99_999
+    for share in (0.1, 0.5, 0.9):
+        token = operations(make(p)).token_at(make(p), (1 + share * rest) / (1 + rest))
+        assert token == pytest.approx(share * 100_000, abs=20)
+
+
 def test_what_is_no_array_is_refused() -> None:
     with pytest.raises(InputError, match="cannot compute with a dict: give a numpy"):
         operations({})

@@ -76,6 +76,12 @@ class Operations(Protocol):
     def race(self, weights: Array, exponential: Array) -> HostInts:
         """argmax over tokens of weight / exponential, per row: a draw from the normalised weights."""
 
+    def token_at(self, weights: Array, share: float) -> int:
+        """The token of `weights` ([vocab]) at which their running sum first exceeds `share` (in [0, 1)) of the whole.
+
+        Sums are float64, wherever the weights live: 50,000 float32 sums would be off by more than rare tokens weigh.
+        """
+
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         """The first `count` tokens ([vocab] in) of the race: draws without replacement, in order."""
 
@@ -175,6 +181,11 @@ class NumpyOperations:
 
     def race(self, weights: Array, exponential: Array) -> HostInts:
         return np.asarray((weights / exponential).argmax(axis=-1), dtype=np.int64)
+
+    def token_at(self, weights: Array, share: float) -> int:
+        sums = np.cumsum(weights, dtype=np.float64)
+        # Rounded up to the whole, a share belongs to the last token that weighs anything.
+        return int(min(np.searchsorted(sums, share * sums[-1], side="right"), np.searchsorted(sums, sums[-1])))
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.argsort(-(weights / exponential), kind="stable")[:count]]
@@ -284,6 +295,14 @@ class TorchOperations:
     def race(self, weights: Array, exponential: Array) -> HostInts:
         return np.asarray((weights / exponential).argmax(dim=-1).cpu().numpy())
 
+    def token_at(self, weights: Array, share: float) -> int:
+        torch = self.torch
+        if weights.device.type in ("cpu", "mps"):  # Apple's GPUs have no float64
+            return NUMPY.token_at(self.to_numpy(weights), share)
+        sums = torch.cumsum(weights, 0, dtype=torch.float64)
+        token = torch.searchsorted(sums, share * sums[-1:], right=True)
+        return int(torch.minimum(token, torch.searchsorted(sums, sums[-1:])))
+
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in self.torch.topk(weights / exponential, count).indices.tolist()]
 
@@ -386,6 +405,9 @@ class MlxOperations:
 
     def race(self, weights: Array, exponential: Array) -> HostInts:
         return np.array((weights / exponential).argmax(axis=-1)).astype(np.int64)
+
+    def token_at(self, weights: Array, share: float) -> int:
+        return NUMPY.token_at(np.array(weights), share)
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.array(self.mx.argsort(-(weights / exponential)))[:count]]

@@ -17,7 +17,7 @@ import numpy as np
 from outrider.arrays import Array, HostFloats, operations
 from outrider.draft import ROOT, Draft
 from outrider.errors import SettingError
-from outrider.noise import Key, RoundNoise, exponential
+from outrider.noise import Key, RoundNoise, exponential, uniform
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,12 @@ Rule = Callable[[Draft, Array, RoundNoise], Verdict]
 
 
 def draw(weights: Array, key: Key) -> int:
-    """One draw from the normalised weights, float32 [vocab]."""
+    """One draw from the normalised weights, float32 [vocab]: the token at a uniform share of their sum."""
+    return operations(weights).token_at(weights, uniform(key))
+
+
+def draw_shared(weights: Array, key: Key) -> int:
+    """One draw by the noise that drafter and target share under `coupled`: argmax(log weight + Gumbel noise)."""
     row = weights[None]
     return int(operations(row).race(row, exponential([key], row.shape[-1], row))[0])
 

@@ -9,7 +9,7 @@ import numpy as np
 from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter
 from outrider.models.stateless import StatelessSession
-from outrider.noise import RoundNoise, exponential, key
+from outrider.noise import RoundNoise, key, uniform
 from outrider.sampling import adjust
 from outrider.verification import RULES, Rule, Verdict, _block_residual, draw
 
@@ -71,7 +71,7 @@ def next_token_drawn_with_the_drafts_noise() -> AbstractContextManager:
 
 def acceptance_decided_by_the_drafts_noise() -> AbstractContextManager:
     def accept(self: RoundNoise, position: int, branch: int = 0) -> float:
-        return 1 - float(np.exp(-exponential([self.draft(position)], 1, np.empty(0, np.float32))[0, 0]))
+        return uniform(self.draft(position))
 
     return patch.object(RoundNoise, "accept", accept)
 

@@ -14,7 +14,7 @@ from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.errors import SettingError
 from outrider.models.base import Model, Session, prefill
 from outrider.sampling import adjust, check_finite, distribution, log_probabilities, most_probable
-from outrider.verification import draw
+from outrider.verification import draw, draw_shared
 
 
 @dataclass(slots=True)
@@ -160,7 +160,8 @@ class ModelDrafter(Drafter):
         q = distribution(logits, sampling)[0]
         draft.q.append(q)
         position = len(draft.sequence.tokens) + len(draft.tokens)
-        token = draw(q, draft.sequence.noise.draft(position))
+        noise = draft.sequence.noise
+        token = (draw_shared if noise.shared else draw)(q, noise.draft(position))
         if self.min_survival:
             draft.survival *= float(operations(q).gather(q[None], [0], [token])[0])
         return token
