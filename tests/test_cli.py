@@ -99,7 +99,7 @@ def lookahead_of(outrider, monkeypatch, *arguments):
     """What `generate` hands to the decoder."""
     handed = []
 
-    def decoder(drafter, target, lookahead, rule):
+    def decoder(drafter, target, lookahead, **settings):
         handed.append(lookahead)
         raise ModelError("no need to go on")
 

@@ -229,6 +229,12 @@ def test_a_finished_run_has_nothing_to_do(tmp_path):
     assert (tmp_path / "r").read_bytes() == before
 
 
+def test_rounds_may_be_observed(tmp_path):
+    records = []
+    progress = decode(tmp_path / "r", jobs_of(), observer=records.append)
+    assert sum(len(part.tokens) for record in records for part in record.sequences) == progress.emitted > 0
+
+
 def test_more_prompts_may_be_added(tmp_path):
     decode(tmp_path / "r", jobs_of(LINES[:3]))
     assert decode(tmp_path / "r", jobs_of()).before == 3

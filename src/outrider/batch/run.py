@@ -13,7 +13,7 @@ from outrider.batch.jobs import Job
 from outrider.batch.prompts import key_of
 from outrider.batch.results import Results
 from outrider.drafters.base import Drafter
-from outrider.engine.engine import Engine
+from outrider.engine.engine import Engine, Observer
 from outrider.engine.record import RoundRecord
 from outrider.engine.request import Request, TokenEvent
 from outrider.engine.sequence import ActiveSequence
@@ -117,6 +117,7 @@ def run(
     rule: str = "token",
     max_rows: int = 8,
     memory_limit: int | None = None,
+    observer: Observer | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Progress:
@@ -130,6 +131,7 @@ def run(
         results: what it holds already is left out.
         drafter, lookahead, rule, max_rows, memory_limit: as for an Engine, whose rows are made as long as the longest
             job needs.
+        observer: as for an Engine.
         report: told after every round.
 
     Raises:
@@ -141,6 +143,7 @@ def run(
     known = results.recover({key_of(job.id): job.fingerprint for job in jobs})
     left = [job for job in jobs if key_of(job.id) not in known]
     progress = Progress(len(jobs), len(known), failed=sum(not fine for fine in known.values()))
+    observers = [progress.count] if observer is None else [progress.count, observer]
     requests = [job.request for job in left if isinstance(job.request, Request)]
     engine = None
     if requests:
@@ -155,7 +158,7 @@ def run(
             capacity=min(longest, target.context_length),
             max_waiting=rows,
             memory_limit=memory_limit,
-            observer=progress.count,
+            observer=lambda record: _tell(observers, record),
             clock=clock,
         )
 
@@ -197,6 +200,11 @@ def _submit(
             finish(job, _error(error))
         else:
             texts[sequence.id] = _Text(job, sequence)
+
+
+def _tell(observers: Sequence[Observer], record: RoundRecord) -> None:
+    for observer in observers:
+        observer(record)
 
 
 def _take_finished(texts: dict[int, _Text]) -> Iterable[_Text]:
