@@ -223,6 +223,8 @@ class TorchOperations:
         return self._floats(self.torch.logsumexp(x, dim=-1))
 
     def largest(self, x: Array) -> tuple[HostFloats, HostInts]:
+        if x.device.type == "cpu" and x.dtype == self.torch.float32:
+            return NUMPY.largest(x.detach().numpy())  # the same memory, and some twenty times faster
         values, index = x.max(dim=-1)
         return self._floats(values), index.cpu().numpy()
 
@@ -293,7 +295,10 @@ class TorchOperations:
         return unit.neg_().log1p_().neg_()
 
     def race(self, weights: Array, exponential: Array) -> HostInts:
-        return np.asarray((weights / exponential).argmax(dim=-1).cpu().numpy())
+        finished = weights / exponential
+        if finished.device.type == "cpu":
+            return np.asarray(finished.numpy().argmax(axis=-1))
+        return np.asarray(finished.argmax(dim=-1).cpu().numpy())
 
     def token_at(self, weights: Array, share: float) -> int:
         torch = self.torch

@@ -24,10 +24,14 @@ from outrider.verification import Rule, Verdict, follow
 
 
 class Judged(Protocol):
-    """What a verdict depends on besides draft and logits."""
+    """What a verdict depends on besides draft and logits.
+
+    Attributes:
+        settings: how to sample; the seed is in the noise, and left out here so that equal settings compare equal.
+    """
 
     @property
-    def sampling(self) -> SamplingParams: ...
+    def settings(self) -> SamplingParams: ...
 
     @property
     def history(self) -> History: ...
@@ -52,7 +56,7 @@ def judge_rows(
     verdicts: list[Verdict | OutriderError] = []
     for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True):
         try:
-            verdicts.append(judge(draft, logits[rows], sequence.sampling, sequence.history, rule, sequence.noise))
+            verdicts.append(judge(draft, logits[rows], sequence.settings, sequence.history, rule, sequence.noise))
         except OutriderError as error:
             verdicts.append(error)
     return verdicts
@@ -66,8 +70,8 @@ def _judge_alike(
     Returns:
         None where settings differ or a logit is bad, so that each row has to be judged by itself.
     """
-    first = replace(sequences[0].sampling, seed=None)
-    if first.adjusts_logits or any(replace(other.sampling, seed=None) != first for other in sequences[1:]):
+    first = sequences[0].settings
+    if first.adjusts_logits or any(other.settings != first for other in sequences[1:]):
         return None
     slices = _rows_of(drafts)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from outrider.draft import Draft
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
@@ -29,6 +30,7 @@ class ActiveSequence:
         assert request.sampling.seed is not None
         self.id = id
         self.request = request
+        self.settings = replace(request.sampling, seed=None)
         self.tokens: list[int] = list(request.prompt)
         self.limit = limit
         self.row = -1

@@ -17,8 +17,8 @@ REPEATS = 2
 def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float]) -> CostCurve:
     """Time a few passes over an empty session: one row, and all rows where there are several.
 
-    The faster of two counts: the first pays for what is set up once, and whatever else runs can only add. That is rough,
-    and soon over; the passes that follow refine it.
+    The faster of two counts: the first pays for what is set up once, and whatever else runs can only add. That is
+    rough, but soon over, and the passes that follow refine it.
     """
     points: dict[tuple[int, int], float] = {}
     for rows in sorted({1, session.rows}):
