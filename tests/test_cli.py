@@ -423,6 +423,11 @@ BAD = {
     "doctor without context": (["doctor", "--context", "0"], "--context is 0"),
     "doctor of nothing": (["doctor", "-m", "x", "--no-curve"], "leave one"),
     "bad bias": (["generate", "x", "--logit-bias", "seven"], "TOKEN=BIAS"),
+    "trace of nothing": (["trace", "/no/such/file"], "cannot be read"),
+    "trace of something else": (["trace", __file__], "is no trace"),
+    "picture of an unknown kind": (["trace", "x", "--output", "x.gif"], "end it in .svg or .png"),
+    "trace without a folder": (["generate", "x", "--trace", "/no/such/folder/x"], "a trace cannot be written"),
+    "trace over another file": (["generate", "x", "--trace", __file__], "exists and is no trace"),
     "unknown system": (["bench", "--questions", "q.jsonl", "--systems", "magic"], "magic"),
     "missing questions": (["bench", "--questions", "/no/such/questions"], "cannot be read"),
 }
@@ -652,6 +657,58 @@ def test_the_real_model_repeats_what_it_is_given(outrider):
     assert result["compare"]["first_difference"] is None
 
 
+def test_a_trace_is_written_summed_up_and_drawn(outrider, folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "run.jsonl"
+    stats = generated(outrider, folder, "--trace", file, "--compare", "-md", folder)["stats"]
+    status, out, err = outrider("trace", file, "--json")
+    assert status == 0, err
+    summed = json.loads(out)
+    assert summed["statistics"] == stats  # of the text itself, not of those decoded to compare
+    assert (summed["target"], summed["drafter"], summed["rule"]) == (str(folder), str(folder), "token")
+    status, out, err = outrider("trace", file)
+    assert (status, err) == (0, "")
+    assert "24 tokens in " in out
+    for origin, tokens in stats["origins"].items():
+        assert re.search(rf"{origin}.* {tokens} ", out)
+    for suffix, begin in ((".svg", b"<?xml"), (".png", b"\x89PNG")):
+        picture = tmp_path / f"picture{suffix}"
+        status, out, err = outrider("trace", file, "--output", picture)
+        assert (status, out) == (0, "")
+        assert str(picture) in err.replace("\n", "")
+        assert picture.read_bytes().startswith(begin)
+
+
+def test_many_prompts_are_traced_together(outrider, folder, tmp_path):
+    prompts, file = tmp_path / "prompts.jsonl", tmp_path / "run.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": PROMPT, "max_tokens": 5 + each}) for each in range(3)))
+    arguments = ("--input", prompts, "--output", tmp_path / "results.jsonl", "--trace", file)
+    status, _, err = outrider("generate", "-m", folder, "--logit-bias", "2=-100", *arguments)
+    assert status == 0, err
+    summed = json.loads(outrider("trace", file, "--json")[1])
+    assert (summed["texts"], summed["statistics"]["emitted"]) == (3, 18)
+
+
+def test_an_interrupted_run_leaves_its_trace(outrider, folder, tmp_path, monkeypatch):
+    def write(self, event):
+        if event.index == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("outrider.cli.render.PlainWriter.write", write)
+    file = tmp_path / "run.jsonl"
+    assert outrider("generate", PROMPT, "-m", folder, "-n", 40, "--drafter", "none", "--trace", file)[0] == 130
+    assert json.loads(outrider("trace", file, "--json")[1])["statistics"]["emitted"] == 5
+
+
+def test_a_trace_that_never_began_is_refused(outrider, tmp_path):
+    file = tmp_path / "run.jsonl"
+    assert outrider("generate", PROMPT, "-m", "/no/such/model", "--trace", file)[0] == 2
+    status, out, err = outrider("trace", file)
+    assert (status, out) == (2, "")
+    assert "holds no rounds" in err
+
+
 def test_help_is_quick_to_load():
-    code = "import sys, outrider.cli; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'mlx')))"
+    slow = ("torch", "transformers", "mlx", "matplotlib")
+    code = f"import sys, outrider.cli; sys.exit(any(module in sys.modules for module in {slow}))"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

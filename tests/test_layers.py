@@ -31,7 +31,7 @@ FLOORS = (
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
 MATHEMATICS = ("noise", "sampling", "draft", "verification", "lookahead")
 FOREIGN = ("time", "datetime", "os", "pathlib", "random", "secrets", "numpy.random", "outrider.models")
-LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich")
+LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich", "matplotlib")
 
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "outrider"

@@ -34,6 +34,7 @@ from outrider.models.loading import load
 from outrider.models.stateless import FunctionModel
 from outrider.models.table import TableModel
 from outrider.sampling import SamplingParams
+from outrider.trace import TraceWriter, read_trace
 
 __version__ = "0.1.0"
 
@@ -74,8 +75,10 @@ __all__ = [
     "Times",
     "TokenEvent",
     "TokenStream",
+    "TraceWriter",
     "VocabularyError",
     "batched_speculative_decode",
     "load",
+    "read_trace",
     "verify_speculation",
 ]

@@ -11,7 +11,7 @@ from outrider.arrays import operations, to_numpy
 from outrider.draft import Draft
 from outrider.drafters.base import Drafter
 from outrider.drafters.model import ModelDrafter
-from outrider.engine.engine import Engine, check_prompt
+from outrider.engine.engine import Engine, Observer, check_prompt
 from outrider.engine.request import FinishReason, Request, TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.statistics import Statistics
@@ -56,6 +56,7 @@ class SpeculativeDecoder:
             that promises most tokens per second (Goodput).
         rule: how drafts are verified: token, block or coupled.
         tokenizer: where the models come without one: of transformers, or an outrider Tokenizer.
+        observer: called with a RoundRecord after every round; a TraceWriter, for example.
 
     Raises:
         VocabularyError: the models have different vocabularies.
@@ -71,6 +72,7 @@ class SpeculativeDecoder:
         *,
         rule: str = "token",
         tokenizer: Any = None,
+        observer: Observer | None = None,
     ) -> None:
         self.rule = rule
         rule_named(rule)
@@ -78,6 +80,7 @@ class SpeculativeDecoder:
         self.target: Model = as_model(target_model, tokenizer)
         self.drafter = as_drafter(draft_model, self.target, tokenizer)
         self.tokenizer = as_tokenizer(tokenizer) if tokenizer is not None else self.target.tokenizer
+        self._observer = observer
         self._engine: Engine | None = None
 
     def generate(
@@ -205,7 +208,12 @@ class SpeculativeDecoder:
         """The engine, opened anew where the last one is too small; where it is busy, one for this text alone."""
         length = min(length, self.target.context_length)
         capacity = min(self.target.context_length, 256 * -(-length // 256))
-        settings: dict[str, Any] = {"rule": self.rule, "max_rows": 1, "capacity": capacity}
+        settings: dict[str, Any] = {
+            "rule": self.rule,
+            "max_rows": 1,
+            "capacity": capacity,
+            "observer": self._observer,
+        }
         if self._engine is not None and not self._engine.idle:
             # A drafter serves one engine at a time.
             return Engine(self.target, None, lookahead=0, **settings)

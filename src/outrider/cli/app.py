@@ -13,7 +13,7 @@ import typer
 import typer.main
 
 from outrider import __version__
-from outrider.cli import bench, check, doctor, generate
+from outrider.cli import bench, check, doctor, generate, trace
 from outrider.errors import OutriderError
 
 BAD_INPUT = 2
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command("generate", no_args_is_help=False)(generate.command)
 app.command("check")(check.command)
 app.command("bench")(bench.command)
+app.command("trace")(trace.command)
 app.command("doctor")(doctor.command)
 
 

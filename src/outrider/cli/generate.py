@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from outrider.errors import InputError, OutriderError, SettingError
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.models.base import Model
 from outrider.sampling import SamplingParams
+from outrider.trace import TraceWriter
 
 SEED_HELP = (
     "Makes sampling reproducible: with --rule coupled whatever drafts; with the other rules under the same drafter and "
@@ -110,6 +112,10 @@ def command(
     ] = options.Colour.AUTO,
     compare: Annotated[bool, option(OUTPUT, "--compare", None, "Also decode plainly, and say the ratio.")] = False,
     logprobs: Annotated[bool, option(OUTPUT, "--logprobs", None, "With --json or --input: log probabilities.")] = False,
+    trace: Annotated[
+        Path | None,
+        option(OUTPUT, "--trace", "FILE", "Write what happens in every round; outrider trace shows and draws it."),
+    ] = None,
     as_json: options.JsonOption = False,
     input: many.InputOption = None,
     output: many.OutputOption = None,
@@ -139,40 +145,45 @@ def command(
     _check_cheap_settings(max_tokens, stops, kind, adaptive, compare, logprobs, as_json or files is not None, show)
     predicted = _predicted(predict, predict_file, kind)
     if files is not None:
-        return many.decode(
-            files,
-            Defaults(max_tokens, sampling, stops),
-            Common(
-                model=_identity(model, dtype),
-                rule=rule,
-                seed=seed,
-                system_prompt=system_prompt,
-                use_chat_template=not ignore_chat_template,
-                predicted=predicted,
-                logprobs=logprobs,
-            ),
-            many.Opening(model, draft_model, kind, dtype, device, threads),
-            lookahead,
-        )
+        with _tracing(trace, model, kind, draft_model, rule) as observer:
+            return many.decode(
+                files,
+                Defaults(max_tokens, sampling, stops),
+                Common(
+                    model=_identity(model, dtype),
+                    rule=rule,
+                    seed=seed,
+                    system_prompt=system_prompt,
+                    use_chat_template=not ignore_chat_template,
+                    predicted=predicted,
+                    logprobs=logprobs,
+                ),
+                many.Opening(model, draft_model, kind, dtype, device, threads),
+                lookahead,
+                observer,
+            )
     text = options.read_prompt(prompt, file)
     if seed is not None and not sampling.greedy:
         options.say_whether_reproducible(rule, lookahead)
 
-    target = options.open_model(model, dtype, device, threads)
-    decoder = SpeculativeDecoder(
-        options.open_drafter(kind, draft_model, target, dtype, device),
-        target,
-        lookahead,
-        rule=rule,
-    )
-    tokens = encode_prompt(target, text, system_prompt, ignore_chat_template)
-    settings: dict[str, Any] = {
-        "max_tokens": max_tokens,
-        "stop": stops,
-        "predicted": predicted,
-        "logprobs": logprobs,
-    }
-    generation = _stream(decoder, tokens, sampling, settings, _writer(as_json, show, colour))
+    # A comparison decodes again: the trace ends with what is shown.
+    with _tracing(trace, model, kind, draft_model, rule) as observer:
+        target = options.open_model(model, dtype, device, threads)
+        decoder = SpeculativeDecoder(
+            options.open_drafter(kind, draft_model, target, dtype, device),
+            target,
+            lookahead,
+            rule=rule,
+            observer=observer,
+        )
+        tokens = encode_prompt(target, text, system_prompt, ignore_chat_template)
+        settings: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "stop": stops,
+            "predicted": predicted,
+            "logprobs": logprobs,
+        }
+        generation = _stream(decoder, tokens, sampling, settings, _writer(as_json, show, colour))
     say = messages()
     if not as_json:
         say.print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
@@ -233,6 +244,16 @@ def _check_cheap_settings(
         raise SettingError("--logprobs are part of what --json prints: give --json as well")
     if show and as_json:
         raise SettingError("--show colours text and --json prints none: leave one of them out")
+
+
+def _tracing(
+    file: Path | None, model: str, kind: options.DrafterKind, draft_model: str | None, rule: str
+) -> AbstractContextManager[TraceWriter | None]:
+    """Opens the file before the model, so that one that cannot be written is refused at once."""
+    if file is None:
+        return nullcontext()
+    drafter = "" if kind is options.DrafterKind.NONE else draft_model or str(kind)
+    return TraceWriter(file, target=model, drafter=drafter, rule=rule)
 
 
 def _writer(as_json: bool, show: bool, colour: options.Colour) -> Writer | None:

@@ -15,6 +15,7 @@ from outrider.batch import Common, Defaults, Progress, ResultFile, Results, Resu
 from outrider.cli import options
 from outrider.cli.options import option
 from outrider.cli.terminal import messages, working
+from outrider.engine.engine import Observer
 from outrider.errors import SettingError
 from outrider.lookahead import AdaptiveSpeculator
 
@@ -115,6 +116,7 @@ def decode(
     common: Common,
     opening: Opening,
     lookahead: int | AdaptiveSpeculator | None,
+    observer: Observer | None = None,
 ) -> int:
     """Decode the prompts of a file, and say what came of it; returns the exit status.
 
@@ -146,6 +148,7 @@ def decode(
                     lookahead=lookahead,
                     rule=common.rule,
                     max_rows=where.max_rows,
+                    observer=observer,
                     report=report,
                 )
     except KeyboardInterrupt:

@@ -1,0 +1,217 @@
+"""A trace as a picture: lookahead, acceptance, origins and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outrider.engine.request import Origin
+from outrider.engine.statistics import Statistics
+from outrider.errors import InputError, SettingError
+from outrider.trace.file import Trace
+from outrider.trace.summary import LookaheadCourse, Summary, lookahead_courses, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+FORMATS = (".svg", ".png")
+MOST_TEXTS_APART = 4  # more texts than these are averaged
+MOST_VALUES = 160  # of a course, on the width of the page
+LONGEST_NAME = 44  # characters, of a model in the title
+BAR_WIDTH = 0.88  # of what a bar stands for; the rest keeps neighbours apart
+ROUND_STEPS = (1, 2, 5, 10)  # between ticks
+
+# Of Okabe and Ito, which those who see few colours can tell apart too; green, yellow, cyan as in the terminal.
+GREEN, LIGHT_GREEN, YELLOW, CYAN, GREY = "#009E73", "#A6DBC8", "#E69F00", "#56B4E9", "#999999"
+BLUE, PURPLE, DARK = "#0072B2", "#CC79A7", "#333333"
+COLOURS = {Origin.DRAFTED: GREEN, Origin.CORRECTION: YELLOW, Origin.BONUS: CYAN, Origin.PLAIN: GREY}
+
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "text.parse_math": False,  # a dollar in the name of a model is a dollar
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "outrider",  # the same trace, the same file
+}
+
+
+def require_picture_format(path: Path) -> None:
+    """Raises SettingError where the suffix names no format that `draw` knows."""
+    if path.suffix.lower() not in FORMATS:
+        raise SettingError(f"the picture is {path} and its suffix says the format: end it in {' or '.join(FORMATS)}")
+
+
+def draw(trace: Trace, path: str | Path) -> None:
+    """Draw a trace into a file, SVG or PNG by its suffix.
+
+    Raises:
+        SettingError: another suffix, or matplotlib is not installed.
+        InputError: the trace holds no rounds, or the file cannot be written.
+    """
+    path = Path(path)
+    require_picture_format(path)
+    try:
+        from matplotlib import style
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SettingError("a picture needs matplotlib: pip install 'outrider[plot]'") from error
+    if not len(trace):
+        raise InputError("the trace holds no rounds, and there is nothing to draw: let the run get further")
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(11, 7.4), layout="constrained")
+        _fill(figure, trace)
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        try:
+            figure.savefig(path, dpi=144, metadata=metadata)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"the picture cannot be written to {path} ({reason}): give another file") from error
+
+
+def headlines(trace: Trace, summary: Summary) -> tuple[str, str]:
+    """What was run, and what came of it."""
+    named = (("target", trace.target), ("drafter", trace.drafter), ("rule", trace.rule))
+    run = " · ".join(f"{what} {_shortened(name)}" for what, name in named if name)
+    statistics = summary.statistics
+    if summary.texts == 1:  # rounds that only read the prompt aside
+        parts = [f"{statistics.emitted} tokens in {statistics.rounds} rounds"]
+    else:
+        parts = [f"{statistics.emitted} tokens of {summary.texts} texts in {summary.rounds} rounds"]
+    per_text = " and text" if summary.texts > 1 else ""
+    parts.append(f"{statistics.mean_tokens_per_round:.2f} tokens per round{per_text}")
+    if statistics.drafted:
+        parts.append(f"{statistics.acceptance_rate:.0%} of {statistics.drafted} drafted tokens accepted")
+    else:
+        parts.append("nothing was drafted")
+    return run, " · ".join(parts)
+
+
+def phases(statistics: Statistics) -> dict[str, float]:
+    """Seconds by phase, by the names under which people know them."""
+    return {
+        "reading the prompt": statistics.seconds_prefill,
+        "drafting": statistics.seconds_drafting,
+        "verification": statistics.seconds_verification,
+        "elsewhere": statistics.seconds_elsewhere,
+    }
+
+
+def _fill(figure: Figure, trace: Trace) -> None:
+    summary = summarise(trace.records)
+    statistics = summary.statistics
+    run, outcome = headlines(trace, summary)
+    figure.suptitle(f"{run}\n{outcome}" if run else outcome, fontsize=11, x=0.01, horizontalalignment="left")
+    courses = lookahead_courses(trace.records, most_texts=MOST_TEXTS_APART, most_values=MOST_VALUES)
+    rows: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1), hspace=0.03)
+    _draw_courses(rows[0], courses, summary.rounds)
+    columns = rows[1].subfigures(1, 3, width_ratios=(1.25, 1, 1.2))
+    _draw_acceptance(columns[0], statistics)
+    origins = {str(origin): float(statistics.origins[origin]) for origin in Origin}
+    _draw_bars(columns[1].subplots(), "Tokens by origin", "tokens", origins, list(COLOURS.values()), "{:.0f}")
+    seconds = phases(statistics)
+    unit, factor, number = ("seconds", 1, "{:.2f}") if sum(seconds.values()) >= 1 else ("milliseconds", 1000, "{:.1f}")
+    times = {phase: factor * each for phase, each in seconds.items()}
+    _draw_bars(columns[2].subplots(), "Time by phase", unit, times, [PURPLE, GREEN, BLUE, GREY], number)
+
+
+def _draw_courses(figure: SubFigure, courses: Sequence[LookaheadCourse], rounds: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    if not any(planned > 0 for course in courses for planned in course.planned):
+        axes = figure.subplots()
+        axes.set_title("Lookahead")
+        _say(axes, "the lookahead was 0 in every round")
+        return
+    rows: Any = figure.subplots(len(courses), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for number, (axes, course) in enumerate(zip(rows, courses, strict=True), start=1):
+        edges = [place * course.rounds_per_value for place in range(len(course.planned))] + [rounds]
+        widths = [end - start for start, end in pairwise(edges)]
+        middles = [(start + end) / 2 for start, end in pairwise(edges)]
+        axes.stairs(course.planned, edges, baseline=None, color=DARK, linewidth=1, clip_on=False, label="planned")
+        for values, colour, label in ((course.drafted, LIGHT_GREEN, "drafted"), (course.accepted, GREEN, "accepted")):
+            axes.bar(middles, values, [BAR_WIDTH * width for width in widths], color=colour, label=label)
+        axes.set_ylabel("tokens" if len(courses) == 1 else f"text {number}\ntokens")
+        axes.set_xlim(0, rounds)
+        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1))
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=ROUND_STEPS))
+    rows[0].set_title(_title_of(courses))
+    rows[-1].set_xlabel("round")
+    rows[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2)
+
+
+def _title_of(courses: Sequence[LookaheadCourse]) -> str:
+    means = []
+    if courses[0].texts > 1:
+        means.append(f"{courses[0].texts} texts")
+    if courses[0].rounds_per_value > 1:
+        means.append(f"{courses[0].rounds_per_value} rounds")
+    return "Lookahead" + (f", mean of {' and of '.join(means)}" if means else "")
+
+
+def _draw_acceptance(figure: SubFigure, statistics: Statistics) -> None:
+    """Of the drafts that were long enough, how many were accepted up to a position; and how many these were."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    title = "Acceptance by position in the draft"
+    if not statistics.drafted:
+        axes = figure.subplots()
+        axes.set_title(title)
+        _say(axes, "nothing was drafted")
+        return
+    rate, count = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    rate.set_title(title)
+    rate.set_ylabel("accepted\nup to here")
+    rate.set_ylim(0, 1)
+    rate.yaxis.set_major_formatter(PercentFormatter(1))
+    rate.tick_params(axis="x", length=0)
+    count.set_ylabel("drafts\nthis long")
+    count.set_xlabel("position in the draft")
+    positions = range(1, len(statistics.drafted_at) + 1)
+    pairs = zip(statistics.accepted_at, statistics.drafted_at, strict=True)
+    rate.bar(positions, [accepted / drafted for accepted, drafted in pairs], color=GREEN)
+    count.bar(positions, statistics.drafted_at, color=LIGHT_GREEN)
+    count.set_xlim(0.4, max(len(positions), 4) + 0.6)
+    count.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=ROUND_STEPS))
+    count.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def _draw_bars(
+    axes: Axes, title: str, unit: str, values: dict[str, float], colours: Sequence[str], number: str
+) -> None:
+    """Horizontal bars from top to bottom, each with its number and its share."""
+    from matplotlib.ticker import MaxNLocator
+
+    total = sum(values.values())
+    bars = axes.barh(list(values), list(values.values()), color=colours, height=0.7)
+    shares = [f" ({value / total:.0%})" if total else "" for value in values.values()]
+    labels = [number.format(value) + share for value, share in zip(values.values(), shares, strict=True)]
+    axes.bar_label(bars, labels, padding=3)
+    axes.set_title(title)
+    axes.set_xlabel(unit)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, max(*values.values(), 1e-9) * 1.5)  # room for the labels
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
+
+
+def _say(axes: Axes, words: str) -> None:
+    """Words where there is nothing to draw."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, horizontalalignment="center", color=DARK)
+
+
+def _shortened(name: str) -> str:
+    """The end of a long name: of a path, that is what tells."""
+    return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
