@@ -91,6 +91,7 @@ class Operations(Protocol):
 MIX_1 = 0x85EBCA6B
 MIX_2 = 0xC2B2AE35
 TO_UNIT = 2.0**-32
+BLOCK = 256
 
 
 class NumpyOperations:
@@ -183,9 +184,14 @@ class NumpyOperations:
         return np.asarray((weights / exponential).argmax(axis=-1), dtype=np.int64)
 
     def token_at(self, weights: Array, share: float) -> int:
-        sums = np.cumsum(weights, dtype=np.float64)
-        # Rounded up to the whole, a share belongs to the last token that weighs anything.
-        return int(min(np.searchsorted(sums, share * sums[-1], side="right"), np.searchsorted(sums, sums[-1])))
+        # The block first, then the token in it: adding up is a chain of waiting, which blocks cut short.
+        starts = np.arange(0, len(weights), BLOCK)
+        sums = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+        sought = share * sums[-1]
+        block = _first_beyond(sums, sought)
+        before = sums[block - 1] if block else 0.0
+        within = np.cumsum(weights[starts[block] : starts[block] + BLOCK], dtype=np.float64)
+        return int(starts[block]) + _first_beyond(within, sought - before)
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.argsort(-(weights / exponential), kind="stable")[:count]]
@@ -427,6 +433,14 @@ class MlxOperations:
 def _signed(number: int) -> int:
     """The 32 bits of an unsigned number read as a signed one."""
     return number - 2**32 if number >= 2**31 else number
+
+
+def _first_beyond(sums: HostFloats, sought: float) -> int:
+    """The first place at which a running sum exceeds a number.
+
+    Where rounding made the number as large as the whole, it is the last place that adds anything.
+    """
+    return int(min(np.searchsorted(sums, sought, side="right"), np.searchsorted(sums, sums[-1])))
 
 
 NUMPY = NumpyOperations()
