@@ -229,6 +229,13 @@ def test_a_finished_run_has_nothing_to_do(tmp_path):
     assert (tmp_path / "r").read_bytes() == before
 
 
+def test_each_result_is_synchronised_with_the_disk(tmp_path, monkeypatch):
+    synchronised = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synchronised.append((tmp_path / "r").read_bytes()))
+    decode(tmp_path / "r", jobs_of())
+    assert [whole.count(b"\n") for whole in synchronised] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_rounds_may_be_observed(tmp_path):
     records = []
     progress = decode(tmp_path / "r", jobs_of(), observer=records.append)
@@ -403,6 +410,11 @@ def test_a_line_overrides_what_holds_for_all():
     assert (request.max_tokens, request.stop) == (2, ("b",))
     assert request_of({"prompt": "a"}).sampling == SamplingParams(seed=derived_seed(11, 1))
     assert request_of({"prompt": "a", "stop": ["b", "c"]}).stop == ("b", "c")
+
+
+def test_the_seed_of_a_run_is_none_of_its_lines():
+    seeded = Defaults(6, SamplingParams(seed=11))
+    assert [job.seed for job in jobs_of([LINES[0]] * 3, defaults=seeded)] == [derived_seed(11, id) for id in (1, 2, 3)]
 
 
 def test_a_system_prompt_comes_first_where_there_is_none():
