@@ -5,7 +5,7 @@ python examples/stream.py
 
 import outrider
 
-decoder = outrider.SpeculativeDecoder(outrider.SuffixDrafter(), "smollm2", lookahead=16)
+decoder = outrider.SpeculativeDecoder(outrider.SuffixDrafter(), "smollm2", lookahead=None)
 prompt = decoder.tokenizer.encode_chat([{"role": "user", "content": "Count from one to thirty in words."}])
 stream = decoder.stream(prompt, max_tokens=120, sampling=outrider.SamplingParams(temperature=0))
 for event in stream:
