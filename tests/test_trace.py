@@ -398,18 +398,17 @@ def test_bars_are_as_high_as_the_numbers(monkeypatch, tmp_path) -> None:
     drawn = []
     save = figure.savefig
     monkeypatch.setattr(figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
-    trace = trace_of(max_tokens=60)
+    parts = [part(0, 5, 4, 2), part(0, 3, 1, 1), part(0, 0), part(0, 6, 3, 0), part(0, 2)]
+    trace = Trace("", "", "", tuple(rounds(*((one,) for one in parts))))
     statistics = summarise(trace).statistics
     draw(trace, tmp_path / "x.svg")
     lookahead, rate, counts, origins, times = drawn[0].axes
-    parts = [record.sequences[0] for record in trace]
     planned, drafted, accepted = lookahead.patches[0], *lookahead.containers
-    assert list(planned.get_data().values) == [part.planned for part in parts]
-    assert [bar.get_height() for bar in drafted] == [part.drafted for part in parts]
-    assert [bar.get_height() for bar in accepted] == [part.accepted for part in parts]
-    assert [bar.get_height() for bar in counts.patches] == statistics.drafted_at
-    shares = [a / d for a, d in zip(statistics.accepted_at, statistics.drafted_at, strict=True)]
-    assert [bar.get_height() for bar in rate.patches] == shares
+    assert list(planned.get_data().values) == [5, 3, 0, 6, 2]
+    assert [bar.get_height() for bar in drafted] == [4, 1, 0, 3, 0]
+    assert [bar.get_height() for bar in accepted] == [2, 1, 0, 0, 0]
+    assert [bar.get_height() for bar in counts.patches] == [3, 2, 2, 1]
+    assert [bar.get_height() for bar in rate.patches] == [2 / 3, 1 / 2, 0, 0]
     assert [bar.get_width() for bar in origins.patches] == [statistics.origins[origin] for origin in Origin]
     assert [bar.get_width() for bar in times.patches] == [
         statistics.seconds_prefill,

@@ -1,48 +1,186 @@
-"""Several texts in one engine, of different lengths, begun and ended at different times."""
+"""Several texts in one engine: of different kinds and lengths, begun, ended and cancelled at different times."""
 
-from collections import Counter, deque
-from dataclasses import replace
+import statistics
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import pytest
 
-from exactness.drafters import similar
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
-from outrider import Adaptive, AdaptiveSpeculator, Engine, ModelDrafter, Request, SamplingParams, TableModel
+from exactness.drafters import TreeDrafter, similar, suffix_drafter
+from exactness.policies import Sometimes
+from exactness.simulated_time import Clock, Price, TimedModel, changing, steady
+from exactness.statistics import THRESHOLD
+from exactness.traffic import Kind, serve
+from outrider import (
+    Adaptive,
+    AdaptiveSpeculator,
+    Draft,
+    DraftedSequence,
+    Drafter,
+    Engine,
+    Fixed,
+    Goodput,
+    LookaheadPolicy,
+    ModelDrafter,
+    RoundRecord,
+    SamplingParams,
+    TableModel,
+)
+from outrider.engine import engine as engine_module
+from outrider.engine import scheduler as scheduler_module
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
-DRAWS = 2_000
-PROMPTS = ((1,), (0, 2, 1, 1, 3), (2, 2, 0))
-SAMPLINGS = (
-    SamplingParams(),
-    SamplingParams(temperature=0.7, top_p=0.9),
-    SamplingParams(repetition_penalty=1.5),
-)
+DRAWS = 600
 LENGTH = 3
+ROWS = 5
+PLAIN = (Kind((1,)), Kind((0, 2, 1, 1, 3, 0, 2, 1, 1)), Kind((2, 2, 0, 2), stop_token_ids=frozenset({3})))
+MIXED = (
+    Kind((1, 3)),
+    Kind((0, 2, 1, 1, 3, 0, 2, 1, 1), SamplingParams(temperature=0.7, top_p=0.9)),
+    Kind((2, 2, 0, 2), SamplingParams(repetition_penalty=1.5, top_k=3), frozenset({3})),
+)
+
+CHEAP_DRAFTS = steady(0.02, 0.0)
+DEAR_DRAFTS = steady(2.0, 0.0)
+TARGET_PASSES = steady(1.0, 0.02)
+# Where padding costs so much, rows of unequal work go in passes of their own.
+PADDED_PASSES = steady(0.2, 0.4)
 
 
-@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
-def test_every_text_of_a_batch_has_its_own_distribution(rule: str) -> None:
-    target = TableModel.random(4, 2, spread=1.2, seed=7)
-    lookahead = Adaptive(AdaptiveSpeculator(2, min_lookahead=0, max_lookahead=4, patience=1))
-    drafter = ModelDrafter(similar(target, seed=8))
-    engine = Engine(target, drafter, lookahead=lookahead, rule=rule, max_rows=5, capacity=64)
-    waiting = deque(
-        Request(prompt, LENGTH + 2, replace(sampling, seed=seed))
-        for seed in range(DRAWS)
-        for prompt, sampling in zip(PROMPTS, SAMPLINGS, strict=True)
-    )
-    counts: dict[tuple[int, ...], Counter] = {prompt: Counter() for prompt in PROMPTS}
-    active = []
-    while waiting or active:
-        while waiting and len(engine.active) + len(engine.waiting) < 5:
-            active.append(engine.submit(waiting.popleft()))
-        engine.step()
-        for sequence in active:
-            if sequence.finished:
-                counts[sequence.request.prompt][tuple(sequence.output[:LENGTH])] += 1
-        active = [sequence for sequence in active if not sequence.finished]
+class TimedTreeDrafter(TreeDrafter):
+    model: TimedModel
 
-    for prompt, sampling in zip(PROMPTS, SAMPLINGS, strict=True):
-        assert counts[prompt].total() == DRAWS
-        assert p_value(counts[prompt], joint_distribution(target, prompt, LENGTH, sampling)) > THRESHOLD
+    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+        levels = 2 if max(lookahead) > 2 else 1 if max(lookahead) else 0
+        for _ in range(levels):
+            self.model.pay(len(sequences), 1)
+        return super().propose(sequences, lookahead)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What serves the requests.
+
+    Attributes:
+        drafts_cost: of a pass of the draft model, in simulated seconds.
+        engines: how many serve a part of the requests, one after the other, so that policies begin anew.
+    """
+
+    rule: str
+    drafter: str
+    policy: Callable[[Counter[str]], LookaheadPolicy]
+    kinds: tuple[Kind, ...] = PLAIN
+    drafts_cost: Price = CHEAP_DRAFTS
+    passes_cost: Price = TARGET_PASSES
+    pads_rows: bool = False
+    engines: int = 1
+
+
+def adaptive(chosen: Counter[str]) -> Adaptive:
+    return Adaptive(AdaptiveSpeculator(2, min_lookahead=0, max_lookahead=4, patience=1))
+
+
+class WatchedGoodput(Goodput):
+    """Counts what it chose."""
+
+    def __init__(self, chosen: Counter[str]) -> None:
+        super().__init__(max_lookahead=4)
+        self.chosen = chosen
+
+    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
+        lookaheads = super().plan(sequences)
+        for sequence, lookahead in zip(sequences, lookaheads, strict=True):
+            probing = self._sequences[sequence].probing
+            self.chosen["probing" if probing else "drafting" if lookahead else "plain"] += 1
+        return lookaheads
+
+
+COURSES = {
+    "token-model-goodput": Course(
+        "token", "model", WatchedGoodput, MIXED, changing(DEAR_DRAFTS, CHEAP_DRAFTS, 40.0), engines=12
+    ),
+    "token-stopping-sometimes": Course("token", "stopping", lambda chosen: Sometimes()),
+    "token-stopping-padded": Course(
+        "token", "stopping", lambda chosen: Fixed(4), MIXED, passes_cost=PADDED_PASSES, pads_rows=True
+    ),
+    "token-suffix-adaptive": Course("token", "suffix", adaptive),
+    "token-greedy-suffix-fixed": Course("token", "greedy-suffix", lambda chosen: Fixed(3), MIXED),
+    "block-model-adaptive": Course("block", "model", adaptive, MIXED),
+    "block-stopping-goodput": Course(
+        "block", "stopping", WatchedGoodput, PLAIN, changing(DEAR_DRAFTS, CHEAP_DRAFTS, 40.0), engines=12
+    ),
+    "block-suffix-sometimes": Course("block", "suffix", lambda chosen: Sometimes(), MIXED),
+    "coupled-model-goodput": Course(
+        "coupled", "model", WatchedGoodput, PLAIN, changing(DEAR_DRAFTS, CHEAP_DRAFTS, 40.0), engines=12
+    ),
+    "coupled-stopping-adaptive": Course("coupled", "stopping", adaptive, MIXED),
+    "token-tree-fixed": Course("token", "tree", lambda chosen: Fixed(5)),
+    "token-tree-goodput": Course(
+        "token", "tree", WatchedGoodput, MIXED, changing(DEAR_DRAFTS, CHEAP_DRAFTS, 40.0), engines=12
+    ),
+    "coupled-tree-sometimes": Course("coupled", "tree", lambda chosen: Sometimes(), MIXED),
+}
+
+
+def target_and_drafter(course: Course, number: int, clock: Clock) -> tuple[TimedModel, Drafter]:
+    table = TableModel.random(4, 2, spread=1.2, seed=number)
+    target = TimedModel(table, clock, course.passes_cost, pads_rows=course.pads_rows)
+    draft = TimedModel(similar(table, seed=1000 + number), clock, course.drafts_cost)
+    drafters: dict[str, Callable[[], Drafter]] = {
+        "model": lambda: ModelDrafter(draft),
+        "stopping": lambda: ModelDrafter(draft, min_survival=0.3),
+        "suffix": lambda: suffix_drafter(greedy=False),
+        "greedy-suffix": lambda: suffix_drafter(greedy=True),
+        "tree": lambda: TimedTreeDrafter(draft, 2),
+    }
+    return target, drafters[course.drafter]()
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_every_text_has_its_own_distribution(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Prompts are read in pieces of a few tokens, beside rows that decode.
+    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 3)
+    monkeypatch.setattr(engine_module, "READING_ALONE", 5)
+    monkeypatch.setattr(scheduler_module, "SMALLEST_SHARE", 2)
+    course = COURSES[name]
+    clock = Clock()
+    target, drafter = target_and_drafter(course, list(COURSES).index(name), clock)
+    records: list[RoundRecord] = []
+    chosen: Counter[str] = Counter()
+
+    def open_engine() -> Engine:
+        return Engine(
+            target,
+            drafter,
+            lookahead=course.policy(chosen),
+            rule=course.rule,
+            max_rows=ROWS,
+            capacity=24,
+            max_waiting=2,
+            observer=records.append,
+            clock=clock,
+        )
+
+    outputs = serve(open_engine, course.kinds, LENGTH, DRAWS, engines=course.engines)
+    check_that_much_happened(course, records)
+    if chosen:
+        assert all(chosen[what] >= 10 for what in ("drafting", "plain", "probing"))
+    assert [len(of_kind) for of_kind in outputs.of_kind] == [DRAWS] * len(course.kinds)
+    assert min(outputs.p_values(target)) > THRESHOLD
+    assert outputs.p_value_of_neighbours(target) > THRESHOLD
+
+
+def check_that_much_happened(course: Course, records: list[RoundRecord]) -> None:
+    """The test would pass as well if nothing of interest ever happened."""
+    parts = [part for record in records for part in record.sequences]
+    assert statistics.mean(len(record.sequences) for record in records) > ROWS / 2
+    reading_beside_decoding = [
+        record
+        for record in records
+        if any(not part.tokens for part in record.sequences) and any(part.drafted for part in record.sequences)
+    ]
+    assert len(reading_beside_decoding) > len(records) / 20
+    assert any(part.accepted for part in parts)
+    assert (sum(record.passes for record in records) > 1.2 * len(records)) == course.pads_rows

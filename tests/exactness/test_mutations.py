@@ -1,9 +1,8 @@
 """The checks have teeth: every planted mistake makes a chi-square test fail that passes without it."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import cycle
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from exactness import mutations
 from exactness.drafters import TreeDrafter
 from exactness.mutations import Mistake
+from exactness.policies import Sometimes
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import (
     Drafter,
@@ -128,16 +128,6 @@ def test_a_mistake_is_found(name: str, mistake: Mistake) -> None:
             found = SCENARIOS[name].p_value(draws)
     print(f"{found:.1e} with {mistake.__name__}, {p_value_without_mistake(name):.1e} without, in {name}")
     assert found < THRESHOLD
-
-
-class Sometimes(LookaheadPolicy):
-    """A policy that skips rounds."""
-
-    def __init__(self) -> None:
-        self.plans = cycle((3, 0, 2, 0, 0, 4))
-
-    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        return [next(self.plans) for _ in sequences]
 
 
 POLICIES: dict[str, Callable[[], LookaheadPolicy]] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from outrider.bench.questions import Question
 from outrider.bench.systems import Measurement, System
-from outrider.text import Tokenizer
+from outrider.models.base import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +47,35 @@ class Row:
 def run_comparison(
     questions: Sequence[Question],
     systems: Mapping[str, System],
-    tokenizer: Tokenizer,
+    target: Model,
     max_tokens: int,
-    longest_prompt: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
     """Ask every system every question. The order of the systems turns from question to question.
 
     Args:
-        longest_prompt: questions of more tokens are cut to it.
+        target: whose tokenizer is used; questions that leave no room for max_tokens in its context are cut.
         progress: told (questions done, all questions).
     """
     answers = []
     names = list(systems)
     for number, question in enumerate(questions):
-        message = [{"role": "user", "content": question.text}]
-        prompt = (tokenizer.encode_chat(message) or tokenizer.encode(question.text))[:longest_prompt]
+        prompt = question_tokens(question, target, max_tokens)
         turned = names[number % len(names) :] + names[: number % len(names)]
         measured = {name: systems[name](prompt, max_tokens) for name in turned}
         answers.append(Answer(question.category, {name: measured[name] for name in names}))
         if progress is not None:
             progress(number + 1, len(questions))
     return answers
+
+
+def question_tokens(question: Question, target: Model, max_tokens: int) -> list[int]:
+    """A question as a chat prompt, cut where it leaves no room for max_tokens."""
+    tokenizer = target.tokenizer
+    assert tokenizer is not None
+    message = [{"role": "user", "content": question.text}]
+    tokens = tokenizer.encode_chat(message) or tokenizer.encode(question.text)
+    return tokens[: target.context_length - max_tokens]
 
 
 def summarise(answers: Sequence[Answer], baseline: str) -> list[Row]:

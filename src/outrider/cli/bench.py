@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +12,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from outrider.bench.comparison import Row, run_comparison, summarise
+from outrider.bench.batches import BatchRow, run_batches
+from outrider.bench.comparison import Row, question_tokens, run_comparison, summarise
 from outrider.bench.questions import read_questions, spread
 from outrider.bench.systems import System, outrider_system, transformers_system
 from outrider.cli import options
 from outrider.cli.terminal import bar
 from outrider.decoder import SpeculativeDecoder
+from outrider.drafters.base import Drafter
+from outrider.engine.engine import Engine
 from outrider.errors import InputError, SettingError
 from outrider.models.base import Model
 from outrider.sampling import SamplingParams
@@ -29,7 +33,12 @@ def command(
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
     systems: Annotated[
-        str, typer.Option("--systems", help=f"What to measure, of {', '.join(KNOWN)}; the first is the baseline.")
+        str,
+        typer.Option(
+            "--systems",
+            help=f"What to measure, of {', '.join(KNOWN)}; the first is the baseline. suffix@4 drafts 4 tokens in "
+            "every round, suffix alone what promises most tokens per second.",
+        ),
     ] = "plain,suffix",
     num_draft_tokens: options.LookaheadOption = None,
     rule: options.RuleOption = options.Rule.TOKEN,
@@ -40,6 +49,10 @@ def command(
         int | None, typer.Option("--per-category", help="The most questions of each category.", min=1)
     ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Tokens per answer.", min=1)] = 128,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", help="Instead: so many questions at once against one after the other.", min=2),
+    ] = None,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     peer_dtype: Annotated[
         options.Dtype, typer.Option("--peer-dtype", help="Precision of the peers, which know no packed weights.")
@@ -52,10 +65,11 @@ def command(
 ) -> None:
     """Measure systems side by side, interleaved question by question."""
     names = [name.strip() for name in systems.split(",") if name.strip()]
-    unknown = next((name for name in names if name not in KNOWN), None)
-    if unknown is not None or not names:
-        raise SettingError(f"--systems is {systems!r}: choose from {', '.join(KNOWN)}")
-    if "model" in names and draft_model is None:
+    if not names or not all(_is_known(name) for name in names):
+        raise SettingError(
+            f"--systems is {systems!r}: choose from {', '.join(KNOWN)}, and after suffix or model a lookahead, like @4"
+        )
+    if any(name.startswith("model") for name in names) and draft_model is None:
         raise SettingError("--systems has model and there is no --draft-model: give one")
     sampling = SamplingParams(temperature=temp, seed=seed)
     asked = read_questions(questions)
@@ -67,6 +81,15 @@ def command(
     target = options.open_model(model, dtype, device, threads)
     if target.tokenizer is None:
         raise InputError(f"model {model} has no tokenizer beside it: give a model folder with tokenizer files")
+    if batch is not None:
+        if "transformers" in names:
+            raise SettingError("--batch compares Outrider with itself: leave transformers out of --systems")
+        makers = {name: _engines(name, target, draft_model, num_draft_tokens, rule, dtype, device) for name in names}
+        prompts = [question_tokens(question, target, max_tokens) for question in spread(asked, per_category)]
+        with bar("measuring") as progress:
+            found = run_batches(prompts, makers, batch, max_tokens, target.stop_token_ids, sampling, progress)
+        _show_batches(found, as_json, markdown)
+        return
     built = {
         name: _system(name, target, model, draft_model, num_draft_tokens, rule, sampling, dtype, peer_dtype, device)
         for name in names
@@ -77,9 +100,8 @@ def command(
         answers = run_comparison(
             spread(asked, per_category),
             built,
-            target.tokenizer,
+            target,
             max_tokens,
-            target.context_length - max_tokens,
             progress,
         )
     rows = summarise(answers, names[0])
@@ -107,10 +129,63 @@ def _system(
         from outrider.models.transformers_loading import open_reference
 
         return transformers_system(open_reference(model, peer_dtype), sorted(target.stop_token_ids))
-    kind = options.DrafterKind.NONE if name == "plain" else options.DrafterKind(name)
-    drafter = options.open_drafter(kind, draft_model, target, dtype, device)
-    lookahead = options.fixed_lookahead(kind, num_draft_tokens)
+    drafter, lookahead = _drafting(name, target, draft_model, num_draft_tokens, dtype, device)
     return outrider_system(SpeculativeDecoder(drafter, target, lookahead, rule=rule), sampling)
+
+
+def _drafting(
+    name: str, target: Model, draft_model: str | None, num_draft_tokens: int | None, dtype: options.Dtype, device: str
+) -> tuple[Drafter | None, int | None]:
+    """Drafter and lookahead of a system such as suffix@4."""
+    drafting, _, chosen = name.partition("@")
+    kind = options.DrafterKind.NONE if drafting == "plain" else options.DrafterKind(drafting)
+    drafter = options.open_drafter(kind, draft_model, target, dtype, device)
+    return drafter, int(chosen) if chosen else options.resolve_lookahead(kind, num_draft_tokens)
+
+
+def _engines(
+    name: str,
+    target: Model,
+    draft_model: str | None,
+    num_draft_tokens: int | None,
+    rule: options.Rule,
+    dtype: options.Dtype,
+    device: str,
+) -> Callable[[int, int], Engine]:
+    """From rows and capacity to an engine of a system."""
+
+    def make(rows: int, capacity: int) -> Engine:
+        drafter, lookahead = _drafting(name, target, draft_model, num_draft_tokens, dtype, device)
+        return Engine(target, drafter, lookahead=lookahead, rule=rule, max_rows=rows, capacity=capacity)
+
+    return make
+
+
+def _show_batches(rows: list[BatchRow], as_json: bool, markdown: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    headings = ("system", "rows", "questions", "alone, tokens/s", "together, tokens/s", "speed-up")
+    cells = [
+        (r.system, str(r.rows), str(r.prompts), f"{r.alone:.1f}", f"{r.together:.1f}", f"{r.speedup:.2f}") for r in rows
+    ]
+    if markdown:
+        print("\n".join(["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]))
+        print("\n".join("| " + " | ".join(line) + " |" for line in cells))
+        return
+    table = Table(*headings, box=None)
+    for line in cells:
+        table.add_row(*line)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("[dim]reading the prompts included[/dim]")
+
+
+def _is_known(name: str) -> bool:
+    drafting, at, chosen = name.partition("@")
+    if not at:
+        return name in KNOWN
+    return drafting in ("suffix", "model") and chosen.isdecimal()
 
 
 HEADINGS = ("category", "system", "questions", "tokens/s", "speed-up", "median", "tokens/round", "overhead", "same")

@@ -43,7 +43,7 @@ def _measure(
         for row in numbers:
             session.keep(row, range(context))
     points: dict[tuple[int, int], float] = {}
-    for count in counts * REPEATS:
+    for count in [*counts] * REPEATS:
         if len(points) >= FEWEST and clock() - begun > SECONDS:
             break
         started = clock()
