@@ -21,6 +21,7 @@ from outrider.models.base import Model
 from outrider.models.loading import as_model, as_tokenizer
 from outrider.noise import RoundNoise
 from outrider.sampling import SamplingParams, check_finite, distribution, most_probable
+from outrider.text import first_difference
 from outrider.verification import follow, rule_named
 
 
@@ -397,20 +398,24 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
 
 
 def require_same_vocabulary(draft: Model, target: Model) -> None:
-    """Refuse two models whose token ids mean different things.
+    """Refuse two models whose token ids mean different things; their logits may be padded to different widths.
 
     Raises:
         VocabularyError: the tokenizers differ, or, where one has none, the widths of the logits.
     """
     if draft.tokenizer is not None and target.tokenizer is not None:
-        if draft.tokenizer.fingerprint == target.tokenizer.fingerprint:
-            return  # the logits may be padded to different widths
-        reason = "their tokenizers differ"
+        difference = first_difference(draft.tokenizer, target.tokenizer)
+        if difference is None:
+            return
+        reason = (
+            f"their tokenizers differ: token {difference.token} is {difference.one} to the draft and "
+            f"{difference.other} to the target"
+        )
     elif draft.vocab_size == target.vocab_size:
         return
     else:
         reason = "without both tokenizers the widths must be equal"
     raise VocabularyError(
         f"draft {draft.name} has a vocabulary of {draft.vocab_size} and target {target.name} one of "
-        f"{target.vocab_size}, and {reason}: choose a draft model of the same family, or the suffix drafter"
+        f"{target.vocab_size}, and {reason}; choose a draft model of the same family, or the suffix drafter"
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 from outrider.errors import SettingError
@@ -10,12 +13,28 @@ from outrider.errors import SettingError
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
+Vocabulary = Sequence[bytes | None]
+
+
 class Tokenizer(Protocol):
-    """What Outrider asks of a tokenizer."""
+    """What Outrider asks of a tokenizer.
+
+    Attributes:
+        vocabulary: the bytes that each token id stands for, whatever the runtime's own notation (a word that follows a
+            space begins with one); None for an id that no text has, such as padding.
+        special_tokens: ids that were added to the vocabulary and are no pieces of ordinary text; their bytes are their
+            names.
+        fingerprint: equal for two tokenizers with the same vocabulary and special tokens.
+    """
 
     @property
-    def fingerprint(self) -> str:
-        """Equal for two tokenizers that give every text the same tokens."""
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def special_tokens(self) -> frozenset[int]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -23,6 +42,49 @@ class Tokenizer(Protocol):
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
         """The tokens of a conversation up to the assistant's turn; None where the model has no chat template."""
+
+
+def fingerprint_of(vocabulary: Vocabulary, special_tokens: frozenset[int]) -> str:
+    """A digest of what tells tokenizers apart; padding at the end does not."""
+    digest = hashlib.sha256()
+    for token, piece in enumerate(vocabulary):
+        if piece is not None:
+            digest.update(b"%d %d %d " % (token, token in special_tokens, len(piece)) + piece)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDifference:
+    """The first token id that two tokenizers do not agree on, and what each of them says it is."""
+
+    token: int
+    one: str
+    other: str
+
+
+def first_difference(one: Tokenizer, other: Tokenizer) -> TokenDifference | None:
+    """None where every token id means the same to both; ids that only pad a vocabulary mean nothing."""
+    pieces = zip_longest(one.vocabulary, other.vocabulary)
+    for token, (mine, theirs) in enumerate(pieces):
+        specials = token in one.special_tokens, token in other.special_tokens
+        if mine != theirs or (mine is not None and specials[0] != specials[1]):
+            return TokenDifference(token, _describe(mine, specials[0]), _describe(theirs, specials[1]))
+    return None
+
+
+def _describe(piece: bytes | None, special: bool) -> str:
+    if piece is None:
+        return "nothing"
+    shown = repr(piece.decode()) if _is_text(piece) else repr(piece)
+    return f"the special token {shown}" if special else shown
+
+
+def _is_text(piece: bytes) -> bool:
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Detokenizer:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
+
+from outrider.text import Vocabulary, fingerprint_of
+
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes one
+BYTE = re.compile("<0x([0-9A-F]{2})>")
+CONTINUATION = "##"  # of WordPiece, before a piece that follows no space
 
 
 class HuggingFaceTokenizer:
@@ -16,10 +22,26 @@ class HuggingFaceTokenizer:
         self.wrapped = tokenizer
 
     @cached_property
+    def vocabulary(self) -> Vocabulary:
+        added = self.wrapped.added_tokens_decoder
+        spelled = {token: name for name, token in self.wrapped.get_vocab().items()}
+        to_bytes = _speller(self.wrapped)
+        return [
+            None
+            if (name := spelled.get(token)) is None or _pads(name, token)
+            else name.encode()
+            if token in added
+            else to_bytes(name)
+            for token in range(max(spelled, default=-1) + 1)
+        ]
+
+    @cached_property
+    def special_tokens(self) -> frozenset[int]:
+        return frozenset(int(token) for token in (*self.wrapped.added_tokens_decoder, *self.wrapped.all_special_ids))
+
+    @cached_property
     def fingerprint(self) -> str:
-        vocabulary = sorted(self.wrapped.get_vocab().items())
-        special = sorted(self.wrapped.all_special_ids)
-        return hashlib.sha256(json.dumps([vocabulary, special]).encode()).hexdigest()
+        return fingerprint_of(self.vocabulary, self.special_tokens)
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self.wrapped.encode(text)]
@@ -32,3 +54,43 @@ class HuggingFaceTokenizer:
             return None
         text = self.wrapped.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         return [int(token) for token in self.wrapped.encode(text, add_special_tokens=False)]
+
+
+def _pads(name: str, token: int) -> bool:
+    """Whether a converter made the token up, because the embedding has more rows than the tokenizer tokens."""
+    return name == f"[PAD{token}]"
+
+
+def _speller(tokenizer: Any) -> Callable[[str], bytes]:
+    """From a token in the tokenizer's own notation to its bytes, by what the tokenizer does when it decodes."""
+    kinds = set(_kinds(tokenizer))
+    if "ByteLevel" in kinds:
+        to_byte = _byte_alphabet()
+        return lambda name: b"".join(to_byte.get(character, character.encode()) for character in name)
+    if "WordPiece" in kinds:
+        return lambda name: (name.removeprefix(CONTINUATION) if name.startswith(CONTINUATION) else " " + name).encode()
+    return _spell_sentencepiece
+
+
+def _spell_sentencepiece(name: str) -> bytes:
+    byte = BYTE.fullmatch(name)
+    return bytes.fromhex(byte[1]) if byte else name.replace(SPACE, " ").encode()
+
+
+def _kinds(tokenizer: Any) -> Iterator[str]:
+    """The steps of the decoder."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.decoder is None:
+        return
+    decoder = json.loads(backend.decoder.__getstate__())
+    for step in decoder.get("decoders", [decoder]):
+        yield step["type"]
+
+
+def _byte_alphabet() -> dict[str, bytes]:
+    """The characters that byte-level tokenizers write bytes with (GPT-2): themselves, or from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): bytes([byte]) for byte in printable} | {
+        chr(0x100 + place): bytes([byte]) for place, byte in enumerate(others)
+    }
