@@ -147,6 +147,16 @@ def test_without_takes_tokens_out_of_a_copy(make) -> None:
     np.testing.assert_array_equal(to_numpy(original), p)
 
 
+def test_columns_are_chosen_and_missing_ones_filled(make, vocab_size) -> None:
+    x = logits(vocab_size)
+    tokens = np.array([vocab_size - 1, -1, 0, 0, -1])
+    found = operations(make(x)).columns(make(x), tokens, -np.inf)
+    expected = np.full((3, 5), -np.inf)
+    expected[:, 0], expected[:, 2], expected[:, 3] = x[:, -1], x[:, 0], x[:, 0]
+    np.testing.assert_array_equal(to_numpy(found), expected)
+    assert to_numpy(found).dtype == np.float32
+
+
 def test_thresholds(make, vocab_size) -> None:
     x = logits(vocab_size)
     ops = operations(make(x))

@@ -59,6 +59,9 @@ class Operations(Protocol):
     def replace(self, x: Array, rows: Sequence[int], tokens: Sequence[int], values: HostFloats) -> Array:
         """A copy of `x` with x[rows[i], tokens[i]] = values[i]."""
 
+    def columns(self, x: Array, tokens: HostInts, otherwise: float) -> Array:
+        """[rows, tokens]: column tokens[i] of `x` in place i, `otherwise` where tokens[i] is negative."""
+
     def keep_where_at_least(self, x: Array, threshold: Array, otherwise: float) -> Array:
         """`x` where x >= threshold ([rows, 1]), `otherwise` elsewhere."""
 
@@ -147,6 +150,9 @@ class NumpyOperations:
         copy = x.copy()
         copy[rows, tokens] = values
         return copy
+
+    def columns(self, x: Array, tokens: HostInts, otherwise: float) -> Array:
+        return np.where(tokens < 0, np.float32(otherwise), x[:, tokens])
 
     def keep_where_at_least(self, x: Array, threshold: Array, otherwise: float) -> Array:
         return np.where(x >= threshold, x, np.float32(otherwise))
@@ -258,6 +264,10 @@ class TorchOperations:
         copy = x.clone()
         copy[list(rows), list(tokens)] = self.torch.as_tensor(values, dtype=x.dtype, device=x.device)
         return copy
+
+    def columns(self, x: Array, tokens: HostInts, otherwise: float) -> Array:
+        index = self.torch.from_numpy(tokens).to(x.device)
+        return x[:, index.clamp(min=0)].masked_fill_(index < 0, otherwise)
 
     def keep_where_at_least(self, x: Array, threshold: Array, otherwise: float) -> Array:
         return x.masked_fill(x < threshold, otherwise)
@@ -386,6 +396,10 @@ class MlxOperations:
         copy = self.mx.array(x)
         copy[self.mx.array(list(rows)), self.mx.array(list(tokens))] = self.mx.array(values.astype(np.float32))
         return copy
+
+    def columns(self, x: Array, tokens: HostInts, otherwise: float) -> Array:
+        index = self.mx.array(tokens)
+        return self.mx.where(index < 0, otherwise, x[:, self.mx.maximum(index, 0)])
 
     def keep_where_at_least(self, x: Array, threshold: Array, otherwise: float) -> Array:
         return self.mx.where(x >= threshold, x, otherwise)

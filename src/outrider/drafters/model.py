@@ -83,7 +83,7 @@ class ModelDrafter(Drafter):
         pieces = []
         for row, sequence, count in zip(rows, sequences, counts, strict=True):
             held = session.length(row)
-            pieces.append(sequence.tokens[held : min(held + count, session.capacity)])
+            pieces.append(self._context(sequence)[held : min(held + count, session.capacity)])
         fed = [place for place, piece in enumerate(pieces) if piece]
         if fed:
             session.extend([rows[place] for place in fed], [pieces[place] for place in fed], wanted=[0] * len(fed))
@@ -94,25 +94,41 @@ class ModelDrafter(Drafter):
         session = self._opened()
         growing: list[_Growing | None] = []
         for sequence, planned in zip(sequences, lookahead, strict=True):
+            context = self._context(sequence) if planned > 0 else ()
             # The newest draft token is never fed, so that a draft of k needs room for k - 1 more.
-            room = session.capacity - len(sequence.tokens) + 1
-            if min(planned, room) <= 0:
+            room = session.capacity - len(context) + 1
+            if not context or room <= 0:
                 growing.append(None)
             else:
                 row = self._row_of(sequence)
-                growing.append(_Growing(sequence, row, min(planned, room), self._catch_up(row, sequence.tokens)))
+                growing.append(_Growing(sequence, row, min(planned, room), self._catch_up(row, context)))
         active = [draft for draft in growing if draft is not None]
         while active:
             self._grow(active)
-            active = [
-                draft for draft in active if len(draft.tokens) < draft.lookahead and draft.survival >= self.min_survival
-            ]
+            active = [draft for draft in active if not self._is_complete(draft)]
         return [EMPTY if draft is None else self._finished(draft) for draft in growing]
 
     def forget(self, sequence: DraftedSequence) -> None:
         row = self._rows.pop(sequence.id, None)
         if row is not None:
             self._opened().release(row.number)
+
+    # What a drafter whose model has another tokenizer does otherwise:
+
+    def _context(self, sequence: DraftedSequence) -> Sequence[int]:
+        """The text so far in the draft model's tokens; empty where nothing can be drafted from it."""
+        return sequence.tokens
+
+    def _logits_of(self, logits: Array) -> Array:
+        """The draft model's logits, float32 [rows, its vocabulary], over the vocabulary that it drafts in."""
+        return _fit(logits, self._vocab_size)
+
+    def _fed_as(self, token: int) -> int:
+        """What the draft model calls a token that it drafted."""
+        return token
+
+    def _is_complete(self, draft: _Growing) -> bool:
+        return len(draft.tokens) >= draft.lookahead or draft.survival < self.min_survival
 
     def _opened(self) -> Session:
         assert self._session is not None, "prepare() comes before propose()"
@@ -144,9 +160,9 @@ class ModelDrafter(Drafter):
         logits = operations(logits).float32(logits)
         for index, draft in enumerate(active):
             draft.row.fed.extend(draft.feed)
-            token = self._choose(draft, _fit(logits[index : index + 1], self._vocab_size))
+            token = self._choose(draft, self._logits_of(logits[index : index + 1]))
             draft.tokens.append(token)
-            draft.feed = [token]
+            draft.feed = [self._fed_as(token)]
 
     def _choose(self, draft: _Growing, logits: Array) -> int:
         sampling = draft.sequence.sampling
@@ -177,8 +193,6 @@ def _fit(logits: Array, vocab_size: int) -> Array:
     if width > vocab_size:
         return logits[:, :vocab_size]
     if width < vocab_size:
-        ops = operations(logits)
-        wide = np.full((logits.shape[0], vocab_size), -math.inf, dtype=np.float32)
-        wide[:, :width] = ops.to_numpy(logits)
-        return ops.float32(wide, like=logits)
+        tokens = np.arange(vocab_size)
+        return operations(logits).columns(logits, np.where(tokens < width, tokens, -1), -math.inf)
     return logits
