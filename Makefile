@@ -55,6 +55,6 @@ $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed-demo
 	@echo "installing the tools of the tests"
 	@$(PIP) --editable '.[torch,dev]'
-	@$(PIP) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') || \
+	@$(PIP) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
 		echo "MLX cannot be installed here: its tests will be skipped"
 	@touch $@

@@ -3,11 +3,13 @@
 The truth is a fresh session that is fed a root path from the start, in one call.
 """
 
+import functools
 import random
 
 import numpy as np
 import pytest
 
+import tiny_mlx
 from outrider import FunctionModel, InputError, ModelError, TableModel
 from outrider.arrays import to_numpy
 
@@ -74,6 +76,28 @@ def fused(kind, dtype="float32", **settings):
     return make
 
 
+def of_mlx(kind, **settings):
+    @functools.cache
+    def make():
+        pytest.importorskip("mlx_lm")
+        from outrider.models.mlx import MlxModel
+
+        return MlxModel(tiny_mlx.model(kind, **settings))
+
+    return make
+
+
+def of_the_course(kind):
+    @functools.cache
+    def make():
+        pytest.importorskip("mlx.core")
+        from outrider.models.course import CourseModel
+
+        return CourseModel(getattr(tiny_mlx, kind)())
+
+    return make
+
+
 SLIDING = {"sliding_window": 5}
 GEMMA = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 MODELS = {
@@ -91,6 +115,14 @@ MODELS = {
     "fused-qwen2": fused("Qwen2"),
     "fused-qwen3": fused("Qwen3"),
     "fused-mistral": fused("Mistral", sliding_window=None),
+    "mlx-llama": of_mlx("llama"),
+    "mlx-qwen3": of_mlx("qwen3"),
+    "mlx-gemma3-sliding": of_mlx("gemma3_text"),
+    "mlx-mamba": of_mlx("mamba"),
+    "mlx-jamba": of_mlx("jamba"),
+    "mlx-recurrent-gemma": of_mlx("recurrent_gemma"),
+    "course": of_the_course("CourseModel"),
+    "course-with-cache": of_the_course("CourseModelWithCache"),
 }
 
 
@@ -259,14 +291,32 @@ def test_any_course_of_calls_equals_a_fresh_prefill(model, seed):
             assert session.length(row) == len(held[row])
 
 
-@pytest.mark.parametrize("name", ["llama", "fused-llama"])
-def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
+def spoilt_by_token_0():
     torch = pytest.importorskip("torch")
-    spoilt = tiny("Llama")
+    model = tiny("Llama")
     with torch.no_grad():
-        spoilt.model.embed_tokens.weight[0] = float("nan")
-    monkeypatch.setitem(globals(), "tiny", lambda kind, **settings: spoilt)
-    model = MODELS[name]()
+        model.model.embed_tokens.weight[0] = float("nan")
+    return model
+
+
+def spoilt_mlx(kind):
+    pytest.importorskip("mlx_lm")
+    from outrider.models.mlx import MlxModel
+
+    module = tiny_mlx.model(kind, tie_word_embeddings=False)
+    inner = getattr(module, "model", None) or module.backbone
+    (inner.embed_tokens if hasattr(inner, "embed_tokens") else inner.embeddings).weight[0] = float("nan")
+    return MlxModel(module)
+
+
+@pytest.mark.parametrize("name", ["llama", "fused-llama", "mlx-llama", "mlx-mamba"])
+def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
+    if name.startswith("mlx"):
+        model = spoilt_mlx(name.removeprefix("mlx-"))
+    else:
+        spoilt = spoilt_by_token_0()
+        monkeypatch.setitem(globals(), "tiny", lambda kind, **settings: spoilt)
+        model = MODELS[name]()
     session = model.open(2, CAPACITY)
     broken = session.extend([0], [[1, 2, 0] + [3] * 20], wanted=[1])
     assert np.isnan(to_numpy(broken)).all()
@@ -319,6 +369,93 @@ def test_logits_are_those_of_transformers_itself(name, kind, settings):
     with torch.inference_mode():
         expected = tiny(kind, **settings)(torch.tensor([tokens])).logits[0]
     same(fresh(MODELS[name](), tokens, 30), to_numpy(expected))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3_text", "mamba", "jamba", "recurrent_gemma"])
+def test_logits_are_those_of_mlx_lm_itself(kind):
+    mx = pytest.importorskip("mlx.core")
+    pytest.importorskip("mlx_lm")
+    tokens = random.Random(0).choices(range(VOCABULARY), k=30)
+    expected = tiny_mlx.model(kind)(mx.array([tokens]))[0]
+    same(fresh(of_mlx(kind)(), tokens, 30), to_numpy(expected))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares"), [("llama", True), ("qwen3", True), ("gemma3_text", True), ("mamba", False), ("jamba", False)]
+)
+def test_rows_of_mlx_models_share_passes_where_all_layers_attend(kind, shares):
+    pytest.importorskip("mlx_lm")
+    assert of_mlx(kind)().shares_passes == shares
+
+
+class Misplaced:
+    """A model of mlx-lm whose code takes positions from a place where a ragged cache has another number."""
+
+    def __init__(self, inner, spoil):
+        self.inner, self.args, self.layers, self._spoil = inner, inner.args, inner.layers, spoil
+
+    def __call__(self, inputs, cache):
+        return self.inner(inputs, cache=[self._spoil(layer) for layer in cache])
+
+
+class OffsetOfTheFirstRow:
+    def __init__(self, layer):
+        self._layer = layer
+        self.update_and_fetch, self.make_mask = layer.update_and_fetch, layer.make_mask
+
+    @property
+    def offset(self):
+        offset = self._layer.offset
+        return offset if isinstance(offset, int) else int(offset[0].item())
+
+
+class NoArrays(OffsetOfTheFirstRow):
+    @property
+    def offset(self):
+        return range(self._layer.offset).stop  # a TypeError for an array
+
+
+@pytest.mark.parametrize("spoil", [OffsetOfTheFirstRow, NoArrays])
+def test_mlx_models_whose_code_takes_no_offset_per_row_are_read_row_by_row(spoil):
+    pytest.importorskip("mlx_lm")
+    from outrider.models.mlx import MlxModel
+
+    model = MlxModel(Misplaced(tiny_mlx.model("llama"), spoil))
+    assert not model.shares_passes
+    texts = [text(model, 5, 1), text(model, 9, 2)]
+    found = model.open(2, CAPACITY).extend([0, 1], texts)
+    same(found, np.concatenate([fresh(of_mlx("llama")(), tokens, len(tokens)) for tokens in texts]))
+
+
+def test_a_long_text_before_a_tree_is_not_torn_apart():
+    pytest.importorskip("mlx_lm")
+    model = of_mlx("llama")()
+    session = model.open(1, CAPACITY)
+    tokens = text(model, 40)
+    parents = [*range(-1, 36), 36, 36, 37]
+    found = session.extend([0], [tokens], [parents], [5])
+    paths = [36, [37], [38], [37, 39]]
+    stem = tokens[:37]
+    expected = [fresh(model, stem[:36]), fresh(model, stem)]
+    expected += [fresh(model, stem + [tokens[node] for node in path]) for path in paths[1:]]
+    same(found, np.concatenate(expected))
+    session.keep(0, [*range(37), 37, 39])
+    same(session.extend([0], [[7]]), fresh(model, [*stem, tokens[37], tokens[39], 7]))
+
+
+def test_memory_grows_with_the_text():
+    pytest.importorskip("mlx_lm")
+    model = of_mlx("llama")()
+    session = model.open(2, 1000)
+    tokens = text(model, 600)
+    session.extend([0, 1], [tokens[:10], tokens[:3]], wanted=[0, 0])
+    session.keep(0, range(10))
+    session.keep(1, range(3))
+    session.extend([0], [tokens[10:]], wanted=[0])
+    session.keep(0, range(590))
+    found = session.extend([0, 1], [[5], [6]])
+    whole = model.open(2, 1000).extend([0, 1], [[*tokens, 5], [*tokens[:3], 6]], wanted=[1, 1])
+    same(found, to_numpy(whole))
 
 
 def test_a_model_that_cannot_roll_back_is_refused():

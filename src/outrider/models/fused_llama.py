@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from outrider.models.linears import Linear, activation_dtype, build
-from outrider.models.ragged_cache import Plan, RaggedCache
+from outrider.models.ragged_cache import RaggedCache, TorchPlan
 
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
 functional = torch.nn.functional
@@ -136,7 +136,7 @@ class FusedLlama:
         cos: torch.Tensor,
         signed_sin: torch.Tensor,
         cache: RaggedCache,
-        plan: Plan,
+        plan: TorchPlan,
     ) -> torch.Tensor:
         heads, key_heads, size = self.heads, self.key_heads, self.head_size
         joined = layer.queries_keys_values(x).view(len(x), heads + 2 * key_heads, size)

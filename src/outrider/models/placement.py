@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from outrider.errors import SettingError
+from outrider.models.host_memory import free_host_bytes
 from outrider.models.linears import computes_bfloat16, computes_float16
 
 
@@ -70,20 +69,4 @@ def free_bytes(device: torch.device) -> int | None:
     """Memory that may still be taken on a device; None where nobody says."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    if device.type != "cpu" or importlib.util.find_spec("psutil") is None:
-        return None
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    return min([free, *_left_in_container()])
-
-
-def _left_in_container() -> list[int]:
-    """What a Linux control group still allows; empty where it sets no limit."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return []
-    return [limit - used + int(kinds.get("file", 0))]  # cached files make room when it is needed
+    return free_host_bytes() if device.type == "cpu" else None

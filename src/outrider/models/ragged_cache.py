@@ -14,41 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from outrider.models.base import Ledger
+from outrider.models.plan import Plan
 
 PAIRS_OF_A_CALL = 10_000
 NUMPY_TYPES = {torch.float32: np.float32, torch.float16: np.float16}
 
 
 @dataclass
-class Plan:
-    """Where the tokens of one forward pass go and what they may look at.
+class TorchPlan(Plan):
+    """A plan with its masks and indices as tensors, each made once per pass."""
 
-    Attributes:
-        rows: the rows of the cache, in the order of the batch.
-        starts: how many tokens each row holds already.
-        counts: how many new tokens each row gets; the batch is as wide as the largest.
-        positions: int64 [batch, width], the position of each token in its text.
-        sees: bool [batch, width, held] on the host; which held and new tokens each new token attends to. None where
-            every row has one new token, which sees all, and all rows are equally long.
-    """
-
-    rows: tuple[int, ...]
-    starts: tuple[int, ...]
-    counts: tuple[int, ...]
-    positions: np.ndarray[Any, Any]
-    sees: np.ndarray[Any, Any] | None
-    held_positions: np.ndarray[Any, Any]
     _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
-
-    @property
-    def width(self) -> int:
-        return int(self.positions.shape[1])
-
-    @property
-    def held(self) -> int:
-        """How many tokens the longest row holds after this pass."""
-        return max(start + count for start, count in zip(self.starts, self.counts, strict=True))
 
     def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
@@ -57,19 +33,12 @@ class Plan:
             groups: how many query heads share a key head; their queries stand behind one another.
             window: how far back a token sees, itself included; None is all the way.
         """
-        if self.sees is None and (window is None or window >= self.held):
-            return None
         if (groups, window) not in self._masks:
-            sees = self.sees if self.sees is not None else np.ones((len(self.rows), self.width, self.held), dtype=bool)
-            if window is not None:
-                sees = sees & (self.positions[:, :, None] - self.held_positions[:, None, :] < window)
+            sees = self.sees_within(window)
+            if sees is None:
+                return None
             self._masks[groups, window] = _additive(sees, like, groups)
         return self._masks[groups, window]
-
-    @property
-    def adjacent(self) -> bool:
-        """Whether the rows lie side by side in the cache, so that one view shows all of them."""
-        return self.rows == tuple(range(self.rows[0], self.rows[0] + len(self.rows)))
 
     @property
     def shared_attention(self) -> bool:
@@ -128,48 +97,13 @@ def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int) -> to
     return additive.repeat(1, groups, 1)[:, None]
 
 
-def plan(ledger: Ledger, rows: Sequence[int], counts: Sequence[int]) -> Plan:
-    """The plan of a pass whose new tokens the ledger has already written down as tentative."""
-    starts = [ledger.end(row) - count for row, count in zip(rows, counts, strict=True)]
-    width = max(counts)
-    held = max(ledger.end(row) for row in rows)
-    plain = width == 1 and len(set(starts)) == 1 and all(_is_chain(ledger.parents(row)) for row in rows)
-    positions = np.zeros((len(rows), width), dtype=np.int64)
-    held_positions = np.tile(np.arange(held, dtype=np.int64), (len(rows), 1))
-    sees = None if plain else np.zeros((len(rows), width, held), dtype=bool)
-    for batch, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True)):
-        parents = ledger.parents(row)
-        kept = ledger.length(row)
-        if _is_chain(parents):
-            positions[batch, :count] = np.arange(start, start + count)
-            if sees is not None:
-                sees[batch, :count] = np.arange(held)[None, :] <= np.arange(start, start + count)[:, None]
-        else:
-            assert sees is not None
-            for node in range(len(parents)):
-                path = ledger.ancestors(row, node)
-                held_positions[batch, kept + node] = kept + len(path) - 1
-                new = kept + node - start
-                if new >= 0:
-                    positions[batch, new] = kept + len(path) - 1
-                    sees[batch, new, :kept] = True
-                    sees[batch, new, [kept + ancestor for ancestor in path]] = True
-        if sees is not None:
-            sees[batch, count:, 0] = True  # padding must see something, or its softmax is not a number
-    return Plan(tuple(rows), tuple(starts), tuple(counts), positions, sees, held_positions)
-
-
-def _is_chain(parents: Sequence[int]) -> bool:
-    return all(parent == node - 1 for node, parent in enumerate(parents))
-
-
 class RaggedCache:
     """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use."""
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.rows = rows
         self.capacity = capacity
-        self.plan: Plan | None = None
+        self.plan: TorchPlan | None = None
         self._written = [0] * rows  # how far each row was ever written since it was cleared
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
@@ -223,7 +157,7 @@ class RaggedCache:
         for buffer in (*self._keys, *self._values):
             buffer[row, :, target : target + len(sources)] = buffer[row][:, list(sources)]
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: TorchPlan) -> None:
         """The next writes follow this plan."""
         self.plan = plan
         for row, start, count in zip(plan.rows, plan.starts, plan.counts, strict=True):
@@ -251,7 +185,7 @@ class RaggedCache:
             return torch.from_numpy(np.zeros(shape, dtype=NUMPY_TYPES[like.dtype]))
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
-    def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: Plan) -> torch.Tensor:
+    def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> torch.Tensor:
         for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
             end = start + count
             buffer[row, :, start:end] = new[batch, :, :count]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from outrider.models.base import Ledger, Parents, wanted_counts
-from outrider.models.ragged_cache import RaggedCache, plan
+from outrider.models.ragged_cache import RaggedCache, TorchPlan
 
 
 class Forward(Protocol):
@@ -53,7 +53,7 @@ class TorchSession:
         wanted: Sequence[int] | None = None,
     ) -> torch.Tensor:
         self._ledger.extend(rows, tokens, parents)
-        self._cache.begin(plan(self._ledger, rows, [len(new) for new in tokens]))
+        self._cache.begin(TorchPlan.of(self._ledger, rows, [len(new) for new in tokens]))
         return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
 
     def finish(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, Cache
 
-from outrider.models.ragged_cache import Plan, RaggedCache
+from outrider.models.ragged_cache import RaggedCache, TorchPlan
 
 ATTENTION = "outrider_ragged"
 
@@ -35,7 +35,7 @@ def ragged_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    outrider_plan: Plan | None = None,
+    outrider_plan: TorchPlan | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:

@@ -1,0 +1,256 @@
+"""Any causal language model of mlx-lm, on MLX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+from outrider.errors import ModelError
+from outrider.models.base import Ledger, Parents, Session, wanted_counts
+from outrider.models.host_memory import free_host_bytes
+from outrider.models.mlx_cache import MlxCache
+from outrider.models.mlx_state import MlxState, bytes_per_token
+from outrider.models.plan import Plan
+from outrider.models.replay import ReplaySession, Snapshots
+from outrider.models.stateless import UNBOUNDED
+from outrider.text import Tokenizer
+
+SHORT = 16  # tokens that cost less apart, beside the tokens of a tree, than a pass of their own
+TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
+LEAST_ROUNDING = 1e-4  # of the largest logit
+
+
+class MlxModel:
+    """A model of mlx-lm behind the Model protocol. The model object is used as it is.
+
+    Its rows share passes over an MlxCache where its code runs over one, which is found out with a few tokens before the
+    first session. Otherwise, and where layers have a state that cannot be rolled back (Mamba, RWKV, hybrids), each row
+    is read by itself over mlx-lm's own cache, by snapshot and replay.
+
+    Args:
+        module: for example from mlx_lm.load.
+        tokenizer: None for prompts of token ids.
+        name: for messages.
+        stop_token_ids: tokens that end a text.
+
+    Raises:
+        ModelError: the model cannot be called as models of mlx-lm are.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        tokenizer: Tokenizer | None = None,
+        name: str | None = None,
+        stop_token_ids: frozenset[int] = frozenset(),
+    ) -> None:
+        self.module = module
+        self.name = name if name is not None else str(getattr(module, "model_type", type(module).__name__))
+        self.tokenizer = tokenizer
+        self.stop_token_ids = stop_token_ids
+        arguments = getattr(module, "args", None)
+        self.context_length = _context_length(arguments)
+        caches = make_prompt_cache(module)
+        self._windows = _windows(caches)
+        try:
+            logits = module(mx.array([[0]]), cache=caches)  # never computed: its shape is known before
+        except Exception as error:
+            raise ModelError(f"model {self.name} cannot be called with a cache of mlx-lm: {error}") from error
+        self.vocab_size = int(logits.shape[-1])
+        self.bytes_per_token = bytes_per_token(caches)
+
+    @property
+    def pads_rows(self) -> bool:
+        return self.shares_passes
+
+    def free_bytes(self) -> int | None:
+        if mx.default_device() == mx.cpu:
+            return free_host_bytes()
+        information = mx.device_info()
+        limit = information.get("max_recommended_working_set_size", information.get("total_memory"))
+        return None if limit is None else int(limit) - mx.get_active_memory()
+
+    def open(self, rows: int, capacity: int) -> Session:
+        if self.shares_passes:
+            return MlxSession(self, rows, capacity)
+        return self._open_replaying(rows, capacity)
+
+    def new_cache(self, rows: int) -> MlxCache:
+        assert self._windows is not None
+        return MlxCache(rows, self._windows)
+
+    @cached_property
+    def shares_passes(self) -> bool:
+        """Whether the model's code runs over an MlxCache, and gives the same logits as over mlx-lm's own cache.
+
+        What it is held against is how much those logits differ when the text is read in two pieces instead of one.
+        """
+        if self._windows is None:
+            return False
+        a, b, c, d = (token % self.vocab_size for token in (1, 2, 3, 4))
+        try:
+            session = MlxSession(self, 2, 8)
+            session.extend([0, 1], [[a, b, c], [a]], wanted=[0, 0])
+            session.keep(0, range(3))
+            session.keep(1, [0])
+            found = np.concatenate(
+                [
+                    _host(session.extend([0, 1], [[d], [b]])),  # two rows, at 3 and 1
+                    _host(session.extend([1], [[a, c]], [[-1, 0]], [1])),  # two nodes of a tree, at 1 and 2
+                ]
+            )
+        except Exception:
+            return False  # its code computes with the offset in a way that takes no array
+        own = self._open_replaying(2, 8)
+        at_once = _host(own.extend([0], [[a, b, c, d]]))
+        own.extend([1], [[a, b]])
+        in_pieces = _host(own.extend([1], [[c, d]]))
+        rounding = max(np.abs(in_pieces - at_once[2:]).max(), LEAST_ROUNDING * np.abs(at_once).max())
+        return bool(np.abs(found - at_once[[3, 1, 2]]).max() <= TIMES_ROUNDING * rounding)
+
+    def _open_replaying(self, rows: int, capacity: int) -> ReplaySession:
+        return ReplaySession(lambda: Snapshots(lambda: MlxState(self.module)), rows, capacity, self.vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one row adds to a pass.
+
+    Attributes:
+        end: how many tokens the row holds afterwards.
+        wanted: of how many of the last tokens the logits are wanted.
+    """
+
+    row: int
+    tokens: list[int]
+    end: int
+    wanted: int
+
+
+class MlxSession:
+    """A ragged key-value cache, and the model that fills it.
+
+    Calls return before anything is computed; `finish` waits.
+    """
+
+    def __init__(self, model: MlxModel, rows: int, capacity: int) -> None:
+        self._model = model
+        self._ledger = Ledger(rows, capacity)
+        self._cache = model.new_cache(rows)
+
+    @property
+    def rows(self) -> int:
+        return self._ledger.rows
+
+    @property
+    def capacity(self) -> int:
+        return self._ledger.capacity
+
+    def length(self, row: int) -> int:
+        return self._ledger.length(row)
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> mx.array:
+        self._ledger.extend(rows, tokens, parents)
+        abreast, apart = self._pieces(rows, tokens, wanted_counts(tokens, wanted))
+        found: dict[int, list[mx.array]] = {row: [] for row in rows}
+        for pieces in (abreast, apart):
+            if pieces:
+                for piece, logits in zip(pieces, self._pass(pieces, apart=pieces is apart), strict=True):
+                    found[piece.row].append(logits)
+        whole = mx.concatenate([logits for row in rows for logits in found[row]])
+        mx.async_eval(whole, *self._cache.arrays)  # type: ignore[no-untyped-call]
+        return whole
+
+    def finish(self) -> None:
+        """Wait for what is still computed."""
+        mx.eval(self._cache.arrays)
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        kept = self._ledger.length(row)
+        self._ledger.keep(row, path)
+        if any(node != index for index, node in enumerate(path)):
+            self._cache.move(row, [kept + node for node in path], kept)
+
+    def truncate(self, row: int, length: int) -> None:
+        self._ledger.truncate(row, length)
+
+    def release(self, row: int) -> None:
+        self._cache.clear(row)
+        self._ledger.truncate(row, 0)
+
+    def _pieces(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], wanted: Sequence[int]
+    ) -> tuple[list[_Piece], list[_Piece]]:
+        """What is computed abreast, and after it what is computed apart: trees, from their first branch on.
+
+        A chain goes apart with the tree that follows it, to share its pass, unless it is long.
+        """
+        abreast, apart = [], []
+        for row, new, count in zip(rows, tokens, wanted, strict=True):
+            end = self._ledger.end(row)
+            parents = self._ledger.parents(row)
+            chain = next((node for node, parent in enumerate(parents) if parent != node - 1), len(parents))
+            head = max(chain - (len(parents) - len(new)), 0)
+            if head <= SHORT and head < len(new):
+                head = 0
+            tail = len(new) - head
+            if head:
+                abreast.append(_Piece(row, list(new[:head]), end - tail, max(count - tail, 0)))
+            if tail:
+                apart.append(_Piece(row, list(new[head:]), end, min(count, tail)))
+        return abreast, apart
+
+    def _pass(self, pieces: Sequence[_Piece], *, apart: bool) -> list[mx.array]:
+        """One forward pass; the logits of each piece, [wanted, vocab]."""
+        counts = [len(piece.tokens) for piece in pieces]
+        plan = Plan.of(self._ledger, [piece.row for piece in pieces], counts, [piece.end for piece in pieces])
+        self._cache.begin(plan, apart=apart)
+        if apart:
+            batch = [[token] for piece in pieces for token in piece.tokens]
+        else:
+            # Padded with a token of their own: what is no number for one text stays with it.
+            batch = [piece.tokens + piece.tokens[-1:] * (plan.width - len(piece.tokens)) for piece in pieces]
+        logits = self._model.module(mx.array(batch), cache=self._cache.layers)  # [batch, width, vocab]
+        flat = logits.reshape(-1, logits.shape[-1])
+        width = 0 if apart else plan.width
+        firsts = [sum(counts[:index]) if apart else index * width for index in range(len(pieces))]
+        ends = [first + count for first, count in zip(firsts, counts, strict=True)]
+        return [flat[end - piece.wanted : end] for end, piece in zip(ends, pieces, strict=True)]
+
+
+def _windows(caches: Sequence[Any]) -> list[int | None] | None:
+    """How far back a token sees, layer by layer; None where a layer keeps something other than keys and values."""
+    windows: list[int | None] = []
+    for cache in caches:
+        if type(cache) is KVCache:
+            windows.append(None)
+        elif type(cache) is RotatingKVCache and cache.keep == 0:
+            windows.append(int(cache.max_size))
+        else:
+            return None
+    return windows
+
+
+def _context_length(arguments: Any) -> int:
+    """The longest sequence that a model says it takes; its text model, where it also takes pictures."""
+    text = getattr(arguments, "text_config", None)
+    if isinstance(text, dict) and text.get("max_position_embeddings"):
+        return int(text["max_position_embeddings"])
+    return int(getattr(arguments, "max_position_embeddings", None) or UNBOUNDED)
+
+
+def _host(logits: mx.array) -> np.ndarray[Any, Any]:
+    return np.array(logits.astype(mx.float32))
