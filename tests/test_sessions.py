@@ -5,10 +5,13 @@ The truth is a fresh session that is fed a root path from the start, in one call
 
 import functools
 import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tiny_gguf
 import tiny_mlx
 from outrider import FunctionModel, InputError, ModelError, TableModel
 from outrider.arrays import to_numpy
@@ -98,6 +101,22 @@ def of_the_course(kind):
     return make
 
 
+def llamacpp(architecture, cache_type="float32"):
+    """A randomly initialised GGUF file in llama.cpp."""
+
+    def make():
+        pytest.importorskip("llama_cpp")
+        pytest.importorskip("gguf")
+        from outrider.models.llamacpp import LlamaCppModel, Settings
+        from outrider.models.llamacpp_loading import open_file
+
+        with tempfile.TemporaryDirectory() as folder:
+            file = tiny_gguf.save(Path(folder) / "tiny.gguf", architecture, vocabulary=VOCABULARY)
+            return LlamaCppModel(open_file(file), architecture, Settings(threads=1, cache_type=cache_type))
+
+    return make
+
+
 SLIDING = {"sliding_window": 5}
 GEMMA = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 MODELS = {
@@ -123,6 +142,9 @@ MODELS = {
     "mlx-recurrent-gemma": of_mlx("recurrent_gemma"),
     "course": of_the_course("CourseModel"),
     "course-with-cache": of_the_course("CourseModelWithCache"),
+    "llamacpp-llama": llamacpp("llama"),
+    "llamacpp-qwen3": llamacpp("qwen3"),
+    "llamacpp-gemma3-sliding": llamacpp("gemma3"),
 }
 
 
@@ -309,10 +331,15 @@ def spoilt_mlx(kind):
     return MlxModel(module)
 
 
-@pytest.mark.parametrize("name", ["llama", "fused-llama", "mlx-llama", "mlx-mamba"])
+@pytest.mark.parametrize("name", ["llama", "fused-llama", "mlx-llama", "mlx-mamba", "llamacpp-llama"])
 def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
     if name.startswith("mlx"):
         model = spoilt_mlx(name.removeprefix("mlx-"))
+    elif name.startswith("llamacpp"):
+        tensors = tiny_gguf.weights("llama", VOCABULARY)
+        tensors["token_embd.weight"][0] = float("nan")
+        monkeypatch.setattr(tiny_gguf, "weights", lambda *settings: tensors)
+        model = MODELS[name]()
     else:
         spoilt = spoilt_by_token_0()
         monkeypatch.setitem(globals(), "tiny", lambda kind, **settings: spoilt)
@@ -465,6 +492,11 @@ def test_a_model_that_cannot_roll_back_is_refused():
     config = transformers.MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
     with pytest.raises(ModelError, match="cannot be rolled back"):
         TransformersModel(transformers.MambaForCausalLM(config))
+
+
+def test_a_recurrent_gguf_model_is_refused():
+    with pytest.raises(ModelError, match="recurrent layers, whose state cannot be rolled back"):
+        llamacpp("mamba")()
 
 
 def test_int8_gives_a_token_the_same_logits_in_any_batch():

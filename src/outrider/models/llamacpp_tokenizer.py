@@ -1,0 +1,122 @@
+"""The tokenizer inside a GGUF file, as llama.cpp runs it, and the chat template beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import llama_cpp
+
+from outrider.errors import ModelError
+from outrider.text import Vocabulary, fingerprint_of
+
+UNUSED = llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
+SPECIAL = (
+    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+)
+LONGEST_PIECE = 64  # bytes, at first
+
+
+class LlamaTokenizer:
+    """llama.cpp's own tokenizer.
+
+    Args:
+        vocabulary: llama.cpp's pointer; valid as long as `owner` lives.
+        owner: what holds the model.
+        chat_template: of Jinja; None where there is none.
+    """
+
+    def __init__(self, vocabulary: int, owner: object, chat_template: str | None) -> None:
+        self._vocabulary = vocabulary
+        self._owner = owner
+        self.chat_template = chat_template
+        self._size = llama_cpp.llama_vocab_n_tokens(vocabulary)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return [None if self._attributes(token) & UNUSED else self._piece(token) for token in range(self._size)]
+
+    @cached_property
+    def special_tokens(self) -> frozenset[int]:
+        return frozenset(token for token in range(self._size) if self._attributes(token) & SPECIAL)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.vocabulary, self.special_tokens)
+
+    def encode(self, text: str) -> list[int]:
+        return self._encode(text, add_special=True)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        given = (llama_cpp.llama_token * len(tokens))(*tokens)
+        room = LONGEST_PIECE + 8 * len(tokens)
+        while True:
+            text = ctypes.create_string_buffer(room)
+            length = llama_cpp.llama_detokenize(self._vocabulary, given, len(tokens), text, room, True, False)
+            if length >= 0:
+                return text.raw[:length].decode(errors="replace")
+            room = -length
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
+        if self._template is None:
+            return None
+        text = self._template.render(
+            messages=list(messages),
+            add_generation_prompt=True,
+            bos_token=self._name(llama_cpp.llama_vocab_bos(self._vocabulary)),
+            eos_token=self._name(llama_cpp.llama_vocab_eos(self._vocabulary)),
+        )
+        return self._encode(text, add_special=False)
+
+    @cached_property
+    def _template(self) -> Any:
+        return None if self.chat_template is None else _compile(self.chat_template)
+
+    def _encode(self, text: str, add_special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            tokens = (llama_cpp.llama_token * room)()
+            # Special tokens are read where they stand in the text, as tokenizers of transformers do.
+            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, True)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
+
+    def _attributes(self, token: int) -> int:
+        return int(llama_cpp.llama_vocab_get_attr(self._vocabulary, token))
+
+    def _piece(self, token: int) -> bytes:
+        room = LONGEST_PIECE
+        while True:
+            piece = ctypes.create_string_buffer(room)
+            length = llama_cpp.llama_token_to_piece(self._vocabulary, token, piece, room, 0, True)
+            if length >= 0:
+                return piece.raw[:length]
+            room = -length
+
+    def _name(self, token: int) -> str:
+        return "" if token == llama_cpp.LLAMA_TOKEN_NULL else self._piece(token).decode(errors="replace")
+
+
+def _compile(template: str) -> Any:
+    """A chat template in the environment that transformers gives it."""
+    try:
+        from jinja2.exceptions import TemplateError
+        from jinja2.ext import loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise ModelError("chat templates need jinja2: pip install jinja2") from error
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+    return environment.from_string(template)

@@ -1,0 +1,137 @@
+"""Tiny GGUF files with random weights, for llama.cpp."""
+
+from pathlib import Path
+
+import numpy as np
+
+LAYERS = 3
+WIDTH = 32
+HEADS = 4
+KEY_HEADS = 2
+HEAD_SIZE = 8
+INNER = 48
+WINDOW = 5
+SPREAD = 0.4
+
+
+def weights(architecture: str, vocabulary: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """By their names in GGUF files, [outputs, inputs]."""
+    draw = np.random.default_rng(seed)
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return draw.normal(0, SPREAD, (rows, columns)).astype(np.float32)
+
+    def scales(size: int) -> np.ndarray:
+        return draw.uniform(0.5, 1.5, size).astype(np.float32)
+
+    found = {"token_embd.weight": matrix(vocabulary, WIDTH), "output_norm.weight": scales(WIDTH)}
+    if architecture != "gemma3":
+        found["output.weight"] = matrix(vocabulary, WIDTH)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        if architecture == "mamba":
+            found |= _mamba(block, matrix, scales)
+            continue
+        found |= {
+            f"{block}.attn_norm.weight": scales(WIDTH),
+            f"{block}.attn_q.weight": matrix(HEADS * HEAD_SIZE, WIDTH),
+            f"{block}.attn_k.weight": matrix(KEY_HEADS * HEAD_SIZE, WIDTH),
+            f"{block}.attn_v.weight": matrix(KEY_HEADS * HEAD_SIZE, WIDTH),
+            f"{block}.attn_output.weight": matrix(WIDTH, HEADS * HEAD_SIZE),
+            f"{block}.ffn_norm.weight": scales(WIDTH),
+            f"{block}.ffn_gate.weight": matrix(INNER, WIDTH),
+            f"{block}.ffn_up.weight": matrix(INNER, WIDTH),
+            f"{block}.ffn_down.weight": matrix(WIDTH, INNER),
+        }
+        if architecture in ("qwen3", "gemma3"):
+            found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
+        if architecture == "gemma3":
+            found |= {f"{block}.post_{part}.weight": scales(WIDTH) for part in ("attention_norm", "ffw_norm")}
+    return found
+
+
+def _mamba(block: str, matrix, scales) -> dict[str, np.ndarray]:
+    inner, states, rank = 2 * WIDTH, 4, 4
+    return {
+        f"{block}.attn_norm.weight": scales(WIDTH),
+        f"{block}.ssm_in.weight": matrix(2 * inner, WIDTH),
+        f"{block}.ssm_conv1d.weight": matrix(inner, 4),
+        f"{block}.ssm_conv1d.bias": scales(inner),
+        f"{block}.ssm_x.weight": matrix(rank + 2 * states, inner),
+        f"{block}.ssm_dt.weight": matrix(inner, rank),
+        f"{block}.ssm_dt.bias": scales(inner),
+        f"{block}.ssm_a": -np.abs(matrix(inner, states)),
+        f"{block}.ssm_d": scales(inner),
+        f"{block}.ssm_out.weight": matrix(WIDTH, inner),
+    }
+
+
+def save(
+    file: Path,
+    architecture: str = "llama",
+    *,
+    vocabulary: int = 48,
+    seed: int = 0,
+    tensors: dict[str, np.ndarray] | None = None,
+    words: list[str] | None = None,
+    chat_template: str | None = None,
+) -> Path:
+    """Write a model.
+
+    Args:
+        tensors: instead of random ones.
+        words: of a SentencePiece tokenizer, the first three unknown, begin and end; without, there is no tokenizer.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_context_length(256)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(0 if architecture == "mamba" else INNER)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(vocabulary if words is None else len(words))
+    if architecture == "mamba":
+        writer.add_head_count(0)
+        writer.add_ssm_conv_kernel(4)
+        writer.add_ssm_inner_size(2 * WIDTH)
+        writer.add_ssm_state_size(4)
+        writer.add_ssm_time_step_rank(4)
+    else:
+        writer.add_head_count(HEADS)
+        writer.add_head_count_kv(KEY_HEADS)
+        writer.add_key_length(HEAD_SIZE)
+        writer.add_value_length(HEAD_SIZE)
+        writer.add_rope_dimension_count(HEAD_SIZE)
+        writer.add_rope_freq_base(10000.0)
+    if architecture == "gemma3":
+        writer.add_sliding_window(WINDOW)
+    _add_tokenizer(writer, words, chat_template)
+    if tensors is None:
+        tensors = weights(architecture, vocabulary if words is None else len(words), seed)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -> None:
+    from gguf import TokenType
+
+    if words is None:
+        writer.add_tokenizer_model("no_vocab")
+        return
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(words)
+    writer.add_token_scores([-float(place) for place in range(len(words))])
+    kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+    writer.add_token_types(kinds + [TokenType.NORMAL] * (len(words) - 3))
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
