@@ -37,3 +37,9 @@ class BatchError(ModelError):
 
 class QueueFullError(OutriderError):
     """An engine has as many requests waiting as it may have: try again later."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -7,8 +7,8 @@ them permanent and drops the rest. That is all that chains, trees and ragged bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
 
 from outrider.arrays import Array
 from outrider.errors import InputError
@@ -180,6 +180,14 @@ class Ledger:
     def _drop_tentative(self, row: int) -> None:
         self._tentative[row].clear()
         self._parents[row].clear()
+
+
+def stop_token_ids(*candidates: Any) -> frozenset[int]:
+    """The tokens of the first candidate that names any: an eos_token_id, several of them, or None."""
+    stop = next((candidate for candidate in candidates if candidate is not None), None)
+    if stop is None:
+        return frozenset()
+    return frozenset(int(token) for token in (stop if isinstance(stop, Collection) else [stop]))
 
 
 def wanted_counts(tokens: Sequence[Sequence[int]], wanted: Sequence[int] | None) -> list[int]:

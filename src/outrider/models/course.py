@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from outrider.errors import ModelError
+from outrider.errors import ModelError, first_line
 from outrider.models.replay import ReplaySession
 from outrider.models.stateless import UNBOUNDED
 from outrider.text import Tokenizer
@@ -48,9 +48,13 @@ class CourseModel:
                 "give it a method create_kv_cache(), or num_hidden_layers"
             )
         try:
-            self.vocab_size = int(self.logits([0], 0, self.new_cache(), 1).shape[-1])
+            logits = self.logits([0], 0, self.new_cache(), 1)
+            mx.eval(logits)  # and with it what the model left to be computed: another thread could not
         except Exception as error:
-            raise ModelError(f"model {self.name} cannot be called as model(inputs, offset, cache): {error}") from error
+            raise ModelError(
+                f"model {self.name} cannot be called as model(inputs, offset, cache): {first_line(error)}"
+            ) from error
+        self.vocab_size = int(logits.shape[-1])
 
     def new_cache(self) -> list[Any]:
         make = getattr(self._model, "create_kv_cache", None)

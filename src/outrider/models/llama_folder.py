@@ -15,10 +15,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from outrider.errors import ModelError
+from outrider.errors import ModelError, first_line
+from outrider.models.base import stop_token_ids
 from outrider.models.fused_llama import FusedLlama, Shape
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.models.placement import find_device, find_kind, first_line, free_bytes, stop_token_ids, weight_dtype
+from outrider.models.placement import find_device, find_kind, free_bytes, weight_dtype
 from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted
 from outrider.models.torch_session import TorchSession
 from outrider.text import Tokenizer

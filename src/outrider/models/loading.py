@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from outrider.errors import ModelError, SettingError
-from outrider.models.base import Model
+from outrider.models.base import Model, stop_token_ids
 from outrider.models.stateless import FunctionModel
 from outrider.text import Tokenizer
 
@@ -77,7 +78,7 @@ def load(
             name, dtype=dtype, device=device, threads=threads, cache_type=cache_type or "float16", progress=report
         )
     elif chosen == "mlx":
-        from outrider.models import mlx_loading  # type: ignore[attr-defined]
+        from outrider.models import mlx_loading
 
         model = mlx_loading.load(name, progress=report)
     else:
@@ -152,10 +153,13 @@ def _load_torch(name: str, dtype: str, device: str, threads: int | None, report:
 
 
 def as_model(model: Any, tokenizer: Any = None) -> Model:
-    """A Model from whatever a user holds: a Model, a path or name, a transformers model, or a stateless callable.
+    """A Model from whatever a user holds.
+
+    That is a Model, a path or name, a model of transformers or of mlx-lm, one called as model(inputs, offset, cache)
+    with MLX arrays, as a course writes it, or a stateless function.
 
     Args:
-        tokenizer: for models that come without one: a Tokenizer, or a tokenizer of transformers.
+        tokenizer: for models that come without one: a Tokenizer, or a tokenizer of transformers or mlx-lm.
     """
     if isinstance(model, str | Path):
         return load(model)
@@ -166,12 +170,30 @@ def as_model(model: Any, tokenizer: Any = None) -> Model:
         from outrider.models.transformers import TransformersModel
 
         return TransformersModel(model, tokenizer=wrapped)
+    if "mlx.core" in sys.modules and callable(model):
+        stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), getattr(tokenizer, "eos_token_id", None))
+        parameters = _parameters(model)
+        if {"offset", "cache"} <= parameters:
+            from outrider.models.course import CourseModel
+
+            return CourseModel(model, tokenizer=wrapped, stop_token_ids=stop)
+        if "cache" in parameters and hasattr(model, "layers"):
+            from outrider.models.mlx import MlxModel
+
+            return MlxModel(model, tokenizer=wrapped, stop_token_ids=stop)
     if callable(model):
         return FunctionModel(model, tokenizer=wrapped)
     raise ModelError(
-        f"cannot decode with a {type(model).__name__}: give an outrider Model, a transformers model, a path or name, "
-        "or a function from token ids to logits"
+        f"cannot decode with a {type(model).__name__}: give an outrider Model, a model of transformers or mlx-lm, a "
+        "path or name, or a function from token ids to logits"
     )
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return set()  # built in, and tells nothing
 
 
 def as_tokenizer(tokenizer: Any) -> Tokenizer | None:

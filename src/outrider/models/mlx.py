@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
-from outrider.errors import ModelError
+from outrider.errors import ModelError, first_line
 from outrider.models.base import Ledger, Parents, Session, wanted_counts
 from outrider.models.host_memory import free_host_bytes
 from outrider.models.mlx_cache import MlxCache
@@ -60,9 +60,12 @@ class MlxModel:
         caches = make_prompt_cache(module)
         self._windows = _windows(caches)
         try:
-            logits = module(mx.array([[0]]), cache=caches)  # never computed: its shape is known before
+            logits = module(mx.array([[0]]), cache=caches)
+            mx.eval(logits)  # and with it what the module left to be computed: another thread could not
         except Exception as error:
-            raise ModelError(f"model {self.name} cannot be called with a cache of mlx-lm: {error}") from error
+            raise ModelError(
+                f"model {self.name} cannot be called with a cache of mlx-lm: {first_line(error)}"
+            ) from error
         self.vocab_size = int(logits.shape[-1])
         self.bytes_per_token = bytes_per_token(caches)
 

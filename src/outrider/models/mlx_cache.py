@@ -121,6 +121,7 @@ class MlxCache:
             for buffer in layer.buffers:
                 buffer[row, :, : self._written[row]] = 0
         self._written[row] = 0
+        mx.eval(self.arrays)  # the next pass may belong to another thread, which could not compute what this one left
 
     @property
     def arrays(self) -> list[mx.array]:

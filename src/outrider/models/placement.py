@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, first_line
 from outrider.models.host_memory import free_host_bytes
 from outrider.models.linears import computes_bfloat16, computes_float16
 
@@ -50,19 +48,6 @@ def weight_dtype(kind: str, place: torch.device) -> torch.dtype:
         return torch.bfloat16
     # On a CPU float16 and int8 are float32 until the weights are laid out.
     return torch.float16 if kind == "float16" and place.type != "cpu" else torch.float32
-
-
-def stop_token_ids(*candidates: Any) -> frozenset[int]:
-    """The tokens of the first candidate that names any: an eos_token_id, a list of them, or None."""
-    stop = next((candidate for candidate in candidates if candidate is not None), None)
-    if stop is None:
-        return frozenset()
-    return frozenset(int(token) for token in (stop if isinstance(stop, list | tuple) else [stop]))
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
-from outrider.models.placement import free_bytes, stop_token_ids
+from outrider.models.base import stop_token_ids
+from outrider.models.placement import free_bytes
 from outrider.models.torch_session import Forward, TorchSession
 from outrider.models.transformers_cache import ATTENTION, TransformersCache
 from outrider.text import Tokenizer

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from outrider.errors import ModelError, SettingError
+from outrider.errors import ModelError, SettingError, first_line
 from outrider.models.fused_llama import can_take_over, take_over
+from outrider.models.hub import require_hub
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.models.placement import find_device, find_kind, first_line, weight_dtype
+from outrider.models.placement import find_device, find_kind, weight_dtype
 from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted, require_smollm2_file
 from outrider.models.transformers import TransformersModel
-
-HUB_SECONDS = 5
 
 
 def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None]) -> TransformersModel:
@@ -123,30 +119,13 @@ def _open(
     transformers_logging.disable_progress_bar()
     arguments: dict[str, Any] = {} if file is None else {"gguf_file": file}
     if file is None and not Path(folder).is_dir():
-        _require_hub(name)
+        require_hub(name)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_dtype(kind, place), **arguments)
         tokenizer = _tokenizer(folder, arguments)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {name} cannot be opened: {first_line(error)}") from error
     return model, tokenizer, title
-
-
-def _require_hub(name: str) -> None:
-    """Fail at once where a model would have to be downloaded and cannot be; the hub's client retries for long.
-
-    Raises:
-        ModelError: the model is not in the local cache, and the hub cannot be reached.
-    """
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return
-    host = urlsplit(constants.ENDPOINT).hostname or ""
-    try:
-        socket.create_connection((host, 443), timeout=HUB_SECONDS).close()
-    except OSError as error:
-        raise ModelError(
-            f"model {name} is not on this machine, and {host} cannot be reached: give a folder, a GGUF file, or smollm2"
-        ) from error
 
 
 def _locate(name: str) -> tuple[str, str | None, str]:

@@ -1,0 +1,72 @@
+"""Opening folders with mlx-lm."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.utils import load_model, load_tokenizer
+
+from outrider.errors import ModelError, first_line
+from outrider.models.base import stop_token_ids
+from outrider.models.hub import fetch
+from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.models.mlx import MlxModel
+from outrider.models.smollm2 import SMOLLM2, converted_folder, is_converted
+
+
+def load(name: str, *, progress: Callable[[str], None]) -> MlxModel:
+    """Open a folder that mlx-lm reads, in the precision in which it holds the weights.
+
+    Args:
+        name: an MLX folder, a transformers folder, a Hugging Face name, or "smollm2".
+        progress: told in a few words what is being done.
+
+    Raises:
+        ModelError: there is no such model, or mlx-lm does not know its architecture.
+    """
+    folder, title = _locate(name, progress)
+    progress(f"opening {title}")
+    try:
+        module, config = load_model(folder)
+        tokenizer = _tokenizer(folder, config.get("eos_token_id"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"model {name} cannot be opened by mlx-lm: {first_line(error)}") from error
+    stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
+    wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
+    return MlxModel(module, tokenizer=wrapped, name=title, stop_token_ids=stop)
+
+
+def _locate(name: str, progress: Callable[[str], None]) -> tuple[Path, str]:
+    """(folder, title)."""
+    if name == SMOLLM2:
+        return _smollm2_folder(progress), SMOLLM2
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        raise ModelError(f"model file {name} is for llama.cpp or transformers: give mlx-lm a folder")
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"folder {name} has no config.json: give an MLX or a transformers model folder")
+        return path, path.name
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model folder {name} does not exist: check the path")
+    return fetch(name), name
+
+
+def _smollm2_folder(progress: Callable[[str], None]) -> Path:
+    if is_converted():
+        return converted_folder()
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+        raise ModelError("model smollm2 is converted by PyTorch, once: pip install 'outrider[torch]'")
+    from outrider.models import transformers_loading
+
+    return transformers_loading.smollm2_folder(progress)
+
+
+def _tokenizer(folder: Path, stop: Any) -> Any:
+    """The tokenizer beside the weights, as mlx-lm wraps it; None where there is none, for prompts of token ids."""
+    if not any(True for pattern in ("*token*", "vocab*", "*.model", "*.tiktoken") for _ in folder.glob(pattern)):
+        return None
+    return load_tokenizer(folder, eos_token_ids=stop)

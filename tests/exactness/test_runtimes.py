@@ -1,0 +1,146 @@
+"""Real sessions, of one runtime or two, through the whole decoder: what they emit is what the target's own logits say.
+
+Draft and target are networks of a few hundred weights, drawn apart, so that most drafts are rejected and rolled back.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import tiny_mlx
+from exactness.drafters import TreeDrafter
+from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from outrider import Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
+from outrider.arrays import to_numpy
+from outrider.models.base import Model
+from outrider.models.replay import Snapshots
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+VOCABULARY = 4
+PROMPT = (0, 1, 3, 2)
+LENGTH = 3
+DRAWS = 500
+SAMPLING = SamplingParams(temperature=0.9)
+
+
+@cache
+def mlx(kind: str, seed: int) -> Model:
+    pytest.importorskip("mlx_lm")
+    from outrider.models.mlx import MlxModel
+
+    settings = {
+        "gemma3_text": {"num_hidden_layers": 2, "sliding_window_pattern": 2, "sliding_window": 3},  # below the prompt
+        "jamba": {"num_hidden_layers": 2},
+    }.get(kind, {"num_hidden_layers": 1})
+    return MlxModel(tiny_mlx.model(kind, seed=seed, spread=0.3, vocab_size=VOCABULARY, **settings))
+
+
+@cache
+def course(seed: int) -> Any:
+    pytest.importorskip("mlx.core")
+    return tiny_mlx.CourseModelWithCache(vocab_size=VOCABULARY, seed=seed)
+
+
+@cache
+def torch(seed: int) -> Model:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from outrider.models.transformers import TransformersModel
+
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        initializer_range=0.4,
+        bos_token_id=None,
+        eos_token_id=None,  # a text shall not end before its time
+    )
+    return TransformersModel(transformers.LlamaForCausalLM(config))
+
+
+class LogitsOf:
+    """A model as joint_distribution asks for it: each text is fed from its start to a session that saw no other."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def logits_after(self, text: Sequence[int]) -> np.ndarray:
+        key = tuple(text)
+        if key not in self._known:
+            session = self._model.open(1, len(key))
+            self._known[key] = to_numpy(session.extend([0], [list(key)], wanted=[1]))[0]
+        return self._known[key]
+
+
+def tree(seed: int) -> Drafter:
+    return TreeDrafter(TableModel.random(VOCABULARY, 1, spread=1.0, seed=seed), 2)
+
+
+CASES: dict[str, tuple[str, int, Callable[[], Any], Callable[[], Any]]] = {
+    "mlx drafts for torch": ("token", 2, lambda: torch(1), lambda: ModelDrafter(mlx("llama", 2))),
+    "torch drafts for mlx": ("block", 2, lambda: mlx("qwen3", 3), lambda: ModelDrafter(torch(4))),
+    "mlx, sliding windows": ("coupled", 2, lambda: mlx("gemma3_text", 5), lambda: ModelDrafter(mlx("llama", 6))),
+    "mlx, trees": ("token", 5, lambda: mlx("llama", 7), lambda: tree(8)),
+    "mlx, replayed": ("token", 2, lambda: mlx("jamba", 9), lambda: ModelDrafter(mlx("mamba", 10))),
+    "mlx, trees replayed": ("coupled", 5, lambda: mlx("mamba", 11), lambda: tree(12)),
+    "course": ("block", 2, lambda: course(13), lambda: course(14)),
+}
+
+
+def p_of(case: str, mistake: Callable[[], AbstractContextManager] = nullcontext) -> float:
+    rule, lookahead, target, drafter = CASES[case]
+    decoder = SpeculativeDecoder(drafter(), target(), lookahead, rule=rule)
+    truth = joint_distribution(LogitsOf(decoder.target), PROMPT, LENGTH, SAMPLING)
+    with mistake():
+        sample = draw_outputs(decoder, PROMPT, LENGTH, SAMPLING, DRAWS)
+    assert 0 < sample.accepted < sample.drafted
+    return p_value(sample.counts, truth)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_have_the_targets_distribution(case: str) -> None:
+    assert p_of(case) > THRESHOLD
+
+
+def snapshot_that_is_read_on_with() -> AbstractContextManager:
+    def back(self: Snapshots, length: int) -> int:
+        if length < self._length:
+            self._length = self._marks[-1][0] if self._marks else 0  # and the state stays where it is
+        return self._length
+
+    return patch.object(Snapshots, "back", back)
+
+
+def siblings_that_see_each_other() -> AbstractContextManager:
+    from outrider.models.plan import Plan
+
+    of = Plan.of.__func__
+
+    def sees_too_much(cls: type[Plan], ledger: Any, rows: Sequence[int], *rest: Any) -> Plan:
+        plan = of(cls, ledger, rows, *rest)
+        if plan.sees is not None:
+            plan.sees[:] = True
+        return plan
+
+    return patch.object(Plan, "of", classmethod(sees_too_much))
+
+
+MISTAKES = [
+    ("mlx, trees replayed", snapshot_that_is_read_on_with),
+    ("mlx, trees", siblings_that_see_each_other),
+]
+
+
+@pytest.mark.parametrize("case, mistake", MISTAKES, ids=lambda part: getattr(part, "__name__", part))
+def test_a_planted_mistake_is_found(case: str, mistake: Callable[[], AbstractContextManager]) -> None:
+    assert p_of(case, mistake) <= THRESHOLD
