@@ -95,6 +95,16 @@ def test_a_draft_model_that_is_the_target_is_always_accepted(outrider, folder):
     assert result["stats"]["acceptance_rate"] == 1
 
 
+@pytest.mark.parametrize("drafter", ["intersection", "string"])
+def test_a_draft_model_of_another_tokenizer_drafts(outrider, folder, other_folder, drafter):
+    plain = generated(outrider, folder, "--drafter", "none", "--dtype", "float32")
+    result = generated(
+        outrider, folder, "-md", other_folder, "--drafter", drafter, "--dtype", "float32", "--num-draft-tokens", 3
+    )
+    assert result["stats"]["drafted"] > 0
+    assert result["tokens"] == plain["tokens"]
+
+
 def lookahead_of(outrider, monkeypatch, *arguments):
     """What `generate` hands to the decoder."""
     handed = []
@@ -399,6 +409,7 @@ BAD = {
     "negative seed": (["generate", "x", "--seed", "-1"], "seed is -1"),
     "no number": (["generate", "x", "--temp", "warm"], "--temp"),
     "drafter without its model": (["generate", "x", "--drafter", "model"], "--draft-model"),
+    "strings without a model": (["generate", "x", "--drafter", "string"], "--draft-model"),
     "draft model beside another drafter": (["generate", "x", "-md", "y", "--drafter", "suffix"], "leave one"),
     "prediction without suffix": (["generate", "x", "--drafter", "none", "--predict", "y"], "suffix"),
     "prediction twice": (["generate", "x", "--predict", "y", "--predict-file", "z"], "both given"),

@@ -12,7 +12,9 @@ from outrider.batched import batched_speculative_decode
 from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
 from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.intersection import IntersectionDrafter
 from outrider.drafters.model import ModelDrafter
+from outrider.drafters.string import StringDrafter
 from outrider.drafters.suffix import SuffixDrafter
 from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
@@ -54,6 +56,7 @@ __all__ = [
     "Generation",
     "Goodput",
     "InputError",
+    "IntersectionDrafter",
     "LookaheadPolicy",
     "Model",
     "ModelDrafter",
@@ -70,6 +73,7 @@ __all__ = [
     "SettingError",
     "SpeculativeDecoder",
     "Statistics",
+    "StringDrafter",
     "SuffixDrafter",
     "TableModel",
     "Times",

@@ -417,5 +417,6 @@ def require_same_vocabulary(draft: Model, target: Model) -> None:
         reason = "without both tokenizers the widths must be equal"
     raise VocabularyError(
         f"draft {draft.name} has a vocabulary of {draft.vocab_size} and target {target.name} one of "
-        f"{target.vocab_size}, and {reason}; choose a draft model of the same family, or the suffix drafter"
+        f"{target.vocab_size}, and {reason}; choose a draft model of the same family, or draft across tokenizers "
+        "(IntersectionDrafter or StringDrafter; --drafter intersection or string)"
     )

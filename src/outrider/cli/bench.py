@@ -25,7 +25,8 @@ from outrider.errors import InputError, SettingError
 from outrider.models.base import Model
 from outrider.sampling import SamplingParams
 
-KNOWN = ("plain", "suffix", "model", "transformers")
+DRAFTING = tuple(kind.value for kind in options.DrafterKind if kind is not options.DrafterKind.NONE)
+KNOWN = ("plain", *DRAFTING, "transformers")
 
 
 def command(
@@ -67,10 +68,11 @@ def command(
     names = [name.strip() for name in systems.split(",") if name.strip()]
     if not names or not all(_is_known(name) for name in names):
         raise SettingError(
-            f"--systems is {systems!r}: choose from {', '.join(KNOWN)}, and after suffix or model a lookahead, like @4"
+            f"--systems is {systems!r}: choose from {', '.join(KNOWN)}, and after a drafter a lookahead, like @4"
         )
-    if any(name.startswith("model") for name in names) and draft_model is None:
-        raise SettingError("--systems has model and there is no --draft-model: give one")
+    with_model = next((name for name in names if name.partition("@")[0] in options.MODEL_DRAFTERS), None)
+    if with_model is not None and draft_model is None:
+        raise SettingError(f"--systems has {with_model} and there is no --draft-model: give one")
     sampling = SamplingParams(temperature=temp, seed=seed)
     asked = read_questions(questions)
     if categories is not None:
@@ -185,7 +187,7 @@ def _is_known(name: str) -> bool:
     drafting, at, chosen = name.partition("@")
     if not at:
         return name in KNOWN
-    return drafting in ("suffix", "model") and chosen.isdecimal()
+    return drafting in DRAFTING and chosen.isdecimal()
 
 
 HEADINGS = ("category", "system", "questions", "tokens/s", "speed-up", "median", "tokens/round", "overhead", "same")

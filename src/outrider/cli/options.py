@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,8 @@ class DrafterKind(StrEnum):
     """What drafts."""
 
     MODEL = "model"
+    INTERSECTION = "intersection"
+    STRING = "string"
     SUFFIX = "suffix"
     NONE = "none"
 
@@ -55,6 +58,13 @@ class Colour(StrEnum):
     NEVER = "never"
 
 
+# What drafts with a model, and as what.
+MODEL_DRAFTERS: dict[DrafterKind, Callable[[Model, Model], Drafter]] = {
+    DrafterKind.MODEL: lambda model, target: outrider.ModelDrafter(model),
+    DrafterKind.INTERSECTION: outrider.IntersectionDrafter,
+    DrafterKind.STRING: outrider.StringDrafter,
+}
+
 # The headings under which --help lists the flags.
 MODELS = "Models"
 SPECULATION = "Speculation"
@@ -71,9 +81,7 @@ def option(panel: str, names: str, metavar: str | None, help: str) -> Any:
 ModelOption = Annotated[
     str, option(MODELS, "--model -m", "NAME", "The target: a folder, a GGUF file, a Hugging Face name, or smollm2.")
 ]
-DraftModelOption = Annotated[
-    str | None, option(MODELS, "--draft-model -md", "NAME", "A smaller model of the same vocabulary that drafts.")
-]
+DraftModelOption = Annotated[str | None, option(MODELS, "--draft-model -md", "NAME", "A smaller model that drafts.")]
 DtypeOption = Annotated[
     Dtype,
     option(MODELS, "--dtype", "TYPE", "Precision: auto (what is fast here), float32, bfloat16, float16 or int8."),
@@ -86,7 +94,8 @@ DrafterOption = Annotated[
         SPECULATION,
         "--drafter",
         "KIND",
-        "model, suffix or none. Default: model if --draft-model is given, else suffix.",
+        "model, suffix or none. For a draft model with another tokenizer: intersection, of the two vocabularies, or "
+        "string, which drafts any text. Default: model if --draft-model is given, else suffix.",
     ),
 ]
 LOOKAHEAD_FLAGS = "--num-draft-tokens --draft-max"
@@ -114,9 +123,9 @@ def resolve_drafter(kind: DrafterKind | None, draft_model: str | None) -> Drafte
     """
     if kind is None:
         return DrafterKind.MODEL if draft_model is not None else DrafterKind.SUFFIX
-    if kind is DrafterKind.MODEL and draft_model is None:
-        raise SettingError("--drafter model needs to know which: give --draft-model as well")
-    if kind is not DrafterKind.MODEL and draft_model is not None:
+    if kind in MODEL_DRAFTERS and draft_model is None:
+        raise SettingError(f"--drafter {kind} needs to know which model: give --draft-model as well")
+    if kind not in MODEL_DRAFTERS and draft_model is not None:
         raise SettingError(f"--draft-model is given and --drafter is {kind}: leave one of them out")
     return kind
 
@@ -177,8 +186,9 @@ def open_drafter(
         return outrider.SuffixDrafter()
     assert draft_model is not None
     model = open_model(draft_model, dtype, device)
-    require_same_vocabulary(model, target)
-    return outrider.ModelDrafter(model)
+    if kind is DrafterKind.MODEL:
+        require_same_vocabulary(model, target)
+    return MODEL_DRAFTERS[kind](model, target)
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str:

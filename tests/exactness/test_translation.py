@@ -1,0 +1,191 @@
+"""Drafting across tokenizers: the target's distribution, whatever the draft model's tokens are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import cache
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from exactness.mutations import Mistake
+from exactness.statistics import THRESHOLD, Sample, draw_outputs, joint_distribution, p_value
+from outrider import (
+    Drafter,
+    IntersectionDrafter,
+    SamplingParams,
+    SpeculativeDecoder,
+    StringDrafter,
+    TableModel,
+)
+from outrider.sampling import distribution
+
+tiny_tokenizers = pytest.importorskip("tiny_tokenizers")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+RULES = ("token", "block", "coupled")
+DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
+    "intersection": IntersectionDrafter,
+    "string": StringDrafter,
+}
+# Each of the two has tokens that the other lacks, and what both have stands at other ids.
+BYTES = tiny_tokenizers.byte_level(["a", "b", "Ġ", "Ġa", "ab", "Ġab"])
+PIECES = tiny_tokenizers.sentencepiece(["▁", "a", "b", "▁a", "ba", "▁b"])
+WORDS = tiny_tokenizers.wordpiece(["a", "b", "##a", "##b", "ab", "##ba"])
+PAIRS = {
+    "byte-level target, sentencepiece draft": (BYTES, PIECES),
+    "sentencepiece target, wordpiece draft": (PIECES, WORDS),
+    "wordpiece target, byte-level draft": (WORDS, BYTES),
+}
+SAMPLINGS = {
+    "plain": SamplingParams(),
+    "nucleus": SamplingParams(temperature=1.4, top_p=0.8),
+    "cold": SamplingParams(temperature=0.7, top_k=5),
+    "penalties": SamplingParams(
+        repetition_penalty=1.4, presence_penalty=0.4, frequency_penalty=-0.3, logit_bias={3: 0.8}, min_p=0.05
+    ),
+}
+DRAWS = 1_200
+LENGTH = 2
+LOOKAHEAD = 3
+
+
+def model(tokenizer, seed: int, spread: float = 1.2) -> TableModel:
+    width = len(tokenizer.vocabulary)
+    end = tokenizer.wrapped.eos_token_id
+    table = TableModel.random(width, 2, spread=spread, seed=seed).table
+    return TableModel(table, tokenizer=tokenizer, stop_token_ids=frozenset({end}))
+
+
+def prompt_of(tokenizer) -> list[int]:
+    return tokenizer.encode("ab a ba")
+
+
+def sample_of(drafter: Drafter, target: TableModel, rule: str, sampling: SamplingParams, draws: int) -> Sample:
+    # A stop token is one token among others here: what counts are the first tokens.
+    free = TableModel(target.table, tokenizer=target.tokenizer)
+    decoder = SpeculativeDecoder(drafter, free, LOOKAHEAD, rule=rule)
+    return draw_outputs(
+        decoder, prompt_of(target.tokenizer), LENGTH, sampling, draws, max_tokens=LENGTH + LOOKAHEAD + 1
+    )
+
+
+def p_value_of(sample: Sample, target: TableModel, sampling: SamplingParams) -> float:
+    prompt = prompt_of(target.tokenizer)
+    return p_value(sample.counts, joint_distribution(target, prompt, LENGTH, sampling))
+
+
+CASES = [
+    (rule, drafter, sampling, list(PAIRS)[(i + j + k) % len(PAIRS)])
+    for i, rule in enumerate(RULES)
+    for j, drafter in enumerate(DRAFTERS)
+    for k, sampling in enumerate(SAMPLINGS)
+]
+
+
+@pytest.mark.parametrize("rule, drafter, sampling, pair", CASES)
+def test_the_output_has_the_targets_distribution(rule: str, drafter: str, sampling: str, pair: str) -> None:
+    target, draft = (model(tokenizer, seed) for seed, tokenizer in zip((0, 2), PAIRS[pair], strict=True))
+    sample = sample_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling], DRAWS)
+    assert sample.drafted > DRAWS
+    assert 0 < sample.accepted < 0.5 * sample.drafted
+    assert p_value_of(sample, target, SAMPLINGS[sampling]) > THRESHOLD
+
+
+# Planted mistakes. Each wraps a method, and lets the drafts be what they are but for one thing.
+
+
+@contextmanager
+def wrapped(drafter: type[Drafter], name: str, change: Callable) -> Iterator[None]:
+    """`change` gets the method that it stands for, and then its arguments."""
+    method = getattr(drafter, name)
+    with patch.object(drafter, name, lambda self, *arguments: change(method, self, *arguments)):
+        yield
+
+
+@contextmanager
+def q_of_the_whole_draft_vocabulary(renormalised: bool) -> Iterator[None]:
+    """The settings are applied to all of the draft model's tokens; then those that the target has are picked."""
+    whole = []
+
+    def logits_of(method, self, logits):
+        whole[:] = [logits]
+        return method(self, logits)
+
+    def choose(method, self, draft, logits):
+        token = method(self, draft, logits)
+        translation = self._translation.draft_tokens
+        q = distribution(whole[0], draft.sequence.sampling)[0, translation] * (translation >= 0)
+        draft.q[-1] = q / q.sum() if renormalised else q
+        return token
+
+    with (
+        wrapped(IntersectionDrafter, "_logits_of", logits_of),
+        wrapped(IntersectionDrafter, "_choose", choose),
+    ):
+        yield
+
+
+def q_not_renormalised_after_the_intersection() -> AbstractContextManager:
+    return q_of_the_whole_draft_vocabulary(renormalised=False)
+
+
+def settings_applied_before_the_intersection() -> AbstractContextManager:
+    return q_of_the_whole_draft_vocabulary(renormalised=True)
+
+
+def draft_models_ids_taken_for_the_targets() -> AbstractContextManager:
+    def finished(method, self, draft):
+        found = method(self, draft)
+        own = self._translation.draft_tokens[list(found.tokens)] % len(self._translation.draft_tokens)
+        return replace(found, tokens=tuple(own.tolist()))
+
+    return wrapped(IntersectionDrafter, "_finished", finished)
+
+
+def string_judged_by_the_draft_models_probability() -> AbstractContextManager:
+    """As if its tokens had been drawn, with about the probability that a draft model gives its most probable one."""
+
+    def finished(method, self, draft):
+        found = method(self, draft)
+        if not len(found):
+            return found
+        q = np.full((len(found), self._target_size), 0.5 / (self._target_size - 1), dtype=np.float32)
+        q[np.arange(len(found)), found.tokens] = 0.5
+        return replace(found, q=q)
+
+    return wrapped(StringDrafter, "_finished", finished)
+
+
+MISTAKES = [
+    ("token", "intersection", "plain", q_not_renormalised_after_the_intersection),
+    ("block", "intersection", "plain", q_not_renormalised_after_the_intersection),
+    ("token", "intersection", "nucleus", settings_applied_before_the_intersection),
+    ("block", "intersection", "nucleus", settings_applied_before_the_intersection),
+    ("token", "intersection", "plain", draft_models_ids_taken_for_the_targets),
+    ("block", "intersection", "plain", draft_models_ids_taken_for_the_targets),
+    ("token", "string", "plain", string_judged_by_the_draft_models_probability),
+    ("block", "string", "plain", string_judged_by_the_draft_models_probability),
+]
+
+
+@cache
+def p_value_without_mistake(rule: str, drafter: str, sampling: str) -> float:
+    return p_value_in(rule, drafter, sampling)
+
+
+def p_value_in(rule: str, drafter: str, sampling: str) -> float:
+    target, draft = model(BYTES, 0), model(PIECES, 2)
+    sample = sample_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling], DRAWS)
+    return p_value_of(sample, target, SAMPLINGS[sampling])
+
+
+@pytest.mark.parametrize("rule, drafter, sampling, mistake", MISTAKES, ids=lambda x: getattr(x, "__name__", x))
+def test_a_mistake_is_found(rule: str, drafter: str, sampling: str, mistake: Mistake) -> None:
+    assert p_value_without_mistake(rule, drafter, sampling) > THRESHOLD
+    with mistake():
+        found = p_value_in(rule, drafter, sampling)
+    print(f"{found:.1e} with {mistake.__name__}, {p_value_without_mistake(rule, drafter, sampling):.1e} without")
+    assert found < THRESHOLD
