@@ -5,11 +5,20 @@ import random
 import pytest
 
 import outrider
-from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, SuffixDrafter
+from outrider import (
+    IntersectionDrafter,
+    ModelDrafter,
+    SamplingParams,
+    SpeculativeDecoder,
+    StringDrafter,
+    SuffixDrafter,
+)
 from outrider.models.smollm2 import smollm2_file
 
 pytest.importorskip("torch")
 transformers_loading = pytest.importorskip("outrider.models.transformers_loading")
+
+from renumbered import Renumbered  # noqa: E402
 
 pytestmark = [
     pytest.mark.smollm2,
@@ -69,6 +78,20 @@ def test_coupled_text_depends_on_nothing_but_the_seed(target, prompts):
             decoder = SpeculativeDecoder(drafter, target, lookahead, rule="coupled")
             outputs.add(tuple(decoder.generate(prompt, max_tokens=24, sampling=sampling).tokens))
         assert len(outputs) == 1
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_text_does_not_depend_on_drafts_by_another_tokenizer(target, prompts, temperature):
+    """The model itself drafts, with a third of its tokens."""
+    draft = Renumbered(target, 16_384)
+    sampling = SamplingParams(temperature=temperature, seed=7)
+    plain = SpeculativeDecoder(None, target, rule="coupled").generate(prompts[0], max_tokens=20, sampling=sampling)
+    for drafter in (IntersectionDrafter(draft, target), StringDrafter(draft, target)):
+        decoder = SpeculativeDecoder(drafter, target, 4, rule="coupled")
+        generation = decoder.generate(prompts[0], max_tokens=20, sampling=sampling)
+        assert generation.tokens == plain.tokens
+        assert generation.stats.acceptance_rate > 0.25
 
 
 @pytest.mark.parametrize("rule", ["token", "block", "coupled"])

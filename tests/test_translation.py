@@ -399,6 +399,14 @@ def test_a_text_does_not_depend_on_its_company(drafter, rule, monkeypatch):
     assert serve(4) == serve(1)
 
 
+@pytest.mark.parametrize("drafter", [IntersectionDrafter, StringDrafter])
+def test_a_draft_ends_when_the_model_loses_confidence(drafter):
+    target, draft = model(TWO_LETTERS, 1), model(SYLLABLES, 2)
+    long = SpeculativeDecoder(drafter(draft, target), target).draft_generation([0], 8)
+    short = SpeculativeDecoder(drafter(draft, target, min_survival=0.2), target).draft_generation([0], 8)
+    assert 0 < len(short) < len(long) == 8
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_string_draft_ends_with_the_targets_end():
     (end,), (own_end,) = ids(BYTES, "</s>"), ids(LLAMA, "</s>")
