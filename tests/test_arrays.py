@@ -1,5 +1,6 @@
 """The same operations over NumPy, PyTorch and MLX arrays: NumPy is the reference."""
 
+import math
 import subprocess
 import sys
 
@@ -221,6 +222,14 @@ def test_races(make, vocab_size) -> None:
         order = ops.race_order(make(p[row]), make(noise[row]), count)
         assert order == np.argsort(-(p[row] / noise[row]), kind="stable")[:count].tolist()
         assert order[0] == winners[row]
+
+
+def test_the_largest_come_first_and_say_where_they_stand(make) -> None:
+    x = np.array([[1, 4, 2, 3], [-1, 0, -math.inf, 5]], dtype=np.float32)
+    values, tokens = operations(make(x)).top(make(x), 3)
+    np.testing.assert_array_equal(values, [[4, 3, 2], [5, 0, -1]])
+    np.testing.assert_array_equal(tokens, [[1, 3, 2], [3, 1, 0]])
+    assert operations(make(x)).top(make(x), 9)[1].shape == (2, 4)
 
 
 def test_a_token_of_no_weight_never_wins(make) -> None:

@@ -10,12 +10,14 @@ Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened
 
 from outrider.batched import batched_speculative_decode
 from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
-from outrider.draft import Draft
+from outrider.draft import Budget, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.intersection import IntersectionDrafter
 from outrider.drafters.model import ModelDrafter
+from outrider.drafters.model_tree import ModelTreeDrafter
 from outrider.drafters.string import StringDrafter
 from outrider.drafters.suffix import SuffixDrafter
+from outrider.drafters.tree_shapes import DynamicTree, StaticTree
 from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord, SequenceRound
@@ -45,10 +47,12 @@ __all__ = [
     "AdaptiveSpeculator",
     "AsyncEngine",
     "BatchError",
+    "Budget",
     "CostCurve",
     "Draft",
     "DraftedSequence",
     "Drafter",
+    "DynamicTree",
     "Engine",
     "FinishReason",
     "Fixed",
@@ -61,6 +65,7 @@ __all__ = [
     "Model",
     "ModelDrafter",
     "ModelError",
+    "ModelTreeDrafter",
     "Origin",
     "Outcome",
     "OutriderError",
@@ -72,6 +77,7 @@ __all__ = [
     "Session",
     "SettingError",
     "SpeculativeDecoder",
+    "StaticTree",
     "Statistics",
     "StringDrafter",
     "SuffixDrafter",

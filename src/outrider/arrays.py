@@ -85,6 +85,9 @@ class Operations(Protocol):
         Sums are float64, wherever the weights live: 50,000 float32 sums would be off by more than rare tokens weigh.
         """
 
+    def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
+        """[rows, count]: the largest values of each row, falling, and where they stand."""
+
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         """The first `count` tokens ([vocab] in) of the race: draws without replacement, in order."""
 
@@ -198,6 +201,14 @@ class NumpyOperations:
         before = sums[block - 1] if block else 0.0
         within = np.cumsum(weights[starts[block] : starts[block] + BLOCK], dtype=np.float64)
         return int(starts[block]) + _first_beyond(within, sought - before)
+
+    def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
+        count = min(count, x.shape[-1])
+        largest = np.argpartition(-x, count - 1, axis=-1)[:, :count]
+        values = np.take_along_axis(x, largest, axis=-1)
+        order = np.lexsort((largest, -values), axis=-1)  # of equal values the first
+        tokens = np.take_along_axis(largest, order, axis=-1)
+        return np.take_along_axis(values, order, axis=-1).astype(np.float64), tokens.astype(np.int64, copy=False)
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.argsort(-(weights / exponential), kind="stable")[:count]]
@@ -324,6 +335,10 @@ class TorchOperations:
         token = torch.searchsorted(sums, share * sums[-1:], right=True)
         return int(torch.minimum(token, torch.searchsorted(sums, sums[-1:])))
 
+    def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
+        values, tokens = self.torch.topk(x, min(count, x.shape[-1]), dim=-1)
+        return self._floats(values), tokens.cpu().numpy()
+
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in self.torch.topk(weights / exponential, count).indices.tolist()]
 
@@ -433,6 +448,10 @@ class MlxOperations:
 
     def token_at(self, weights: Array, share: float) -> int:
         return NUMPY.token_at(np.array(weights), share)
+
+    def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
+        tokens = self.mx.argsort(-x, axis=-1)[..., :count]
+        return self._floats(self.mx.take_along_axis(x, tokens, axis=-1)), np.array(tokens).astype(np.int64)
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.array(self.mx.argsort(-(weights / exponential)))[:count]]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outrider.arrays import Array, HostFloats, operations
-from outrider.draft import ROOT, Draft
+from outrider.draft import CHOSEN, ROOT, Draft, Trial
 from outrider.errors import SettingError
 from outrider.noise import Key, RoundNoise, exponential, uniform
 
@@ -92,7 +92,7 @@ def coupled(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
     The output depends on nothing but the seed, the prompt and the target. It is exact for any draft; a drafter that
     draws with the same g agrees nearly as often as `token` accepts (arXiv 2408.07978 bounds the difference).
     """
-    positions = [noise.start] + [noise.start + draft.depth(node) for node in range(p.shape[0] - 1)]
+    positions = [noise.start] + [noise.start + depth for depth in draft.depths[: p.shape[0] - 1]]
     keys = [noise.target(position) for position in positions]
     choices = operations(p).race(p, exponential(keys, p.shape[-1], p))
     return follow(draft, choices.tolist())
@@ -104,33 +104,42 @@ def token(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
 
     A child x is accepted with probability min(1, p(x) / q(x)). After a rejection p becomes
     normalise(max(p - q, 0)) and q loses that child. Where no child is left, the next token is drawn from p.
+
+    A token that several drafters drew is one node and as many trials: rejected once, it has no probability left, but
+    the residual still has to make up for the other q that it was drawn from.
     """
-    p_of_first, q_of_first = _probabilities_of_draft(draft, p)
+    trials = draft.in_order()
+    p_of_first, q_of_first = _probabilities_of_trials(draft, trials, p)
+    numbers_of: dict[int, list[int]] = {}
+    for number, trial in enumerate(trials):
+        numbers_of.setdefault(draft.parent(trial.node), []).append(number)
     path: list[int] = []
     node = ROOT
     while True:
-        children = draft.children(node)
+        numbers = numbers_of.get(node, [])
         if node + 1 >= p.shape[0]:
             return Verdict(tuple(path), None, bonus=True)
         position = noise.start + len(path)
         target = p[node + 1]
         accepted = None
-        for order, child in enumerate(children):
+        for order, number in enumerate(numbers):
+            trial = trials[number]
+            tried = draft.tokens[trial.node]
             q = None
             if order == 0:
-                p_of_child, q_of_child = p_of_first[child], q_of_first[child]
+                p_of_child, q_of_child = p_of_first[number], q_of_first[number]
             else:
-                q = _q_of_sibling(draft, children[:order], child)
-                p_of_child = _probability(target, draft.tokens[child])
-                q_of_child = 1.0 if q is None else _probability(q, draft.tokens[child])
-            if noise.accept(position, branch=child) * q_of_child < p_of_child:
-                accepted = child
+                q = _q_of_trial(draft, [trials[earlier] for earlier in numbers[:order]], trial)
+                p_of_child = _probability(target, tried)
+                q_of_child = 1.0 if q is None else _probability(q, tried)
+            if noise.accept(position, branch=number) * q_of_child < p_of_child:
+                accepted = trial.node
                 break
-            if order == 0 and draft.q_row(child) >= 0:
-                q = draft.q[draft.q_row(child)]  # type: ignore[index]
-            target = _after_rejection(target, draft.tokens[child], q)
+            if order == 0 and trial.q_row != CHOSEN:
+                q = draft.q[trial.q_row]  # type: ignore[index]
+            target = _after_rejection(target, tried, q)
         if accepted is None:
-            return Verdict(tuple(path), draw(target, noise.next(position)), bonus=not children)
+            return Verdict(tuple(path), draw(target, noise.next(position)), bonus=not numbers)
         path.append(accepted)
         node = accepted
 
@@ -151,7 +160,7 @@ def block(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
     if not draft.is_chain:
         raise SettingError("rule block judges chains, and the draft is a tree: use rule token or coupled for trees")
     count = len(draft)
-    p_of_draft, q_of_draft = _probabilities_of_draft(draft, p)
+    p_of_draft, q_of_draft = _probabilities_of_trials(draft, draft.in_order(), p)
     reach = [1.0]  # r_i
     for p_of_token, q_of_token in zip(p_of_draft, q_of_draft, strict=True):
         ratio = p_of_token / q_of_token if q_of_token > 0 else float(p_of_token > 0)
@@ -186,34 +195,34 @@ def rule_named(name: str) -> Rule:
     return RULES[name]
 
 
-def _probabilities_of_draft(draft: Draft, p: Array) -> tuple[HostFloats, HostFloats]:
-    """For each draft token its target and its draft probability, given that no sibling was tried before it."""
-    count = len(draft)
+def _probabilities_of_trials(draft: Draft, trials: Sequence[Trial], p: Array) -> tuple[HostFloats, HostFloats]:
+    """For each trial its token's target and draft probability, given that no sibling was tried before it."""
+    count = len(trials)
     if count == 0:
         return np.empty(0), np.empty(0)
-    p_of_draft = operations(p).gather(p, [draft.parent(node) + 1 for node in range(count)], draft.tokens)
-    q_of_draft = np.ones(count)
-    drawn = [node for node in range(count) if draft.q_row(node) >= 0]
+    tokens = [draft.tokens[trial.node] for trial in trials]
+    p_of_trial = operations(p).gather(p, [draft.parent(trial.node) + 1 for trial in trials], tokens)
+    q_of_trial = np.ones(count)
+    drawn = [number for number, trial in enumerate(trials) if trial.q_row != CHOSEN]
     if drawn:
-        rows = [draft.q_row(node) for node in drawn]
-        q_of_draft[drawn] = operations(draft.q).gather(draft.q, rows, [draft.tokens[node] for node in drawn])
-    return p_of_draft, q_of_draft
+        rows = [trials[number].q_row for number in drawn]
+        q_of_trial[drawn] = operations(draft.q).gather(draft.q, rows, [tokens[number] for number in drawn])
+    return p_of_trial, q_of_trial
 
 
 def _probability(distribution: Array, token: int) -> float:
     return float(operations(distribution).gather(distribution[None], [0], [token])[0])
 
 
-def _q_of_sibling(draft: Draft, earlier: Sequence[int], child: int) -> Array | None:
-    """The distribution that a later sibling was drawn from: q without the earlier ones of its row, renormalised.
+def _q_of_trial(draft: Draft, earlier: Sequence[Trial], trial: Trial) -> Array | None:
+    """The distribution that a later child was drawn from: q without the earlier ones of its row, renormalised.
 
     None for a token chosen deterministically.
     """
-    row = draft.q_row(child)
-    if row < 0:
+    if trial.q_row == CHOSEN:
         return None
-    q = draft.q[row]  # type: ignore[index]
-    taken = [draft.tokens[sibling] for sibling in earlier if draft.q_row(sibling) == row]
+    q = draft.q[trial.q_row]  # type: ignore[index]
+    taken = [draft.tokens[other.node] for other in earlier if other.q_row == trial.q_row]
     if not taken:
         return q
     ops = operations(q)

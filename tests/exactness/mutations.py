@@ -7,7 +7,9 @@ from unittest.mock import patch
 import numpy as np
 
 from exactness.drafters import TreeDrafter
-from outrider import Draft, ModelDrafter
+from outrider import Draft, ModelDrafter, ModelTreeDrafter
+from outrider.drafters.growth import Growth
+from outrider.models.base import Ledger
 from outrider.models.stateless import StatelessSession
 from outrider.noise import RoundNoise, key, uniform
 from outrider.sampling import adjust
@@ -59,6 +61,49 @@ def children_drawn_with_replacement() -> Iterator[None]:
         return [int(token) for token in generator.choice(len(q), size=count, p=q / q.sum(dtype=float))]
 
     with patch.object(TreeDrafter, "choose_children", choose):
+        yield
+
+
+def tree_children_drawn_with_replacement() -> AbstractContextManager:
+    """And judged as if without."""
+
+    def draw_children(self, sequence, q, depth, node, count):
+        position = len(sequence.tokens) + depth
+        return [draw(q, sequence.noise.draft(position, branch=100 * (node + 1) + number)) for number in range(count)]
+
+    return patch.object(ModelTreeDrafter, "_draw_children", draw_children)
+
+
+def drawn_children_ranked_by_what_they_are() -> AbstractContextManager:
+    """A token that was drawn and looked at falls out of the budget."""
+    opened = Growth.open
+
+    def open_by_tokens(self, node, tokens, shares, q=None):
+        opened(self, node, tokens, shares if q is None else [q[token] for token in tokens], q)
+
+    return patch.object(Growth, "open", open_by_tokens)
+
+
+# Trees in the cache
+
+
+def siblings_seen_through_the_mask() -> AbstractContextManager:
+    def context(self, row, node):
+        return self._kept[row] + self._tentative[row][: node + 1]
+
+    return patch.object(Ledger, "context", context)
+
+
+@contextmanager
+def nodes_placed_by_their_index() -> Iterator[None]:
+    context = Ledger.context
+
+    def shifted(self, row, node):
+        tokens = context(self, row, node)
+        late = node + 1 - len(self.ancestors(row, node))
+        return [0] * late + tokens
+
+    with patch.object(Ledger, "context", shifted):
         yield
 
 
@@ -120,10 +165,10 @@ def block_residual_of_the_token_rule() -> AbstractContextManager:
 
 
 def sibling_judged_by_the_first_childs_q() -> AbstractContextManager:
-    def q_of_first(draft, earlier, child):
-        return draft.q[draft.q_row(child)]
+    def q_of_first(draft, earlier, trial):
+        return draft.q[trial.q_row]
 
-    return patch("outrider.verification._q_of_sibling", q_of_first)
+    return patch("outrider.verification._q_of_trial", q_of_first)
 
 
 def _rules_changed(change: Callable[[Rule], Rule]) -> AbstractContextManager:

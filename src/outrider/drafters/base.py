@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from outrider.draft import Draft
+from outrider.draft import Budget, Draft
 from outrider.noise import RoundNoise
 from outrider.sampling import History, SamplingParams
 from outrider.verification import Verdict
@@ -49,10 +49,12 @@ class Drafter(ABC):
     Attributes:
         name: what its tokens are attributed to.
         bytes_per_token: of memory that it holds for every token of every row.
+        trees: whether it may propose trees, so that rule block cannot be used.
     """
 
     name = "drafter"
     bytes_per_token = 0
+    trees = False
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
         """Called once before the first round, and again when an engine needs more room.
@@ -75,6 +77,14 @@ class Drafter(ABC):
 
         The last token of each sequence is the newest one emitted. Rounds may have passed without a call.
         """
+
+    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        """The same, as a tree within each budget, its tokens in the order in which they joined it: with a smaller
+        budget it would have been a beginning of itself.
+
+        What may be drawn next may depend on all tokens drawn before; none that was drawn may be left out.
+        """
+        return self.propose(sequences, [min(budget) for budget in budgets])
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:  # noqa: B027
         """What became of the draft. `sequence.tokens` already holds the outcome."""

@@ -12,17 +12,34 @@ from outrider.arrays import Array, operations
 from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.errors import SettingError
-from outrider.models.base import Model, Session, prefill
+from outrider.models.base import LAST_KEPT, Model, Session, prefill
 from outrider.sampling import adjust, check_finite, distribution, log_probabilities, most_probable
 from outrider.verification import draw, draw_shared
 
 
 @dataclass(slots=True)
 class _Row:
-    """A row of the draft session, and the tokens fed to it tentatively since the last `keep`."""
+    """A row of the draft session, and what was fed to it tentatively since the last `keep`: (token, parent)."""
 
     number: int
-    fed: list[int] = field(default_factory=list)
+    fed: list[tuple[int, int]] = field(default_factory=list)
+
+    def feed_chain(self, tokens: Sequence[int]) -> None:
+        """Tokens that go on from the newest one."""
+        for token in tokens:
+            self.fed.append((token, len(self.fed) - 1))
+
+    def agreeing_path(self, tokens: Sequence[int]) -> list[int]:
+        """The path through what was fed that follows `tokens` as far as it can."""
+        path: list[int] = []
+        above = LAST_KEPT
+        for token in tokens:
+            node = next((node for node, fed in enumerate(self.fed) if fed == (token, above)), None)
+            if node is None:
+                break
+            path.append(node)
+            above = node
+        return path
 
 
 @dataclass(slots=True)
@@ -65,11 +82,18 @@ class ModelDrafter(Drafter):
         self.min_survival = min_survival
         self.name = name
         self._session: Session | None = None
+        self._capacity = 0
         self._vocab_size = model.vocab_size
         self._rows: dict[int, _Row] = {}
 
+    @property
+    def _room_for_branches(self) -> int:
+        """Tentative tokens of a row that will not stay, beside those that may."""
+        return 0
+
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
-        self._session = self.model.open(rows, min(capacity, self.model.context_length))
+        self._capacity = min(capacity, self.model.context_length)
+        self._session = self.model.open(rows, self._capacity + self._room_for_branches)
         self._vocab_size = vocab_size
         self._rows = {}
 
@@ -83,7 +107,7 @@ class ModelDrafter(Drafter):
         pieces = []
         for row, sequence, count in zip(rows, sequences, counts, strict=True):
             held = session.length(row)
-            pieces.append(self._context(sequence)[held : min(held + count, session.capacity)])
+            pieces.append(self._context(sequence)[held : min(held + count, self._capacity)])
         fed = [place for place, piece in enumerate(pieces) if piece]
         if fed:
             session.extend([rows[place] for place in fed], [pieces[place] for place in fed], wanted=[0] * len(fed))
@@ -91,12 +115,11 @@ class ModelDrafter(Drafter):
                 session.keep(rows[place], range(len(pieces[place])))
 
     def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        session = self._opened()
         growing: list[_Growing | None] = []
         for sequence, planned in zip(sequences, lookahead, strict=True):
             context = self._context(sequence) if planned > 0 else ()
             # The newest draft token is never fed, so that a draft of k needs room for k - 1 more.
-            room = session.capacity - len(context) + 1
+            room = self._capacity - len(context) + 1
             if not context or room <= 0:
                 growing.append(None)
             else:
@@ -145,12 +168,10 @@ class ModelDrafter(Drafter):
         """Make the cache hold a beginning of `tokens`; return what is still to be fed (at least one token)."""
         session = self._opened()
         emitted = tokens[session.length(row.number) :]
-        agreed = 0
-        while agreed < min(len(row.fed), len(emitted) - 1) and row.fed[agreed] == emitted[agreed]:
-            agreed += 1
-        session.keep(row.number, range(agreed))
+        agreed = row.agreeing_path(emitted[:-1])
+        session.keep(row.number, agreed)
         row.fed = []
-        return prefill(session, row.number, emitted[agreed:])
+        return prefill(session, row.number, emitted[len(agreed) :])
 
     def _grow(self, active: Sequence[_Growing]) -> None:
         """One more token for each draft, in one forward pass."""
@@ -159,7 +180,7 @@ class ModelDrafter(Drafter):
         )
         logits = operations(logits).float32(logits)
         for index, draft in enumerate(active):
-            draft.row.fed.extend(draft.feed)
+            draft.row.feed_chain(draft.feed)
             token = self._choose(draft, self._logits_of(logits[index : index + 1]))
             draft.tokens.append(token)
             draft.feed = [self._fed_as(token)]

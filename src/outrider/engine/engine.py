@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import count
 
 from outrider.arrays import Array
-from outrider.draft import EMPTY, Draft
+from outrider.draft import EMPTY, Budget, Draft
 from outrider.drafters.base import Drafter
 from outrider.engine.grouping import group_by_work
 from outrider.engine.judgement import judge_rows, logprobs_of
-from outrider.engine.memory import plan_capacity
+from outrider.engine.memory import NODES_OF_A_TREE, plan_capacity
 from outrider.engine.record import RoundRecord, SequenceRound
 from outrider.engine.request import Request, TokenEvent
 from outrider.engine.scheduler import Scheduler, reading_shares
@@ -90,7 +90,8 @@ class Engine:
         costs: what passes of the target cost.
 
     Raises:
-        SettingError: an unknown rule, a number out of its range, or rows that do not fit into memory.
+        SettingError: an unknown rule, one that cannot judge the drafter's trees, a number out of its range, or rows
+            that do not fit into memory.
     """
 
     def __init__(
@@ -113,11 +114,16 @@ class Engine:
         if capacity is not None and capacity < 2:
             raise SettingError(f"capacity is {capacity}: it must be at least 2, a token of prompt and one of output")
         self._rule = rule_named(rule)
+        self._trees = drafter is not None and drafter.trees
+        if rule == "block" and drafter is not None and drafter.trees:
+            raise SettingError(
+                f"rule block judges chains, and drafter {drafter.name} proposes trees: use rule token or coupled"
+            )
         self._shared_noise = rule == "coupled"
         self._lookahead = as_policy(lookahead)
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
-        self._session = target.open(max_rows, self.capacity)
+        self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._rounds = count()
@@ -214,7 +220,7 @@ class Engine:
             for feed, draft, verdict, logits in self._judge(scored):
                 new = self._commit(feed, draft, verdict, logits)
                 events += new
-                outcomes.append(Outcome(feed.sequence.id, feed.planned, len(draft), verdict.accepted))
+                outcomes.append(_outcome_of(feed, draft, verdict))
                 if self._observer is not None:
                     parts.append(_part_of(feed, draft, verdict, new))
         ended = self._clock()
@@ -265,18 +271,25 @@ class Engine:
             if not drafting:
                 return
             sequences = [feed.sequence for feed in drafting]
-            planned = self._lookahead.plan([sequence.id for sequence in sequences])
-            # A round emits one token more than it accepts: a draft up to the limit would be cut.
-            lookahead = [max(min(k, s.room - 1), 0) for k, s in zip(planned, sequences, strict=True)]
-            drafts = self._drafter.propose(sequences, lookahead)
-            check_drafts(drafts, lookahead, self.target.vocab_size)
+            planned = self._lookahead.budgets([sequence.id for sequence in sequences])
+            budgets = [self._within_row(budget, s) for budget, s in zip(planned, sequences, strict=True)]
+            drafts = self._drafter.propose_trees(sequences, budgets)
+            check_drafts(drafts, budgets, self.target.vocab_size)
         except Exception as error:
             self._drop_drafter(error)
             return
-        for feed, limit, draft in zip(drafting, lookahead, drafts, strict=True):
-            feed.planned = limit
+        for feed, budget, draft in zip(drafting, budgets, drafts, strict=True):
+            feed.planned = budget.nodes
             feed.draft = draft
             feed.tokens.extend(draft.tokens)
+
+    def _within_row(self, planned: Budget, sequence: ActiveSequence) -> Budget:
+        """As much of a budget as the rest of the row has a use and a place for."""
+        # A round emits one token more than it accepts: a draft up to the limit would be cut.
+        depth = max(min(planned.nodes, planned.depth, sequence.room - 1), 0)
+        if not depth or not self._trees:
+            return Budget(depth, depth)
+        return Budget(min(planned.nodes, self._session.capacity - len(sequence.tokens)), depth)
 
     def _verify(self, feeds: Sequence[_Feed]) -> list[_Scored]:
         """Run the target over what every row feeds, in as few passes as is cheapest."""
@@ -419,17 +432,20 @@ def check_prompt(prompt: Sequence[int], model: Model, capacity: int) -> None:
         )
 
 
-def check_drafts(drafts: Sequence[Draft], lookahead: Sequence[int], vocab_size: int) -> None:
+def check_drafts(drafts: Sequence[Draft], budgets: Sequence[Budget], vocab_size: int) -> None:
     """Refuse drafts that break the Drafter protocol.
 
     Raises:
-        InputError: one is missing, too long, or holds a token outside the vocabulary.
+        InputError: one is missing, too long, too deep, or holds a token outside the vocabulary.
     """
-    if len(drafts) != len(lookahead):
-        raise InputError(f"{len(drafts)} drafts for {len(lookahead)} sequences: give one each")
-    for draft, limit in zip(drafts, lookahead, strict=True):
-        if len(draft) > limit:
-            raise InputError(f"a draft has {len(draft)} tokens and the lookahead is {limit}: draft no more")
+    if len(drafts) != len(budgets):
+        raise InputError(f"{len(drafts)} drafts for {len(budgets)} sequences: give one each")
+    for draft, budget in zip(drafts, budgets, strict=True):
+        if len(draft) > budget.nodes:
+            raise InputError(f"a draft has {len(draft)} tokens and the lookahead is {budget.nodes}: draft no more")
+        deepest = max(draft.depths, default=0)
+        if deepest > budget.depth:
+            raise InputError(f"a draft is {deepest} tokens deep and {budget.depth} are of use: draft no deeper")
         worst = next((token for token in draft.tokens if not 0 <= token < vocab_size), None)
         if worst is not None:
             raise InputError(f"draft token {worst} is outside the target's vocabulary of {vocab_size}")
@@ -440,6 +456,11 @@ def _as_model_error(model: Model, error: Exception) -> ModelError:
     wrapped = ModelError(f"model {model.name} failed on this text alone: {first_line[0]}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def _outcome_of(feed: _Feed, draft: Draft, verdict: Verdict) -> Outcome:
+    depths = () if draft.is_chain else draft.depths
+    return Outcome(feed.sequence.id, feed.planned, len(draft), verdict.accepted, depths, verdict.path)
 
 
 def _part_of(feed: _Feed, draft: Draft, verdict: Verdict, events: Sequence[TokenEvent]) -> SequenceRound:

@@ -14,6 +14,7 @@ SHARE = 0.8  # of free memory that an engine takes unless it is told how much
 LOGITS_OF_A_ROW = 17  # tokens scored in one round: a draft of 16 and the pending one
 BYTES_OF_A_LOGIT = 12  # as the model gives it, as a probability, and as noise
 STEP = 256
+NODES_OF_A_TREE = 64  # room behind a row's last token for the branches that will not stay
 
 
 def plan_capacity(
@@ -30,11 +31,13 @@ def plan_capacity(
     """
     longest = target.context_length if capacity is None else min(capacity, target.context_length)
     per_token = rows * (_bytes_per_token(target) + (0 if drafter is None else drafter.bytes_per_token))
+    branches = NODES_OF_A_TREE if drafter is not None and drafter.trees else 0
     free = _free_bytes(target)
     limit = memory_limit if memory_limit is not None else None if free is None else int(SHARE * free)
     if limit is None or not per_token:
         return longest
-    fits = (limit - rows * LOGITS_OF_A_ROW * target.vocab_size * BYTES_OF_A_LOGIT) // per_token
+    logits = rows * (LOGITS_OF_A_ROW + branches) * target.vocab_size * BYTES_OF_A_LOGIT
+    fits = (limit - logits) // per_token - branches
     if fits >= longest:
         return longest
     if capacity is None and fits >= STEP:

@@ -75,13 +75,13 @@ class ActiveSequence:
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[float] | None) -> Iterator[TokenEvent]:
         """Emit what a round decided, up to a stop."""
-        self.statistics.count_round([draft.depth(node) for node in range(len(draft))], verdict.accepted)
-        emitted = [(draft.tokens[node], Origin.DRAFTED) for node in verdict.path]
+        self.statistics.count_round(draft.depths, verdict.accepted)
+        emitted = [(draft.tokens[node], Origin.DRAFTED, draft.source_of(node)) for node in verdict.path]
         if verdict.token is not None:
-            emitted.append((verdict.token, _origin_of_next(draft, verdict)))
-        for place, (token, origin) in enumerate(emitted):
+            emitted.append((verdict.token, _origin_of_next(draft, verdict), ""))
+        for place, (token, origin, source) in enumerate(emitted):
             logprob = logprobs[place] if logprobs is not None else None
-            yield self._emit(token, origin, draft.source if origin is Origin.DRAFTED else "", logprob)
+            yield self._emit(token, origin, source, logprob)
             if self.finished:
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ class Statistics:
         emitted: tokens emitted; tokens past a stop do not count.
         drafted, accepted: draft tokens proposed, and those that the rule accepted (of which the last ones may lie past
             a stop).
-        drafted_at, accepted_at: the same by position in the draft, the first at index 0.
+        drafted_at, accepted_at: in how many rounds a token was proposed, and accepted, at each position behind the
+            pending token, the first at index 0.
         origins: emitted tokens by origin.
         seconds_prefill: the target reading the prompt. Where one pass reads and verifies, the tokens share its time.
         seconds_drafting: proposing, the draft model's prefill included.
@@ -58,7 +60,7 @@ class Statistics:
         """Emitted tokens per second of decoding."""
         return self.emitted / self.seconds_decoding if self.seconds_decoding else 0.0
 
-    def count_round(self, depths: list[int], accepted: int) -> None:
+    def count_round(self, depths: Sequence[int], accepted: int) -> None:
         """A round was judged.
 
         Args:

@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from outrider.draft import Budget
 from outrider.lookahead.costs import CostCurve
+
+UNBOUNDED = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,16 @@ class Outcome:
         planned: how many tokens the drafter was allowed.
         drafted: how many it proposed; drafters may stop earlier.
         accepted: how many of them were accepted.
+        depths: of the proposed tokens where they are a tree, in the order in which they joined it; empty for chains.
+        path: the accepted ones among them.
     """
 
     sequence: Hashable
     planned: int
     drafted: int
     accepted: int
+    depths: tuple[int, ...] = ()
+    path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,10 @@ class LookaheadPolicy(ABC):
     @abstractmethod
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         """How many tokens each sequence may draft in the coming round; 0 decodes plainly."""
+
+    def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
+        """The same for drafters that propose trees, with a bound on their depth."""
+        return [Budget(nodes, UNBOUNDED) for nodes in self.plan(sequences)]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:  # noqa: B027 (a choice, not a duty)
         """Learn from a round.

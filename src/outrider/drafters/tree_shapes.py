@@ -1,0 +1,107 @@
+"""Which trees a draft model grows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from outrider.errors import SettingError
+
+# How a fixed tree ranks its nodes where the budget does not pay for all: a guess of how often a first child is
+# accepted, and a sibling compared with the one before it. Only the order that follows from them matters.
+FIRST_CHILD = 0.7
+NEXT_SIBLING = 0.3
+LARGEST_FIXED_TREE = 1024
+
+
+class TreeShape(Protocol):
+    """What a draft model's tree looks like.
+
+    Attributes:
+        depth: the most levels.
+        beam: of how many nodes on a level children are looked for, each by a token more in the draft model's pass.
+    """
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def beam(self) -> int: ...
+
+    def width(self, level: int) -> int:
+        """How many children a node has at most; the pending token is level 0."""
+
+    def shares(self, probabilities: Sequence[float]) -> Sequence[float]:
+        """The estimated chance of each child to be accepted, if its parent is, from the draft model's largest
+        probabilities for what follows the parent, falling."""
+
+
+@dataclass(frozen=True)
+class StaticTree:
+    """A tree of a fixed shape: the nodes of a level have equally many children (SpecInfer, arXiv 2305.09781, 3.1).
+
+    Args:
+        widths: children per node, level by level; (3, 2, 1) has 3 + 6 + 6 nodes. A smaller budget takes the nodes that
+            stand first among their siblings, and near the root.
+
+    Raises:
+        SettingError: a width below 1, no level at all, or more nodes than a target could score.
+    """
+
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1:
+            raise SettingError(f"tree widths are {self.widths}: give at least one level, of at least 1 child each")
+        if self.nodes > LARGEST_FIXED_TREE:
+            raise SettingError(f"tree widths {self.widths} make {self.nodes} nodes: at most {LARGEST_FIXED_TREE}")
+
+    @property
+    def nodes(self) -> int:
+        """Of the whole tree."""
+        return sum(math.prod(self.widths[: level + 1]) for level in range(len(self.widths)))
+
+    @property
+    def depth(self) -> int:
+        return len(self.widths)
+
+    @property
+    def beam(self) -> int:
+        return math.prod(self.widths[:-1])
+
+    def width(self, level: int) -> int:
+        return self.widths[level]
+
+    def shares(self, probabilities: Sequence[float]) -> Sequence[float]:
+        return [FIRST_CHILD * NEXT_SIBLING**order for order in range(len(probabilities))]
+
+
+@dataclass(frozen=True)
+class DynamicTree:
+    """A tree that grows where the draft model expects to be right: narrow where it is sure, wide where it is not.
+
+    Args:
+        most_children: of one node.
+        depth: the most levels, which is how many passes the draft model makes.
+        beam: of how many nodes on a level, the most probable, children are looked for.
+
+    Raises:
+        SettingError: a number below 1.
+    """
+
+    most_children: int = 4
+    depth: int = 8
+    beam: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("most_children", "depth", "beam"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} of a tree is {getattr(self, name)}: it must be at least 1")
+
+    def width(self, level: int) -> int:
+        return self.most_children
+
+    def shares(self, probabilities: Sequence[float]) -> Sequence[float]:
+        return probabilities
