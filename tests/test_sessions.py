@@ -41,18 +41,18 @@ def tiny(kind, **settings):
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    config = getattr(transformers, kind + "Config")(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=256,
-        initializer_range=0.4,
-        **settings,
-    )
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.4,
+    }
+    config = getattr(transformers, kind + "Config")(**sizes | settings)
     name = {"Gemma3Text": "Gemma3"}.get(kind, kind) + "ForCausalLM"
     return getattr(transformers, name)(config).eval()
 
@@ -118,6 +118,33 @@ def llamacpp(architecture, cache_type="float32"):
 
 
 SLIDING = {"sliding_window": 5}
+MAMBA = {"num_hidden_layers": 2, "state_size": 4, "conv_kernel": 3, "time_step_rank": 4}
+JAMBA = {
+    "num_hidden_layers": 2,
+    "attn_layer_offset": 1,
+    "attn_layer_period": 2,
+    "expert_layer_offset": 1,
+    "expert_layer_period": 2,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "mamba_d_state": 4,
+    "mamba_d_conv": 3,
+    "mamba_dt_rank": 4,
+    "use_mamba_kernels": False,
+}
+QWEN3_NEXT = {
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_conv_kernel_dim": 3,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
 GEMMA = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 MODELS = {
     "table": table,
@@ -134,6 +161,10 @@ MODELS = {
     "fused-qwen2": fused("Qwen2"),
     "fused-qwen3": fused("Qwen3"),
     "fused-mistral": fused("Mistral", sliding_window=None),
+    "gemma2-capped": wrapped("Gemma2", sliding_window=5),
+    "torch-mamba": wrapped("Mamba", **MAMBA),
+    "torch-jamba": wrapped("Jamba", **JAMBA),
+    "torch-qwen3-next": wrapped("Qwen3Next", **QWEN3_NEXT),
     "mlx-llama": of_mlx("llama"),
     "mlx-qwen3": of_mlx("qwen3"),
     "mlx-gemma3-sliding": of_mlx("gemma3_text"),
@@ -383,6 +414,10 @@ def test_what_no_cache_could_do_is_refused(model):
         ("mistral-sliding", "Mistral", SLIDING),
         ("gemma3-sliding", "Gemma3Text", GEMMA),
         ("gpt-neox", "GPTNeoX", {}),
+        ("gemma2-capped", "Gemma2", {"sliding_window": 5}),
+        ("torch-mamba", "Mamba", MAMBA),
+        ("torch-jamba", "Jamba", JAMBA),
+        ("torch-qwen3-next", "Qwen3Next", QWEN3_NEXT),
         ("fused-llama", "Llama", {}),
         ("fused-llama-bias", "Llama", {"attention_bias": True, "mlp_bias": False}),
         ("fused-qwen2", "Qwen2", {}),
@@ -485,13 +520,19 @@ def test_memory_grows_with_the_text():
     same(found, to_numpy(whole))
 
 
-def test_a_model_that_cannot_roll_back_is_refused():
-    transformers = pytest.importorskip("transformers")
+def test_a_model_that_cannot_be_read_piece_by_piece_is_refused():
+    pytest.importorskip("transformers")
     from outrider.models.transformers import TransformersModel
 
-    config = transformers.MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
-    with pytest.raises(ModelError, match="cannot be rolled back"):
-        TransformersModel(transformers.MambaForCausalLM(config))
+    recurrent_gemma = tiny("RecurrentGemma", lru_width=32, attention_window_size=6, conv1d_width=3)
+    with pytest.raises(ModelError, match=r"something else when a text is read piece by piece \(.*FunctionModel"):
+        TransformersModel(recurrent_gemma)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("torch-mamba", True), ("torch-jamba", True), ("torch-qwen3-next", False)])
+def test_models_of_transformers_that_forget_what_was_before_are_read_token_by_token(kind, steps):
+    session = MODELS[kind]().open(1, CAPACITY)
+    assert session._readers[0].stepwise == steps
 
 
 def test_a_recurrent_gguf_model_is_refused():

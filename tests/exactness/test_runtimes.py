@@ -48,23 +48,23 @@ def course(seed: int) -> Any:
 
 
 @cache
-def torch(seed: int) -> Model:
+def torch(kind: str, seed: int) -> Model:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     from outrider.models.transformers import TransformersModel
 
     torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
+    settings = {"Llama": {"intermediate_size": 16, "num_attention_heads": 2}, "Mamba": {"state_size": 4}}[kind]
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=VOCABULARY,
         hidden_size=16,
-        intermediate_size=16,
         num_hidden_layers=1,
-        num_attention_heads=2,
         initializer_range=0.4,
         bos_token_id=None,
         eos_token_id=None,  # a text shall not end before its time
+        **settings,
     )
-    return TransformersModel(transformers.LlamaForCausalLM(config))
+    return TransformersModel(getattr(transformers, f"{kind}ForCausalLM")(config))
 
 
 class LogitsOf:
@@ -87,12 +87,13 @@ def tree(seed: int) -> Drafter:
 
 
 CASES: dict[str, tuple[str, int, Callable[[], Any], Callable[[], Any]]] = {
-    "mlx drafts for torch": ("token", 2, lambda: torch(1), lambda: ModelDrafter(mlx("llama", 2))),
-    "torch drafts for mlx": ("block", 2, lambda: mlx("qwen3", 3), lambda: ModelDrafter(torch(4))),
+    "mlx drafts for torch": ("token", 2, lambda: torch("Llama", 1), lambda: ModelDrafter(mlx("llama", 2))),
+    "torch drafts for mlx": ("block", 2, lambda: mlx("qwen3", 3), lambda: ModelDrafter(torch("Llama", 4))),
     "mlx, sliding windows": ("coupled", 2, lambda: mlx("gemma3_text", 5), lambda: ModelDrafter(mlx("llama", 6))),
     "mlx, trees": ("token", 5, lambda: mlx("llama", 7), lambda: tree(8)),
     "mlx, replayed": ("token", 2, lambda: mlx("jamba", 9), lambda: ModelDrafter(mlx("mamba", 10))),
     "mlx, trees replayed": ("coupled", 5, lambda: mlx("mamba", 11), lambda: tree(12)),
+    "torch, trees replayed": ("token", 5, lambda: torch("Mamba", 15), lambda: tree(16)),
     "course": ("block", 2, lambda: course(13), lambda: course(14)),
 }
 

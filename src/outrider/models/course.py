@@ -75,6 +75,7 @@ class CourseReader:
     """A text read by such a model, whose caches take back what they hold."""
 
     exact = True
+    stepwise = False
 
     def __init__(self, model: CourseModel) -> None:
         self._model = model

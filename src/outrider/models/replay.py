@@ -23,9 +23,11 @@ class Reader(Protocol):
 
     Attributes:
         exact: whether `back` always arrives where it was asked to.
+        stepwise: whether it reads token by token anyway, so that remembering every place costs no further pass.
     """
 
     exact: bool
+    stepwise: bool
 
     def read(self, tokens: Sequence[int], wanted: int) -> Array:
         """Read on; logits [wanted, vocab] after each of the last `wanted` tokens."""
@@ -61,11 +63,13 @@ class Snapshots:
 
     Args:
         start: makes the state of an empty text.
+        stepwise: the state reads token by token anyway.
     """
 
     exact = False
 
-    def __init__(self, start: Callable[[], State]) -> None:
+    def __init__(self, start: Callable[[], State], *, stepwise: bool = False) -> None:
+        self.stepwise = stepwise
         self._start = start
         self._state = start()
         self._length = 0
@@ -181,11 +185,8 @@ class ReplaySession:
         reader, read, kept = self._readers[row], self._read[row], self._ledger.length(row)
         most = len(text) - wanted
         place = reader.back(min(_agreement(read, text), most))
-        marks = set() if reader.exact else {mark for mark in turns if mark > place}
-        if not reader.exact and place <= kept:
-            marks |= {place, kept} if kept - place > FEW else {place}
         logits: list[Array] = []
-        for mark in (*sorted(marks), len(text)):
+        for mark in (*self._marks(row, place, len(text), turns), len(text)):
             if place < mark:
                 count = max(0, min(mark - place, mark - most))
                 piece = reader.read(text[place:mark], count)
@@ -196,6 +197,18 @@ class ReplaySession:
         reader.settle(kept)
         self._read[row] = list(text)
         return logits
+
+    def _marks(self, row: int, place: int, end: int, turns: set[int]) -> list[int]:
+        """Where to pause on the way from `place` to `end`, to remember the place."""
+        reader, kept = self._readers[row], self._ledger.length(row)
+        if reader.exact:
+            return []
+        if reader.stepwise:
+            return list(range(max(place, kept), end))
+        marks = {mark for mark in turns if mark > place}
+        if place <= kept:
+            marks |= {place, kept} if kept - place > FEW else {place}
+        return sorted(marks)
 
 
 def _agreement(first: Sequence[int], second: Sequence[int]) -> int:

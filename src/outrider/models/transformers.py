@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
-from outrider.models.base import stop_token_ids
+from outrider.models.base import Session, stop_token_ids
 from outrider.models.placement import free_bytes
+from outrider.models.replay import ReplaySession
 from outrider.models.torch_session import Forward, TorchSession
 from outrider.models.transformers_cache import ATTENTION, TransformersCache
+from outrider.models.transformers_state import find_recurrent
 from outrider.text import Tokenizer
 
 ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
@@ -25,7 +27,8 @@ class TransformersModel:
     """A transformers causal language model behind the Model protocol.
 
     The model object is used as it is: its weights are not changed, and its attention implementation is replaced only
-    while Outrider runs it.
+    while Outrider runs it. Where it cannot be given a mask, or has layers with a state that cannot be rolled back
+    (Mamba, hybrids), each row is read by itself over transformers' own cache, by snapshot and replay.
 
     Args:
         model: for example from AutoModelForCausalLM.from_pretrained.
@@ -35,7 +38,7 @@ class TransformersModel:
             it is.
 
     Raises:
-        ModelError: the model's state cannot be rolled back, or its attention cannot be given a mask.
+        ModelError: it is an encoder-decoder, or says something else when a text is read piece by piece.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class TransformersModel:
         config = model.config.get_text_config(decoder=True)
         self._config = config
         self.name = name if name is not None else getattr(config, "_name_or_path", "") or type(model).__name__
-        _refuse_unsupported(model, config, self.name)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(f"model {self.name} is an encoder-decoder: use a decoder-only causal language model")
         self.vocab_size = int(config.vocab_size)
+        self._recurrent = None if _takes_plans(model, config) else find_recurrent(model, self.vocab_size, self.name)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or 2**20)
         self.stop_token_ids = _stop_token_ids(model)
         self.tokenizer = tokenizer
-        self.pads_rows = self._forward is self
+        self.pads_rows = self._forward is self and self._recurrent is None
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @property
@@ -63,6 +68,8 @@ class TransformersModel:
     def bytes_per_token(self) -> int:
         if self._forward is not self:
             return self._forward.bytes_per_token
+        if self._recurrent is not None:
+            return self._recurrent.bytes_per_token
         config = self._config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -71,8 +78,10 @@ class TransformersModel:
     def free_bytes(self) -> int | None:
         return free_bytes(self.device)
 
-    def open(self, rows: int, capacity: int) -> TorchSession:
-        return TorchSession(self._forward, rows, capacity)
+    def open(self, rows: int, capacity: int) -> Session:
+        if self._recurrent is None:
+            return TorchSession(self._forward, rows, capacity)
+        return ReplaySession(self._recurrent.reader, rows, capacity, self.vocab_size)
 
     def new_cache(self, rows: int, capacity: int) -> TransformersCache:
         return TransformersCache(rows, capacity)
@@ -116,23 +125,14 @@ class TransformersModel:
             self._config._attn_implementation = before
 
 
-def _refuse_unsupported(model: Any, config: Any, name: str) -> None:
-    kinds = set(getattr(config, "layer_types", None) or ()) - ATTENDING_LAYERS
-    if getattr(model, "_is_stateful", False) or kinds:
-        what = ", ".join(sorted(kinds)) or type(model).__name__
-        raise ModelError(
-            f"model {name} has layers whose state cannot be rolled back ({what}): "
-            "use a model made of attention layers only"
-        )
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"model {name} is an encoder-decoder: use a decoder-only causal language model")
-    capped = [field for field in UNSUPPORTED_CONFIG if getattr(config, field, None) is not None]
-    if capped or not getattr(model, "_supports_attention_backend", False):
-        why = f"its attention uses {capped[0]}" if capped else "its code does not take another attention function"
-        raise ModelError(
-            f"model {name} ({type(model).__name__}) cannot be given a tree mask: {why}; "
-            "pass it as a stateless function, outrider.FunctionModel(model), which is slower"
-        )
+def _takes_plans(model: Any, config: Any) -> bool:
+    """Whether all layers attend, and by a function that can be exchanged for one that follows a plan."""
+    return (
+        not getattr(model, "_is_stateful", False)
+        and set(getattr(config, "layer_types", None) or ()) <= ATTENDING_LAYERS
+        and getattr(model, "_supports_attention_backend", False)
+        and all(getattr(config, field, None) is None for field in UNSUPPORTED_CONFIG)
+    )
 
 
 def _stop_token_ids(model: Any) -> frozenset[int]:
