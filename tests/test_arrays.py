@@ -35,11 +35,6 @@ def close(found, expected, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(to_numpy(found), expected, rtol=tolerance, atol=1e-7)
 
 
-def summing_precision(make) -> float:
-    """MLX adds up in float32, on a CPU one after the other; the others do better."""
-    return 1e-4 if operations(make([0.0])).name == "mlx" else 1e-6
-
-
 @pytest.fixture(params=LIBRARIES)
 def make(request):
     return array_maker(request.param)
@@ -123,7 +118,7 @@ def test_sums_differences_quotients_and_products(make, vocab_size) -> None:
     p, q = weights(vocab_size), weights(vocab_size)[::-1].copy()
     factor = np.array([0.25, 1.0, 3.0])
     ops = operations(make(p))
-    close(ops.sums(make(p)), p.sum(axis=-1, dtype=np.float64), summing_precision(make))
+    close(ops.sums(make(p)), p.sum(axis=-1, dtype=np.float64), 1e-6)
     close(ops.positive_difference(make(p), make(q)), np.maximum(p - q, 0))
     close(ops.divide(make(p), factor), p / factor[:, None])
     close(ops.multiply(make(p), factor), p * factor[:, None])
@@ -175,8 +170,8 @@ def test_the_nucleus_is_the_shortest_prefix_that_holds_the_mass(make, vocab_size
     thresholds = to_numpy(operations(make(p)).nucleus_threshold(make(p), mass))
     for row, threshold in zip(p, thresholds[:, 0], strict=True):
         assert threshold in row
-        assert row[row >= threshold].sum(dtype=float) > mass - summing_precision(make)
-        assert row[row > threshold].sum(dtype=float) < mass + summing_precision(make)
+        assert row[row >= threshold].sum(dtype=float) > mass - 1e-6
+        assert row[row > threshold].sum(dtype=float) < mass + 1e-6
 
 
 def test_stack(make) -> None:

@@ -377,10 +377,13 @@ class MlxOperations:
         return np.array(x)
 
     def softmax(self, x: Array) -> Array:
-        return self.mx.softmax(x, axis=-1)
+        exponentials = self.mx.exp(x - x.max(axis=-1, keepdims=True))
+        totals = self._block_sums(self._block_sums(exponentials)).sum(axis=-1, keepdims=True)
+        return exponentials / totals
 
     def log_sum_exp(self, x: Array) -> HostFloats:
-        return self._floats(self.mx.logsumexp(x, axis=-1))
+        top = x.max(axis=-1, keepdims=True)
+        return np.log(self.sums(self.mx.exp(x - top))) + self._floats(top[..., 0])
 
     def largest(self, x: Array) -> tuple[HostFloats, HostInts]:
         # MLX's max and argmax pass over NaN; a sum does not.
@@ -391,7 +394,7 @@ class MlxOperations:
         return self._floats(x[self.mx.array(list(rows)), self.mx.array(list(tokens))])
 
     def sums(self, x: Array) -> HostFloats:
-        return self._floats(x.sum(axis=-1))
+        return np.asarray(self._floats(self._block_sums(x)).sum(axis=-1))
 
     def positive_difference(self, x: Array, y: Array) -> Array:
         return self.mx.maximum(x - y, 0)
@@ -423,10 +426,14 @@ class MlxOperations:
         return -self.mx.partition(-x, k - 1, axis=-1)[:, k - 1 : k]
 
     def nucleus_threshold(self, probabilities: Array, mass: float) -> Array:
-        descending = -self.mx.sort(-probabilities, axis=-1)
-        before = self.mx.cumsum(descending, axis=-1, inclusive=False)
-        last = self.mx.maximum((before < mass).sum(axis=-1, keepdims=True) - 1, 0)
-        return self.mx.take_along_axis(descending, last, axis=-1)
+        mx = self.mx
+        descending = -mx.sort(-probabilities, axis=-1)
+        rows, vocab_size = descending.shape
+        blocks = mx.pad(descending, [(0, 0), (0, -vocab_size % BLOCK)]).reshape(rows, -1, BLOCK)
+        before_block = mx.cumsum(blocks.sum(axis=-1, keepdims=True), axis=1, inclusive=False)
+        before = (before_block + mx.cumsum(blocks, axis=-1, inclusive=False)).reshape(rows, -1)[:, :vocab_size]
+        last = mx.maximum((before < mass).sum(axis=-1, keepdims=True) - 1, 0)
+        return mx.take_along_axis(descending, last, axis=-1)
 
     def stack(self, rows: Sequence[Array]) -> Array:
         return self.mx.stack(list(rows))
@@ -455,6 +462,14 @@ class MlxOperations:
 
     def race_order(self, weights: Array, exponential: Array, count: int) -> list[int]:
         return [int(token) for token in np.array(self.mx.argsort(-(weights / exponential)))[:count]]
+
+    def _block_sums(self, x: Array) -> Array:
+        """Sums of neighbours: MLX adds one number after another on a CPU, and 50,000 float32 would be off by 5e-5."""
+        whole = x.shape[-1] // BLOCK * BLOCK
+        if not whole:
+            return x
+        sums = x[:, :whole].reshape(x.shape[0], -1, BLOCK).sum(axis=-1)
+        return sums if whole == x.shape[-1] else self.mx.concatenate([sums, x[:, whole:]], axis=-1)
 
     def _column(self, numbers: HostFloats) -> Array:
         return self.mx.array(np.asarray(numbers, dtype=np.float32))[..., None]
