@@ -5,23 +5,28 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from exactness.simulated_time import Clock, TimedModel, steady
 from outrider import (
     Budget,
+    Chained,
     Draft,
     Drafter,
     DynamicTree,
     Engine,
     Fixed,
+    Merged,
     ModelTreeDrafter,
     Request,
     SamplingParams,
     SettingError,
     SpeculativeDecoder,
     StaticTree,
+    SuffixTreeDrafter,
     TableModel,
 )
-from outrider.draft import ROOT
+from outrider.draft import EMPTY, ROOT
 from outrider.drafters.growth import Growth
+from outrider.drafters.joining import join
 
 GREEDY = SamplingParams(temperature=0, seed=0)
 PROMPT = (3, 1, 2)
@@ -180,3 +185,117 @@ def test_a_tree_fits_at_the_end_of_a_row_and_of_the_models_context() -> None:
     text = decoder.generate(PROMPT, max_tokens=50, sampling=SamplingParams(seed=1))
     assert len(text.tokens) == 13
     assert max(len(draft) for draft in watched.drafts) > 16  # more nodes than the row could ever hold tokens
+
+
+# Several drafters
+
+
+def test_joined_drafts_share_their_prefixes_and_know_their_sources() -> None:
+    chain = Draft((5, 6, 7), source="one")
+    tree = Draft((5, 9, 6, 8), parents=(ROOT, ROOT, 0, 2), source="two")
+    joined, places = join([chain, tree])
+    found = {(*(joined.tokens[above] for above in joined.path(node)),): joined.source_of(node) for node in range(5)}
+    assert found == {(5,): "one+two", (5, 6): "one+two", (9,): "two", (5, 6, 7): "one", (5, 6, 8): "two"}
+    assert [joined.tokens[places[1][node]] for node in range(4)] == [5, 9, 6, 8]
+    assert len(joined.trials) == 5  # a choice that was tried before is no trial
+
+
+def test_a_token_drawn_by_two_drafters_is_one_node_and_two_trials() -> None:
+    q = np.full((1, 4), 0.25, dtype=np.float32)
+    joined, _ = join([Draft((2,), q=q), Draft((2,), q=q)])
+    assert len(joined) == 1
+    assert joined.trials == ((0, 0), (0, 1))
+    assert not joined.is_chain
+
+
+def test_the_only_draft_stays_what_it_was() -> None:
+    chain = Draft((5, 6, 7))
+    assert join([EMPTY, chain])[0] is chain
+    assert join([EMPTY, EMPTY])[0] is EMPTY
+
+
+class Scripted(Drafter):
+    """Proposes the same chain always, and takes its time."""
+
+    def __init__(self, name, tokens, clock=None, seconds=0.0):
+        self.name = name
+        self.tokens = tokens
+        self.clock = clock
+        self.seconds = seconds
+        self.calls = 0
+        self.seen = []
+
+    def propose(self, sequences, lookahead):
+        self.calls += 1
+        if self.clock is not None:
+            self.clock.now += self.seconds
+        return [Draft(tuple(self.tokens[:k]), source=self.name) for k in lookahead]
+
+    def observe(self, sequence, draft, verdict):
+        self.seen.append((draft.tokens, verdict.path))
+
+
+def always(token: int, vocab_size: int = 6) -> TableModel:
+    """A model that says one token only."""
+    return TableModel(np.where(np.arange(vocab_size) == token, 0.0, -50.0))
+
+
+def test_events_name_the_drafters_of_each_token() -> None:
+    drafter = Merged([Scripted("one", [2, 2]), Scripted("two", [2, 2, 2])], rests=False)
+    decoder = SpeculativeDecoder(drafter, always(2), 5)
+    events = list(decoder.stream((1,), max_tokens=4, sampling=GREEDY))
+    assert [event.source for event in events] == ["one+two", "one+two", "two", ""]
+    assert drafter.drafters[0].seen == [((2, 2), (0, 1))]
+    assert drafter.drafters[1].seen == [((2, 2, 2), (0, 1, 2))]
+
+
+def test_a_drafter_that_does_not_pay_is_rested_and_probed() -> None:
+    clock = Clock()
+    good, useless = Scripted("good", [2, 2], clock, 0.1), Scripted("useless", [3, 3], clock, 5.0)
+    merged = Merged([good, useless], clock=clock)
+    target = TimedModel(always(2), clock, steady(1.0, 0.0))
+    generation = SpeculativeDecoder(merged, target, 4).generate((1,), max_tokens=601, sampling=GREEDY)
+    rounds = generation.stats.rounds
+    assert good.calls > 0.99 * rounds
+    assert 8 < useless.calls < 0.25 * rounds
+    assert merged.accounts[0].credit > 0.9 * generation.stats.accepted
+    assert merged.accounts[1].credit == 0
+    useless.tokens = [2, 2, 2, 2]  # it has learned, and is found out
+    useless.seconds = 0.01
+    before = useless.calls
+    SpeculativeDecoder(merged, target, 4).generate((1,), max_tokens=2000, sampling=GREEDY)
+    assert useless.calls - before > 300
+
+
+def test_a_drafter_that_fails_leaves_the_others() -> None:
+    class Broken(Drafter):
+        name = "broken"
+
+        def propose(self, sequences, lookahead):
+            raise ValueError("out of order")
+
+    decoder = SpeculativeDecoder(Merged([Broken(), Scripted("good", [2, 2])]), always(2), 4)
+    with pytest.warns(RuntimeWarning, match="drafter broken failed and is dropped; the others go on"):
+        text = decoder.generate((1,), max_tokens=9, sampling=GREEDY)
+    assert text.stats.accepted == 6
+
+
+def test_the_next_in_a_chain_is_asked_where_the_first_has_nothing_to_say() -> None:
+    first, second = Scripted("first", []), Scripted("second", [2])
+    chained = Chained([first, second])
+    text = SpeculativeDecoder(chained, always(2), 3, rule="block").generate((1,), max_tokens=10, sampling=GREEDY)
+    assert first.calls == second.calls == 5
+    assert text.stats.accepted == 5
+    first.tokens = [2, 2]
+    SpeculativeDecoder(chained, always(2), 3).generate((1,), max_tokens=9, sampling=GREEDY)
+    assert second.calls == 5
+
+
+def test_competing_continuations_make_a_tree() -> None:
+    watched = Watched(SuffixTreeDrafter())
+    prompt = (1, 2, 3, 9, 1, 2, 4, 9, 1, 2, 3, 8, 1, 2)
+    SpeculativeDecoder(watched, always(2, 16), 6).generate(prompt, max_tokens=8, sampling=GREEDY)
+    draft = watched.drafts[0]
+    assert [draft.tokens[child] for child in draft.children(ROOT)][:2] == [3, 4]
+    assert max(draft.depths) > 1
+    assert len(draft) == 6

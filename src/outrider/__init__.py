@@ -15,8 +15,10 @@ from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.intersection import IntersectionDrafter
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.model_tree import ModelTreeDrafter
+from outrider.drafters.several import Chained, Merged
 from outrider.drafters.string import StringDrafter
 from outrider.drafters.suffix import SuffixDrafter
+from outrider.drafters.suffix_tree import SuffixTreeDrafter
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree
 from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
@@ -48,6 +50,7 @@ __all__ = [
     "AsyncEngine",
     "BatchError",
     "Budget",
+    "Chained",
     "CostCurve",
     "Draft",
     "DraftedSequence",
@@ -62,6 +65,7 @@ __all__ = [
     "InputError",
     "IntersectionDrafter",
     "LookaheadPolicy",
+    "Merged",
     "Model",
     "ModelDrafter",
     "ModelError",
@@ -81,6 +85,7 @@ __all__ = [
     "Statistics",
     "StringDrafter",
     "SuffixDrafter",
+    "SuffixTreeDrafter",
     "TableModel",
     "Times",
     "TokenEvent",

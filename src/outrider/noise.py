@@ -12,12 +12,13 @@ wanted: the draw at a position is one and the same whoever looks at it, so there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from outrider.arrays import NUMPY, Array, HostInts, operations
 
 Key = tuple[int, int]
+MOST_DRAFTERS = 63
 _MASK = 2**64 - 1
 
 
@@ -73,17 +74,23 @@ class RoundNoise:
         seed: of the request, 0 <= seed < 2**64.
         start: the sequence position of the round's first draft token, in tokens from the start of the prompt.
         shared: whether drafter and target use the same draw at a position (the `coupled` rule).
+        drafter: tells apart drafters that propose for the same round, whose draws have to be independent.
     """
 
     seed: int
     start: int
     shared: bool = False
+    drafter: int = 0
 
     def draft(self, position: int, branch: int = 0) -> Key:
         """For drawing the draft token at `position`. `branch` tells apart the nodes of a tree at one position."""
         if self.shared:
             return self.target(position)
-        return key(self.seed, self.start, position, Purpose.DRAFT, branch)
+        return key(self.seed, self.start, position, Purpose.DRAFT, (self.drafter << 32) | branch)
+
+    def of_drafter(self, number: int) -> RoundNoise:
+        """The same for one of several drafters, counted from 0, of at most MOST_DRAFTERS."""
+        return replace(self, drafter=self.drafter * (MOST_DRAFTERS + 1) + number + 1)
 
     def accept(self, position: int, branch: int = 0) -> float:
         """The uniform number in [0, 1) that decides whether the draft token at `position` is accepted."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter, ModelTreeDrafter
 from outrider.drafters.growth import Growth
+from outrider.drafters.joining import join
 from outrider.models.base import Ledger
 from outrider.models.stateless import StatelessSession
 from outrider.noise import RoundNoise, key, uniform
@@ -82,6 +84,26 @@ def drawn_children_ranked_by_what_they_are() -> AbstractContextManager:
         opened(self, node, tokens, shares if q is None else [q[token] for token in tokens], q)
 
     return patch.object(Growth, "open", open_by_tokens)
+
+
+@contextmanager
+def token_drawn_twice_tried_once() -> Iterator[None]:
+    """By two drafters, from their own q each."""
+
+    def join_dropping(drafts):
+        joined, places = join(drafts)
+        if joined.trials is not None:
+            once = {trial.node: trial for trial in reversed(joined.trials)}
+            order = [trial for place, trial in enumerate(joined.trials) if trial not in joined.trials[:place]]
+            joined = replace(joined, trials=tuple(trial for trial in order if trial is once[trial.node]))
+        return joined, places
+
+    with patch("outrider.drafters.several.join", join_dropping):
+        yield
+
+
+def drafters_share_their_draws() -> AbstractContextManager:
+    return patch.object(RoundNoise, "of_drafter", lambda self, number: self)
 
 
 # Trees in the cache

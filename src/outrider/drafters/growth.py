@@ -54,8 +54,8 @@ class Growth:
         self._distributions: list[Array] = []
         self._level = 0
 
-    def open(self, node: int, tokens: Sequence[int], shares: Sequence[float], q: Array | None = None) -> None:
-        """Add the children of a node, or of ROOT.
+    def open(self, node: int, tokens: Sequence[int], shares: Sequence[float], q: Array | None = None) -> range:
+        """Add the children of a node, or of ROOT; returns their names.
 
         Args:
             node: as `next_level` names it.
@@ -71,6 +71,7 @@ class Growth:
         for token, share in zip(tokens, shares, strict=True):
             before = min(before, worth * share)  # whatever rounding says, the parent and the earlier sibling come first
             self._candidates.append(_Candidate(token, node, depth + 1, before, opened))
+        return range(len(self._candidates) - len(tokens), len(self._candidates))
 
     def next_level(self) -> list[int]:
         """The nodes whose children are wanted next, worthiest first; none where the tree is complete."""

@@ -1,0 +1,80 @@
+"""What a drafter brings and what it costs, and whether it shall go on."""
+
+from __future__ import annotations
+
+MEMORY = 0.9  # of one round after the next
+PATIENCE = 8  # rounds before the first verdict
+PROBE = 4  # rounds of a probe
+FIRST_REST = 8  # rounds
+LONGEST_REST = 256
+
+
+class Account:
+    """One of several drafters that work together.
+
+    It pays as long as the tokens that it alone brings, or brings most cheaply, would have taken longer to decode than
+    it takes to draft. One that does not is rested, and tried again for a few rounds, with twice the rest after each
+    probe that did not change the verdict.
+
+    Attributes:
+        rounds: in which it took part.
+        credit: accepted tokens that it brought, in all.
+        seconds: of drafting, in all.
+    """
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.credit = 0
+        self.seconds = 0.0
+        self._recent_credit = 0.0
+        self._recent_seconds = 0.0
+        self._weight = 0.0
+        self._unjudged = PATIENCE
+        self._rest = 0
+        self._next_rest = FIRST_REST
+        self._returning = False
+
+    @property
+    def resting(self) -> bool:
+        return self._rest > 0
+
+    @property
+    def seconds_per_round(self) -> float:
+        """Of late; in all, where there is nothing recent."""
+        if self._weight:
+            return self._recent_seconds / self._weight
+        return self.seconds / self.rounds if self.rounds else 0.0
+
+    def pass_by(self) -> None:
+        """A round of its rest is over."""
+        self._rest -= 1
+        self._returning = self._rest == 0
+
+    def add(self, credit: int, seconds: float, seconds_per_token: float) -> None:
+        """A round in which it took part.
+
+        Args:
+            credit: accepted tokens that it brought.
+            seconds: that it took.
+            seconds_per_token: what a token of the output costs at present.
+        """
+        self.rounds += 1
+        self.credit += credit
+        self.seconds += seconds
+        if self._returning:
+            # It caught up with the text, which is no price of its tokens; what was before counts no more.
+            self._returning = False
+            self._recent_credit = self._recent_seconds = self._weight = 0.0
+            return
+        self._weight = MEMORY * self._weight + 1
+        self._recent_credit = MEMORY * self._recent_credit + credit
+        self._recent_seconds = MEMORY * self._recent_seconds + seconds
+        self._unjudged -= 1
+        if self._unjudged > 0:
+            return
+        if self._recent_credit * seconds_per_token >= self._recent_seconds:
+            self._next_rest = FIRST_REST
+        else:
+            self._rest = self._next_rest
+            self._next_rest = min(2 * self._next_rest, LONGEST_REST)
+            self._unjudged = PROBE
