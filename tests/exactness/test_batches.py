@@ -18,13 +18,17 @@ from outrider import (
     Draft,
     DraftedSequence,
     Drafter,
+    DynamicTree,
     Engine,
     Fixed,
     Goodput,
     LookaheadPolicy,
+    Merged,
     ModelDrafter,
+    ModelTreeDrafter,
     RoundRecord,
     SamplingParams,
+    StaticTree,
     TableModel,
 )
 from outrider.engine import engine as engine_module
@@ -121,6 +125,15 @@ COURSES = {
         "token", "tree", WatchedGoodput, MIXED, changing(DEAR_DRAFTS, CHEAP_DRAFTS, 40.0), engines=12
     ),
     "coupled-tree-sometimes": Course("coupled", "tree", lambda chosen: Sometimes(), MIXED),
+    "token-model-tree-goodput": Course(
+        "token",
+        "model-tree",
+        lambda chosen: Goodput(max_lookahead=6),
+        MIXED,
+        changing(DEAR_DRAFTS, CHEAP_DRAFTS, 40.0),
+        engines=12,
+    ),
+    "token-merged-fixed": Course("token", "merged", lambda chosen: Fixed(6)),
 }
 
 
@@ -134,6 +147,10 @@ def target_and_drafter(course: Course, number: int, clock: Clock) -> tuple[Timed
         "suffix": lambda: suffix_drafter(greedy=False),
         "greedy-suffix": lambda: suffix_drafter(greedy=True),
         "tree": lambda: TimedTreeDrafter(draft, 2),
+        "model-tree": lambda: ModelTreeDrafter(draft, DynamicTree(3, 3)),
+        "merged": lambda: Merged(
+            [suffix_drafter(greedy=False), ModelTreeDrafter(draft, StaticTree((2, 2)))], clock=clock
+        ),
     }
     return target, drafters[course.drafter]()
 

@@ -27,6 +27,8 @@ from outrider.verification import Verdict, rule_named
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
 READING_BESIDE_OTHERS = 128
 
+NO_BUDGET = Budget(0, 0)
+
 Observer = Callable[[RoundRecord], None]
 
 
@@ -42,7 +44,7 @@ class _Feed:
     sequence: ActiveSequence
     tokens: list[int]
     read: int
-    planned: int = 0
+    budget: Budget = NO_BUDGET
     draft: Draft | None = None
 
     @property
@@ -121,6 +123,7 @@ class Engine:
             )
         self._shared_noise = rule == "coupled"
         self._lookahead = as_policy(lookahead)
+        self._lookahead.trees = self._trees
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
         self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
@@ -279,7 +282,7 @@ class Engine:
             self._drop_drafter(error)
             return
         for feed, budget, draft in zip(drafting, budgets, drafts, strict=True):
-            feed.planned = budget.nodes
+            feed.budget = budget
             feed.draft = draft
             feed.tokens.extend(draft.tokens)
 
@@ -460,14 +463,16 @@ def _as_model_error(model: Model, error: Exception) -> ModelError:
 
 def _outcome_of(feed: _Feed, draft: Draft, verdict: Verdict) -> Outcome:
     depths = () if draft.is_chain else draft.depths
-    return Outcome(feed.sequence.id, feed.planned, len(draft), verdict.accepted, depths, verdict.path)
+    return Outcome(
+        feed.sequence.id, feed.budget.nodes, len(draft), verdict.accepted, depths, verdict.path, feed.budget.depth
+    )
 
 
 def _part_of(feed: _Feed, draft: Draft, verdict: Verdict, events: Sequence[TokenEvent]) -> SequenceRound:
     return SequenceRound(
         feed.sequence.id,
         feed.read,
-        feed.planned,
+        feed.budget.nodes,
         len(draft),
         verdict.accepted,
         tuple(event.token for event in events),

@@ -7,11 +7,13 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from outrider.arrays import HostFloats
+from outrider.draft import Budget
 from outrider.errors import SettingError
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
 from outrider.lookahead.survival import POOL_MEMORY, SEQUENCE_MEMORY, Counts, pooled_chances, survival
+from outrider.lookahead.tree_goodput import TreeGoodput
 
 FIRST_WAIT = 4  # plain rounds before the first probe
 LONGEST_WAIT = 256
@@ -44,7 +46,7 @@ class Goodput(LookaheadPolicy):
     after 4 rounds, and waits twice as long after each try that did not change the verdict.
 
     Args:
-        max_lookahead: in tokens.
+        max_lookahead: in tokens; the nodes of a tree, for which depth and number are chosen (see tree_goodput.py).
         costs: of the target's passes; None has the engine measure them when it opens.
 
     Raises:
@@ -66,6 +68,7 @@ class Goodput(LookaheadPolicy):
         self._first_wait = FIRST_WAIT
         self._sequences: dict[Hashable, _Sequence] = {}
         self._drafted_last: set[Hashable] = set()
+        self._of_trees = TreeGoodput(max_lookahead)
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         known = [self._of(sequence) for sequence in sequences]
@@ -84,7 +87,17 @@ class Goodput(LookaheadPolicy):
                 chosen[place] = self._best(survives[alone], drafts[alone], at_least=1)[0]
         return chosen
 
+    def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
+        if not self.trees:
+            return super().budgets(sequences)
+        if self.costs is None:
+            self.costs = CostCurve()
+        return self._of_trees.budgets(sequences, self.costs)
+
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
+        if self.trees:
+            self._of_trees.observe(outcomes, times)
+            return
         for outcome in outcomes:
             self._learn_acceptance(outcome)
         drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
@@ -94,6 +107,7 @@ class Goodput(LookaheadPolicy):
         self._drafted_last = drafting
 
     def forget(self, sequence: Hashable) -> None:
+        self._of_trees.forget(sequence)
         self._sequences.pop(sequence, None)
         self._drafted_last.discard(sequence)
 

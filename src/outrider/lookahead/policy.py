@@ -23,6 +23,7 @@ class Outcome:
         accepted: how many of them were accepted.
         depths: of the proposed tokens where they are a tree, in the order in which they joined it; empty for chains.
         path: the accepted ones among them.
+        levels: how deep a tree was allowed to be.
     """
 
     sequence: Hashable
@@ -31,6 +32,7 @@ class Outcome:
     accepted: int
     depths: tuple[int, ...] = ()
     path: tuple[int, ...] = ()
+    levels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,11 @@ class LookaheadPolicy(ABC):
     Attributes:
         wants_costs: whether the engine shall measure what passes of the target cost, where `costs` is None.
         costs: the engine refines them with every pass that it runs.
+        trees: whether the drafter proposes trees; the engine says so when it opens.
     """
 
     wants_costs = False
+    trees = False
     costs: CostCurve | None = None
 
     @abstractmethod
