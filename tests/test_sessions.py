@@ -359,7 +359,9 @@ def spoilt_mlx(kind):
     module = tiny_mlx.model(kind, tie_word_embeddings=False)
     inner = getattr(module, "model", None) or module.backbone
     (inner.embed_tokens if hasattr(inner, "embed_tokens") else inner.embeddings).weight[0] = float("nan")
-    return MlxModel(module)
+    model = MlxModel(module)
+    assert model.shares_passes == (kind == "llama")
+    return model
 
 
 @pytest.mark.parametrize("name", ["llama", "fused-llama", "mlx-llama", "mlx-mamba", "llamacpp-llama"])
@@ -382,11 +384,11 @@ def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
     session.release(0)
     texts = [text(model, 3, 1), text(model, 30, 2)]
     texts = [[max(token, 1) for token in tokens] for tokens in texts]
-    session.extend([0, 1], texts, wanted=[0, 0])
-    for row, tokens in enumerate(texts):
+    for row, tokens in enumerate(texts):  # by themselves, or padding might bury what is left of the first text
+        session.extend([row], [tokens], wanted=[0])
         session.keep(row, range(len(tokens)))
-    found = session.extend([0, 1], [[5], [6]])
-    same(found, np.concatenate([fresh(model, [*texts[0], 5]), fresh(model, [*texts[1], 6])]))
+    found = session.extend([0, 1], [[5], [6, 7]])
+    same(found, np.concatenate([fresh(model, [*texts[0], 5]), fresh(model, [*texts[1], 6, 7], 2)]))
 
 
 def test_what_no_cache_could_do_is_refused(model):
@@ -450,31 +452,59 @@ def test_rows_of_mlx_models_share_passes_where_all_layers_attend(kind, shares):
     assert of_mlx(kind)().shares_passes == shares
 
 
-class Misplaced:
-    """A model of mlx-lm whose code takes positions from a place where a ragged cache has another number."""
+class AnotherCode:
+    """A model of mlx-lm whose code makes something else of its caches; it remembers the shapes of its inputs."""
 
-    def __init__(self, inner, spoil):
-        self.inner, self.args, self.layers, self._spoil = inner, inner.args, inner.layers, spoil
+    def __init__(self, inner, view=lambda layer: layer):
+        self.inner, self.args, self.layers, self._view = inner, inner.args, inner.layers, view
+        self.make_cache = getattr(inner, "make_cache", None)
+        self.shapes = []
 
     def __call__(self, inputs, cache):
-        return self.inner(inputs, cache=[self._spoil(layer) for layer in cache])
+        self.shapes.append(inputs.shape)
+        return self.inner(inputs, cache=[self._view(layer) for layer in cache])
 
 
-class OffsetOfTheFirstRow:
+class LayerView:
     def __init__(self, layer):
         self._layer = layer
         self.update_and_fetch, self.make_mask = layer.update_and_fetch, layer.make_mask
 
     @property
     def offset(self):
+        return self._layer.offset
+
+
+class OffsetOfTheFirstRow(LayerView):
+    @property
+    def offset(self):
         offset = self._layer.offset
         return offset if isinstance(offset, int) else int(offset[0].item())
 
 
-class NoArrays(OffsetOfTheFirstRow):
+class NoArrays(LayerView):
     @property
     def offset(self):
         return range(self._layer.offset).stop  # a TypeError for an array
+
+
+class WindowUnsaid(LayerView):
+    """Leaves it to the cache to know how far back its tokens see."""
+
+    def __init__(self, layer):
+        super().__init__(layer)
+        self.make_mask = lambda width, return_array=False, window_size=None: layer.make_mask(
+            width, return_array=return_array, window_size=None
+        )
+
+
+def test_mlx_caches_know_their_windows():
+    pytest.importorskip("mlx_lm")
+    from outrider.models.mlx import MlxModel
+
+    model = MlxModel(AnotherCode(tiny_mlx.model("gemma3_text"), WindowUnsaid))
+    tokens = text(model, 20)
+    same(fresh(model, tokens, 20), fresh(of_mlx("gemma3_text")(), tokens, 20))
 
 
 @pytest.mark.parametrize("spoil", [OffsetOfTheFirstRow, NoArrays])
@@ -482,7 +512,7 @@ def test_mlx_models_whose_code_takes_no_offset_per_row_are_read_row_by_row(spoil
     pytest.importorskip("mlx_lm")
     from outrider.models.mlx import MlxModel
 
-    model = MlxModel(Misplaced(tiny_mlx.model("llama"), spoil))
+    model = MlxModel(AnotherCode(tiny_mlx.model("llama"), spoil))
     assert not model.shares_passes
     texts = [text(model, 5, 1), text(model, 9, 2)]
     found = model.open(2, CAPACITY).extend([0, 1], texts)
@@ -491,11 +521,16 @@ def test_mlx_models_whose_code_takes_no_offset_per_row_are_read_row_by_row(spoil
 
 def test_a_long_text_before_a_tree_is_not_torn_apart():
     pytest.importorskip("mlx_lm")
-    model = of_mlx("llama")()
+    from outrider.models.mlx import MlxModel
+
+    module = AnotherCode(tiny_mlx.model("llama"))
+    model = MlxModel(module)
     session = model.open(1, CAPACITY)
     tokens = text(model, 40)
+    module.shapes.clear()
     parents = [*range(-1, 36), 36, 36, 37]
     found = session.extend([0], [tokens], [parents], [5])
+    assert module.shapes == [(1, 38), (2, 1)]
     paths = [36, [37], [38], [37, 39]]
     stem = tokens[:37]
     expected = [fresh(model, stem[:36]), fresh(model, stem)]
