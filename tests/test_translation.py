@@ -108,10 +108,25 @@ def test_tokens_that_end_a_text_are_the_same_whatever_their_names():
     assert found.target_token(end_of_draft) == end_of_target
 
 
+def test_a_text_ends_with_the_end_of_a_turn():
+    (end,) = ids(BERT, "[SEP]")
+    chat = byte_level(["a"], end=None, added=["<|endoftext|>", "<|im_end|>", "<|repo_name|>"])
+    found = Translation(model(BERT, stop=[end]), model(chat, stop=[1, 2, 3]))
+    assert found.target_token(end) == 2
+
+
 def test_a_byte_and_the_character_that_it_is_are_told_apart():
     fallback = sentencepiece(["▁", "<0x61>", "b", "a"])
     shared = between(fallback, BYTES).draft_tokens
     assert shared[ids(BYTES, "a")[0]] == fallback.wrapped.convert_tokens_to_ids("a")
+
+
+def test_an_added_token_that_is_text_is_text():
+    spaced = byte_level(["a", "Ċ", "Ġ"], added=["\n\n"])
+    assert between(LLAMA, spaced).target.piece(spaced.encode("\n\n")[0]) == b"\n\n"
+    assert context(LLAMA, spaced, "a", "\n\n", "a") == ["<s>", " ", "a", "\n", "\n", "a"]
+    assert proposed(LLAMA, spaced, ["a"], "\n\na") == ["\n\n", "a"]
+    assert between(spaced, byte_level(["a", "Ċ", "ĊĊ"])).shared == 4  # and </s>
 
 
 # What the draft model is shown.

@@ -1,5 +1,6 @@
 """Tokenizers of a few tokens each, of the kinds that real ones are, made with the tokenizers library."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,16 +13,18 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from outrider.models.huggingface_tokenizer import HuggingFaceTokenizer  # noqa: E402
 
 
-def byte_level(pieces: list[str], *, end: str | None = "</s>", **settings: Any) -> HuggingFaceTokenizer:
+def byte_level(pieces: list[str], *, end: str | None = "</s>", added: Sequence[str] = ()) -> HuggingFaceTokenizer:
     """BPE as GPT-2 has it: pieces of several characters are merged from the two that a longest first one leaves.
 
     Args:
         pieces: in the notation of byte-level tokenizers, where a space is Ġ.
+        added: text that is looked for before all else, and is not special.
     """
     tokenizer = Tokenizer(models.BPE(vocab=_numbered([*pieces, *([end] if end else [])]), merges=_merges(pieces)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return _wrapped(tokenizer, end, **settings)
+    tokenizer.add_tokens(list(added))
+    return _wrapped(tokenizer, end)
 
 
 def sentencepiece(

@@ -7,7 +7,7 @@ draft model was shown. What a tokenizer loses (case, spaces, characters that it 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -18,6 +18,7 @@ from outrider.text import Tokenizer
 
 NONE = -1  # where a token has no counterpart
 PRIMERS = ("x", "\n", "a")
+NAMES_OF_ENDS = (b"end", b"eos", b"eot", b"eom", b"</s>")
 SEGMENT = 64  # characters, after which a text is cut before the next word
 LONGEST_SEGMENT = 4 * SEGMENT  # and here, where no word begins
 LONGEST_TAIL = 8  # tokens of an unfinished word
@@ -31,12 +32,13 @@ class Encoder:
     merged over the boundary.
 
     Attributes:
+        special: the tokens that say nothing. Others that were added to a vocabulary, such as runs of spaces, are text.
         opening: the special tokens that a text begins with.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        special = tokenizer.special_tokens
+        self.special = special = frozenset(token for token in tokenizer.special_tokens if not tokenizer.decode([token]))
         empty = tokenizer.encode("")  # as BERT has it: a token that begins a text, and one that ends it
         shared = empty[: common_length(empty, tokenizer.encode(PRIMERS[0]))]
         self.opening = list(takewhile(special.__contains__, shared))
@@ -101,9 +103,39 @@ class Encoder:
     def piece(self, token: int) -> bytes:
         """What an ordinary token says; nothing for a special one, and for one that is in no text."""
         vocabulary = self._tokenizer.vocabulary
-        if token in self._tokenizer.special_tokens or token >= len(vocabulary):
+        if token in self.special or token >= len(vocabulary):
             return b""
         return vocabulary[token] or b""
+
+    def tokens_by_bytes(self, below: int, special: bool) -> dict[bytes, int]:
+        """Either the special tokens or the others, of ids below a limit, by their bytes or names.
+
+        Of several tokens of the same bytes the last: a byte for want of a character stands before the character.
+        """
+        return {
+            piece: token
+            for token, piece in enumerate(self._tokenizer.vocabulary[:below])
+            if piece and (token in self.special) == special
+        }
+
+    def usual_end(self, stops: Collection[int]) -> int:
+        """The one of a model's stop tokens, at least one, with which most texts end.
+
+        Some stop at tokens that only trained code has, such as the name of the next file; and chat models add the end
+        of a turn behind the end of a document.
+        """
+        vocabulary = self._tokenizer.vocabulary
+        names = {stop: (vocabulary[stop] or b"").lower() for stop in stops if stop < len(vocabulary)}
+        return max([stop for stop, name in names.items() if any(word in name for word in NAMES_OF_ENDS)] or stops)
+
+    @property
+    def drops_first_space(self) -> bool:
+        """Whether the tokenizer writes a space at the beginning of a text that is not in the text."""
+        for token in range(len(self._tokenizer.vocabulary)):
+            piece = self.piece(token)
+            if piece.startswith(b" ") and whole_characters(piece).strip():
+                return not self._tokenizer.decode([token]).startswith(" ")
+        return False
 
 
 class Translation:
@@ -114,23 +146,23 @@ class Translation:
             target]. Equal are tokens of the same bytes, special tokens of the same name, and the tokens that end a
             text. No two tokens of the target are the same to the draft model.
         shared: how many tokens both have.
+        drops_first_space: whether the first token of the target's text says a space that is not in the text.
 
     Raises:
         VocabularyError: a model has no tokenizer.
     """
 
     def __init__(self, draft: Model, target: Model) -> None:
-        draft_tokenizer, target_tokenizer = _tokenizer_of(draft), _tokenizer_of(target)
-        self.draft = Encoder(draft_tokenizer)
-        self.target = Encoder(target_tokenizer)
+        self.draft = Encoder(_tokenizer_of(draft))
+        self.target = Encoder(_tokenizer_of(target))
         self.draft_tokens = np.full(target.vocab_size, NONE, dtype=np.int64)
         for special in (False, True):
-            ours = _tokens_by_bytes(draft, draft_tokenizer, special)
-            for piece, token in _tokens_by_bytes(target, target_tokenizer, special).items():
+            ours = self.draft.tokens_by_bytes(draft.vocab_size, special)
+            for piece, token in self.target.tokens_by_bytes(target.vocab_size, special).items():
                 self.draft_tokens[token] = ours.get(piece, NONE)
         self._pair_the_ends(draft, target)
         self.shared = int(np.count_nonzero(self.draft_tokens != NONE))
-        self.drops_first_space = _drops_first_space(target_tokenizer)
+        self.drops_first_space = self.target.drops_first_space
 
     def target_token(self, token: int) -> int:
         """What the target calls a token of the draft model, or NONE."""
@@ -138,10 +170,9 @@ class Translation:
         return int(found[0]) if len(found) else NONE
 
     def _pair_the_ends(self, draft: Model, target: Model) -> None:
-        """Let what ends a text be one token, whatever its names."""
+        """Let what usually ends a text be one token, whatever its names."""
         if draft.stop_token_ids and target.stop_token_ids:
-            # Chat models add the end of a turn, which ends most texts, behind the end of a document.
-            ours, theirs = max(draft.stop_token_ids), max(target.stop_token_ids)
+            ours, theirs = self.draft.usual_end(draft.stop_token_ids), self.target.usual_end(target.stop_token_ids)
             if self.draft_tokens[theirs] == NONE and ours not in self.draft_tokens:
                 self.draft_tokens[theirs] = ours
 
@@ -254,22 +285,3 @@ def _tokenizer_of(model: Model) -> Tokenizer:
             f"model {model.name} has no tokenizer: drafting across tokenizers needs the tokenizers of both models"
         )
     return model.tokenizer
-
-
-def _tokens_by_bytes(model: Model, tokenizer: Tokenizer, special: bool) -> dict[bytes, int]:
-    """Either the special tokens or the others, by their bytes. Of equals the last: bytes come before characters."""
-    return {
-        piece: token
-        for token, piece in enumerate(tokenizer.vocabulary[: model.vocab_size])
-        if piece and (token in tokenizer.special_tokens) == special
-    }
-
-
-def _drops_first_space(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer writes a space at the beginning of a text that is not in the text."""
-    for token, piece in enumerate(tokenizer.vocabulary):
-        if piece and piece.startswith(b" ") and len(piece) > 1 and token not in tokenizer.special_tokens:
-            said = tokenizer.decode([token])
-            if said.strip():
-                return not said.startswith(" ")
-    return False
