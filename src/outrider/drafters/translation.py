@@ -18,7 +18,7 @@ from outrider.text import Tokenizer
 
 NONE = -1  # where a token has no counterpart
 PRIMERS = ("x", "\n", "a")
-NAMES_OF_ENDS = (b"end", b"eos", b"eot", b"eom", b"</s>")
+NAMES_OF_ENDS = (b"end", b"eos", b"eot", b"eom", b"turn", b"</s>")
 SEGMENT = 64  # characters, after which a text is cut before the next word
 LONGEST_SEGMENT = 4 * SEGMENT  # and here, where no word begins
 LONGEST_TAIL = 8  # tokens of an unfinished word
