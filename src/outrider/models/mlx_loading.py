@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_lm.utils import load_model, load_tokenizer
+from mlx_lm.utils import load_config, load_model, load_tokenizer
 
 from outrider.errors import ModelError, first_line
 from outrider.models.base import stop_token_ids
@@ -30,13 +30,37 @@ def load(name: str, *, progress: Callable[[str], None]) -> MlxModel:
     folder, title = _locate(name, progress)
     progress(f"opening {title}")
     try:
-        module, config = load_model(folder)
+        module, config = load_model(folder, model_config=older_names(load_config(folder)))
         tokenizer = _tokenizer(folder, config.get("eos_token_id"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"model {name} cannot be opened by mlx-lm: {first_line(error)}") from error
     stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
     wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
     return MlxModel(module, tokenizer=wrapped, name=title, stop_token_ids=stop)
+
+
+def older_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers 5 writes down in a new place, under the names by which mlx-lm's models ask for it.
+
+    Most of them pass over `rope_parameters` without a word, and rotate by a default of their own.
+    """
+    names: dict[str, Any] = {}
+    rope = config.get("rope_parameters") or {}
+    everywhere = rope.get("full_attention", rope)  # one dictionary, or one for each kind of layer
+    if "rope_theta" in everywhere:
+        names["rope_theta"] = names["rotary_emb_base"] = everywhere["rope_theta"]
+    if "partial_rotary_factor" in everywhere:
+        names["partial_rotary_factor"] = names["rotary_pct"] = everywhere["partial_rotary_factor"]
+    if everywhere.get("rope_type", "default") != "default":
+        names["rope_scaling"] = everywhere
+    if "rope_theta" in rope.get("sliding_attention", {}):
+        names["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    if "_sliding_window_pattern" in config:
+        names["sliding_window_pattern"] = config["_sliding_window_pattern"]
+    if "text_config" in config:
+        names["text_config"] = config["text_config"] | older_names(config["text_config"])
+        return names
+    return {name: value for name, value in names.items() if config.get(name) is None}
 
 
 def _locate(name: str, progress: Callable[[str], None]) -> tuple[Path, str]:
