@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import outrider
 import test_sessions
 import tiny_mlx
 import tiny_model
-from outrider import ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter
+from outrider import ModelDrafter, ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter
 from outrider.arrays import to_numpy
 from outrider.models.loading import as_model
 
@@ -133,6 +134,52 @@ def test_an_engine_opened_here_runs_in_a_thread_of_its_own(kind):
     assert (
         asyncio.run(decode()) == SpeculativeDecoder(None, model).generate(PROMPT, max_tokens=8, sampling=GREEDY).tokens
     )
+
+
+def test_a_rollout_drafts_what_step_by_step_is_most_probable():
+    model = as_model(tiny_mlx.model("gemma3_text"))
+    texts = [PROMPT, [9, 4], [30] * 9]
+    session = model.open(4, 32)
+    for row in (0, 2, 3):
+        session.extend([row], [texts[row % 3][:1]], wanted=[0])
+        session.keep(row, [0])
+    found = session.rollout([0, 2, 3], [texts[row % 3][1:] for row in (0, 2, 3)], 5, 40)
+    for row, drafted in zip((0, 2, 3), found, strict=True):
+        text = list(texts[row % 3])
+        for token in drafted:
+            logits = to_numpy(model.open(1, 32).extend([0], [text], wanted=[1]))[0]
+            assert token == logits[:40].argmax()
+            text.append(token)
+        fed = len(text) - 2  # all but the first, which was kept before, and the newest
+        session.keep(row, range(fed - 1))
+        again = to_numpy(session.extend([row], [text[fed:]]))
+        expected = to_numpy(model.open(1, 32).extend([0], [text], wanted=[2]))
+        np.testing.assert_allclose(again, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"repetition_penalty": 2.0}])
+def test_greedy_drafts_are_rolled_out_on_the_device(settings, monkeypatch):
+    from outrider.models.mlx import MlxSession
+
+    rolled = []
+    rollout = MlxSession.rollout
+    monkeypatch.setattr(MlxSession, "rollout", lambda *given: rolled.append(given[3]) or rollout(*given))
+    draft, target = (as_model(tiny_mlx.model("llama", seed=seed)) for seed in (1, 1))
+    sampling = SamplingParams(temperature=0.0, **settings)
+
+    def decode():
+        requests = [outrider.Request(tuple(PROMPT[:n]), 12, sampling, (), ()) for n in (3, 6)]
+        engine = outrider.Engine(target, ModelDrafter(draft), lookahead=3, max_rows=2, capacity=32)
+        sequences = [engine.submit(replace(request, sampling=replace(sampling, seed=0))) for request in requests]
+        while not engine.idle:
+            engine.step()
+        return [(sequence.output, sequence.statistics.accepted) for sequence in sequences]
+
+    found = decode()
+    assert bool(rolled) == (not settings)  # penalties depend on what was drafted before
+    monkeypatch.delattr(MlxSession, "rollout")
+    assert decode() == found
+    assert all(accepted >= 6 for _, accepted in found)  # the draft model is the target
 
 
 def test_a_stateless_function_of_mlx_arrays():

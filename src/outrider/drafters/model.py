@@ -126,6 +126,9 @@ class ModelDrafter(Drafter):
                 row = self._row_of(sequence)
                 growing.append(_Growing(sequence, row, min(planned, room), self._catch_up(row, context)))
         active = [draft for draft in growing if draft is not None]
+        if self._may_roll_out(active):
+            self._roll_out(active)
+            active = [draft for draft in active if not self._is_complete(draft)]
         while active:
             self._grow(active)
             active = [draft for draft in active if not self._is_complete(draft)]
@@ -172,6 +175,29 @@ class ModelDrafter(Drafter):
         session.keep(row.number, agreed)
         row.fed = []
         return prefill(session, row.number, emitted[len(agreed) :])
+
+    def _may_roll_out(self, active: Sequence[_Growing]) -> bool:
+        """Whether all drafts take the most probable token each time, which a session may find by itself."""
+        return (
+            bool(active)
+            and hasattr(self._opened(), "rollout")
+            and type(self) is ModelDrafter  # others may choose, or name, their tokens otherwise
+            and self.min_survival == 0
+            and all(
+                (self.greedy or draft.sequence.sampling.greedy) and not draft.sequence.sampling.adjusts_logits
+                for draft in active
+            )
+        )
+
+    def _roll_out(self, active: Sequence[_Growing]) -> None:
+        """As many tokens as the shortest draft takes, for each draft."""
+        count = min(draft.lookahead for draft in active)
+        rows, feeds = [draft.row.number for draft in active], [draft.feed for draft in active]
+        rolled = self._opened().rollout(rows, feeds, count, self._vocab_size)  # type: ignore[attr-defined]
+        for draft, tokens in zip(active, rolled, strict=True):
+            draft.row.feed_chain([*draft.feed, *tokens[:-1]])
+            draft.tokens.extend(tokens)
+            draft.feed = tokens[-1:]
 
     def _grow(self, active: Sequence[_Growing]) -> None:
         """One more token for each draft, in one forward pass."""

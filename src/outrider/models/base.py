@@ -74,7 +74,8 @@ class Model(Protocol):
 
     A model with a cache of keys and values also says `bytes_per_token` (of one row) and `free_bytes()`, so that memory
     can be planned; one whose passes pad all rows to the longest says `pads_rows = True`; a session of a runtime that
-    computes asynchronously has `finish()`, which waits for it.
+    computes asynchronously has `finish()`, which waits for it, and may have `rollout()`, which drafts greedily without
+    asking the host for each token (see models/mlx.py).
 
     Attributes:
         name: for messages.
@@ -163,6 +164,11 @@ class Ledger:
             raise InputError(f"row {row} cannot be cut to {length} tokens: it holds {len(self._kept[row])}")
         del self._kept[row][length:]
         self._drop_tentative(row)
+
+    def name_newest(self, row: int, tokens: Sequence[int]) -> None:
+        """Write down which the newest tentative tokens are, where they were not known when they were fed."""
+        first = len(self._tentative[row]) - len(tokens)
+        self._tentative[row][first:] = tokens
 
     def ancestors(self, row: int, node: int) -> list[int]:
         """The tentative tokens on the path to `node`, itself included, the nearest first."""

@@ -24,6 +24,7 @@ from outrider.text import Tokenizer
 SHORT = 16  # tokens that cost less apart, beside the tokens of a tree, than a pass of their own
 TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
 LEAST_ROUNDING = 1e-4  # of the largest logit
+UNKNOWN = 0  # stands for a token that only the device knows yet
 
 
 class MlxModel:
@@ -177,6 +178,39 @@ class MlxSession:
         mx.async_eval(whole, *self._cache.arrays)  # type: ignore[no-untyped-call]
         return whole
 
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        """Draft greedily: feed each row its tokens, and then, again and again, the most probable next one.
+
+        The host is asked for nothing before the end: while one pass is computed the next one is set up.
+
+        Args:
+            rows: as in `extend`; without tentative tokens, or with a chain of them.
+            count: how many tokens to draft; the newest is not fed.
+            vocab_size: tokens from here on are not drafted.
+
+        Returns:
+            `count` tokens for each row. What was fed is tentative.
+        """
+        self._ledger.extend(rows, tokens, None)
+        pieces, apart = self._pieces(rows, tokens, [1] * len(rows))
+        assert not apart, "a chain goes on from a chain"
+        drafted: list[mx.array] = []
+        fed: mx.array | None = None
+        for _ in range(count):
+            if drafted:
+                self._ledger.extend(rows, [[UNKNOWN]] * len(rows), None)
+                pieces = [_Piece(row, [UNKNOWN], self._ledger.end(row), 1) for row in rows]
+                fed = drafted[-1][:, None]
+            logits = mx.concatenate(self._pass(pieces, apart=False, inputs=fed))  # [rows, vocab]
+            drafted.append(logits[:, :vocab_size].astype(mx.float32).argmax(axis=-1))
+            mx.async_eval(drafted[-1], *self._cache.arrays)  # type: ignore[no-untyped-call]
+        found: list[list[int]] = np.array(mx.stack(drafted, axis=1)).tolist()
+        for row, known in zip(rows, found, strict=True):
+            self._ledger.name_newest(row, known[:-1])
+        return found
+
     def finish(self) -> None:
         """Wait for what is still computed."""
         mx.eval(self._cache.arrays)
@@ -216,8 +250,12 @@ class MlxSession:
                 apart.append(_Piece(row, list(new[head:]), end, min(count, tail)))
         return abreast, apart
 
-    def _pass(self, pieces: Sequence[_Piece], *, apart: bool) -> list[mx.array]:
-        """One forward pass; the logits of each piece, [wanted, vocab]."""
+    def _pass(self, pieces: Sequence[_Piece], *, apart: bool, inputs: mx.array | None = None) -> list[mx.array]:
+        """One forward pass; the logits of each piece, [wanted, vocab].
+
+        Args:
+            inputs: token ids [batch, width] that the host does not know yet; None takes those of the pieces.
+        """
         counts = [len(piece.tokens) for piece in pieces]
         plan = Plan.of(self._ledger, [piece.row for piece in pieces], counts, [piece.end for piece in pieces])
         self._cache.begin(plan, apart=apart)
@@ -226,7 +264,8 @@ class MlxSession:
         else:
             # Padded with a token of their own: what is no number for one text stays with it.
             batch = [piece.tokens + piece.tokens[-1:] * (plan.width - len(piece.tokens)) for piece in pieces]
-        logits = self._model.module(mx.array(batch), cache=self._cache.layers)  # [batch, width, vocab]
+        ids = mx.array(batch) if inputs is None else inputs
+        logits = self._model.module(ids, cache=self._cache.layers)  # [batch, width, vocab]
         flat = logits.reshape(-1, logits.shape[-1])
         width = 0 if apart else plan.width
         firsts = [sum(counts[:index]) if apart else index * width for index in range(len(pieces))]
