@@ -105,6 +105,24 @@ def test_a_draft_model_of_another_tokenizer_drafts(outrider, folder, other_folde
     assert result["tokens"] == plain["tokens"]
 
 
+@pytest.mark.parametrize(
+    "drafting",
+    [
+        ("--drafter", "suffix-tree"),
+        ("--drafter", "model-tree", "-md", "{draft}"),
+        ("--drafter", "model-tree", "-md", "{draft}", "--tree", "3,2", "--num-draft-tokens", 9),
+        ("--drafter", "merged", "-md", "{draft}"),
+    ],
+    ids=["suffix-tree", "model-tree", "widths", "merged"],
+)
+def test_trees_change_nothing_of_the_text(outrider, folder, draft_folder, drafting):
+    plain = generated(outrider, folder, "--drafter", "none", "--dtype", "float32")
+    drafting = [str(argument).format(draft=draft_folder) for argument in drafting]
+    result = generated(outrider, folder, "--dtype", "float32", *drafting)
+    assert result["stats"]["drafted"] > 0
+    assert result["tokens"] == plain["tokens"]
+
+
 def lookahead_of(outrider, monkeypatch, *arguments):
     """What `generate` hands to the decoder."""
     handed = []
@@ -409,6 +427,13 @@ BAD = {
     "negative seed": (["generate", "x", "--seed", "-1"], "seed is -1"),
     "no number": (["generate", "x", "--temp", "warm"], "--temp"),
     "drafter without its model": (["generate", "x", "--drafter", "model"], "--draft-model"),
+    "trees under block": (["generate", "x", "--drafter", "suffix-tree", "--rule", "block"], "judges chains"),
+    "a shape of nothing": (["generate", "x", "--tree", "3,2"], "--drafter is suffix"),
+    "a shape of letters": (
+        ["generate", "x", "--drafter", "model-tree", "-md", "y", "--tree", "3,b"],
+        "level by level, such as 3,2,1",
+    ),
+    "merged without a model": (["generate", "x", "--drafter", "merged"], "--draft-model"),
     "strings without a model": (["generate", "x", "--drafter", "string"], "--draft-model"),
     "draft model beside another drafter": (["generate", "x", "-md", "y", "--drafter", "suffix"], "leave one"),
     "prediction without suffix": (["generate", "x", "--drafter", "none", "--predict", "y"], "suffix"),

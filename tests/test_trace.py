@@ -18,12 +18,14 @@ from outrider import (
     Engine,
     InputError,
     ModelDrafter,
+    ModelTreeDrafter,
     Request,
     RoundRecord,
     SamplingParams,
     SequenceRound,
     SettingError,
     SpeculativeDecoder,
+    StaticTree,
     Statistics,
     TableModel,
     TraceWriter,
@@ -481,3 +483,17 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SettingError, match=re.escape("pip install 'outrider[plot]'")):
         draw(trace, tmp_path / "x.svg")
+
+
+def test_a_tree_is_summed_up_by_the_depths_of_its_nodes(path) -> None:
+    target = TableModel.random(8, 1, seed=2)
+    with TraceWriter(path) as writer:
+        decoder = SpeculativeDecoder(ModelTreeDrafter(target, StaticTree((2, 2))), target, 6, observer=writer)
+        stats = decoder.generate([1], max_tokens=20, sampling=SamplingParams(seed=1)).stats
+    summed = summarise(read_trace(path).records).statistics
+    assert max(map(len, (part.depths for record in read_trace(path) for part in record.sequences))) == 6
+    assert (summed.drafted, summed.drafted_at, summed.accepted_at) == (
+        stats.drafted,
+        stats.drafted_at,
+        stats.accepted_at,
+    )

@@ -74,6 +74,7 @@ def command(
     if not margin >= 0:  # also a NaN
         raise SettingError(f"--margin is {margin}: it must be at least 0")
     kind = options.resolve_drafter(drafter, draft_model)
+    options.resolve_tree(None, kind, rule)
     lookahead = options.fixed_lookahead(kind, num_draft_tokens)
     if kind is options.DrafterKind.NONE:
         raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")

@@ -46,6 +46,7 @@ def command(
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
     drafter: options.DrafterOption = None,
+    tree: options.TreeOption = None,
     num_draft_tokens: Annotated[
         int | None,
         option(
@@ -63,7 +64,7 @@ def command(
             "--adaptive",
             None,
             "Let the rolling acceptance rate drive the lookahead, from --num-draft-tokens on "
-            f"(default {options.MODEL_LOOKAHEAD} for a model, {options.SUFFIX_LOOKAHEAD} for suffix).",
+            f"(default {options.MODEL_LOOKAHEAD} for a model, {options.SUFFIX_LOOKAHEAD} for suffix and for trees).",
         ),
     ] = False,
     rule: options.RuleOption = options.Rule.TOKEN,
@@ -137,6 +138,7 @@ def command(
         seed=seed,
     )
     kind = options.resolve_drafter(drafter, draft_model)
+    shape = options.resolve_tree(tree, kind, rule)
     lookahead = _lookahead(kind, num_draft_tokens, adaptive)
     stops = tuple(stop or ())
     if files is not None:
@@ -158,7 +160,7 @@ def command(
                     predicted=predicted,
                     logprobs=logprobs,
                 ),
-                many.Opening(model, draft_model, kind, dtype, device, threads),
+                many.Opening(model, draft_model, kind, shape, dtype, device, threads),
                 lookahead,
                 observer,
             )
@@ -170,7 +172,7 @@ def command(
     with _tracing(trace, model, kind, draft_model, rule) as observer:
         target = options.open_model(model, dtype, device, threads)
         decoder = SpeculativeDecoder(
-            options.open_drafter(kind, draft_model, target, dtype, device),
+            options.open_drafter(kind, draft_model, target, dtype, device, shape),
             target,
             lookahead,
             rule=rule,
@@ -329,7 +331,7 @@ def _parse_bias(pairs: list[str]) -> dict[int, float]:
 def _predicted(text: str | None, file: Path | None, kind: options.DrafterKind) -> str:
     if text is None and file is None:
         return ""
-    if kind is not options.DrafterKind.SUFFIX:
+    if kind not in options.OF_SUFFIXES:
         raise SettingError(f"--predict is for the suffix drafter and --drafter is {kind}: leave one of them out")
     if text is not None and file is not None:
         raise SettingError("--predict and --predict-file are both given: leave one of them out")

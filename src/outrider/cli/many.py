@@ -15,6 +15,7 @@ from outrider.batch import Common, Defaults, Progress, ResultFile, Results, Resu
 from outrider.cli import options
 from outrider.cli.options import option
 from outrider.cli.terminal import messages, working
+from outrider.drafters.tree_shapes import StaticTree
 from outrider.engine.engine import Observer
 from outrider.errors import SettingError
 from outrider.lookahead import AdaptiveSpeculator
@@ -70,6 +71,7 @@ class Opening:
     model: str
     draft_model: str | None
     kind: options.DrafterKind
+    shape: StaticTree | None
     dtype: options.Dtype
     device: str
     threads: int | None
@@ -129,7 +131,9 @@ def decode(
     try:
         with _results(where) as results:
             target = options.open_model(opening.model, opening.dtype, opening.device, opening.threads)
-            drafter = options.open_drafter(opening.kind, opening.draft_model, target, opening.dtype, opening.device)
+            drafter = options.open_drafter(
+                opening.kind, opening.draft_model, target, opening.dtype, opening.device, opening.shape
+            )
             with working("reading the prompts"):
                 jobs = prepare(prompts, target, common)
             if common.seed is not None and any(job.seed is not None for job in jobs):

@@ -19,6 +19,7 @@ from outrider.models.base import Model
 
 SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 MODEL_LOOKAHEAD = 4
+TREE_LOOKAHEAD = 16
 STANDARD_INPUT = "-"
 
 
@@ -26,9 +27,12 @@ class DrafterKind(StrEnum):
     """What drafts."""
 
     MODEL = "model"
+    MODEL_TREE = "model-tree"
+    MERGED = "merged"
     INTERSECTION = "intersection"
     STRING = "string"
     SUFFIX = "suffix"
+    SUFFIX_TREE = "suffix-tree"
     NONE = "none"
 
 
@@ -61,9 +65,23 @@ class Colour(StrEnum):
 # What drafts with a model, and as what.
 MODEL_DRAFTERS: dict[DrafterKind, Callable[[Model, Model], Drafter]] = {
     DrafterKind.MODEL: lambda model, target: outrider.ModelDrafter(model),
+    DrafterKind.MODEL_TREE: lambda model, target: outrider.ModelTreeDrafter(model),
+    DrafterKind.MERGED: lambda model, target: outrider.Merged(
+        [outrider.SuffixTreeDrafter(), outrider.ModelTreeDrafter(model)]
+    ),
     DrafterKind.INTERSECTION: outrider.IntersectionDrafter,
     DrafterKind.STRING: outrider.StringDrafter,
 }
+
+LOOKAHEADS = {
+    DrafterKind.SUFFIX: SUFFIX_LOOKAHEAD,
+    DrafterKind.SUFFIX_TREE: TREE_LOOKAHEAD,
+    DrafterKind.MODEL_TREE: TREE_LOOKAHEAD,
+    DrafterKind.MERGED: TREE_LOOKAHEAD,
+}
+OF_TREES = (DrafterKind.SUFFIX_TREE, DrafterKind.MODEL_TREE, DrafterKind.MERGED)
+# Those that read the text so far, and what is predicted.
+OF_SUFFIXES = (DrafterKind.SUFFIX, DrafterKind.SUFFIX_TREE, DrafterKind.MERGED)
 
 # The headings under which --help lists the flags.
 MODELS = "Models"
@@ -94,8 +112,19 @@ DrafterOption = Annotated[
         SPECULATION,
         "--drafter",
         "KIND",
-        "model, suffix or none. For a draft model with another tokenizer: intersection, of the two vocabularies, or "
+        "model, suffix or none; model-tree and suffix-tree draft several continuations at once, merged joins the "
+        "trees of both. For a draft model with another tokenizer: intersection, of the two vocabularies, or "
         "string, which drafts any text. Default: model if --draft-model is given, else suffix.",
+    ),
+]
+TreeOption = Annotated[
+    str | None,
+    option(
+        SPECULATION,
+        "--tree",
+        "WIDTHS",
+        "Draft trees of this shape, children per node level by level: 3,2,1. Default for model-tree: where the draft "
+        "model expects to be right.",
     ),
 ]
 LOOKAHEAD_FLAGS = "--num-draft-tokens --draft-max"
@@ -105,7 +134,7 @@ LookaheadOption = Annotated[
         SPECULATION,
         LOOKAHEAD_FLAGS,
         "N",
-        f"The lookahead, in tokens. Default: {MODEL_LOOKAHEAD} for a model, {SUFFIX_LOOKAHEAD} for suffix.",
+        f"The lookahead, in tokens. Default: {MODEL_LOOKAHEAD} for a model, {SUFFIX_LOOKAHEAD} for suffix and trees.",
     ),
 ]
 RuleOption = Annotated[
@@ -152,7 +181,7 @@ def fixed_lookahead(kind: DrafterKind, given: int | None) -> int:
     lookahead = resolve_lookahead(kind, given)
     if lookahead is not None:
         return lookahead
-    return SUFFIX_LOOKAHEAD if kind is DrafterKind.SUFFIX else MODEL_LOOKAHEAD
+    return LOOKAHEADS.get(kind, MODEL_LOOKAHEAD)
 
 
 def say_whether_reproducible(rule: str, lookahead: object) -> None:
@@ -176,19 +205,44 @@ def open_model(name: str, dtype: Dtype, device: str, threads: int | None = None)
     return model
 
 
+def resolve_tree(tree: str | None, kind: DrafterKind, rule: Rule) -> outrider.StaticTree | None:
+    """The shape that --tree asks for; None where it is not given.
+
+    Raises:
+        SettingError: it is no list of widths, or does not go with the drafter; or trees do not go with the rule.
+    """
+    if kind in OF_TREES and rule is Rule.BLOCK:
+        raise SettingError(f"--rule block judges chains and --drafter {kind} drafts trees: use --rule token or coupled")
+    if tree is None:
+        return None
+    if kind is not DrafterKind.MODEL_TREE:
+        raise SettingError(f"--tree is for --drafter model-tree and --drafter is {kind}: change one of them")
+    try:
+        return outrider.StaticTree(tuple(int(width) for width in tree.split(",")))
+    except ValueError as error:
+        raise SettingError(f"--tree is {tree!r}: give children per node level by level, such as 3,2,1") from error
+
+
 def open_drafter(
-    kind: DrafterKind, draft_model: str | None, target: Model, dtype: Dtype, device: str
+    kind: DrafterKind,
+    draft_model: str | None,
+    target: Model,
+    dtype: Dtype,
+    device: str,
+    tree: outrider.StaticTree | None = None,
 ) -> Drafter | None:
     """The drafter that the flags ask for; None decodes plainly."""
     if kind is DrafterKind.NONE:
         return None
     if kind is DrafterKind.SUFFIX:
         return outrider.SuffixDrafter()
+    if kind is DrafterKind.SUFFIX_TREE:
+        return outrider.SuffixTreeDrafter()
     assert draft_model is not None
     model = open_model(draft_model, dtype, device)
-    if kind is DrafterKind.MODEL:
+    if kind not in (DrafterKind.INTERSECTION, DrafterKind.STRING):
         require_same_vocabulary(model, target)
-    return MODEL_DRAFTERS[kind](model, target)
+    return MODEL_DRAFTERS[kind](model, target) if tree is None else outrider.ModelTreeDrafter(model, tree)
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str:

@@ -479,6 +479,7 @@ def _part_of(feed: _Feed, draft: Draft, verdict: Verdict, events: Sequence[Token
         tuple(event.origin for event in events),
         draft.source if len(draft) else "",
         feed.sequence.finish_reason,
+        () if draft.is_chain else draft.depths,
     )
 
 

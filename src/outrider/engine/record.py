@@ -20,6 +20,7 @@ class SequenceRound:
         origins: of each of them.
         source: the name of the drafter; empty where nothing was drafted.
         finish_reason: where the text ended in this round.
+        depths: of the proposed tokens where they were a tree; empty for a chain.
     """
 
     sequence: int
@@ -31,6 +32,7 @@ class SequenceRound:
     origins: tuple[Origin, ...]
     source: str
     finish_reason: FinishReason | None
+    depths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def record_as_dict(record: RoundRecord) -> dict[str, Any]:
                 "origins": [str(origin) for origin in part.origins],
                 "drafter": part.source,
                 "finish_reason": None if part.finish_reason is None else str(part.finish_reason),
+                **({"depths": list(part.depths)} if part.depths else {}),
             }
             for part in record.sequences
         ],
@@ -82,7 +83,10 @@ def _part_of(entry: Mapping[str, Any]) -> SequenceRound:
             if _field(entry, "finish_reason") is None
             else _named(FinishReason, entry["finish_reason"], "finish_reason")
         ),
+        depths=tuple(_as_whole(depth, "a depth") for depth in _list(entry, "depths")) if "depths" in entry else (),
     )
+    if part.depths and (len(part.depths) != part.drafted or min(part.depths) < 1):
+        raise ValueError(f"it has {part.drafted} drafted tokens, and depths {list(part.depths)}")
     if len(part.tokens) != len(part.origins):
         raise ValueError(f"it has {len(part.tokens)} tokens and {len(part.origins)} origins")
     if part.accepted > part.drafted:

@@ -43,16 +43,13 @@ class Summary:
 
 
 def summarise(records: Iterable[RoundRecord]) -> Summary:
-    """Acceptance by position, tokens by origin, time by phase, and what follows from them.
-
-    Positions are those of chains: a record does not say how deep the nodes of a tree lay.
-    """
+    """Acceptance by position, tokens by origin, time by phase, and what follows from them."""
     records = list(records)
     statistics = Statistics()
     for record in records:
         for part in record.sequences:
             if part.tokens:
-                statistics.count_round(list(range(1, part.drafted + 1)), part.accepted)
+                statistics.count_round(part.depths or range(1, part.drafted + 1), part.accepted)
             statistics.emitted += len(part.tokens)
             statistics.origins.update(part.origins)
         statistics.count_time(
