@@ -457,8 +457,9 @@ class AnotherCode:
 
     def __init__(self, inner, view=lambda layer: layer):
         self.inner, self.args, self.layers, self._view = inner, inner.args, inner.layers, view
-        self.make_cache = getattr(inner, "make_cache", None)
         self.shapes = []
+        if hasattr(inner, "make_cache"):
+            self.make_cache = inner.make_cache
 
     def __call__(self, inputs, cache):
         self.shapes.append(inputs.shape)
@@ -538,6 +539,21 @@ def test_a_long_text_before_a_tree_is_not_torn_apart():
     same(found, np.concatenate(expected))
     session.keep(0, [*range(37), 37, 39])
     same(session.extend([0], [[7]]), fresh(model, [*stem, tokens[37], tokens[39], 7]))
+
+
+def test_a_long_text_is_read_without_its_logits():
+    pytest.importorskip("mlx_lm")
+    from outrider.models.mlx import MlxModel
+
+    module = AnotherCode(tiny_mlx.model("llama"))
+    model = MlxModel(module)
+    session = model.open(2, 200)
+    first, second = text(model, 100, 1), text(model, 70, 2)
+    module.shapes.clear()
+    found = session.extend([0, 1], [first, second], wanted=[2, 70])
+    assert module.shapes == [(1, 98), (2, 70)]
+    expected = [model.open(1, 200).extend([0], [tokens]) for tokens in (first, second)]
+    same(found, np.concatenate([to_numpy(expected[0])[-2:], to_numpy(expected[1])]))
 
 
 def test_memory_grows_with_the_text():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -22,8 +23,9 @@ from outrider.models.stateless import UNBOUNDED
 from outrider.text import Tokenizer
 
 SHORT = 16  # tokens that cost less apart, beside the tokens of a tree, than a pass of their own
+LONG = 64  # tokens whose logits cost more than a pass of its own over those that are wanted
 TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
-LEAST_ROUNDING = 1e-4  # of the largest logit
+LEAST_ROUNDING = 1e-4  # of the largest logit; more in 16 bits
 UNKNOWN = 0  # stands for a token that only the device knows yet
 
 
@@ -113,10 +115,11 @@ class MlxModel:
         except Exception:
             return False  # its code computes with the offset in a way that takes no array
         own = self._open_replaying(2, 8)
-        at_once = _host(own.extend([0], [[a, b, c, d]]))
+        logits = own.extend([0], [[a, b, c, d]])
+        at_once, least = _host(logits), max(LEAST_ROUNDING, float(mx.finfo(logits.dtype).eps))
         own.extend([1], [[a, b]])
         in_pieces = _host(own.extend([1], [[c, d]]))
-        rounding = max(np.abs(in_pieces - at_once[2:]).max(), LEAST_ROUNDING * np.abs(at_once).max())
+        rounding = max(np.abs(in_pieces - at_once[2:]).max(), least * np.abs(at_once).max())
         return bool(np.abs(found - at_once[[3, 1, 2]]).max() <= TIMES_ROUNDING * rounding)
 
     def _open_replaying(self, rows: int, capacity: int) -> ReplaySession:
@@ -136,6 +139,18 @@ class _Piece:
     tokens: list[int]
     end: int
     wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What the model computes at once.
+
+    Attributes:
+        apart: every token is a row of the batch by itself (see mlx_cache.py).
+    """
+
+    pieces: list[_Piece]
+    apart: bool = False
 
 
 class MlxSession:
@@ -168,14 +183,13 @@ class MlxSession:
         wanted: Sequence[int] | None = None,
     ) -> mx.array:
         self._ledger.extend(rows, tokens, parents)
-        abreast, apart = self._pieces(rows, tokens, wanted_counts(tokens, wanted))
         found: dict[int, list[mx.array]] = {row: [] for row in rows}
-        for pieces in (abreast, apart):
-            if pieces:
-                for piece, logits in zip(pieces, self._pass(pieces, apart=pieces is apart), strict=True):
-                    found[piece.row].append(logits)
+        for one in self._passes(rows, tokens, wanted_counts(tokens, wanted)):
+            for piece, logits in zip(one.pieces, self._run(one), strict=True):
+                found[piece.row].append(logits)
         whole = mx.concatenate([logits for row in rows for logits in found[row]])
-        mx.async_eval(whole, *self._cache.arrays)  # type: ignore[no-untyped-call]
+        # No logits at all still depend on all logits of the pass, and are not to be computed.
+        mx.async_eval(*self._cache.arrays, *([whole] if len(whole) else []))  # type: ignore[no-untyped-call]
         return whole
 
     def rollout(
@@ -193,18 +207,13 @@ class MlxSession:
         Returns:
             `count` tokens for each row. What was fed is tentative.
         """
-        self._ledger.extend(rows, tokens, None)
-        pieces, apart = self._pieces(rows, tokens, [1] * len(rows))
-        assert not apart, "a chain goes on from a chain"
-        drafted: list[mx.array] = []
-        fed: mx.array | None = None
-        for _ in range(count):
-            if drafted:
-                self._ledger.extend(rows, [[UNKNOWN]] * len(rows), None)
-                pieces = [_Piece(row, [UNKNOWN], self._ledger.end(row), 1) for row in rows]
-                fed = drafted[-1][:, None]
-            logits = mx.concatenate(self._pass(pieces, apart=False, inputs=fed))  # [rows, vocab]
-            drafted.append(logits[:, :vocab_size].astype(mx.float32).argmax(axis=-1))
+        logits = self.extend(rows, tokens, wanted=[1] * len(rows))  # [rows, vocab]
+        drafted = [_most_probable(logits, vocab_size)]
+        for _ in range(count - 1):
+            self._ledger.extend(rows, [[UNKNOWN]] * len(rows), None)
+            one = _Pass([_Piece(row, [UNKNOWN], self._ledger.end(row), 1) for row in rows])
+            logits = mx.concatenate(self._run(one, drafted[-1][:, None]))
+            drafted.append(_most_probable(logits, vocab_size))
             mx.async_eval(drafted[-1], *self._cache.arrays)  # type: ignore[no-untyped-call]
         found: list[list[int]] = np.array(mx.stack(drafted, axis=1)).tolist()
         for row, known in zip(rows, found, strict=True):
@@ -228,14 +237,13 @@ class MlxSession:
         self._cache.clear(row)
         self._ledger.truncate(row, 0)
 
-    def _pieces(
-        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], wanted: Sequence[int]
-    ) -> tuple[list[_Piece], list[_Piece]]:
-        """What is computed abreast, and after it what is computed apart: trees, from their first branch on.
+    def _passes(self, rows: Sequence[int], tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[_Pass]:
+        """One pass for chains, and one for trees, from their first branch on.
 
-        A chain goes apart with the tree that follows it, to share its pass, unless it is long.
+        A chain goes apart with the tree that follows it, to share its pass, unless it is long. A long chain of which
+        few logits are wanted is read in a pass before, whose logits are never computed.
         """
-        abreast, apart = [], []
+        read, abreast, apart = _Pass([]), _Pass([]), _Pass([], apart=True)
         for row, new, count in zip(rows, tokens, wanted, strict=True):
             end = self._ledger.end(row)
             parents = self._ledger.parents(row)
@@ -244,33 +252,42 @@ class MlxSession:
             if head <= SHORT and head < len(new):
                 head = 0
             tail = len(new) - head
+            wanted_of_head = max(count - tail, 0)
+            first = head - wanted_of_head if wanted_of_head and head - wanted_of_head > LONG else 0
+            if first:
+                read.pieces.append(_Piece(row, list(new[:first]), end - len(new) + first, 0))
             if head:
-                abreast.append(_Piece(row, list(new[:head]), end - tail, max(count - tail, 0)))
+                abreast.pieces.append(_Piece(row, list(new[first:head]), end - tail, wanted_of_head))
             if tail:
-                apart.append(_Piece(row, list(new[head:]), end, min(count, tail)))
-        return abreast, apart
+                apart.pieces.append(_Piece(row, list(new[head:]), end, min(count, tail)))
+        return [one for one in (read, abreast, apart) if one.pieces]
 
-    def _pass(self, pieces: Sequence[_Piece], *, apart: bool, inputs: mx.array | None = None) -> list[mx.array]:
-        """One forward pass; the logits of each piece, [wanted, vocab].
+    def _run(self, one: _Pass, inputs: mx.array | None = None) -> list[mx.array]:
+        """The logits of each piece, [wanted, vocab].
 
         Args:
             inputs: token ids [batch, width] that the host does not know yet; None takes those of the pieces.
         """
+        pieces = one.pieces
         counts = [len(piece.tokens) for piece in pieces]
         plan = Plan.of(self._ledger, [piece.row for piece in pieces], counts, [piece.end for piece in pieces])
-        self._cache.begin(plan, apart=apart)
-        if apart:
+        self._cache.begin(plan, apart=one.apart)
+        if one.apart:
             batch = [[token] for piece in pieces for token in piece.tokens]
+            ends = list(accumulate(counts))
         else:
             # Padded with a token of their own: what is no number for one text stays with it.
             batch = [piece.tokens + piece.tokens[-1:] * (plan.width - len(piece.tokens)) for piece in pieces]
+            ends = [index * plan.width + count for index, count in enumerate(counts)]
         ids = mx.array(batch) if inputs is None else inputs
         logits = self._model.module(ids, cache=self._cache.layers)  # [batch, width, vocab]
         flat = logits.reshape(-1, logits.shape[-1])
-        width = 0 if apart else plan.width
-        firsts = [sum(counts[:index]) if apart else index * width for index in range(len(pieces))]
-        ends = [first + count for first, count in zip(firsts, counts, strict=True)]
         return [flat[end - piece.wanted : end] for end, piece in zip(ends, pieces, strict=True)]
+
+
+def _most_probable(logits: mx.array, vocab_size: int) -> mx.array:
+    """Token ids [rows]."""
+    return logits[:, :vocab_size].astype(mx.float32).argmax(axis=-1)
 
 
 def _windows(caches: Sequence[Any]) -> list[int | None] | None:
