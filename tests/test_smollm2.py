@@ -15,8 +15,9 @@ from outrider import (
 )
 from outrider.models.smollm2 import smollm2_file
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 transformers_loading = pytest.importorskip("outrider.models.transformers_loading")
+computes_bfloat16 = pytest.importorskip("outrider.models.linears").computes_bfloat16
 
 renumbered = pytest.importorskip("renumbered")
 
@@ -131,3 +132,25 @@ def test_packed_weights_say_nearly_the_same(target, prompts, dtype):
         logits.append(torch.log_softmax(session.extend([0], [prompts[0]]).float(), dim=-1))
     divergence = (logits[0].exp() * (logits[0] - logits[1])).sum(-1).mean()
     assert 0 <= divergence < (1e-4 if dtype == "float16" else 3e-2)
+
+
+@pytest.mark.skipif(not computes_bfloat16(), reason="the processor does not multiply bfloat16")
+def test_in_bfloat16_a_token_has_the_same_logits_whoever_stands_beside_it():
+    model = outrider.load("smollm2", dtype="bfloat16")
+    choose = random.Random(0)
+    session = model.open(2, 256)
+    for length in (3, 27, 85, 100, 190):
+        text = [choose.randrange(model.vocab_size) for _ in range(length + 17)]
+        session.extend([0], [text[:length]], wanted=[0])
+        session.keep(0, range(length))
+        alone = session.extend([0], [text[length : length + 1]])[0]
+        for count in (2, 3, 5, 8, 17):
+            session.truncate(0, length)
+            beside = session.extend([0], [text[length : length + count]])[0]
+            assert torch.equal(alone, beside)
+        for other in (1, 4):
+            session.truncate(0, length)
+            beside = session.extend([0, 1], [text[length : length + 2], text[:other]])[0]
+            session.truncate(1, 0)
+            assert torch.equal(alone, beside)
+        session.release(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,30 @@ PAIRS_OF_A_CALL = 10_000
 NUMPY_TYPES = {torch.float32: np.float32, torch.float16: np.float16}
 
 
+class Blocks(NamedTuple):
+    """In what numbers attention takes keys and queries.
+
+    Kernels compute what is left over beside full blocks in another order, so that a token's result depends on how many
+    tokens stand beside it. Where blocks are filled up, with masked keys and queries that nobody reads, it does not.
+    """
+
+    keys: int = 1
+    queries: int = 1
+
+    def read_to(self, end: int) -> int:
+        """How far attention reads a row that holds `end` tokens."""
+        return -(-end // self.keys) * self.keys
+
+    def missing_queries(self, count: int) -> int:
+        """How many queries fill the last block."""
+        return -count % self.queries
+
+
 @dataclass
 class TorchPlan(Plan):
     """A plan with its masks and indices as tensors, each made once per pass."""
 
+    blocks: Blocks = field(default_factory=Blocks)
     _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
 
     def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
@@ -35,9 +55,11 @@ class TorchPlan(Plan):
         """
         if (groups, window) not in self._masks:
             sees = self.sees_within(window)
-            if sees is None:
+            if sees is None and self.blocks == Blocks():
                 return None
-            self._masks[groups, window] = _additive(sees, like, groups)
+            if sees is None:
+                sees = np.ones((len(self.rows), self.width, self.held), dtype=bool)
+            self._masks[groups, window] = _additive(sees, like, groups, self.blocks)
         return self._masks[groups, window]
 
     @property
@@ -79,30 +101,43 @@ class TorchPlan(Plan):
         return torch.from_numpy(np.concatenate(places))
 
     def row_mask(self, batch: int, like: torch.Tensor, groups: int) -> torch.Tensor | None:
-        """The mask [1, 1, groups * count, held] of one row alone, without padding."""
+        """The mask [1, 1, groups * count, held] of one row alone, whose queries are not padded."""
         count = self.counts[batch]
         end = self.starts[batch] + count
-        if self.sees is None or (count == 1 and bool(self.sees[batch, 0, :end].all())):
+        sees_all = self.sees is None or (count == 1 and bool(self.sees[batch, 0, :end].all()))
+        if sees_all and self.blocks == Blocks():
             return None
         if ("row", batch) not in self._masks:
-            self._masks["row", batch] = _additive(self.sees[batch : batch + 1, :count, :end], like, groups)
+            sees = np.ones((1, count, end), dtype=bool) if self.sees is None else self.sees[[batch], :count, :end]
+            self._masks["row", batch] = _additive(sees, like, groups, self.blocks)
         return self._masks["row", batch]
 
 
-def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int) -> torch.Tensor:
-    """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held]."""
+def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, blocks: Blocks) -> torch.Tensor:
+    """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held], in blocks."""
+    end, queries = sees.shape[-1], groups * sees.shape[1]
+    if beyond := blocks.read_to(end) - end:
+        sees = np.pad(sees, ((0, 0), (0, 0), (0, beyond)))
     hidden = torch.from_numpy(~sees).to(like.device)
     additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
     additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
-    return additive.repeat(1, groups, 1)[:, None]
+    additive = additive.repeat(1, groups, 1)
+    if missing := blocks.missing_queries(queries):
+        additive = torch.nn.functional.pad(additive, (0, 0, 0, missing))
+    return additive[:, None]
 
 
 class RaggedCache:
-    """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use."""
+    """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use.
 
-    def __init__(self, rows: int, capacity: int) -> None:
+    Args:
+        blocks: in which attention reads it.
+    """
+
+    def __init__(self, rows: int, capacity: int, blocks: Blocks = Blocks()) -> None:  # noqa: B008 (it is a constant)
         self.rows = rows
-        self.capacity = capacity
+        self.capacity = blocks.read_to(capacity)
+        self.blocks = blocks
         self.plan: TorchPlan | None = None
         self._written = [0] * rows  # how far each row was ever written since it was cleared
         self._keys: list[torch.Tensor] = []
@@ -133,7 +168,7 @@ class RaggedCache:
         held = []
         for buffer, new in ((self._keys[layer], new_keys), (self._values[layer], new_values)):
             buffer[rows, :, places] = new
-            held.append(buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.held])
+            held.append(buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.blocks.read_to(plan.held)])
         return held[0], held[1]
 
     def append(
@@ -149,7 +184,8 @@ class RaggedCache:
         end = start + plan.counts[batch]
         self._keys[layer][row, :, start:end] = new_keys
         self._values[layer][row, :, start:end] = new_values
-        return self._keys[layer][row : row + 1, :, :end], self._values[layer][row : row + 1, :, :end]
+        held = plan.blocks.read_to(end)
+        return self._keys[layer][row : row + 1, :, :held], self._values[layer][row : row + 1, :, :held]
 
     @torch.inference_mode()
     def move(self, row: int, sources: Sequence[int], target: int) -> None:

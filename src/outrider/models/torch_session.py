@@ -53,7 +53,9 @@ class TorchSession:
         wanted: Sequence[int] | None = None,
     ) -> torch.Tensor:
         self._ledger.extend(rows, tokens, parents)
-        self._cache.begin(TorchPlan.of(self._ledger, rows, [len(new) for new in tokens]))
+        plan = TorchPlan.of(self._ledger, rows, [len(new) for new in tokens])
+        plan.blocks = self._cache.blocks
+        self._cache.begin(plan)
         return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
 
     def finish(self) -> None:
