@@ -188,6 +188,27 @@ class Ledger:
         self._parents[row].clear()
 
 
+class LedgerSession:
+    """What a session knows from its ledger alone."""
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        self._ledger = Ledger(rows, capacity)
+
+    @property
+    def rows(self) -> int:
+        return self._ledger.rows
+
+    @property
+    def capacity(self) -> int:
+        return self._ledger.capacity
+
+    def length(self, row: int) -> int:
+        return self._ledger.length(row)
+
+    def truncate(self, row: int, length: int) -> None:
+        self._ledger.truncate(row, length)
+
+
 def stop_token_ids(*candidates: Any) -> frozenset[int]:
     """The tokens of the first candidate that names any: an eos_token_id, several of them, or None."""
     stop = next((candidate for candidate in candidates if candidate is not None), None)

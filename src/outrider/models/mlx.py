@@ -13,7 +13,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
 from outrider.errors import ModelError, first_line
-from outrider.models.base import Ledger, Parents, Session, wanted_counts
+from outrider.models.base import LedgerSession, Parents, Session, wanted_counts
 from outrider.models.host_memory import free_host_bytes
 from outrider.models.mlx_cache import MlxCache
 from outrider.models.mlx_state import MlxState, bytes_per_token
@@ -153,7 +153,7 @@ class _Pass:
     apart: bool = False
 
 
-class MlxSession:
+class MlxSession(LedgerSession):
     """A ragged key-value cache, and the model that fills it.
 
     Calls return before anything is computed; `finish` waits.
@@ -161,19 +161,8 @@ class MlxSession:
 
     def __init__(self, model: MlxModel, rows: int, capacity: int) -> None:
         self._model = model
-        self._ledger = Ledger(rows, capacity)
+        super().__init__(rows, capacity)
         self._cache = model.new_cache(rows)
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
 
     def extend(
         self,
@@ -229,9 +218,6 @@ class MlxSession:
         self._ledger.keep(row, path)
         if any(node != index for index, node in enumerate(path)):
             self._cache.move(row, [kept + node for node in path], kept)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
 
     def release(self, row: int) -> None:
         self._cache.clear(row)

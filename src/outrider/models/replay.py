@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from outrider.arrays import Array, operations
-from outrider.models.base import Ledger, Parents, wanted_counts
+from outrider.models.base import LedgerSession, Parents, wanted_counts
 
 FEW = 8  # permanent tokens that are read again with a draft rather than in a pass of their own
 
@@ -99,7 +99,7 @@ class Snapshots:
         self._state, self._length, self._marks = self._start(), 0, []
 
 
-class ReplaySession:
+class ReplaySession(LedgerSession):
     """Rows that are read one at a time, each by a Reader of its own.
 
     What a reader has read is compared with what the row holds whenever logits are wanted, so that `keep` and `truncate`
@@ -110,21 +110,10 @@ class ReplaySession:
     """
 
     def __init__(self, start: Callable[[], Reader], rows: int, capacity: int, vocab_size: int) -> None:
-        self._ledger = Ledger(rows, capacity)
+        super().__init__(rows, capacity)
         self._vocab_size = vocab_size
         self._readers = [start() for _ in range(rows)]
         self._read: list[list[int]] = [[] for _ in range(rows)]
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
 
     def extend(
         self,
@@ -143,9 +132,6 @@ class ReplaySession:
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
 
     def release(self, row: int) -> None:
         self._ledger.truncate(row, 0)

@@ -14,7 +14,7 @@ import numpy as np
 from outrider import arrays
 from outrider.arrays import Array
 from outrider.errors import ModelError
-from outrider.models.base import Ledger, Parents, wanted_counts
+from outrider.models.base import LedgerSession, Parents, wanted_counts
 from outrider.text import Tokenizer
 
 UNBOUNDED = 2**20
@@ -132,23 +132,12 @@ class StatelessModel(Protocol):
         """Logits [count, vocab] after each of the last `count` tokens."""
 
 
-class StatelessSession:
+class StatelessSession(LedgerSession):
     """Remembers the tokens, not the keys and values; a tree is computed path by path."""
 
     def __init__(self, model: StatelessModel, rows: int, capacity: int) -> None:
         self._model = model
-        self._ledger = Ledger(rows, capacity)
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
+        super().__init__(rows, capacity)
 
     def extend(
         self,
@@ -174,9 +163,6 @@ class StatelessSession:
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
 
     def release(self, row: int) -> None:
         self._ledger.truncate(row, 0)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from outrider.models.base import Ledger, Parents, wanted_counts
+from outrider.models.base import LedgerSession, Parents, wanted_counts
 from outrider.models.ragged_cache import RaggedCache, TorchPlan
 
 
@@ -26,24 +26,13 @@ class Forward(Protocol):
     def forward(self, cache: Any, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor: ...
 
 
-class TorchSession:
+class TorchSession(LedgerSession):
     """A ragged key-value cache, and the model that fills it."""
 
     def __init__(self, model: Forward, rows: int, capacity: int) -> None:
         self._model = model
-        self._ledger = Ledger(rows, capacity)
+        super().__init__(rows, capacity)
         self._cache = model.new_cache(rows, capacity)
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
 
     def extend(
         self,
@@ -67,9 +56,6 @@ class TorchSession:
         self._ledger.keep(row, path)
         if any(node != index for index, node in enumerate(path)):
             self._cache.move(row, [kept + node for node in path], kept)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
 
     def release(self, row: int) -> None:
         self._cache.clear(row)
