@@ -10,7 +10,7 @@ from pathlib import Path
 import outrider
 from outrider.draft import ROOT
 
-ROW, COLUMN, LEFT, TOP = 30, 128, 16, 34
+ROW, COLUMN, LEFT, TOP, CHARACTER = 30, 128, 16, 34, 7
 ACCEPTED, REJECTED, NEXT = ("#A6DBC8", "#00664B"), ("#F2F2F2", "#999999"), ("#FBE3B0", "#8A5E00")
 
 
@@ -110,15 +110,12 @@ def main():
 
     parts, top, width = [], TOP, 0
     for before, draft, verdict in watched.seen[arguments.skip :][: arguments.rounds]:
-        text = target.tokenizer.decode(before[-12:-1]).replace("\n", "⏎")
-        scored, emitted = len(draft) + 1, verdict.accepted + 1
-        parts.append(
-            f'<text x="{LEFT}" y="{top}" fill="#555">…{escape(text)} — one pass over {scored} tokens, '
-            f"{emitted} emitted</text>"
-        )
+        text = target.tokenizer.decode(before[-9:-1]).replace("\n", "⏎")
+        caption = f"…{text} … one pass over {len(draft) + 1} tokens, {verdict.accepted + 1} emitted"
+        parts.append(f'<text x="{LEFT}" y="{top}" fill="#555">{escape(caption)}</text>')
         drawn, wide, top = picture_of(draft, verdict, before[-1], say, top + ROW)
         parts += drawn
-        width, top = max(width, wide), top + ROW
+        width, top = max(width, wide, 2 * LEFT + CHARACTER * len(caption)), top + ROW
     arguments.file.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top - ROW}" font-size="12" '
         f'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n',

@@ -6,6 +6,7 @@ The truth is a fresh session that is fed a root path from the start, in one call
 import functools
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -614,3 +615,69 @@ def test_int8_products_are_close_despite_outliers():
     x[:, 3] = 300  # an outlier, next to which one digit would leave nothing of the rest
     exact = x @ weight.T
     assert (Int8Linear(weight, None)(x) - exact).abs().max() < 0.05
+
+
+# How far a node's logits may lie from those of its own path decoded alone, in shares of the largest logit: some ten
+# roundings of the precision. With a mask that leaks or positions that are off they differ by far more.
+TOLERANCES = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 8e-2, "int8": 1e-3}
+
+
+def in_precision(dtype):
+    if dtype in ("float32", "int8"):
+        return fused("Llama", dtype)()
+    torch = pytest.importorskip("torch")
+    from outrider.models.transformers import TransformersModel
+
+    return TransformersModel(tiny("Llama").to(getattr(torch, dtype)))
+
+
+def worst_node(model, seed=0):
+    """The largest difference between a node's logits and those of its own path alone, over the largest logit."""
+    parents = [-1, 0, 0, 1, -1, 4, 2, 4, 7, 3, 0]
+    stem, tokens = text(model, 9, seed), text(model, len(parents), seed + 50)
+    session = model.open(1, CAPACITY)
+    session.extend([0], [stem], wanted=[0])
+    session.keep(0, range(len(stem)))
+    found = to_numpy(session.extend([0], [tokens], [parents])).astype(np.float64)
+    paths = []
+    for node, parent in enumerate(parents):
+        paths.append([*(paths[parent] if parent >= 0 else []), tokens[node]])
+    alone = np.concatenate([fresh(model, stem + path) for path in paths])
+    return np.abs(found - alone).max() / np.abs(alone).max()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_the_nodes_of_a_tree_are_right_in_every_precision(dtype):
+    model = in_precision(dtype)
+    assert max(worst_node(model, seed) for seed in range(5)) < TOLERANCES[dtype]
+
+
+def leaking(plan):
+    """Every node sees the node before it, whoever its parent is."""
+    sees = plan.sees.copy()
+    for node in range(1, plan.counts[0]):
+        sees[0, node, plan.starts[0] + node - 1] = True
+    return replace(plan, sees=sees)
+
+
+def by_index(plan):
+    """Every node stands where its place among the tokens fed says."""
+    places = np.arange(plan.starts[0], plan.starts[0] + plan.counts[0])
+    return replace(plan, positions=places[None, :])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("mistake", [leaking, by_index])
+def test_a_leaking_mask_and_a_wrong_position_are_found(mistake, dtype, monkeypatch):
+    model = in_precision(dtype)
+    from outrider.models.plan import Plan
+
+    right = Plan.of.__func__
+
+    def wrong(cls, ledger, rows, counts):
+        plan = right(cls, ledger, rows, counts)
+        chain = all(parent == node - 1 for node, parent in enumerate(ledger.parents(rows[0])))
+        return plan if chain else mistake(plan)
+
+    monkeypatch.setattr(Plan, "of", classmethod(wrong))
+    assert worst_node(model) > 2 * TOLERANCES[dtype]
