@@ -572,12 +572,12 @@ def test_memory_grows_with_the_text():
     same(found, to_numpy(whole))
 
 
-def test_a_model_that_cannot_be_read_piece_by_piece_is_refused():
+def test_a_model_that_cannot_be_read_token_by_token_is_refused():
     pytest.importorskip("transformers")
     from outrider.models.transformers import TransformersModel
 
     recurrent_gemma = tiny("RecurrentGemma", lru_width=32, attention_window_size=6, conv1d_width=3)
-    with pytest.raises(ModelError, match=r"something else when a text is read piece by piece \(.*FunctionModel"):
+    with pytest.raises(ModelError, match=r"something else when a text is read token by token \(.*FunctionModel"):
         TransformersModel(recurrent_gemma)
 
 
@@ -585,6 +585,14 @@ def test_a_model_that_cannot_be_read_piece_by_piece_is_refused():
 def test_models_of_transformers_that_forget_what_was_before_are_read_token_by_token(kind, steps):
     session = MODELS[kind]().open(1, CAPACITY)
     assert session._readers[0].stepwise == steps
+
+
+def test_a_model_that_forgets_what_hardly_mattered_is_found_out_too():
+    pytest.importorskip("transformers")
+    from outrider.models.transformers import TransformersModel
+
+    model = TransformersModel(tiny("Mamba", **MAMBA, initializer_range=0.1))
+    assert model.open(1, CAPACITY)._readers[0].stepwise
 
 
 def test_a_recurrent_gguf_model_is_refused():

@@ -30,10 +30,10 @@ OVERWRITING = {
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionAndSlidingWindowAttentionLayer,
 }
-TEXT_TO_TRY = range(1, 8)
+TEXT_TO_TRY = range(1, 13)
 # In what pieces, from the start: some models take a single token for the next one of a text even where it is the first.
-IN_PIECES = ((3, 1, 3), (1, 6))
-IN_STEPS = ((3, 1, 1, 1, 1), (1,) * 7)
+IN_PIECES = ((7, 1, 4), (1, 11))
+IN_STEPS = ((7, 1, 1, 1, 1, 1), (1,) * 12)
 REMEDY = "pass it as a stateless function, outrider.FunctionModel(model), which is slower"
 
 
@@ -125,25 +125,35 @@ def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
     if argument is None:
         raise ModelError(f"model {name} ({type(module).__name__}) takes no cache that Outrider knows: {REMEDY}")
     text = [token % vocab_size for token in TEXT_TO_TRY]
+    in_steps = Recurrent(module, argument, in_pieces=False, keeps_logits="logits_to_keep" in parameters)
+    in_pieces = replace(in_steps, in_pieces=True)
     try:
         with torch.inference_mode():
             expected = module(torch.tensor([text], device=module.device), use_cache=False).logits[0].float()
-        allowed = max(1e-3, 4 * torch.finfo(module.dtype).eps) * float(expected.abs().max())
-        for in_pieces, courses in ((True, IN_PIECES), (False, IN_STEPS)):
-            recurrent = Recurrent(module, argument, in_pieces, keeps_logits="logits_to_keep" in parameters)
-            states = [recurrent.start() for _ in courses]
-            found = [_read_in(state, text, lengths) for state, lengths in zip(states, courses, strict=True)]
-            error = max(float((logits.float() - expected).abs().max()) for logits in found)
-            if error <= allowed:
-                return replace(recurrent, bytes_per_token=_bytes_per_token(states[0].layers))
+        scale = float(expected.abs().max())
+        error = _error(in_steps, text, IN_STEPS, expected)
+        precision = torch.finfo(module.dtype).eps
+        if not error <= max(1e-3, 4 * precision) * scale:  # also a NaN
+            raise ModelError(
+                f"model {name} ({type(module).__name__}) says something else when a text is read token by token (its "
+                f"logits are off by {error:.2g}): {REMEDY}"
+            )
+        # Token by token the difference is rounding; forgetting what was before may make one that is not much larger.
+        rounding = max(4 * error, max(1e-5, 2 * precision) * scale)
+        chosen = in_pieces if _error(in_pieces, text, IN_PIECES, expected) <= rounding else in_steps
+        state = chosen.start()
+        state.read(text, 0)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError) as failure:
         raise ModelError(
-            f"model {name} ({type(module).__name__}) cannot be read piece by piece ({first_line(failure)}): {REMEDY}"
+            f"model {name} ({type(module).__name__}) cannot be read token by token ({first_line(failure)}): {REMEDY}"
         ) from failure
-    raise ModelError(
-        f"model {name} ({type(module).__name__}) says something else when a text is read piece by piece (its logits "
-        f"are off by {error:.2g}): {REMEDY}"
-    )
+    return replace(chosen, bytes_per_token=_bytes_per_token(state.layers))
+
+
+def _error(model: Recurrent, text: Sequence[int], courses: Sequence[Sequence[int]], expected: torch.Tensor) -> float:
+    """How far the logits are from what is expected, at worst, where a text is read in such pieces."""
+    found = torch.stack([_read_in(model.start(), text, lengths) for lengths in courses])
+    return float((found.float() - expected).abs().max())
 
 
 def _read_in(state: TransformersState, text: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
