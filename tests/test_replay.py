@@ -39,7 +39,7 @@ def opened(prompt, **settings):
     session = ReplaySession(lambda: Snapshots(lambda: CountingState(passes), **settings), 1, 10_000, 6)
     session.extend([0], [prompt], wanted=[0])
     session.keep(0, range(len(prompt)))
-    passes.clear()
+    assert passes.taken() == [len(prompt)]
     return session, passes
 
 
@@ -86,6 +86,29 @@ def test_a_stepwise_reader_reads_nothing_again():
         session.extend([0], [[4, 5, 0, 1]])
         session.keep(0, range(choose.randint(1, 4)))
     assert passes.taken() == [1] * 80
+
+
+@pytest.mark.parametrize("failing", range(3))
+def test_a_pass_that_fails_leaves_no_trace(failing, monkeypatch):
+    session, _ = opened([1, 2, 3])
+    tree = ([[1, 2, 3, 4, 5]], [[-1, 0, 1, 0, 3]])
+    expected = session.extend([0], *tree)
+    session.truncate(0, 3)
+    read = CountingState.read
+    left = failing
+
+    def interrupted(self, tokens, wanted):
+        nonlocal left
+        left -= 1
+        if left == -1:
+            raise KeyboardInterrupt
+        return read(self, tokens, wanted)
+
+    monkeypatch.setattr(CountingState, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.extend([0], *tree)
+    session.truncate(0, 3)
+    np.testing.assert_array_equal(session.extend([0], *tree), expected)
 
 
 @pytest.mark.parametrize("settings", [{}, {"stepwise": True}])

@@ -7,6 +7,7 @@ accepted since then are read again, together with the next draft as long as they
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -143,7 +144,7 @@ class ReplaySession(LedgerSession):
         parents = self._ledger.parents(row)
         nodes = range(len(parents) - count, len(parents))
         leaves = sorted(set(nodes) - set(parents)) or [len(parents) - 1]
-        branches = {parent for parent in parents if sum(parent == other for other in parents) > 1}
+        branches = {parent for parent, children in Counter(parents).items() if children > 1}
         found: dict[int, Array] = {}
         for leaf in self._in_order(row, leaves):
             path = self._ledger.ancestors(row, leaf)[::-1]
@@ -168,29 +169,34 @@ class ReplaySession(LedgerSession):
         Returns:
             logits [vocab], for each of them.
         """
-        reader, read, kept = self._readers[row], self._read[row], self._ledger.length(row)
+        reader, read = self._readers[row], self._read[row]
         most = len(text) - wanted
-        place = reader.back(min(_agreement(read, text), most))
-        logits: list[Array] = []
-        for mark in (*self._marks(row, place, len(text), turns), len(text)):
-            if place < mark:
-                count = max(0, min(mark - place, mark - most))
-                piece = reader.read(text[place:mark], count)
-                logits.extend(piece[i] for i in range(count))
-                place = mark
-            if mark < len(text):
-                reader.mark()
-        reader.settle(kept)
+        self._read[row] = []  # until it is known what was read: a pass may fail, or be interrupted
+        try:
+            place = reader.back(min(_agreement(read, text), most))
+            logits: list[Array] = []
+            for mark in (*self._marks(row, place, len(text), wanted, turns), len(text)):
+                if place < mark:
+                    count = max(0, min(mark - place, mark - most))
+                    piece = reader.read(text[place:mark], count)
+                    logits.extend(piece[i] for i in range(count))
+                    place = mark
+                if mark < len(text):
+                    reader.mark()
+        except BaseException:
+            reader.close()
+            raise
+        reader.settle(self._ledger.length(row))
         self._read[row] = list(text)
         return logits
 
-    def _marks(self, row: int, place: int, end: int, turns: set[int]) -> list[int]:
+    def _marks(self, row: int, place: int, end: int, wanted: int, turns: set[int]) -> list[int]:
         """Where to pause on the way from `place` to `end`, to remember the place."""
         reader, kept = self._readers[row], self._ledger.length(row)
         if reader.exact:
             return []
         if reader.stepwise:
-            return list(range(max(place, kept), end))
+            return list(range(max(place, end - wanted), end))  # not all of a prompt: a copy may be large
         marks = {mark for mark in turns if mark > place}
         if place <= kept:
             marks |= {place, kept} if kept - place > FEW else {place}
