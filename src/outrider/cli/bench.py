@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,7 +26,9 @@ from outrider.models.base import Model
 from outrider.sampling import SamplingParams
 
 DRAFTING = tuple(kind.value for kind in options.DrafterKind if kind is not options.DrafterKind.NONE)
-KNOWN = ("plain", *DRAFTING, "transformers")
+LLAMA_PEERS = ("llama-cpp-loop", "llama-cpp-python", "llama-cpp-lookup")
+KNOWN = ("plain", *DRAFTING, "transformers", *LLAMA_PEERS)
+LOOKUP_TOKENS = 10  # LlamaPromptLookupDecoding's own default
 
 
 def command(
@@ -38,7 +40,8 @@ def command(
         typer.Option(
             "--systems",
             help=f"What to measure, of {', '.join(KNOWN)}; the first is the baseline. suffix@4 drafts 4 tokens in "
-            "every round, suffix alone what promises most tokens per second.",
+            "every round, suffix alone what promises most tokens per second; llama-cpp-lookup@2 is llama-cpp-python's "
+            "prompt lookup with 2.",
         ),
     ] = "plain,suffix",
     num_draft_tokens: options.LookaheadOption = None,
@@ -54,12 +57,15 @@ def command(
         int | None,
         typer.Option("--batch", help="Instead: so many questions at once against one after the other.", min=2),
     ] = None,
+    backend: options.BackendOption = options.Backend.AUTO,
+    draft_backend: options.DraftBackendOption = options.Backend.AUTO,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     peer_dtype: Annotated[
         options.Dtype, typer.Option("--peer-dtype", help="Precision of the peers, which know no packed weights.")
     ] = options.Dtype.BFLOAT16,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    cache_type: options.CacheTypeOption = None,
     as_json: options.JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     verbose: options.VerboseOption = False,
@@ -68,7 +74,8 @@ def command(
     names = [name.strip() for name in systems.split(",") if name.strip()]
     if not names or not all(_is_known(name) for name in names):
         raise SettingError(
-            f"--systems is {systems!r}: choose from {', '.join(KNOWN)}, and after a drafter a lookahead, like @4"
+            f"--systems is {systems!r}: choose from {', '.join(KNOWN)}, and after a drafter or llama-cpp-lookup a "
+            "lookahead, like @4"
         )
     with_model = next((name for name in names if name.partition("@")[0] in options.MODEL_DRAFTERS), None)
     if with_model is not None and draft_model is None:
@@ -80,20 +87,24 @@ def command(
         asked = [question for question in asked if question.category in wanted]
         if not asked:
             raise InputError(f"--categories is {categories!r}: {questions} has no question of these")
-    target = options.open_model(model, dtype, device, threads)
+    runtime = options.Runtime(backend, dtype, device, threads, cache_type, draft_backend=draft_backend)
+    peers = [name for name in names if _kind(name) in LLAMA_PEERS]
+    if peers and runtime.backend_of(model) != options.Backend.LLAMA:
+        raise SettingError(f"--systems has {peers[0]}, which runs GGUF files: give --backend llama, or leave it out")
+    target = options.open_model(model, runtime)
     if target.tokenizer is None:
         raise InputError(f"model {model} has no tokenizer beside it: give a model folder with tokenizer files")
     if batch is not None:
-        if "transformers" in names:
-            raise SettingError("--batch compares Outrider with itself: leave transformers out of --systems")
-        makers = {name: _engines(name, target, draft_model, num_draft_tokens, rule, dtype, device) for name in names}
+        if foreign := [name for name in names if name == "transformers" or name in peers]:
+            raise SettingError(f"--batch compares Outrider with itself: leave {foreign[0]} out of --systems")
+        makers = {name: _engines(name, target, draft_model, num_draft_tokens, rule, runtime) for name in names}
         prompts = [question_tokens(question, target, max_tokens) for question in spread(asked, per_category)]
         with bar("measuring") as progress:
             found = run_batches(prompts, makers, batch, max_tokens, target.stop_token_ids, sampling, progress)
         _show_batches(found, as_json, markdown)
         return
     built = {
-        name: _system(name, target, model, draft_model, num_draft_tokens, rule, sampling, dtype, peer_dtype, device)
+        name: _system(name, target, model, draft_model, num_draft_tokens, rule, sampling, runtime, peer_dtype)
         for name in names
     }
     for system in built.values():
@@ -123,25 +134,38 @@ def _system(
     num_draft_tokens: int | None,
     rule: options.Rule,
     sampling: SamplingParams,
-    dtype: options.Dtype,
+    runtime: options.Runtime,
     peer_dtype: options.Dtype,
-    device: str,
 ) -> System:
     if name == "transformers":
         from outrider.models.transformers_loading import open_reference
 
         return transformers_system(open_reference(model, peer_dtype), sorted(target.stop_token_ids))
-    drafter, lookahead = _drafting(name, target, draft_model, num_draft_tokens, dtype, device)
+    if _kind(name) in LLAMA_PEERS:
+        return _llama_peer(name, target, model, runtime)
+    drafter, lookahead = _drafting(name, target, draft_model, num_draft_tokens, runtime)
     return outrider_system(SpeculativeDecoder(drafter, target, lookahead, rule=rule), sampling)
 
 
+def _llama_peer(name: str, target: Any, model: str, runtime: options.Runtime) -> System:
+    from outrider.bench.llamacpp import bare_loop_system, llama_cpp_python_system
+    from outrider.models.llamacpp_loading import find_file
+
+    kind, _, chosen = name.partition("@")
+    if kind == "llama-cpp-loop":
+        return bare_loop_system(target)
+    file = find_file(model, runtime.dtype, lambda message: None)
+    lookup = int(chosen or LOOKUP_TOKENS) if kind == "llama-cpp-lookup" else None
+    return llama_cpp_python_system(file, target, lookup)
+
+
 def _drafting(
-    name: str, target: Model, draft_model: str | None, num_draft_tokens: int | None, dtype: options.Dtype, device: str
+    name: str, target: Model, draft_model: str | None, num_draft_tokens: int | None, runtime: options.Runtime
 ) -> tuple[Drafter | None, int | None]:
     """Drafter and lookahead of a system such as suffix@4."""
     drafting, _, chosen = name.partition("@")
     kind = options.DrafterKind.NONE if drafting == "plain" else options.DrafterKind(drafting)
-    drafter = options.open_drafter(kind, draft_model, target, dtype, device)
+    drafter = options.open_drafter(kind, draft_model, target, runtime)
     return drafter, int(chosen) if chosen else options.resolve_lookahead(kind, num_draft_tokens)
 
 
@@ -151,13 +175,12 @@ def _engines(
     draft_model: str | None,
     num_draft_tokens: int | None,
     rule: options.Rule,
-    dtype: options.Dtype,
-    device: str,
+    runtime: options.Runtime,
 ) -> Callable[[int, int], Engine]:
     """From rows and capacity to an engine of a system."""
 
     def make(rows: int, capacity: int) -> Engine:
-        drafter, lookahead = _drafting(name, target, draft_model, num_draft_tokens, dtype, device)
+        drafter, lookahead = _drafting(name, target, draft_model, num_draft_tokens, runtime)
         return Engine(target, drafter, lookahead=lookahead, rule=rule, max_rows=rows, capacity=capacity)
 
     return make
@@ -187,7 +210,12 @@ def _is_known(name: str) -> bool:
     drafting, at, chosen = name.partition("@")
     if not at:
         return name in KNOWN
-    return drafting in DRAFTING and chosen.isdecimal()
+    return drafting in (*DRAFTING, "llama-cpp-lookup") and chosen.isdecimal()
+
+
+def _kind(name: str) -> str:
+    """The system without its lookahead."""
+    return name.partition("@")[0]
 
 
 HEADINGS = ("category", "system", "questions", "tokens/s", "speed-up", "median", "tokens/round", "overhead", "same")

@@ -27,7 +27,7 @@ from outrider.check import (
 from outrider.check.against_plain import ENDED
 from outrider.cli import options
 from outrider.cli.generate import encode_prompt
-from outrider.cli.options import OUTPUT, PROMPT, option
+from outrider.cli.options import MODELS, OUTPUT, PROMPT, option
 from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, messages
 from outrider.decoder import SpeculativeDecoder
@@ -42,6 +42,8 @@ BUILT_IN = (
     "Write a Python function that returns the n-th Fibonacci number, and explain it line by line.",
 )
 FAILED = 1
+MARGIN = 1e-4
+MARGIN_OF_LLAMA = 0.5  # quantised weights, activations in int8, keys and values in float16
 SNIPPET = 24  # characters of a prompt, in the table
 
 
@@ -57,13 +59,27 @@ def command(
     max_tokens: Annotated[int, option(PROMPT, "--max-tokens -n", "N", "Tokens per prompt.")] = 64,
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
-    dtype: options.DtypeOption = options.Dtype.FLOAT32,
+    backend: options.BackendOption = options.Backend.AUTO,
+    draft_backend: options.DraftBackendOption = options.Backend.AUTO,
+    dtype: Annotated[
+        options.Dtype | None,
+        option(MODELS, "--dtype", "TYPE", "Precision. Default: float32; in llama.cpp that of the file, or auto."),
+    ] = None,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    cache_type: options.CacheTypeOption = None,
     drafter: options.DrafterOption = None,
     num_draft_tokens: options.LookaheadOption = None,
     rule: options.RuleOption = options.Rule.TOKEN,
-    margin: Annotated[float, option(OUTPUT, "--margin", "X", "Logit margins below this are rounding.")] = 1e-4,
+    margin: Annotated[
+        float | None,
+        option(
+            OUTPUT,
+            "--margin",
+            "X",
+            f"Logit margins below this are rounding. Default: {MARGIN:g}, in llama.cpp {MARGIN_OF_LLAMA:g}.",
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
     verbose: options.VerboseOption = False,
 ) -> int:
@@ -71,8 +87,15 @@ def command(
     for name, value in (("--limit", limit), ("--max-tokens", max_tokens)):
         if value < 1:
             raise SettingError(f"{name} is {value}: it must be at least 1")
-    if not margin >= 0:  # also a NaN
+    if margin is not None and not margin >= 0:  # also a NaN
         raise SettingError(f"--margin is {margin}: it must be at least 0")
+    runs_in = options.Runtime(backend).backend_of(model)
+    in_llama = runs_in == options.Backend.LLAMA
+    if dtype is None:
+        dtype = options.Dtype.FLOAT32 if runs_in == options.Backend.TORCH else options.Dtype.AUTO
+    if margin is None:
+        margin = MARGIN_OF_LLAMA if in_llama else MARGIN
+    runtime = options.Runtime(backend, dtype, device, threads, cache_type, draft_backend=draft_backend)
     kind = options.resolve_drafter(drafter, draft_model)
     options.resolve_tree(None, kind, rule)
     lookahead = options.fixed_lookahead(kind, num_draft_tokens)
@@ -80,7 +103,7 @@ def command(
         raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")
     texts = evenly(BUILT_IN if prompts is None else read_prompts(prompts), limit)
 
-    target = options.open_model(model, dtype, device, threads)
+    target = options.open_model(model, runtime)
     if max_tokens >= target.context_length:
         raise SettingError(
             f"--max-tokens is {max_tokens} and the context of {target.name} holds {target.context_length}: give less"
@@ -88,11 +111,16 @@ def command(
     room = target.context_length - max_tokens
     encoded = [encode_prompt(target, text, None, False)[:room] for text in texts]
     speculative = SpeculativeDecoder(
-        options.open_drafter(kind, draft_model, target, dtype, device), target, lookahead, rule=rule
+        options.open_drafter(kind, draft_model, target, runtime), target, lookahead, rule=rule
     )
-    runtime, judge = _runtime(target, model, dtype, device)
+    peers: dict[str, Decode] = {}
+    judge = logits_of(target)
+    if in_llama:
+        peers = _llama_cpp(target)
+    elif runs_in == options.Backend.TORCH:
+        peers, judge = _transformers(target, model, dtype, device)
     systems = {
-        **runtime,
+        **peers,
         "outrider plain": outrider_greedy(SpeculativeDecoder(None, target, 0)),
         f"outrider {kind}": outrider_greedy(speculative),
     }
@@ -133,7 +161,15 @@ def evenly(texts: Sequence[str], limit: int) -> list[str]:
     return [texts[index * len(texts) // count] for index in range(count)]
 
 
-def _runtime(target: Model, name: str, dtype: options.Dtype, device: str) -> tuple[dict[str, Decode], LogitsAfter]:
+def _llama_cpp(target: Any) -> dict[str, Decode]:
+    """llama.cpp's own greedy decoding."""
+    from outrider.models.llamacpp_reference import BareLoop
+
+    loop = BareLoop(target)
+    return {"llama.cpp": lambda prompt, max_tokens: Answer(list(loop.stream(prompt, max_tokens)))}
+
+
+def _transformers(target: Model, name: str, dtype: options.Dtype, device: str) -> tuple[dict[str, Decode], LogitsAfter]:
     """transformers' own greedy `generate`, where it computes in the same precision; and its logits in float32."""
     from outrider.models.transformers import TransformersModel
     from outrider.models.transformers_loading import greedy_generate, open_reference

@@ -23,6 +23,7 @@ from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, working
 from outrider.errors import SettingError
 from outrider.models.cost import COUNTS, Cost, cost_curve
+from outrider.models.smollm2 import cache_folder, smollm2_file
 
 PACKAGES = {
     "torch": "pip install 'outrider[torch]'",
@@ -45,9 +46,11 @@ def command(
     ] = None,
     curve: Annotated[bool, typer.Option("--curve/--no-curve", help="Measure the cost curve.")] = True,
     context: Annotated[int, typer.Option("--context", metavar="N", help="Cached tokens before the new ones.")] = 128,
+    backend: options.BackendOption = options.Backend.AUTO,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    cache_type: options.CacheTypeOption = None,
     as_json: options.JsonOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
@@ -61,7 +64,8 @@ def command(
     costs: list[Cost] = []
     name = model if model is not None else "smollm2" if "smollm2" in report["models"] else None
     if curve and name is not None:
-        target = options.open_model(name, dtype, device, threads)
+        runtime = options.Runtime(backend, dtype, device, threads, cache_type)
+        target = options.open_model(name, runtime)
         if threads is not None:
             report["hardware"]["threads"] = threads
         if context + max(COUNTS) > target.context_length:
@@ -128,15 +132,12 @@ def _processor() -> str:
 def _models() -> dict[str, str]:
     """Models that `--model` can open without a download: name, and where it lies."""
     found = {}
-    if importlib.util.find_spec("torch") is not None and importlib.util.find_spec("transformers") is not None:
-        from outrider.models.smollm2 import cache_folder, smollm2_file
-
-        if (file := smollm2_file()) is not None:
-            found["smollm2"] = str(file)
-        if cache_folder().is_dir():
-            for folder in sorted(cache_folder().iterdir()):
-                if (folder / "config.json").exists():
-                    found[str(folder)] = "converted"
+    if (file := smollm2_file()) is not None:
+        found["smollm2"] = str(file)
+    if cache_folder().is_dir():
+        for place in sorted(cache_folder().iterdir()):
+            if (place / "config.json").exists() or place.suffix == ".gguf":
+                found[str(place)] = "converted"
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     if hub.is_dir():

@@ -42,9 +42,13 @@ def command(
     stop: Annotated[list[str] | None, option(PROMPT, "--stop", "TEXT", "End before this string. Repeatable.")] = None,
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
+    backend: options.BackendOption = options.Backend.AUTO,
+    draft_backend: options.DraftBackendOption = options.Backend.AUTO,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    cache_type: options.CacheTypeOption = None,
+    ctx_size: options.ContextOption = None,
     drafter: options.DrafterOption = None,
     tree: options.TreeOption = None,
     num_draft_tokens: Annotated[
@@ -137,6 +141,7 @@ def command(
         logit_bias=_parse_bias(logit_bias or []),
         seed=seed,
     )
+    runtime = options.Runtime(backend, dtype, device, threads, cache_type, ctx_size, draft_backend)
     kind = options.resolve_drafter(drafter, draft_model)
     shape = options.resolve_tree(tree, kind, rule)
     lookahead = _lookahead(kind, num_draft_tokens, adaptive)
@@ -152,7 +157,7 @@ def command(
                 files,
                 Defaults(max_tokens, sampling, stops),
                 Common(
-                    model=_identity(model, dtype),
+                    model=_identity(model, runtime),
                     rule=rule,
                     seed=seed,
                     system_prompt=system_prompt,
@@ -160,7 +165,7 @@ def command(
                     predicted=predicted,
                     logprobs=logprobs,
                 ),
-                many.Opening(model, draft_model, kind, shape, dtype, device, threads),
+                many.Opening(model, draft_model, kind, shape, runtime),
                 lookahead,
                 observer,
             )
@@ -170,9 +175,9 @@ def command(
 
     # A comparison decodes again: the trace ends with what is shown.
     with _tracing(trace, model, kind, draft_model, rule) as observer:
-        target = options.open_model(model, dtype, device, threads)
+        target = options.open_model(model, runtime)
         decoder = SpeculativeDecoder(
-            options.open_drafter(kind, draft_model, target, dtype, device, shape),
+            options.open_drafter(kind, draft_model, target, runtime, shape),
             target,
             lookahead,
             rule=rule,
@@ -345,7 +350,8 @@ def _lookahead(kind: options.DrafterKind, given: int | None, adaptive: bool) -> 
     return AdaptiveSpeculator(max(first, 1), max_lookahead=max(first, 16))
 
 
-def _identity(model: str, dtype: options.Dtype) -> str:
+def _identity(model: str, runtime: options.Runtime) -> str:
     """Tells models apart in files of results, from whatever folder the command is given."""
     path = Path(model).expanduser()
-    return f"{path.resolve() if path.exists() else model} {dtype}"
+    how = [runtime.backend_of(model), runtime.dtype, runtime.cache_type]
+    return " ".join([str(path.resolve() if path.exists() else model), *(str(part) for part in how if part is not None)])

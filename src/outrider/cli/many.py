@@ -72,9 +72,7 @@ class Opening:
     draft_model: str | None
     kind: options.DrafterKind
     shape: StaticTree | None
-    dtype: options.Dtype
-    device: str
-    threads: int | None
+    runtime: options.Runtime
 
 
 def files(input: Path | None, output: Path | None, max_rows: int | None, overwrite: bool) -> Files | None:
@@ -130,10 +128,8 @@ def decode(
     seen = [Progress(len(prompts), 0)]
     try:
         with _results(where) as results:
-            target = options.open_model(opening.model, opening.dtype, opening.device, opening.threads)
-            drafter = options.open_drafter(
-                opening.kind, opening.draft_model, target, opening.dtype, opening.device, opening.shape
-            )
+            target = options.open_model(opening.model, opening.runtime)
+            drafter = options.open_drafter(opening.kind, opening.draft_model, target, opening.runtime, opening.shape)
             with working("reading the prompts"):
                 jobs = prepare(prompts, target, common)
             if common.seed is not None and any(job.seed is not None for job in jobs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from outrider.decoder import require_same_vocabulary
 from outrider.drafters.base import Drafter
 from outrider.errors import InputError, SettingError
 from outrider.models.base import Model
+from outrider.models.loading import find_backend
 
 SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 MODEL_LOOKAHEAD = 4
@@ -44,14 +46,35 @@ class Rule(StrEnum):
     COUPLED = "coupled"
 
 
+class Backend(StrEnum):
+    """What runs a model."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    LLAMA = "llama"
+    MLX = "mlx"
+
+
 class Dtype(StrEnum):
-    """The precision of the weights."""
+    """The precision of the weights; the last three are file types of llama.cpp."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     INT8 = "int8"
+    Q8_0 = "q8_0"
+    Q4_1 = "q4_1"
+    Q4_0 = "q4_0"
+
+
+class CacheType(StrEnum):
+    """The precision of keys and values in llama.cpp."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
 
 
 class Colour(StrEnum):
@@ -83,6 +106,45 @@ OF_TREES = (DrafterKind.SUFFIX_TREE, DrafterKind.MODEL_TREE, DrafterKind.MERGED)
 # Those that read the text so far, and what is predicted.
 OF_SUFFIXES = (DrafterKind.SUFFIX, DrafterKind.SUFFIX_TREE, DrafterKind.MERGED)
 
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How models are run, from the flags.
+
+    Attributes:
+        threads: of the CPU; None leaves it to the backend.
+        cache_type: None is the backend's own.
+        context_length: the longest text in tokens; None is what the target was made for.
+        draft_backend: of the draft model.
+    """
+
+    backend: Backend = Backend.AUTO
+    dtype: Dtype = Dtype.AUTO
+    device: str = "auto"
+    threads: int | None = None
+    cache_type: CacheType | None = None
+    context_length: int | None = None
+    draft_backend: Backend = Backend.AUTO
+
+    def backend_of(self, name: str) -> str:
+        """What runs the target."""
+        return find_backend(name) if self.backend is Backend.AUTO else self.backend
+
+    def for_draft(self, name: str) -> Runtime:
+        """How the draft model is run: like the target where the flags do not say, by what its files are for."""
+        backend = self.draft_backend
+        if backend is Backend.AUTO and find_backend(name) == Backend.TORCH:
+            backend = self.backend
+        like_target = backend is self.backend
+        return replace(
+            self,
+            backend=backend,
+            dtype=self.dtype if like_target else Dtype.AUTO,
+            cache_type=self.cache_type if like_target else None,
+            context_length=None,
+        )
+
+
 # The headings under which --help lists the flags.
 MODELS = "Models"
 SPECULATION = "Speculation"
@@ -100,9 +162,29 @@ ModelOption = Annotated[
     str, option(MODELS, "--model -m", "NAME", "The target: a folder, a GGUF file, a Hugging Face name, or smollm2.")
 ]
 DraftModelOption = Annotated[str | None, option(MODELS, "--draft-model -md", "NAME", "A smaller model that drafts.")]
+BackendOption = Annotated[
+    Backend,
+    option(MODELS, "--backend", "NAME", "What runs the models: torch, llama, mlx, or auto: what their files are for."),
+]
+DraftBackendOption = Annotated[
+    Backend, option(MODELS, "--draft-backend", "NAME", "What runs the draft model. Default: the same.")
+]
 DtypeOption = Annotated[
     Dtype,
-    option(MODELS, "--dtype", "TYPE", "Precision: auto (what is fast here), float32, bfloat16, float16 or int8."),
+    option(
+        MODELS,
+        "--dtype",
+        "TYPE",
+        "Precision: auto (what is fast here), float32, bfloat16, float16 or int8; for smollm2 in llama.cpp also q8_0, "
+        "q4_1 or q4_0.",
+    ),
+]
+CacheTypeOption = Annotated[
+    CacheType | None,
+    option(MODELS, "--cache-type", "TYPE", "Keys and values in llama.cpp: float32, float16, q8_0 or q4_0."),
+]
+ContextOption = Annotated[
+    int | None, option(MODELS, "--ctx-size -c", "N", "The longest text, in tokens. Default: the model's context.")
 ]
 DeviceOption = Annotated[str, option(MODELS, "--device", "NAME", "auto, cpu, cuda, cuda:1, mps ...")]
 ThreadsOption = Annotated[int | None, option(MODELS, "--threads -t", "N", "Threads of the CPU to compute with.")]
@@ -194,15 +276,21 @@ def say_whether_reproducible(rule: str, lookahead: object) -> None:
         )
 
 
-def open_model(name: str, dtype: Dtype, device: str, threads: int | None = None) -> Model:
+def open_model(name: str, runtime: Runtime) -> Model:
     """Load a model, with a spinner, and keep the libraries' own chatter off the terminal."""
-    if threads is not None and threads < 1:
-        raise SettingError(f"--threads is {threads}: it must be at least 1")
+    if runtime.threads is not None and runtime.threads < 1:
+        raise SettingError(f"--threads is {runtime.threads}: it must be at least 1")
     with working(f"opening {name}") as say:
-        model = outrider.load(name, dtype=dtype, device=device, progress=say)
-    if threads is not None and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    return model
+        return outrider.load(
+            name,
+            backend=runtime.backend,
+            dtype=runtime.dtype,
+            device=runtime.device,
+            threads=runtime.threads,
+            cache_type=runtime.cache_type,
+            context_length=runtime.context_length,
+            progress=say,
+        )
 
 
 def resolve_tree(tree: str | None, kind: DrafterKind, rule: Rule) -> outrider.StaticTree | None:
@@ -227,8 +315,7 @@ def open_drafter(
     kind: DrafterKind,
     draft_model: str | None,
     target: Model,
-    dtype: Dtype,
-    device: str,
+    runtime: Runtime,
     tree: outrider.StaticTree | None = None,
 ) -> Drafter | None:
     """The drafter that the flags ask for; None decodes plainly."""
@@ -239,7 +326,7 @@ def open_drafter(
     if kind is DrafterKind.SUFFIX_TREE:
         return outrider.SuffixTreeDrafter()
     assert draft_model is not None
-    model = open_model(draft_model, dtype, device)
+    model = open_model(draft_model, runtime.for_draft(draft_model))
     if kind not in (DrafterKind.INTERSECTION, DrafterKind.STRING):
         require_same_vocabulary(model, target)
     return MODEL_DRAFTERS[kind](model, target) if tree is None else outrider.ModelTreeDrafter(model, tree)

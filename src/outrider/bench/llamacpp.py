@@ -1,0 +1,66 @@
+"""The peers of llama.cpp: its bare loop, and llama-cpp-python with and without its prompt lookup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import llama_cpp
+from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+from outrider.bench.systems import Measurement, System
+from outrider.models.llamacpp import TOKENS_OF_A_PASS, LlamaCppModel, available_threads
+from outrider.models.llamacpp_reference import BareLoop
+
+
+def bare_loop_system(model: LlamaCppModel) -> System:
+    """llama_decode and argmax in a loop, which is what llama-bench measures, with the same weights and settings."""
+    return _timed(BareLoop(model).stream)
+
+
+def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: int | None = None) -> System:
+    """llama-cpp-python's own greedy generation.
+
+    Args:
+        lookup_tokens: drafted by its LlamaPromptLookupDecoding; None decodes plainly.
+    """
+    threads = target.settings.threads or available_threads()
+    draft_model = None if lookup_tokens is None else LlamaPromptLookupDecoding(num_pred_tokens=lookup_tokens)
+    llama = llama_cpp.Llama(
+        str(file),
+        n_ctx=target.context_length,
+        n_batch=TOKENS_OF_A_PASS,
+        n_threads=threads,
+        n_threads_batch=threads,
+        flash_attn=True,
+        draft_model=draft_model,
+        verbose=False,
+    )
+
+    def stream(prompt: Sequence[int], max_tokens: int) -> Iterator[int]:
+        llama.reset()
+        for token in islice(llama.generate(list(prompt), temp=0.0), max_tokens):
+            yield token
+            if token in target.stop_token_ids:
+                return
+
+    return _timed(stream)
+
+
+def _timed(stream: Callable[[Sequence[int], int], Iterator[int]]) -> System:
+    """The first token comes out of the prefill; decoding is what follows, scaled up by that one token."""
+
+    def run(prompt: Sequence[int], max_tokens: int) -> Measurement:
+        started = time.perf_counter()
+        tokens: list[int] = []
+        first = started
+        for token in stream(prompt, max_tokens):
+            if not tokens:
+                first = time.perf_counter()
+            tokens.append(token)
+        decoding = time.perf_counter() - first
+        return Measurement(tokens, first - started, decoding * len(tokens) / max(len(tokens) - 1, 1))
+
+    return run
