@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Of llama.cpp only the library that Outrider calls.
+LEAN_LLAMA := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/lean-llama.cmake
 DEMO := $(BIN)/outrider generate --model smollm2 --drafter suffix --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
@@ -57,4 +59,7 @@ $(VENV)/.installed-test: $(VENV)/.installed-demo
 	@$(PIP) --editable '.[torch,dev]'
 	@$(PIP) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
 		echo "MLX cannot be installed here: its tests will be skipped"
+	@echo "building llama.cpp (two or three minutes, once)"
+	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(PIP) llama-cpp-python || \
+		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"
 	@touch $@

@@ -90,7 +90,9 @@ def save(
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(0 if architecture == "mamba" else INNER)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_vocab_size(vocabulary if words is None else len(words))
+    if tensors is None:
+        tensors = weights(architecture, vocabulary if words is None else len(words), seed)
+    writer.add_vocab_size(len(tensors["token_embd.weight"]))
     if architecture == "mamba":
         writer.add_head_count(0)
         writer.add_ssm_conv_kernel(4)
@@ -107,8 +109,6 @@ def save(
     if architecture == "gemma3":
         writer.add_sliding_window(WINDOW)
     _add_tokenizer(writer, words, chat_template)
-    if tensors is None:
-        tensors = weights(architecture, vocabulary if words is None else len(words), seed)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
@@ -135,3 +135,41 @@ def _add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -
     writer.add_add_bos_token(False)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
+
+
+def as_transformers(tensors: dict[str, np.ndarray]):
+    """The same qwen3 model in transformers."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    parts = {
+        "attn_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "attn_q_norm": "self_attn.q_norm",
+        "attn_k_norm": "self_attn.k_norm",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+    }
+    names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    for layer in range(LAYERS):
+        names |= {f"blk.{layer}.{ours}": f"model.layers.{layer}.{theirs}" for ours, theirs in parts.items()}
+    config = Qwen3Config(
+        vocab_size=len(tensors["token_embd.weight"]),
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KEY_HEADS,
+        head_dim=HEAD_SIZE,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+    )
+    model = Qwen3ForCausalLM(config)
+    state = {f"{names[name.removesuffix('.weight')]}.weight": torch.from_numpy(t) for name, t in tensors.items()}
+    model.load_state_dict(state)
+    return model.eval()

@@ -222,6 +222,7 @@ class LlamaCppSession:
     ) -> Array:
         self._ledger.extend(rows, tokens, parents)
         batch = self._batch
+        batch.clear()  # of what a refusal may have left
         pieces: list[Array] = []
         for row, new, count in zip(rows, tokens, wanted_counts(tokens, wanted), strict=True):
             holders = self._assign(row, len(new))

@@ -1,0 +1,127 @@
+"""Draft and target in different runtimes, and trees in llama.cpp: the same distribution."""
+
+from functools import cached_property
+
+import numpy as np
+import pytest
+
+import tiny_gguf
+from exactness.drafters import TreeDrafter
+from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
+from outrider.arrays import to_numpy
+
+llama_cpp = pytest.importorskip("llama_cpp")
+pytest.importorskip("gguf")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+VOCABULARY = 6
+DRAWS_ACROSS = 500  # tiny models of transformers are slow
+DRAWS = 2_500
+PROMPT = (0, 3, 1)
+SAMPLING = SamplingParams(temperature=1.5, top_p=0.95)
+
+
+class Pair:
+    """A qwen3 model and one that agrees with it in part, each in both runtimes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.weights = {"target": tiny_gguf.weights("qwen3", VOCABULARY, seed=1)}
+        noise = tiny_gguf.weights("qwen3", VOCABULARY, seed=2)
+        self.weights["draft"] = {
+            name: tensor if tensor.ndim == 1 else tensor + 0.15 * noise[name]
+            for name, tensor in self.weights["target"].items()
+        }
+
+    def in_llama(self, which):
+        from outrider.models.llamacpp import LlamaCppModel, Settings
+        from outrider.models.llamacpp_loading import open_file
+
+        file = tiny_gguf.save(self.folder / f"{which}.gguf", "qwen3", tensors=self.weights[which])
+        return LlamaCppModel(open_file(file), which, Settings(threads=1, cache_type="float32"))
+
+    def in_torch(self, which):
+        from outrider.models.fused_llama import take_over
+        from outrider.models.transformers import TransformersModel
+
+        module = tiny_gguf.as_transformers(self.weights[which])
+        return TransformersModel(module, name=which, fused=take_over(module, "float32"))
+
+    @cached_property
+    def truth(self):
+        """The target as a table of what follows every text of the prompt and up to two tokens more."""
+        return Enumerated(self.in_torch("target"))
+
+
+class Enumerated:
+    """A model that is asked for one distribution at a time, each from a fresh session."""
+
+    def __init__(self, model):
+        self.model = model
+        self.vocab_size = model.vocab_size
+        self.known = {}
+
+    def logits_after(self, tokens):
+        key = tuple(tokens)
+        if key not in self.known:
+            logits = self.model.open(1, 64).extend([0], [list(key)], wanted=[1])
+            self.known[key] = to_numpy(logits)[0].astype(np.float64)
+        return self.known[key]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return Pair(tmp_path_factory.mktemp("pair"))
+
+
+def passes(pair, target, drafter, rule, lookahead, length, draws):
+    decoder = SpeculativeDecoder(drafter, target, lookahead, rule=rule)
+    sample = draw_outputs(decoder, PROMPT, length, SAMPLING, draws, max_tokens=length + 3)
+    assert 0.1 * sample.drafted < sample.accepted < 0.9 * sample.drafted
+    return p_value(sample.counts, joint_distribution(pair.truth, PROMPT, length, SAMPLING)) > THRESHOLD
+
+
+def test_a_draft_in_llama_cpp_for_a_target_in_torch(pair):
+    assert passes(pair, pair.in_torch("target"), ModelDrafter(pair.in_llama("draft")), "token", 2, 2, DRAWS_ACROSS)
+
+
+def test_a_draft_in_torch_for_a_target_in_llama_cpp(pair):
+    assert passes(pair, pair.in_llama("target"), ModelDrafter(pair.in_torch("draft")), "block", 2, 2, DRAWS_ACROSS)
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+def test_draft_and_target_in_llama_cpp(pair, rule):
+    assert passes(pair, pair.in_llama("target"), ModelDrafter(pair.in_llama("draft")), rule, 3, 3, DRAWS)
+
+
+def tree_drafter(pair):
+    drafter = TreeDrafter(TableModel.random(VOCABULARY, 1, spread=1.0, seed=5), 2)
+    drafter.model = Enumerated(pair.in_torch("draft"))
+    drafter.model.logits_after = lambda tokens, ask=drafter.model.logits_after: ask(tokens).astype(np.float32)
+    return drafter
+
+
+@pytest.mark.parametrize("rule", ["token", "coupled"])
+def test_trees_for_a_target_in_llama_cpp(pair, rule):
+    assert passes(pair, pair.in_llama("target"), tree_drafter(pair), rule, 6, 3, DRAWS)
+
+
+def test_a_branch_that_is_mistaken_for_another_is_caught(pair, monkeypatch):
+    monkeypatch.setattr("outrider.models.llamacpp.LlamaCppSession._holder", lambda self, row, node: self._rows[row].main)
+    assert not passes(pair, pair.in_llama("target"), tree_drafter(pair), "token", 6, 3, DRAWS)
+
+
+@pytest.mark.parametrize("there", ["llama", "torch"])
+def test_greedy_text_is_the_targets_own_across_runtimes(pair, there):
+    makers = {"llama": pair.in_llama, "torch": pair.in_torch}
+    here = "torch" if there == "llama" else "llama"
+    target, greedy = makers[here]("target"), SamplingParams(temperature=0)
+    plain = SpeculativeDecoder(None, target, 0).generate(PROMPT, max_tokens=60, sampling=greedy)
+    decoder = SpeculativeDecoder(ModelDrafter(makers[there]("draft")), target, 4)
+    generation = decoder.generate(PROMPT, max_tokens=60, sampling=greedy)
+    assert generation.tokens == plain.tokens
+    assert 0 < generation.stats.accepted < generation.stats.drafted
