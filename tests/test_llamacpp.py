@@ -86,7 +86,7 @@ def test_sequences_go_back_to_the_pool(monkeypatch):
         if turn == 7:
             session.release(1)
             held[1] = []
-    with pytest.raises(InputError, match="more leaves than llama.cpp tells apart"):
+    with pytest.raises(InputError, match=r"more leaves than llama\.cpp tells apart"):
         session.extend([0, 1, 2], [text(model, 4)] * 3, [[-1] * 4] * 3)
     for row in range(3):
         session.truncate(row, len(held[row]))
@@ -96,7 +96,11 @@ def test_sequences_go_back_to_the_pool(monkeypatch):
 
 def test_a_planted_mistake_is_caught(monkeypatch):
     """What is kept is a branch of the tree; a session that goes on with another one is found out."""
-    monkeypatch.setattr("outrider.models.llamacpp.LlamaCppSession._holder", lambda self, row, node: self._rows[row].main)
+
+    def always_main(self, row, node):
+        return self._rows[row].main
+
+    monkeypatch.setattr("outrider.models.llamacpp.LlamaCppSession._holder", always_main)
     model = llamacpp("llama")()
     session = model.open(1, CAPACITY)
     stem, tokens, more = text(model, 5), text(model, 4, 8), text(model, 2, 6)

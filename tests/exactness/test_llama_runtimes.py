@@ -111,7 +111,10 @@ def test_trees_for_a_target_in_llama_cpp(pair, rule):
 
 
 def test_a_branch_that_is_mistaken_for_another_is_caught(pair, monkeypatch):
-    monkeypatch.setattr("outrider.models.llamacpp.LlamaCppSession._holder", lambda self, row, node: self._rows[row].main)
+    def always_main(self, row, node):
+        return self._rows[row].main
+
+    monkeypatch.setattr("outrider.models.llamacpp.LlamaCppSession._holder", always_main)
     assert not passes(pair, pair.in_llama("target"), tree_drafter(pair), "token", 6, 3, DRAWS)
 
 
