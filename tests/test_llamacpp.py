@@ -17,6 +17,7 @@ from test_sessions import CAPACITY, VOCABULARY, fresh, llamacpp, same, text
 llama_cpp = pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
 pytest.importorskip("jinja2")
+LlamaCppSession = pytest.importorskip("outrider.models.llamacpp").LlamaCppSession
 
 # SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
 PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
@@ -234,3 +235,24 @@ def test_speculative_text_is_that_of_llama_cpp_itself(model):
         decoder = outrider.SpeculativeDecoder(drafter, model, lookahead)
         found = decoder.generate(prompt, max_tokens=40, sampling=outrider.SamplingParams(temperature=0))
         assert found.tokens == expected
+
+
+def test_rows_decoded_alone_after_a_failure_keep_their_own_logits(monkeypatch):
+    model = llamacpp("llama")()
+    prompts = [tuple(text(model, 4, seed)) for seed in range(3)]
+    greedy = outrider.SamplingParams(temperature=0)
+    plain = outrider.SpeculativeDecoder(None, model, 0)
+    expected = [plain.generate(prompt, max_tokens=10, sampling=greedy).tokens for prompt in prompts]
+    engine = outrider.Engine(model, max_rows=3, capacity=CAPACITY)
+    extend = LlamaCppSession.extend
+
+    def too_much(self, rows, *arguments, **settings):
+        if len(rows) > 1:
+            raise MemoryError("together they are too much")
+        return extend(self, rows, *arguments, **settings)
+
+    monkeypatch.setattr(LlamaCppSession, "extend", too_much)
+    sequences = [engine.submit(outrider.Request(prompt, 10, greedy)) for prompt in prompts]
+    while not engine.idle:
+        engine.step()
+    assert [sequence.output for sequence in sequences] == expected

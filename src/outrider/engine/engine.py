@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from outrider.arrays import Array
+from outrider.arrays import Array, operations
 from outrider.draft import EMPTY, Budget, Draft
 from outrider.drafters.base import Drafter
 from outrider.engine.grouping import group_by_work
@@ -352,7 +352,10 @@ class Engine:
         passes: list[_Scored] = []
         for feed in feeds:
             try:
-                passes.append(self._pass([feed]))
+                alone = self._pass([feed])
+                if len(alone.logits):  # the next pass may overwrite them
+                    alone.logits = operations(alone.logits).stack(list(alone.logits))
+                passes.append(alone)
             except Exception as own:
                 self._fail(feed.sequence, own)
         return passes

@@ -49,7 +49,8 @@ class Session(Protocol):
             wanted: for each of them, of how many of the last tokens the logits are wanted; None is all.
 
         Returns:
-            logits [sum of wanted, vocab] in the model's own precision, the rows one after the other.
+            logits [sum of wanted, vocab] in the model's own precision, the rows one after the other. They may be the
+            runtime's own memory, which the next call overwrites.
 
         Raises:
             InputError: a row would grow beyond the capacity, or a parent does not exist.
