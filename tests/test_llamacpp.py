@@ -240,7 +240,7 @@ def test_speculative_text_is_that_of_llama_cpp_itself(model):
 def test_rows_decoded_alone_after_a_failure_keep_their_own_logits(monkeypatch):
     model = llamacpp("llama")()
     prompts = [tuple(text(model, 4, seed)) for seed in range(3)]
-    greedy = outrider.SamplingParams(temperature=0)
+    greedy = outrider.SamplingParams(temperature=0, seed=0)
     plain = outrider.SpeculativeDecoder(None, model, 0)
     expected = [plain.generate(prompt, max_tokens=10, sampling=greedy).tokens for prompt in prompts]
     engine = outrider.Engine(model, max_rows=3, capacity=CAPACITY)

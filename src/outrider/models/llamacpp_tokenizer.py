@@ -52,11 +52,13 @@ class LlamaTokenizer:
         return self._encode(text, add_special=True)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        given = (llama_cpp.llama_token * len(tokens))(*tokens)
-        room = LONGEST_PIECE + 8 * len(tokens)
+        # llama.cpp would leave the space before a first word where a control token stands before it.
+        said = [token for token in tokens if not llama_cpp.llama_vocab_is_control(self._vocabulary, token)]
+        given = (llama_cpp.llama_token * len(said))(*said)
+        room = LONGEST_PIECE + 8 * len(said)
         while True:
             text = ctypes.create_string_buffer(room)
-            length = llama_cpp.llama_detokenize(self._vocabulary, given, len(tokens), text, room, True, False)
+            length = llama_cpp.llama_detokenize(self._vocabulary, given, len(said), text, room, True, False)
             if length >= 0:
                 return text.raw[:length].decode(errors="replace")
             room = -length
