@@ -128,7 +128,9 @@ def _add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -
     writer.add_token_list(words)
     writer.add_token_scores([-float(place) for place in range(len(words))])
     kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
-    writer.add_token_types(kinds + [TokenType.NORMAL] * (len(words) - 3))
+    writer.add_token_types(
+        kinds + [TokenType.BYTE if word.startswith("<0x") else TokenType.NORMAL for word in words[len(kinds) :]]
+    )
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
