@@ -38,7 +38,7 @@ class TransformersModel:
             it is.
 
     Raises:
-        ModelError: it is an encoder-decoder, or says something else when a text is read piece by piece.
+        ModelError: it is an encoder-decoder, or says something else when a text is read token by token.
     """
 
     def __init__(

@@ -34,6 +34,7 @@ TEXT_TO_TRY = range(1, 13)
 # In what pieces, from the start: some models take a single token for the next one of a text even where it is the first.
 IN_PIECES = ((7, 1, 4), (1, 11))
 IN_STEPS = ((7, 1, 1, 1, 1, 1), (1,) * 12)
+FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError)
 REMEDY = "pass it as a stateless function, outrider.FunctionModel(model), which is slower"
 
 
@@ -75,6 +76,8 @@ class TransformersState:
         step = len(tokens) if self._model.in_pieces or not self._length else 1
         pieces = [tokens[first : first + step] for first in range(0, len(tokens), step)]
         logits = torch.cat([self._read(piece, wanted) for piece in pieces])
+        if logits.is_cuda:
+            torch.cuda.synchronize(logits.device)  # passes are timed
         return logits[logits.shape[0] - wanted :]
 
     @torch.inference_mode()
@@ -140,13 +143,16 @@ def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
             )
         # Token by token the difference is rounding; forgetting what was before may make one that is not much larger.
         rounding = max(4 * error, max(1e-5, 2 * precision) * scale)
-        chosen = in_pieces if _error(in_pieces, text, IN_PIECES, expected) <= rounding else in_steps
-        state = chosen.start()
+        state = in_steps.start()
         state.read(text, 0)
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError) as failure:
+    except FAILURES as failure:
         raise ModelError(
             f"model {name} ({type(module).__name__}) cannot be read token by token ({first_line(failure)}): {REMEDY}"
         ) from failure
+    try:
+        chosen = in_pieces if _error(in_pieces, text, IN_PIECES, expected) <= rounding else in_steps
+    except FAILURES:
+        chosen = in_steps
     return replace(chosen, bytes_per_token=_bytes_per_token(state.layers))
 
 
