@@ -551,6 +551,20 @@ def test_check_passes_where_the_tokens_agree(outrider, folder):
     assert "passed" in out
 
 
+def test_check_compares_with_mlx_lm_itself(outrider, folder):
+    pytest.importorskip("mlx_lm")
+    arguments = ("--against-plain", "-m", folder, "--backend", "mlx", "-n", 16, "--limit", 2, "--json")
+    status, out, err = outrider("check", *arguments)
+    assert status == 0, err
+    outcomes = json.loads(out)["outcomes"]
+    assert {(outcome["reference"], outcome["other"]) for outcome in outcomes} == {
+        ("mlx-lm", "outrider plain"),
+        ("mlx-lm", "outrider suffix"),
+    }
+    assert all(outcome["difference"] is None for outcome in outcomes)
+    assert sum(outcome["drafted"] for outcome in outcomes) > 0
+
+
 def test_check_names_prompts_outcomes_and_drafts_in_json(outrider, folder, draft_folder):
     status, out, err = outrider("check", "-m", folder, "-md", draft_folder, "-n", 16, "--limit", 2, "--json")
     assert status == 0, err

@@ -117,6 +117,8 @@ def command(
     judge = logits_of(target)
     if in_llama:
         peers = _llama_cpp(target)
+    elif runs_in == options.Backend.MLX:
+        peers = _mlx_lm(target)
     elif runs_in == options.Backend.TORCH:
         peers, judge = _transformers(target, model, dtype, device)
     systems = {
@@ -167,6 +169,14 @@ def _llama_cpp(target: Any) -> dict[str, Decode]:
 
     loop = BareLoop(target)
     return {"llama.cpp": lambda prompt, max_tokens: Answer(list(loop.stream(prompt, max_tokens)))}
+
+
+def _mlx_lm(target: Any) -> dict[str, Decode]:
+    """mlx-lm's own greedy decoding."""
+    from outrider.models.mlx_loading import greedy_generate
+
+    generate = greedy_generate(target)
+    return {"mlx-lm": lambda prompt, max_tokens: Answer(generate(prompt, max_tokens))}
 
 
 def _transformers(target: Model, name: str, dtype: options.Dtype, device: str) -> tuple[dict[str, Decode], LogitsAfter]:

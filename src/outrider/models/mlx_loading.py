@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_config, load_model, load_tokenizer
 
 from outrider.errors import ModelError, first_line
@@ -37,6 +39,20 @@ def load(name: str, *, progress: Callable[[str], None]) -> MlxModel:
     stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
     wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
     return MlxModel(module, tokenizer=wrapped, name=title, stop_token_ids=stop)
+
+
+def greedy_generate(model: MlxModel) -> Callable[[Sequence[int], int], list[int]]:
+    """mlx-lm's own greedy decoding: a function from a prompt and max_tokens to the new tokens."""
+
+    def decode(prompt: Sequence[int], max_tokens: int) -> list[int]:
+        tokens: list[int] = []
+        for token, _ in generate_step(mx.array(list(prompt)), model.module, max_tokens=max_tokens):
+            tokens.append(int(token))
+            if tokens[-1] in model.stop_token_ids:
+                break
+        return tokens
+
+    return decode
 
 
 def older_names(config: Mapping[str, Any]) -> dict[str, Any]:
