@@ -90,6 +90,7 @@ CASES: dict[str, tuple[str, int, Callable[[], Any], Callable[[], Any]]] = {
     "mlx drafts for torch": ("token", 2, lambda: torch("Llama", 1), lambda: ModelDrafter(mlx("llama", 2))),
     "torch drafts for mlx": ("block", 2, lambda: mlx("qwen3", 3), lambda: ModelDrafter(torch("Llama", 4))),
     "mlx, sliding windows": ("coupled", 2, lambda: mlx("gemma3_text", 5), lambda: ModelDrafter(mlx("llama", 6))),
+    "mlx, rolled out": ("token", 2, lambda: mlx("qwen3", 17), lambda: ModelDrafter(mlx("llama", 18), greedy=True)),
     "mlx, trees": ("token", 5, lambda: mlx("llama", 7), lambda: tree(8)),
     "mlx, replayed": ("token", 2, lambda: mlx("jamba", 9), lambda: ModelDrafter(mlx("mamba", 10))),
     "mlx, trees replayed": ("coupled", 5, lambda: mlx("mamba", 11), lambda: tree(12)),
