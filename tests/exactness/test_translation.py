@@ -47,7 +47,7 @@ SAMPLINGS = {
         repetition_penalty=1.4, presence_penalty=0.4, frequency_penalty=-0.3, logit_bias={3: 0.8}, min_p=0.05
     ),
 }
-DRAWS = 1_000
+DRAWS = 700
 LENGTH = 2
 LOOKAHEAD = 3
 
