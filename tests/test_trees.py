@@ -267,6 +267,13 @@ def test_a_drafter_that_does_not_pay_is_rested_and_probed() -> None:
     assert useless.calls - before > 300
 
 
+def test_what_drafters_of_trees_would_say_alone_is_a_path() -> None:
+    drafter = Merged([Scripted("one", [4]), Scripted("two", [2, 3, 2])])
+    assert SpeculativeDecoder(drafter, always(2), 4).draft_generation([1], 6) == [2, 3, 2]
+    tree = ModelTreeDrafter(always(2))
+    assert SpeculativeDecoder(tree, always(2), 4).draft_generation([1], 5) == [2] * 5
+
+
 def test_a_drafter_that_fails_leaves_the_others() -> None:
     class Broken(Drafter):
         name = "broken"

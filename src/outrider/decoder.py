@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from outrider.arrays import operations, to_numpy
-from outrider.draft import Draft
+from outrider.draft import ROOT, Draft
 from outrider.drafters.base import Drafter
 from outrider.drafters.model import ModelDrafter
 from outrider.engine.engine import Engine, Observer, check_prompt
@@ -171,7 +171,8 @@ class SpeculativeDecoder:
         self.drafter.prepare(1, len(prompt) + num_tokens, self.target.vocab_size)
         draft = self.drafter.propose([sequence], [num_tokens])[0]
         self.drafter.forget(sequence)
-        return list(draft.tokens)
+        deepest = max(range(len(draft)), key=draft.depths.__getitem__, default=ROOT)  # of a tree, the longest path
+        return [draft.tokens[node] for node in draft.path(deepest)]
 
     def _start(
         self,
