@@ -8,7 +8,7 @@ from outrider.arrays import HostFloats
 from outrider.lookahead.policy import Outcome
 
 FIRST_GUESS = 0.75  # the chance of the first node, before anything was seen
-NEXT_GUESS = 0.9  # that of a node, compared with the one before it
+NEXT_GUESS = 0.75  # that of a node, compared with the one before it
 PRIOR = 2.0  # how many trees these guesses are worth
 POOL_MEMORY = 0.995  # of one tree after the next
 SEQUENCE_MEMORY = 0.94
