@@ -36,6 +36,7 @@ def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: in
         n_threads_batch=threads,
         flash_attn=True,
         draft_model=draft_model,
+        logits_all=draft_model is not None,  # it needs them, and has no room for them unless it is told
         verbose=False,
     )
 
