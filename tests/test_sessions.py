@@ -177,6 +177,7 @@ MODELS = {
     "llamacpp-llama": llamacpp("llama"),
     "llamacpp-qwen3": llamacpp("qwen3"),
     "llamacpp-gemma3-sliding": llamacpp("gemma3"),
+    "llamacpp-mamba": llamacpp("mamba"),
 }
 
 
@@ -593,11 +594,6 @@ def test_a_model_that_forgets_what_hardly_mattered_is_found_out_too():
 
     model = TransformersModel(tiny("Mamba", **MAMBA, initializer_range=0.1))
     assert model.open(1, CAPACITY)._readers[0].stepwise
-
-
-def test_a_recurrent_gguf_model_is_refused():
-    with pytest.raises(ModelError, match="recurrent layers, whose state cannot be rolled back"):
-        llamacpp("mamba")()
 
 
 def test_int8_gives_a_token_the_same_logits_in_any_batch():

@@ -19,16 +19,18 @@ import numpy as np
 
 from outrider.arrays import Array
 from outrider.errors import InputError, ModelError
-from outrider.models.base import LAST_KEPT, Ledger, Parents, wanted_counts
+from outrider.models.base import LAST_KEPT, Ledger, Parents, Session, wanted_counts
 from outrider.models.host_memory import free_host_bytes
 from outrider.models.llamacpp_library import COMPLAINTS
 from outrider.models.llamacpp_tokenizer import LlamaTokenizer
+from outrider.models.replay import ReplaySession, Snapshots
 from outrider.text import Tokenizer
 
 TOKENS_OF_A_PASS = 512
 MOST_SEQUENCES = 256  # that llama.cpp tells apart
 LEAVES_OF_A_ROW = 16  # for which sequences are set aside
 FEWEST_LEAVES = 64  # in all rows together
+SNAPSHOTS_OF_A_ROW = 16  # of a recurrent state
 CELLS_STEP = 256  # llama.cpp rounds up to it
 
 
@@ -70,7 +72,7 @@ class LlamaCppModel:
         name: for messages.
 
     Raises:
-        ModelError: the model's state cannot be rolled back, or it is no decoder.
+        ModelError: the model is no decoder.
     """
 
     def __init__(self, pointer: int, name: str, settings: Settings = Settings()) -> None:
@@ -89,6 +91,7 @@ class LlamaCppModel:
             template = llama_cpp.llama_model_chat_template(pointer, None)
             self.tokenizer = LlamaTokenizer(vocabulary, self.weights, None if template is None else template.decode())
         self._has_windows = llama_cpp.llama_model_n_swa(pointer) > 0
+        self._recurs = llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
 
     @property
     def bytes_per_token(self) -> int:
@@ -100,23 +103,25 @@ class LlamaCppModel:
     def free_bytes(self) -> int | None:
         return free_host_bytes()
 
-    def open(self, rows: int, capacity: int) -> LlamaCppSession:
+    def open(self, rows: int, capacity: int) -> Session:
+        return self._open_replaying(rows, capacity) if self._recurs else self._open_sharing(rows, capacity)
+
+    def _open_replaying(self, rows: int, capacity: int) -> ReplaySession:
+        """For states that cannot be cut: copies of them are sequences."""
+        sequences = min(SNAPSHOTS_OF_A_ROW * rows, MOST_SEQUENCES)
+        # What is read again lies beside what was read before, until that is forgotten.
+        texts = _Texts(_Context(self, 2 * rows * capacity, sequences), sequences)
+        return ReplaySession(lambda: Snapshots(texts.new), rows, capacity, self.vocab_size)
+
+    def _open_sharing(self, rows: int, capacity: int) -> LlamaCppSession:
         # A cell that has left its sequence's window may be overwritten, and after a rollback it would be needed again.
         # Cells that two sequences hold are left alone: every sequence of a windowed model has a twin.
         twins = 2 if self._has_windows else 1
         sequences = min(rows + max(FEWEST_LEAVES, LEAVES_OF_A_ROW * rows), MOST_SEQUENCES // twins)
         if sequences < rows:
             raise InputError(f"{rows} rows are more than llama.cpp tells apart: open {sequences} or fewer")
-        parameters = context_parameters(self.settings, rows * capacity)
-        parameters.n_seq_max = sequences * twins
-        parameters.kv_unified = True  # only within one buffer can sequences share cells
-        context = llama_cpp.llama_init_from_model(self.weights.pointer, parameters)
-        if context is None:
-            raise ModelError(
-                f"model {self.name} cannot be opened for {rows} rows of {capacity} tokens: {COMPLAINTS.take()}"
-            )
-        sharing = [sequences * twin for twin in range(twins)]
-        return LlamaCppSession(self.name, self.vocab_size, self.weights, context, Ledger(rows, capacity), sharing)
+        context = _Context(self, rows * capacity, sequences * twins)
+        return LlamaCppSession(context, Ledger(rows, capacity), [sequences * twin for twin in range(twins)])
 
 
 def context_parameters(settings: Settings, tokens: int) -> Any:
@@ -154,11 +159,6 @@ def available_threads() -> int:
 def _refuse_unsupported(pointer: int, name: str) -> None:
     if llama_cpp.llama_model_has_encoder(pointer) or llama_cpp.llama_model_is_diffusion(pointer):
         raise ModelError(f"model {name} does not decode token by token: use a decoder-only causal language model")
-    if llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer):
-        raise ModelError(
-            f"model {name} has recurrent layers, whose state cannot be rolled back: "
-            "use a model made of attention layers only"
-        )
 
 
 @dataclass(slots=True)
@@ -185,22 +185,13 @@ class _Row:
 class LlamaCppSession:
     """A context of llama.cpp. The logits are its own memory: the next `extend` overwrites them."""
 
-    def __init__(
-        self, name: str, vocab_size: int, weights: Weights, context: int, ledger: Ledger, sharing: Sequence[int]
-    ) -> None:
+    def __init__(self, context: _Context, ledger: Ledger, sharing: Sequence[int]) -> None:
         """`sharing`: what is added to a sequence's number for itself and its twin."""
-        weakref.finalize(self, free_context, context, weights)
-        sequences = llama_cpp.llama_n_seq_max(context)
-        self._name = name
-        self._vocab_size = vocab_size
         self._context = context
-        self._memory = llama_cpp.llama_get_memory(context)
         self._ledger = ledger
         self._sharing = sharing
-        self._batch = _Batch(llama_cpp.llama_n_batch(context), sequences)
         self._rows = [_Row(row, {row: LAST_KEPT}) for row in range(ledger.rows)]
-        self._free = list(range(ledger.rows, sequences // len(sharing)))
-        self._spoilt = False  # a cell holds what is no number
+        self._free = list(range(ledger.rows, context.sequences // len(sharing)))
 
     @property
     def rows(self) -> int:
@@ -221,7 +212,7 @@ class LlamaCppSession:
         wanted: Sequence[int] | None = None,
     ) -> Array:
         self._ledger.extend(rows, tokens, parents)
-        batch = self._batch
+        batch = self._context.batch
         batch.clear()  # of what a refusal may have left
         pieces: list[Array] = []
         for row, new, count in zip(rows, tokens, wanted_counts(tokens, wanted), strict=True):
@@ -229,9 +220,9 @@ class LlamaCppSession:
             held, depths = self._ledger.length(row), self._rows[row].depths[-len(new) :]
             for place, token in enumerate(new):
                 if batch.is_full:
-                    pieces.append(self._decode().copy())
+                    pieces.append(self._context.decode().copy())
                 batch.add(token, held + depths[place] - 1, holders[place], place >= len(new) - count)
-        pieces.append(self._decode())
+        pieces.append(self._context.decode())
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def keep(self, row: int, path: Sequence[int]) -> None:
@@ -258,10 +249,8 @@ class LlamaCppSession:
         state = self._rows[row]
         self._free += state.mirrors
         state.mirrors.clear()
-        if self._spoilt and not any(self._ledger.end(other) for other in range(self.rows)):
-            # A masked cell counts nothing times, and nothing times NaN is NaN.
-            llama_cpp.llama_memory_clear(self._memory, True)
-            self._spoilt = False
+        if not any(self._ledger.end(other) for other in range(self.rows)):
+            self._context.wipe_if_spoilt()
 
     def _assign(self, row: int, count: int) -> list[list[int]]:
         """The sequences that each of the newest `count` tokens belongs to: one for every leaf below it."""
@@ -297,9 +286,7 @@ class LlamaCppSession:
         shared = state.mirrors.pop(fresh, 0)
         source = self._holder(row, node)
         for shift in self._sharing:
-            llama_cpp.llama_memory_seq_cp(
-                self._memory, source + shift, fresh + shift, shared, self._ledger.length(row) + state.depth(node)
-            )
+            self._context.copy(source + shift, fresh + shift, shared, self._ledger.length(row) + state.depth(node))
         return fresh
 
     def _sequence_at_rest(self, state: _Row) -> int:
@@ -337,17 +324,96 @@ class LlamaCppSession:
 
     def _cut(self, sequence: int, length: int) -> None:
         for shift in self._sharing:
-            if not llama_cpp.llama_memory_seq_rm(self._memory, sequence + shift, length, -1):
-                raise ModelError(
-                    f"llama.cpp cannot roll model {self._name} back to {length} tokens: decode it without speculation "
-                    "in llama.cpp itself"
-                )
+            self._context.cut(sequence + shift, length)
 
-    def _decode(self) -> Array:
+
+class _Texts:
+    """Texts in sequences of their own, which are given back when nobody holds the text any more."""
+
+    def __init__(self, context: _Context, sequences: int) -> None:
+        self.context = context
+        self._free = list(range(sequences))
+
+    def new(self) -> _Text:
+        if not self._free:
+            raise InputError(
+                "there are more branches at once than llama.cpp has copies of the state for: draft chains, or trees "
+                "with fewer branches"
+            )
+        sequence = self._free.pop()
+        return _Text(self, sequence)
+
+    def give_back(self, sequence: int) -> None:
+        self.context.cut(sequence, 0)
+        self._free.append(sequence)
+
+
+class _Text:
+    """What a model knows of one text: a State of replay.py."""
+
+    def __init__(self, texts: _Texts, sequence: int) -> None:
+        self._texts = texts
+        self._sequence = sequence
+        self._length = 0
+        weakref.finalize(self, texts.give_back, sequence).atexit = False
+
+    def read(self, tokens: Sequence[int], wanted: int) -> Array:
+        context, pieces = self._texts.context, []
+        context.batch.clear()
+        for place, token in enumerate(tokens):
+            if context.batch.is_full:
+                pieces.append(context.decode().copy())
+            context.batch.add(token, self._length + place, [self._sequence], place >= len(tokens) - wanted)
+        pieces.append(context.decode().copy())
+        self._length += len(tokens)
+        return np.concatenate(pieces)
+
+    def copy(self) -> _Text:
+        other = self._texts.new()
+        self._texts.context.copy(self._sequence, other._sequence, 0, -1)
+        other._length = self._length
+        return other
+
+
+class _Context:
+    """A context of llama.cpp, and the batch that it is fed with."""
+
+    def __init__(self, model: LlamaCppModel, tokens: int, sequences: int) -> None:
+        parameters = context_parameters(model.settings, tokens)
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = True  # only within one buffer can sequences share cells
+        pointer = llama_cpp.llama_init_from_model(model.weights.pointer, parameters)
+        if pointer is None:
+            raise ModelError(f"model {model.name} cannot be opened for {tokens} tokens: {COMPLAINTS.take()}")
+        weakref.finalize(self, free_context, pointer, model.weights)
+        self._pointer = pointer
+        self._memory = llama_cpp.llama_get_memory(pointer)
+        self._name = model.name
+        self._vocab_size = model.vocab_size
+        self._spoilt = False  # a cell holds what is no number
+        self.sequences = sequences
+        self.batch = _Batch(llama_cpp.llama_n_batch(pointer), sequences)
+
+    def copy(self, source: int, to: int, start: int, end: int) -> None:
+        """Have a sequence share the cells of another one from position `start` up to `end`, -1 for all."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, to, start, end)
+
+    def cut(self, sequence: int, length: int) -> None:
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            raise ModelError(f"model {self._name} cannot be rolled back to {length} tokens in llama.cpp: use another")
+
+    def wipe_if_spoilt(self) -> None:
+        """Called when no sequence holds anything."""
+        if self._spoilt:
+            # A masked cell counts nothing times, and nothing times NaN is NaN.
+            llama_cpp.llama_memory_clear(self._memory, True)
+            self._spoilt = False
+
+    def decode(self) -> Array:
         """Run the batch: logits [wanted, vocab]."""
-        count = self._batch.outputs
-        status = llama_cpp.llama_decode(self._context, self._batch.struct)
-        self._batch.clear()
+        count = self.batch.outputs
+        status = llama_cpp.llama_decode(self._pointer, self.batch.struct)
+        self.batch.clear()
         if status:
             why = "there is no room left in its memory" if status == 1 else COMPLAINTS.take()
             raise ModelError(f"model {self._name} failed: {why}")
@@ -359,9 +425,9 @@ class LlamaCppSession:
 
     def _logits(self, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """llama.cpp's memory of the last pass, as an array."""
-        first = llama_cpp.llama_get_logits(self._context)
+        first = llama_cpp.llama_get_logits(self._pointer)
         memory: Any = (ctypes.c_float * (count * self._vocab_size)).from_address(ctypes.addressof(first.contents))
-        memory.session = self  # whoever holds the array keeps the memory from being freed
+        memory.context = self  # whoever holds the array keeps the memory from being freed
         return np.frombuffer(memory, dtype=np.float32).reshape(count, self._vocab_size)
 
 
