@@ -425,10 +425,19 @@ class _Context:
 
     def _logits(self, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """llama.cpp's memory of the last pass, as an array."""
-        first = llama_cpp.llama_get_logits(self._pointer)
-        memory: Any = (ctypes.c_float * (count * self._vocab_size)).from_address(ctypes.addressof(first.contents))
-        memory.context = self  # whoever holds the array keeps the memory from being freed
-        return np.frombuffer(memory, dtype=np.float32).reshape(count, self._vocab_size)
+        address = ctypes.addressof(llama_cpp.llama_get_logits(self._pointer).contents)
+        return np.asarray(_Memory(self, address, (count, self._vocab_size)))
+
+
+class _Memory:
+    """Numbers of llama.cpp as NumPy takes them; whoever holds the array keeps the context from being freed.
+
+    ctypes would make a new type for every shape, which takes longer than all the rest of a pass around llama.cpp.
+    """
+
+    def __init__(self, owner: object, address: int, shape: tuple[int, int]) -> None:
+        self.owner = owner
+        self.__array_interface__ = {"version": 3, "data": (address, True), "shape": shape, "typestr": "<f4"}
 
 
 class _Batch:
