@@ -5,6 +5,8 @@ import pytest
 
 from exactness.simulated_time import Clock, TimedModel, steady
 from outrider import (
+    Adaptive,
+    AdaptiveSpeculator,
     CostCurve,
     DynamicTree,
     Engine,
@@ -88,6 +90,12 @@ def test_dear_drafting_passes_buy_flat_trees() -> None:
 def test_drafting_that_never_pays_ends_and_is_probed_ever_more_seldom() -> None:
     outcomes = chosen(steady(1.0, 0.5), steady(3.0, 0.0))
     assert mean(outcomes, lambda o: o.planned > 0) < 0.05
+
+
+def test_adaptive_judges_a_tree_by_its_longest_path() -> None:
+    policy = Adaptive(AdaptiveSpeculator(4, patience=1))
+    policy.observe([Outcome("a", 4, 4, 2, (1, 1, 2, 2), path=(1, 3), levels=4)], None)
+    assert policy.plan(["a"]) == [5]
 
 
 @pytest.mark.parametrize("rows", [1, 3])

@@ -111,7 +111,9 @@ class Adaptive(LookaheadPolicy):
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         for outcome in outcomes:
             if outcome.drafted:
-                self._of(outcome.sequence).update_lookahead(outcome.accepted / outcome.drafted)
+                # Of a tree at most one path is accepted, whatever else it holds.
+                longest = max(outcome.depths, default=outcome.drafted)
+                self._of(outcome.sequence).update_lookahead(outcome.accepted / longest)
 
     def forget(self, sequence: Hashable) -> None:
         self._speculators.pop(sequence, None)
