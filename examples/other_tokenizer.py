@@ -1,7 +1,7 @@
 """A draft model with another tokenizer than the target. Under the rule `coupled` the text is the same whatever drafts,
 up to the rounding of the models' arithmetic.
 
-python examples/other_tokenizer.py DRAFT_MODEL [TARGET_MODEL]
+    python examples/other_tokenizer.py DRAFT_MODEL [TARGET_MODEL]
 """
 
 import sys
