@@ -32,7 +32,7 @@ class TransformersModel:
 
     Args:
         model: for example from AutoModelForCausalLM.from_pretrained.
-        tokenizer: see tokenizers.py.
+        tokenizer: see text.py.
         name: for messages.
         fused: computes the forward pass in the model's stead (fused_llama.py); then the model object only tells what
             it is.
