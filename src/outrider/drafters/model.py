@@ -107,6 +107,8 @@ class ModelDrafter(Drafter):
         pieces = []
         for row, sequence, count in zip(rows, sequences, counts, strict=True):
             held = session.length(row)
+            session.truncate(row, held)  # of a round that was interrupted
+            self._row_of(sequence).fed = []
             pieces.append(self._context(sequence)[held : min(held + count, self._capacity)])
         fed = [place for place, piece in enumerate(pieces) if piece]
         if fed:
@@ -135,9 +137,9 @@ class ModelDrafter(Drafter):
         return [EMPTY if draft is None else self._finished(draft) for draft in growing]
 
     def forget(self, sequence: DraftedSequence) -> None:
-        row = self._rows.pop(sequence.id, None)
-        if row is not None:
-            self._opened().release(row.number)
+        if sequence.id in self._rows:
+            self._opened().release(self._rows[sequence.id].number)
+            del self._rows[sequence.id]
 
     # What a drafter whose model has another tokenizer does otherwise:
 
@@ -172,8 +174,8 @@ class ModelDrafter(Drafter):
         session = self._opened()
         emitted = tokens[session.length(row.number) :]
         agreed = row.agreeing_path(emitted[:-1])
-        session.keep(row.number, agreed)
         row.fed = []
+        session.keep(row.number, agreed)
         return prefill(session, row.number, emitted[len(agreed) :])
 
     def _may_roll_out(self, active: Sequence[_Growing]) -> bool:

@@ -198,9 +198,12 @@ class Engine:
             # Rows in their order lie side by side in most caches.
             return self._round(sorted(self._scheduler.active, key=lambda sequence: sequence.row))
         except BaseException:
-            # Interrupted in the middle, by a key or by a mistake of ours: what is permanent is still right.
+            # Interrupted in the middle, by a key or by a mistake of ours: what was emitted stays, and nothing else.
             for sequence in self._scheduler.active:
-                self._forget_tentative(sequence)
+                sequence.settle()
+                # A verdict may be in the cache already, and its tokens not yet, or not all of them, in the text.
+                held = min(self._session.length(sequence.row), len(sequence.tokens) - 1)
+                self._session.truncate(sequence.row, held)
             raise
 
     def cancel(self, sequence: ActiveSequence) -> None:
@@ -379,15 +382,16 @@ class Engine:
         self._remove(sequence)
 
     def _remove(self, sequence: ActiveSequence) -> None:
-        if not self._scheduler.remove(sequence):
-            return
-        self._session.release(sequence.row)
-        self._lookahead.forget(sequence.id)
-        if self._drafter is not None:
-            try:
-                self._drafter.forget(sequence)
-            except Exception as error:
-                self._drop_drafter(error)
+        if sequence in self._scheduler.active:
+            self._session.release(sequence.row)
+            self._lookahead.forget(sequence.id)
+            if self._drafter is not None:
+                try:
+                    self._drafter.forget(sequence)
+                except Exception as error:
+                    self._drop_drafter(error)
+        # Last, so that an interrupt cannot hand out a row that was not emptied.
+        self._scheduler.remove(sequence)
 
     def _forget_tentative(self, sequence: ActiveSequence) -> None:
         self._session.truncate(sequence.row, self._session.length(sequence.row))

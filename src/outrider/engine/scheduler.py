@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 
@@ -25,7 +24,6 @@ class Scheduler:
         self.max_waiting = max_waiting
         self._waiting: deque[ActiveSequence] = deque()
         self._active: list[ActiveSequence] = []
-        self._free = list(range(rows))
 
     @property
     def active(self) -> Sequence[ActiveSequence]:
@@ -37,7 +35,7 @@ class Scheduler:
 
     @property
     def has_room(self) -> bool:
-        return len(self._waiting) < len(self._free) + self.max_waiting
+        return len(self._waiting) + len(self._active) < self.rows + self.max_waiting
 
     def add(self, sequence: ActiveSequence) -> None:
         """Put a sequence at the end of the queue.
@@ -54,20 +52,22 @@ class Scheduler:
 
     def admit(self) -> None:
         """Give the free rows to those that wait longest."""
-        while self._waiting and self._free:
-            sequence = self._waiting.popleft()
-            sequence.row = heapq.heappop(self._free)
-            self._active.append(sequence)
+        taken = {sequence.row for sequence in self._active}
+        free = [row for row in range(self.rows) if row not in taken]
+        while self._waiting and free:
+            sequence = self._waiting[0]
+            # An interrupt may come after any line: better in both lists for a moment than in none.
+            if sequence not in self._active:
+                sequence.row = free.pop(0)
+                self._active.append(sequence)
+            self._waiting.popleft()
 
-    def remove(self, sequence: ActiveSequence) -> bool:
-        """Take a sequence out of either list; says whether it had a row."""
+    def remove(self, sequence: ActiveSequence) -> None:
+        """Take a sequence out of either list, which frees its row."""
         if sequence in self._active:
             self._active.remove(sequence)
-            heapq.heappush(self._free, sequence.row)
-            return True
-        if sequence in self._waiting:
+        elif sequence in self._waiting:
             self._waiting.remove(sequence)
-        return False
 
 
 def reading_shares(unread: Sequence[int], budget: int) -> list[int]:

@@ -40,7 +40,7 @@ class ActiveSequence:
         self.error: Exception | None = None
         self._seed = request.sampling.seed
         self._shared_noise = shared_noise
-        self._detokenizer = Detokenizer(request.tokenizer) if request.tokenizer is not None else None
+        self._detokenizer = _detokenizer_of(request)
         self._scanner = StopScanner(request.stop)
 
     @property
@@ -94,20 +94,34 @@ class ActiveSequence:
         self.error = error
         self.finish_reason = FinishReason.ERROR
 
+    def settle(self) -> None:
+        """After an interrupt in the midst of `advance`: make everything else agree with the tokens again."""
+        self.history = History(self.request.prompt)
+        self.history.extend(self.output)
+        self._detokenizer = _detokenizer_of(self.request)
+        self._scanner = StopScanner(self.request.stop)
+        for token in self.output:
+            self._text_of(token)
+        if not self.finished and len(self.output):
+            self._finish_if_due()
+
     def _emit(self, token: int, origin: Origin, source: str, logprob: float | None) -> TokenEvent:
         self.tokens.append(token)
         self.history.extend([token])
         self.statistics.emitted += 1
         self.statistics.origins[origin] += 1
         text = self._text_of(token)
-        if self._scanner.stopped or token in self.request.stop_token_ids:
-            self.finish_reason = FinishReason.STOP
-        elif self.room <= 0:
-            self.finish_reason = FinishReason.LENGTH
+        self._finish_if_due()
         if self.finished and not self._scanner.stopped:
             text += self._rest_of_text()
         index = len(self.tokens) - len(self.request.prompt) - 1
         return TokenEvent(self.id, index, token, text, origin, source, logprob, self.finish_reason)
+
+    def _finish_if_due(self) -> None:
+        if self._scanner.stopped or self.pending in self.request.stop_token_ids:
+            self.finish_reason = FinishReason.STOP
+        elif self.room <= 0:
+            self.finish_reason = FinishReason.LENGTH
 
     def _text_of(self, token: int) -> str:
         if self._detokenizer is None or token in self.request.stop_token_ids:
@@ -118,6 +132,10 @@ class ActiveSequence:
         if self._detokenizer is None:
             return ""
         return self._scanner.push(self._detokenizer.flush()) + self._scanner.flush()
+
+
+def _detokenizer_of(request: Request) -> Detokenizer | None:
+    return Detokenizer(request.tokenizer) if request.tokenizer is not None else None
 
 
 def _origin_of_next(draft: Draft, verdict: Verdict) -> Origin:
