@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +14,11 @@ from rich.table import Table
 
 from outrider.bench.batches import BatchRow, run_batches
 from outrider.bench.comparison import Row, question_tokens, run_comparison, summarise
+from outrider.bench.overhead import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
 from outrider.bench.questions import read_questions, spread
 from outrider.bench.systems import System, outrider_system, transformers_system
 from outrider.cli import options
+from outrider.cli.simulation import run_simulation
 from outrider.cli.terminal import bar
 from outrider.decoder import SpeculativeDecoder
 from outrider.drafters.base import Drafter
@@ -32,7 +34,10 @@ LOOKUP_TOKENS = 10  # LlamaPromptLookupDecoding's own default
 
 
 def command(
-    questions: Annotated[Path, typer.Option("--questions", help="JSON lines with a prompt, or Spec-Bench questions.")],
+    questions: Annotated[
+        Path | None,
+        typer.Option("--questions", help="JSON lines with a prompt, or Spec-Bench questions.", show_default=False),
+    ] = None,
     model: options.ModelOption = "smollm2",
     draft_model: options.DraftModelOption = None,
     systems: Annotated[
@@ -57,6 +62,19 @@ def command(
         int | None,
         typer.Option("--batch", help="Instead: so many questions at once against one after the other.", min=2),
     ] = None,
+    simulate: Annotated[
+        bool,
+        typer.Option(
+            "--simulate", help="Instead: lookahead policies in simulated rounds, against the best that could be done."
+        ),
+    ] = False,
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Instead: what a round costs besides the passes of the models.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw what --simulate found: picture.svg or picture.png."),
+    ] = None,
     backend: options.BackendOption = options.Backend.AUTO,
     draft_backend: options.DraftBackendOption = options.Backend.AUTO,
     dtype: options.DtypeOption = options.Dtype.AUTO,
@@ -71,6 +89,22 @@ def command(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Measure systems side by side, interleaved question by question."""
+    if plot is not None and not simulate:
+        raise SettingError("--plot draws what --simulate finds: give both")
+    if simulate or overhead:
+        if questions is not None or batch is not None or (simulate and overhead):
+            flag = "--simulate" if simulate else "--overhead"
+            raise SettingError(f"{flag} asks no questions and runs no model: leave --questions and the like out")
+    elif questions is None:
+        raise SettingError("there is nothing to measure: give --questions FILE, --simulate or --overhead")
+    if simulate:
+        run_simulation(seed, plot, as_json, markdown)
+        return
+    if overhead:
+        with bar("measuring") as progress:
+            _show_overheads(measure_overheads(progress), as_json, markdown)
+        return
+    assert questions is not None
     names = [name.strip() for name in systems.split(",") if name.strip()]
     if not names or not all(_is_known(name) for name in names):
         raise SettingError(
@@ -194,6 +228,19 @@ def _show_batches(rows: list[BatchRow], as_json: bool, markdown: bool) -> None:
     cells = [
         (r.system, str(r.rows), str(r.prompts), f"{r.alone:.1f}", f"{r.together:.1f}", f"{r.speedup:.2f}") for r in rows
     ]
+    _show_table(headings, cells, markdown, "reading the prompts included")
+
+
+def _show_overheads(overheads: list[Overhead], as_json: bool, markdown: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(overhead) for overhead in overheads]))
+        return
+    headings = ("arrays", "sampling", "rows", "ms per round")
+    cells = [(each.library, each.sampling, str(each.rows), f"{each.milliseconds:.2f}") for each in overheads]
+    _show_table(headings, cells, markdown, f"a vocabulary of {VOCABULARY}, drafts of {LOOKAHEAD}")
+
+
+def _show_table(headings: Sequence[str], cells: Sequence[Sequence[str]], markdown: bool, remark: str) -> None:
     if markdown:
         print("\n".join(["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]))
         print("\n".join("| " + " | ".join(line) + " |" for line in cells))
@@ -203,7 +250,7 @@ def _show_batches(rows: list[BatchRow], as_json: bool, markdown: bool) -> None:
         table.add_row(*line)
     console = Console(highlight=False)
     console.print(table)
-    console.print("[dim]reading the prompts included[/dim]")
+    console.print(f"[dim]{remark}[/dim]")
 
 
 def _is_known(name: str) -> bool:

@@ -21,7 +21,8 @@ UNMEASURED: Mapping[Point, float] = {(1, 1): 1.0, (1, 64): 1.6, (64, 64): 1.6, (
 LEVEL_STEP = 0.1  # how fast the level follows: passes slow down as texts grow and other programs run
 MEMORY = 0.97  # of one observation of a cell after the next
 PRIOR = 2.0  # how many observations the measurement at start is worth
-REACH = 0.4  # how far an observation speaks for its neighbours, in doublings of the token count
+SMOOTH_FROM = 10.0  # tokens; a step of one token among n changes a pass by up to a share of 1 / n
+REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of the token count
 LARGEST_STEP = math.log(2.0)  # a pass that was held up by something else says little
 
 
@@ -54,6 +55,8 @@ class CostCurve:
         self._observations = 0
         self._refinements: dict[int, _Refinement] = {}
         self._base: dict[tuple[int, int], HostFloats] = {}
+        self._kernels: dict[tuple[int, int], HostFloats] = {}
+        self._tables: dict[tuple[int, int, float], HostFloats] = {}
 
     @property
     def points(self) -> dict[Point, float]:
@@ -64,24 +67,47 @@ class CostCurve:
         """Of one pass over `tokens` new tokens in `rows` rows together."""
         return float(self.table(rows, tokens)[tokens])
 
-    def table(self, rows: int, most: int) -> HostFloats:
-        """Seconds [most + 1] of passes over 0, 1, ... `most` tokens; less than a token for each row costs no less."""
+    def table(self, rows: int, most: int, hope: float = 0.0) -> HostFloats:
+        """Seconds [most + 1] of passes over 0, 1, ... `most` tokens; less than a token for each row costs no less.
+
+        Args:
+            hope: by what share passes may be cheaper than they seem where none was ever observed; less where some were.
+        """
+        if (rows, most, hope) not in self._tables:
+            self._tables[rows, most, hope] = self._refined(rows, most, hope)
+        return self._tables[rows, most, hope]
+
+    def _refined(self, rows: int, most: int, hope: float) -> HostFloats:
         base = self._base_table(rows, most)
         refinement = self._refinements.get(rows)
         if refinement is None:
-            return base * math.exp(self._level)
-        counts = np.maximum(np.arange(most + 1), rows)
-        seen = np.array(list(refinement.logs))
-        distance = np.log2(counts[:, None] / seen[None, :]) / REACH
-        weights = np.exp(-0.5 * distance**2) * np.array(list(refinement.weights.values()))
-        total = weights @ np.array(list(refinement.logs.values()))
-        refined: HostFloats = base * np.exp(self._level + total / (weights.sum(axis=1) + PRIOR))
-        return refined
+            return np.asarray(base * math.exp(self._level - hope))
+        nearness = self._nearness(rows, most)
+        seen = np.array([count for count in refinement.logs if count < len(nearness)], dtype=np.int64)
+        own, logs = np.zeros(len(nearness)), np.zeros(len(nearness))
+        own[seen] = [refinement.weights[count] for count in seen.tolist()]
+        logs[seen] = [refinement.logs[count] for count in seen.tolist()]
+        evidence = nearness @ own
+        correction = nearness @ (own * logs) / (evidence + PRIOR)
+        # Beside a step, neighbours say the wrong thing about a count that was itself observed: the fewer tokens, the
+        # higher the step.
+        trust = own / (own + (np.maximum(np.arange(len(own)), rows) / SMOOTH_FROM) ** 2)
+        correction = correction + trust * (logs - correction) + self._level - hope / (1 + evidence)
+        return np.asarray(base * np.exp(correction[: most + 1]))
+
+    def _nearness(self, rows: int, most: int) -> HostFloats:
+        """[size, size], size above `most`: how far an observation at one count speaks for another."""
+        size = _table_size(most)
+        if (rows, size) not in self._kernels:
+            doublings = np.log2(np.maximum(np.arange(size), rows))
+            self._kernels[rows, size] = np.exp(-0.5 * ((doublings[:, None] - doublings[None, :]) / REACH) ** 2)
+        return self._kernels[rows, size]
 
     def observe(self, rows: int, tokens: int, seconds: float) -> None:
         """Learn from a pass that was run."""
         if seconds <= 0:
             return
+        self._tables.clear()
         expected = math.log(float(self._base_table(rows, tokens)[tokens]))
         if not self._observations:
             self._level = math.log(seconds) - expected if not self.measured else 0.0
@@ -96,8 +122,7 @@ class CostCurve:
         refinement.weights[tokens] = weight + 1
 
     def _base_table(self, rows: int, most: int) -> HostFloats:
-        # Rounded up, so that growing drafts do not compute it anew each time.
-        size = 1 << max(most, 31).bit_length()
+        size = _table_size(most)
         if (rows, size) not in self._base:
             self._base[rows, size] = self._interpolate(rows, np.maximum(np.arange(size), rows))
         return self._base[rows, size][: most + 1]
@@ -128,3 +153,8 @@ class CostCurve:
             values = values * np.maximum(per_row / x[-1], 1.0)
         result: HostFloats = values
         return result
+
+
+def _table_size(most: int) -> int:
+    """Rounded up, so that growing drafts do not compute tables anew each time."""
+    return 1 << max(most, 31).bit_length()

@@ -12,21 +12,31 @@ from outrider.errors import SettingError
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
-from outrider.lookahead.survival import POOL_MEMORY, SEQUENCE_MEMORY, Counts, pooled_chances, survival
+from outrider.lookahead.survival import Counts, Own, Views, conditional
 from outrider.lookahead.tree_goodput import TreeGoodput
 
 FIRST_WAIT = 4  # plain rounds before the first probe
-LONGEST_WAIT = 256
-IDLE_MEMORY = 0.98  # of what a sequence knows, per plain round: the text may have changed
+LONGEST_WAIT = 128
+PROBE_SHARE = 0.005  # of all tokens, that probes may lose
+HOPE = 0.5  # standard deviations by which acceptance may be better than what little was seen of it
+COST_HOPE = 0.12  # by what share passes that were never run may be cheaper than expected
+IDLE_MEMORY = 0.995  # of what a sequence knows, per plain round: the text may have changed
 OVERHEAD_STEP = 0.05
 
 
 class _Sequence:
-    """What is known of one sequence."""
+    """What is known of one sequence.
+
+    Attributes:
+        expected: [views, positions], the chances of acceptance by which the coming round was planned.
+        wait: plain rounds until the next probe, at the latest.
+        idle: plain rounds since the last draft.
+    """
 
     def __init__(self, positions: int, wait: int) -> None:
-        self.accepted = Counts(positions, SEQUENCE_MEMORY)
-        self.drafted = Counts(positions, SEQUENCE_MEMORY)
+        self.accepted = Own(positions)
+        self.drafted = Own(positions)
+        self.expected: HostFloats | None = None
         self.wait = wait
         self.idle = 0
         self.probing = False
@@ -39,11 +49,12 @@ class Goodput(LookaheadPolicy):
     drafter goes so far at all. Lookaheads k_s emit sum_s (1 + sum_{i <= k_s} S_s(i)) tokens, in the time of drafting
     plus that of a forward pass over sum_s (1 + sum_{i <= k_s} D_s(i)) tokens plus everything else. Tokens are added in
     the order of their S, and the best quotient met on the way is taken; k = 0 competes like any other lookahead. S and
-    D are counted per sequence and lean on those of all (see survival.py); times are measured (see costs.py and
-    draft_cost.py).
+    D are what was counted of all sequences, moved to where each of them lies (see survival.py); times are measured (see
+    costs.py and draft_cost.py). Passes of a size that was never run are hoped to be a little cheaper than expected,
+    until they are tried.
 
-    Where 0 wins, nothing is learned of acceptance any more: a sequence then tries its most promising lookahead once
-    after 4 rounds, and waits twice as long after each try that did not change the verdict.
+    Where 0 wins, nothing is learned of acceptance any more. Such a sequence probes: it tries the lookahead that would
+    lose least, sooner the less that is. After each try that did not change the verdict it waits twice as long.
 
     Args:
         max_lookahead: in tokens; the nodes of a tree, for which depth and number are chosen (see tree_goodput.py).
@@ -63,8 +74,9 @@ class Goodput(LookaheadPolicy):
         self.draft_cost = DraftCost()
         self.overhead = 0.0
         self._rounds = 0
-        self._accepted = Counts(max_lookahead, POOL_MEMORY)
-        self._drafted = Counts(max_lookahead, POOL_MEMORY)
+        self._accepted = Counts(max_lookahead)
+        self._drafted = Counts(max_lookahead)
+        self._views = Views()
         self._first_wait = FIRST_WAIT
         self._sequences: dict[Hashable, _Sequence] = {}
         self._drafted_last: set[Hashable] = set()
@@ -72,19 +84,19 @@ class Goodput(LookaheadPolicy):
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         known = [self._of(sequence) for sequence in sequences]
-        pool_accepted, pool_drafted = pooled_chances(self._accepted), pooled_chances(self._drafted)
-        survives = np.stack([survival(s.accepted, pool_accepted) for s in known])
-        drafts = np.stack([survival(s.drafted, pool_drafted) for s in known])
-        chosen = self._best(survives, np.maximum(drafts, survives))
+        views = conditional([sequence.accepted for sequence in known], self._accepted.chances())
         for place, sequence in enumerate(known):
-            if chosen[place]:
-                sequence.probing = False
+            sequence.expected = views[:, place]
+        survives = np.cumprod(views[self._views.best], axis=1)
+        drafted = conditional([sequence.drafted for sequence in known], self._drafted.chances())
+        drafts = np.maximum(np.cumprod(drafted[self._views.best], axis=1), survives)
+        chosen, rate = self._best(survives, drafts)
+        for sequence, lookahead in zip(known, chosen, strict=True):
+            sequence.probing = False
+            if lookahead:
                 sequence.wait = self._first_wait = FIRST_WAIT
-                continue
-            sequence.probing = sequence.idle >= sequence.wait
-            if sequence.probing:
-                alone = slice(place, place + 1)
-                chosen[place] = self._best(survives[alone], drafts[alone], at_least=1)[0]
+        if any(not lookahead and sequence.idle for lookahead, sequence in zip(chosen, known, strict=True)):
+            self._probe(known, chosen, drafts, rate)
         return chosen
 
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
@@ -113,23 +125,55 @@ class Goodput(LookaheadPolicy):
 
     def expected(self, sequence: Hashable) -> HostFloats:
         """[max_lookahead]: the chance that a draft of this sequence is accepted up to each position."""
-        return survival(self._of(sequence).accepted, pooled_chances(self._accepted))
+        views = conditional([self._of(sequence).accepted], self._accepted.chances())
+        return np.asarray(np.cumprod(views[self._views.best, 0]))
 
     def _of(self, sequence: Hashable) -> _Sequence:
         if sequence not in self._sequences:
             self._sequences[sequence] = _Sequence(self.max_lookahead, self._first_wait)
         return self._sequences[sequence]
 
-    def _best(self, survives: HostFloats, drafts: HostFloats, at_least: int = 0) -> list[int]:
-        """The lookahead of each sequence; `survives` and `drafts` are S and D, [sequences, positions]."""
-        rows, positions = survives.shape
+    def _probe(self, known: Sequence[_Sequence], chosen: list[int], drafts: HostFloats, rate: float) -> None:
+        """Give those of the idle sequences a lookahead whose time has come."""
+        hopes = conditional([sequence.accepted for sequence in known], self._accepted.chances(HOPE))
+        hopes = np.cumprod(hopes[self._views.best], axis=1)
+        for place, sequence in enumerate(known):
+            if not chosen[place] and sequence.idle:
+                losses = self._losses(drafts, chosen, place, rate) - np.cumsum(hopes[place])
+                least = int(np.argmin(losses))
+                if sequence.idle >= min(sequence.wait, losses[least] / PROBE_SHARE):
+                    sequence.probing = True
+                    chosen[place] = least + 1
+
+    def _losses(self, drafts: HostFloats, chosen: Sequence[int], place: int, rate: float) -> HostFloats:
+        """[positions]: tokens that the others could emit in the time that this sequence's draft would add."""
+        rows, positions = drafts.shape
+        seconds = self._seconds(rows, positions)
+        call, position, token = self.draft_cost.prices
+        others = rows + sum(float(drafts[other, :lookahead].sum()) for other, lookahead in enumerate(chosen))
+        longest = max(chosen)
+        drafted = np.cumsum(drafts[place])
+        table = np.arange(len(seconds))
+        added = np.interp(others + drafted, table, seconds) - np.interp(others, table, seconds)
+        deeper = np.maximum(np.arange(1, positions + 1) - longest, 0)
+        return np.asarray((added + token * drafted + position * deeper + (0.0 if longest else call)) * rate)
+
+    def _seconds(self, rows: int, positions: int) -> HostFloats:
+        """Of passes over up to 1 + positions tokens of each row."""
         if self.costs is None:
             self.costs = CostCurve()
-        seconds = self.costs.table(rows, rows * (1 + positions))
+        return self.costs.table(rows, rows * (1 + positions), hope=COST_HOPE)
+
+    def _best(self, survives: HostFloats, drafts: HostFloats) -> tuple[list[int], float]:
+        """The lookahead of each sequence, and the tokens per second that they promise together.
+
+        Args:
+            survives, drafts: S and D, [sequences, positions].
+        """
+        rows, positions = survives.shape
+        seconds = self._seconds(rows, positions)
         prices = self.draft_cost.prices
-        best_rate, best = -1.0, [0] * rows
-        if not at_least:
-            best_rate = rows / (seconds[rows] + self.overhead)
+        best_rate, best = float(rows / (seconds[rows] + self.overhead)), [0] * rows
         # The longest draft sets how many passes a draft model makes, so that several longest ones are tried.
         for longest in (positions,) if rows == 1 else _longest_to_try(positions):
             # Position by position, so that at equal chances an earlier position comes first.
@@ -149,7 +193,7 @@ class Goodput(LookaheadPolicy):
             if rates[top] > best_rate:
                 best_rate = float(rates[top])
                 best = np.bincount(order[: top + 1] % rows, minlength=rows).tolist()
-        return best
+        return best, best_rate
 
     def _learn_acceptance(self, outcome: Outcome) -> None:
         sequence = self._of(outcome.sequence)
@@ -158,6 +202,8 @@ class Goodput(LookaheadPolicy):
             sequence.accepted.fade(IDLE_MEMORY)
             sequence.drafted.fade(IDLE_MEMORY)
             return
+        if sequence.expected is not None:
+            self._views.learn(sequence.expected, outcome.planned, outcome.accepted)
         for counts in (sequence.accepted, self._accepted):
             counts.add(outcome.planned, outcome.accepted)
         for counts in (sequence.drafted, self._drafted):

@@ -1,6 +1,9 @@
-"""How far drafts survive: estimates for one sequence, leaning on all others where it has said little itself."""
+"""How far drafts survive: what all drafts say of each position, moved to where one sequence lies."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,10 +11,15 @@ from outrider.arrays import HostFloats
 
 OPTIMISM = 0.75  # the chance of acceptance before anything was seen
 POOL_PRIOR = 2.0  # how many drafts that is worth
-SEQUENCE_PRIOR = 6.0  # how many drafts of its own the pool's experience is worth to a sequence
-SMALLEST_CHANCE = 1e-3
 POOL_MEMORY = 0.998  # of one draft after the next
-SEQUENCE_MEMORY = 0.94
+SMALLEST_CHANCE = 1e-3
+# Three ways to look at a sequence: as one of many that are much alike, as itself, and as it has been just now, with one
+# chance for all positions. How many drafted tokens the experience with all sequences is worth, and the memory of one
+# token of its own after the next.
+PRIORS = np.array([60.0, 4.0, 2.0])
+MEMORIES = np.array([0.995, 0.97, 0.9])
+JUST_NOW = 2
+SCORE_MEMORY = 0.99  # of how well each of them foretold one draft after the next
 
 
 class Counts:
@@ -22,52 +30,86 @@ class Counts:
             to go on to i, and how many of these passed i.
     """
 
-    def __init__(self, positions: int, memory: float) -> None:
+    def __init__(self, positions: int) -> None:
         self.tried = np.zeros(positions)
         self.passed = np.zeros(positions)
-        self._memory = memory
 
     def add(self, allowed: int, passed: int) -> None:
         """A draft of at most `allowed` tokens of which the first `passed` passed."""
         # Only what was asked again fades: the knowledge of long drafts stays while short ones are made.
         asked = min(passed + 1, allowed, len(self.tried))
-        self.tried[:asked] = self.tried[:asked] * self._memory + 1
-        self.passed[:asked] *= self._memory
+        self.tried[:asked] = self.tried[:asked] * POOL_MEMORY + 1
+        self.passed[:asked] *= POOL_MEMORY
         self.passed[: min(passed, asked)] += 1
 
-    def fade(self, memory: float) -> None:
-        """Let everything count less."""
-        self.tried *= memory
+    def chances(self, hope: float = 0.0) -> HostFloats:
+        """[positions]: the chance to pass each position, given that those before were passed.
+
+        A position that was seldom tried leans on the one before it.
+
+        Args:
+            hope: by how many standard deviations of what was counted the chance may be better.
+        """
+        chances = []
+        before = OPTIMISM
+        for tried, passed in zip(self.tried.tolist(), self.passed.tolist(), strict=True):
+            before = (passed + POOL_PRIOR * before) / (tried + POOL_PRIOR)
+            hoped = before + hope * math.sqrt(before * (1 - before) / (tried + 1))
+            chances.append(min(max(hoped, SMALLEST_CHANCE), 1 - SMALLEST_CHANCE))
+        return np.array(chances)
+
+
+class Own:
+    """What one sequence's own drafts say, seen in each of the three ways.
+
+    Attributes:
+        tried: [views, positions], as in Counts.
+        passed: [views], all positions together.
+    """
+
+    def __init__(self, positions: int) -> None:
+        self.tried = np.zeros((len(PRIORS), positions))
+        self.passed = np.zeros(len(PRIORS))
+
+    def add(self, allowed: int, passed: int) -> None:
+        asked = min(passed + 1, allowed, self.tried.shape[1])
+        self.fade(MEMORIES**asked)
+        self.tried[:, :asked] += 1
+        self.passed += min(passed, asked)
+
+    def fade(self, memory: HostFloats | float) -> None:
         self.passed *= memory
+        self.tried *= np.asarray(memory)[..., None]
 
 
-def pooled_chances(pool: Counts) -> HostFloats:
-    """[positions]: the chance to pass each position, given that those before were passed.
+def conditional(sequences: Sequence[Own], pool: HostFloats) -> HostFloats:
+    """[views, sequences, positions]: the chance to pass each position, given that those before were passed."""
+    tried = np.stack([own.tried for own in sequences], axis=1)
+    passed = np.stack([own.passed for own in sequences], axis=1)
+    priors = PRIORS[:, None]
+    total = tried.sum(axis=2)
+    expected = np.where(total > 0, (tried @ pool) / np.maximum(total, 1e-9), 0.5)
+    found = (passed + priors * expected) / (total + priors)
+    odds = (pool / (1 - pool)) * (found / (1 - found) * (1 - expected) / expected)[..., None]
+    chances = odds / (1 + odds)
+    chances[JUST_NOW] = found[JUST_NOW][:, None]
+    return np.asarray(chances)
 
-    A position that was seldom tried leans on the one before it.
-    """
-    chances = np.empty(len(pool.tried))
-    before = OPTIMISM
-    for position, (tried, passed) in enumerate(zip(pool.tried.tolist(), pool.passed.tolist(), strict=True)):
-        before = (passed + POOL_PRIOR * before) / (tried + POOL_PRIOR)
-        chances[position] = before
-    return chances
 
+class Views:
+    """Which way of looking at sequences foretells best."""
 
-def survival(own: Counts, pool: HostFloats) -> HostFloats:
-    """[positions]: the chance that a draft of this sequence is accepted up to each position.
+    def __init__(self) -> None:
+        self.scores = np.zeros(len(PRIORS))
 
-    The pool's chances are first moved to where this sequence lies as a whole: a sequence that does better at the first
-    positions is expected to do better at those it never tried.
-    """
-    tried = own.tried.sum()
-    if tried:
-        expected = (own.tried @ pool) / tried
-        found = (own.passed.sum() + SEQUENCE_PRIOR * expected) / (tried + SEQUENCE_PRIOR)
-        pool = np.clip(pool, SMALLEST_CHANCE, 1 - SMALLEST_CHANCE)
-        expected = min(max(expected, SMALLEST_CHANCE), 1 - SMALLEST_CHANCE)
-        found = min(max(found, SMALLEST_CHANCE), 1 - SMALLEST_CHANCE)
-        odds = pool / (1 - pool) * (found / (1 - found)) / (expected / (1 - expected))
-        pool = odds / (1 + odds)
-    chances: HostFloats = (own.passed + SEQUENCE_PRIOR * pool) / (own.tried + SEQUENCE_PRIOR)
-    return np.asarray(np.cumprod(chances))
+    @property
+    def best(self) -> int:
+        return int(self.scores.argmax())
+
+    def learn(self, chances: HostFloats, allowed: int, passed: int) -> None:
+        """Compare chances [views, positions] with what came."""
+        self.scores *= SCORE_MEMORY
+        passed = min(passed, chances.shape[1])
+        self.scores += np.log(chances[:, :passed]).sum(axis=1)
+        if passed < min(allowed, chances.shape[1]):
+            self.scores += np.log(1 - chances[:, passed])

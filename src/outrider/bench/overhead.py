@@ -1,0 +1,167 @@
+"""What the engine itself costs in a round: everything but the passes of models and drafters."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from outrider.arrays import Array
+from outrider.draft import Draft
+from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.engine.engine import Engine
+from outrider.engine.record import RoundRecord
+from outrider.engine.request import Request
+from outrider.lookahead import Goodput
+from outrider.models.base import Ledger
+from outrider.sampling import SamplingParams
+from outrider.text import Tokenizer
+
+VOCABULARY = 49_152  # of SmolLM2
+LOOKAHEAD = 4
+PROMPT = 64  # tokens
+ROUNDS = 200
+WARM_UP = 20
+SETTINGS = {"greedy": SamplingParams(temperature=0, seed=0), "sampled": SamplingParams(seed=0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """The engine's own time.
+
+    Attributes:
+        library: whose arrays the logits are.
+        milliseconds: of a round, the median.
+    """
+
+    library: str
+    sampling: str
+    rows: int
+    milliseconds: float
+
+
+class _Stopwatch:
+    """Adds up the time that is not the engine's."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *unused: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+class _Instant:
+    """A model, and its own session, whose logits lie ready."""
+
+    name = "instant"
+    vocab_size = VOCABULARY
+    context_length = 100_000
+    stop_token_ids: frozenset[int] = frozenset()
+    tokenizer: Tokenizer | None = None
+
+    def __init__(self, logits: Array, stopwatch: _Stopwatch) -> None:
+        self._logits = logits
+        self._stopwatch = stopwatch
+
+    def open(self, rows: int, capacity: int) -> _Instant:
+        self.rows, self.capacity = rows, capacity
+        self._ledger = Ledger(rows, capacity)
+        self.keep, self.truncate, self.length = self._ledger.keep, self._ledger.truncate, self._ledger.length
+        return self
+
+    def release(self, row: int) -> None:
+        self._ledger.truncate(row, 0)
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Any = None,
+        wanted: Sequence[int] | None = None,
+    ) -> Array:
+        with self._stopwatch:
+            self._ledger.extend(rows, tokens, parents)
+            return self._logits[: sum(map(len, tokens)) if wanted is None else sum(wanted)]
+
+
+class _InstantDrafter(Drafter):
+    """Always drafts the same tokens."""
+
+    name = "instant"
+
+    def __init__(self, stopwatch: _Stopwatch) -> None:
+        self._stopwatch = stopwatch
+
+    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+        with self._stopwatch:
+            return [Draft((1, 2, 3, 4)[:limit]) for limit in lookahead]
+
+
+class _Planned(Goodput):
+    """Plans as Goodput does, and then drafts what is to be measured."""
+
+    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
+        super().plan(sequences)
+        return [LOOKAHEAD] * len(sequences)
+
+
+def measure_overhead(
+    rows: int, sampling: SamplingParams, make_logits: Callable[[np.ndarray[Any, Any]], Array], rounds: int = ROUNDS
+) -> float:
+    """Median seconds of a round that the engine itself takes: planning, judgement, bookkeeping and a record of it all.
+
+    Args:
+        make_logits: from a NumPy array to one of the library to be measured.
+    """
+    stopwatch = _Stopwatch()
+    generator = np.random.default_rng(0)
+    logits = make_logits(generator.normal(0, 3, (rows * (1 + LOOKAHEAD), VOCABULARY)).astype(np.float32))
+    records: list[RoundRecord] = []
+    engine = Engine(
+        _Instant(logits, stopwatch),
+        _InstantDrafter(stopwatch),
+        lookahead=_Planned(),
+        max_rows=rows,
+        capacity=PROMPT + (1 + LOOKAHEAD) * (rounds + WARM_UP + PROMPT),
+        observer=records.append,
+    )
+    for _ in range(rows):
+        engine.submit(Request((1,) * PROMPT, engine.capacity - PROMPT, sampling))
+    own = []
+    for number in range(WARM_UP + rounds):
+        stopwatch.seconds = 0.0
+        started = time.perf_counter()
+        engine.step()
+        if number >= WARM_UP:
+            own.append(time.perf_counter() - started - stopwatch.seconds)
+    return statistics.median(own)
+
+
+def measure_overheads(progress: Callable[[int, int], None] | None = None) -> list[Overhead]:
+    """One row and 16 rows, greedy and sampled, with NumPy and PyTorch where it is installed.
+
+    Args:
+        progress: told (measurements done, all measurements).
+    """
+    libraries: dict[str, Callable[[np.ndarray[Any, Any]], Array]] = {"numpy": lambda array: array}
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        libraries["torch"] = torch.from_numpy
+    cases = [(library, sampling, rows) for library in libraries for sampling in SETTINGS for rows in (1, 16)]
+    found = []
+    for number, (library, sampling, rows) in enumerate(cases):
+        seconds = measure_overhead(rows, SETTINGS[sampling], libraries[library])
+        found.append(Overhead(library, sampling, rows, 1000 * seconds))
+        if progress is not None:
+            progress(number + 1, len(cases))
+    return found

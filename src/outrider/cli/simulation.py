@@ -1,0 +1,65 @@
+"""What `outrider bench --simulate` shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from outrider.bench.regret_picture import draw_regrets, title_of
+from outrider.bench.scenarios import scenarios
+from outrider.bench.simulation import Regret, measure_regret
+from outrider.cli.terminal import bar, messages
+from outrider.trace import require_picture_format
+
+NEAR = 0.05  # a regret that is as good as none
+
+
+def run_simulation(seed: int, plot: Path | None, as_json: bool, markdown: bool) -> None:
+    """Simulate every policy in every scenario and show their regret."""
+    if plot is not None:
+        require_picture_format(plot)
+    with bar("simulating") as progress:
+        regrets = measure_regret(scenarios(), seed, progress)
+    if plot is not None:
+        draw_regrets(regrets, plot)
+        messages().print(f"drawn: {escape(str(plot))}", style="dim")
+    if as_json:
+        print(json.dumps([asdict(regret) for regret in regrets]))
+    elif markdown:
+        print(_markdown(regrets))
+    else:
+        _show(regrets)
+
+
+def _cells(regret: Regret) -> list[str]:
+    return [title_of(regret), f"{regret.oracle:.0f}", *(f"{value:.1%}" for value in regret.regrets.values())]
+
+
+def _headings(regrets: Sequence[Regret]) -> list[str]:
+    return ["scenario", "oracle, tokens/s", *regrets[0].regrets]
+
+
+def _show(regrets: Sequence[Regret]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(_headings(regrets)):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
+    for regret in regrets:
+        cells = _cells(regret)
+        for place, value in enumerate(regret.regrets.values(), start=2):
+            cells[place] = f"[green]{cells[place]}[/green]" if value <= NEAR else cells[place]
+        table.add_row(*cells)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print("[dim]regret: the share of the oracle's tokens per second that a lookahead policy misses[/dim]")
+
+
+def _markdown(regrets: Sequence[Regret]) -> str:
+    headings = _headings(regrets)
+    lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(_cells(regret)) + " |" for regret in regrets)])

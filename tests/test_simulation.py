@@ -1,0 +1,194 @@
+"""Lookahead policies in simulated rounds: Goodput stays within 5 % of an oracle that knows costs and acceptance."""
+
+import json
+
+import numpy as np
+import pytest
+
+from outrider import Fixed, Goodput
+from outrider.bench.regret_picture import draw_regrets
+from outrider.bench.scenarios import (
+    LOOKUP,
+    bursts,
+    changing,
+    drifting,
+    h100,
+    llama_cpp,
+    measured,
+    mixed,
+    scenarios,
+    steady,
+    torch_cpu,
+)
+from outrider.bench.simulation import (
+    LONGEST,
+    Drafting,
+    Oracle,
+    Scenario,
+    Texts,
+    measure_regret,
+    policies,
+    simulate,
+)
+from outrider.cli.app import run
+from outrider.errors import SettingError
+
+WITHIN = 0.05
+FEW = [
+    Scenario("flat, good", h100, steady(0.9), LOOKUP, texts=4),
+    Scenario("flat, many rows", h100, mixed(0.2, 0.9), LOOKUP, rows=8, texts=32, tokens=256),
+    Scenario("steps", llama_cpp, steady(0.9), LOOKUP),
+    Scenario("0 is right", llama_cpp, steady(0.2), LOOKUP, texts=4),
+    Scenario("recovers", llama_cpp, changing(0.1, 0.9), LOOKUP, texts=1, tokens=3000),
+    Scenario("draft model", torch_cpu, mixed(0.5, 0.8), Drafting(position=7e-3), texts=4),
+]
+
+
+@pytest.mark.parametrize("scenario", FEW, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_goodput_stays_near_the_oracle(scenario: Scenario, seed: int) -> None:
+    (regret,) = measure_regret([scenario], seed)
+    assert regret.regrets["Goodput"] < WITHIN
+    # None does much better than what sees the truth; a little, because the oracle looks no further than a round.
+    assert min(regret.regrets.values()) > -WITHIN
+
+
+def test_no_fixed_lookahead_stays_near_the_oracle_everywhere() -> None:
+    worst = dict.fromkeys(policies(), 0.0)
+    for regret in measure_regret(FEW[:4]):
+        worst = {name: max(worst[name], each) for name, each in regret.regrets.items()}
+    assert min(each for name, each in worst.items() if name != "Goodput") > 0.2
+
+
+def course(scenario: Scenario, policy, seed: int = 0):
+    return simulate(scenario, policy, Texts(scenario, seed), seed)
+
+
+def test_goodput_does_not_draft_where_nothing_is_accepted_but_looks_again() -> None:
+    scenario = Scenario("hopeless", llama_cpp, steady(0.02), LOOKUP, texts=1, tokens=2000)
+    lookaheads = course(scenario, Goodput()).lookaheads
+    late = lookaheads[200:]
+    assert 0 < np.count_nonzero(late) < len(late) / 50
+
+
+def test_goodput_recovers_when_drafts_become_good() -> None:
+    scenario = Scenario("recovers", llama_cpp, changing(0.02, 0.95), LOOKUP, texts=1, tokens=2000)
+    found = course(scenario, Goodput())
+    soon = [k for k, place in zip(found.lookaheads, found.places, strict=True) if place > 1200]
+    assert np.mean(soon) > 6
+
+
+def test_a_mistake_in_the_costs_is_found() -> None:
+    """A policy that believes every pass to cost the same drafts on where it should not."""
+
+    class Blind(Goodput):
+        def _seconds(self, rows: int, positions: int):
+            return np.ones(rows * (1 + positions) + 1)
+
+    assert 1 - tokens_per_second(FEW[3], Blind()) / tokens_per_second(FEW[3], Fixed(0)) > 3 * WITHIN
+
+
+def tokens_per_second(scenario: Scenario, policy) -> float:
+    return course(scenario, policy).tokens_per_second
+
+
+# The simulation itself
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 5])
+def test_a_steady_chance_brings_what_theory_says(lookahead: int) -> None:
+    chance, seconds = 0.7, 0.01
+    scenario = Scenario("flat", lambda rows, tokens: seconds, steady(chance), overhead=0.0, texts=40, tokens=1000)
+    expected = sum(chance**i for i in range(lookahead + 1)) / seconds
+    assert tokens_per_second(scenario, Fixed(lookahead)) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_drafter_that_stops_is_paid_for_what_it_drafts() -> None:
+    silent = Drafting(call=1.0, token=100.0, silence=1.0)
+    scenario = Scenario("silent", lambda rows, tokens: float(tokens), steady(0.9), silent, overhead=0.0, texts=1)
+    assert tokens_per_second(scenario, Fixed(8)) == pytest.approx(1.0)
+
+
+def test_policies_meet_the_same_luck() -> None:
+    scenario = Scenario("half", h100, steady(0.5), texts=20)
+
+    def drafts(seed: int) -> list[tuple[int, int]]:
+        texts = Texts(scenario, seed)
+        return [texts.draft(text, 4) for text in range(scenario.texts)]
+
+    assert drafts(3) == drafts(3) != drafts(4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_oracle_finds_the_best_of_all_plans(rows: int, seed: int) -> None:
+    drafting = Drafting(call=0.5e-3, position=2e-3, token=0.2e-3)
+    scenario = Scenario("small", llama_cpp, mixed(0.2, 0.95), drafting, rows=rows, texts=rows, tokens=64)
+    texts = Texts(scenario, seed)
+    expected = [np.concatenate([[0], np.cumsum(texts.survival(text))]) for text in range(rows)]
+
+    def rate(plan) -> float:
+        tokens = rows + sum(expected[row][lookahead] for row, lookahead in enumerate(plan))
+        drafted = sum(plan)
+        draft_time = (drafted > 0) * drafting.call + drafting.position * max(plan) + drafting.token * drafted
+        return tokens / (scenario.seconds(rows, rows + drafted) + draft_time + scenario.overhead)
+
+    plans = np.ndindex(*(LONGEST + 1,) * rows)
+    assert rate(Oracle(scenario, texts).plan(range(rows))) == pytest.approx(max(map(rate, plans)))
+
+
+def test_curves_go_through_what_was_measured() -> None:
+    assert [llama_cpp(1, tokens) for tokens in (1, 2, 3, 4, 5, 8)] == [0.0095, 0.0155, 0.0185, 0.0195, 0.0275, 0.0275]
+    assert measured({1: 10.0, 2: 20.0})(1, 4) == pytest.approx(0.04)
+    assert h100(1, 1) == pytest.approx(h100(1, 64), rel=0.1)
+    assert h100(16, 272) > 2 * h100(16, 16)
+
+
+def test_chances_are_chances() -> None:
+    generator = np.random.default_rng(0)
+    for chances in (steady(0.5), mixed(0.1, 0.9), changing(0.1, 0.9), drifting(0.2, 0.9, 50), bursts(0.1, 0.9, 20)):
+        by_place = chances(generator, 100)
+        assert by_place.shape == (100,)
+        assert 0 <= by_place.min() <= by_place.max() <= 1
+    assert changing(0.1, 0.9)(generator, 100).tolist() == [0.1] * 50 + [0.9] * 50
+
+
+# As a user sees it
+
+
+def test_the_command_prints_a_table_and_draws(monkeypatch, tmp_path, capsys) -> None:
+    few = [Scenario("a", llama_cpp, changing(0.1, 0.9), LOOKUP, texts=2, tokens=60)]
+    monkeypatch.setattr("outrider.cli.simulation.scenarios", lambda: few)
+    assert run(["bench", "--simulate"]) == 0
+    assert "Goodput" in capsys.readouterr().out
+    assert run(["bench", "--simulate", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["regrets"].keys() == policies().keys()
+    pytest.importorskip("matplotlib")
+    assert run(["bench", "--simulate", "--markdown", "--plot", str(tmp_path / "regret.svg")]) == 0
+    assert capsys.readouterr().out.startswith("| scenario | oracle, tokens/s | always 0 |")
+    assert "Goodput" in (tmp_path / "regret.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--simulate", "--questions", "q.jsonl"], "asks no questions and runs no model"),
+        (["--plot", "a.svg"], "--plot draws what --simulate finds"),
+        ([], "give --questions FILE, --simulate or --overhead"),
+        (["--simulate", "--plot", "a.pdf"], "end it in .svg or .png"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(arguments, message, capsys) -> None:
+    assert run(["bench", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_picture_of_another_format_is_refused(tmp_path) -> None:
+    with pytest.raises(SettingError, match=r"end it in \.svg or \.png"):
+        draw_regrets(measure_regret([Scenario("a", h100, steady(0.5), texts=1, tokens=20)]), tmp_path / "a.pdf")
+
+
+def test_the_scenarios_have_names_of_their_own() -> None:
+    named = [(scenario.name, scenario.rows) for scenario in scenarios()]
+    assert len(set(named)) == len(named)
