@@ -19,8 +19,8 @@ pytest.importorskip("transformers")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 VOCABULARY = 6
-DRAWS_ACROSS = 500  # tiny models of transformers are slow
-DRAWS = 2_500
+DRAWS_ACROSS = 300  # tiny models of transformers are slow
+DRAWS = 1_000
 PROMPT = (0, 3, 1)
 SAMPLING = SamplingParams(temperature=1.5, top_p=0.95)
 
@@ -91,11 +91,6 @@ def test_a_draft_in_llama_cpp_for_a_target_in_torch(pair):
 
 def test_a_draft_in_torch_for_a_target_in_llama_cpp(pair):
     assert passes(pair, pair.in_llama("target"), ModelDrafter(pair.in_torch("draft")), "block", 2, 2, DRAWS_ACROSS)
-
-
-@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
-def test_draft_and_target_in_llama_cpp(pair, rule):
-    assert passes(pair, pair.in_llama("target"), ModelDrafter(pair.in_llama("draft")), rule, 3, 3, DRAWS)
 
 
 def tree_drafter(pair):
