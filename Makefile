@@ -19,7 +19,7 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --quiet
+	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet
 
 lint: $(VENV)/.installed-test ## Check style and types
 	$(BIN)/ruff check
