@@ -21,6 +21,9 @@ from outrider.models.ragged_cache import Blocks, RaggedCache, TorchPlan
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
 # Measured: in such blocks, and with linears in oneDNN's layout, a token's logits are the same bits in every pass.
 BFLOAT16_BLOCKS = Blocks(keys=16, queries=4)
+# A single row is multiplied by another kernel, with other bits, and two or three are not faster than four: fewer tokens
+# take copies of the first one along, which nobody reads.
+FEWEST_BFLOAT16_TOKENS = 4
 functional = torch.nn.functional
 Rotation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -119,8 +122,12 @@ class FusedLlama:
         """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
         plan = cache.plan
         assert plan is not None
-        ids = torch.tensor([token for new in tokens for token in new])
+        flat = [token for new in tokens for token in new]
         positions = torch.cat([torch.from_numpy(plan.positions[b, :n]) for b, n in enumerate(plan.counts)])
+        if copies := self._missing(len(flat)):
+            flat += flat[:1] * copies
+            positions = torch.cat([positions, positions[:1].expand(copies)])
+        ids = torch.tensor(flat)
         x = functional.embedding(ids, self._embedding).to(self.dtype)  # [tokens, hidden]
         cos, signed_sin = self._rotation(x, positions)
         for number, layer in enumerate(self._layers):
@@ -128,7 +135,13 @@ class FusedLlama:
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
             x = x + layer.down(functional.silu(gate) * up)
         rows = _last_of_each(plan.counts, wanted)
-        return self._head(self._norm(x if len(rows) == len(x) else x[rows]))
+        read = rows + rows[:1] * self._missing(len(rows))
+        logits = self._head(self._norm(x if len(read) == len(x) else x[read]))
+        return logits[: len(rows)]
+
+    def _missing(self, count: int) -> int:
+        """How many copies so few tokens take along."""
+        return max(FEWEST_BFLOAT16_TOKENS - count, 0) if self.dtype is torch.bfloat16 else 0
 
     def _attention(
         self,
@@ -147,7 +160,8 @@ class FusedLlama:
             turned = torch.cat([layer.query_norm(turned[:, :heads]), layer.key_norm(turned[:, heads:])], dim=1)
         # Rotating the halves of a head: (a, b) -> (a cos - b sin, b cos + a sin).
         turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), signed_sin)
-        queries, keys = turned[:, :heads], turned[:, heads:]
+        fed = sum(plan.counts)  # the rest are copies
+        queries, keys, values = turned[:fed, :heads], turned[:fed, heads:], values[:fed]
         groups = heads // key_heads
         if plan.shared_attention:
             held_keys, held_values = cache.append_all(number, keys, values)
@@ -163,7 +177,7 @@ class FusedLlama:
             )
             apart = output.reshape(rows, key_heads, groups, width, size).permute(0, 3, 1, 2, 4)
             output = apart.reshape(-1, heads * size)
-            return layer.output(output if plan.token_index is None else output[plan.token_index])
+            return layer.output(_with_copies(output if plan.token_index is None else output[plan.token_index], len(x)))
         outputs = []
         first = 0
         for batch, count in enumerate(plan.counts):
@@ -178,7 +192,7 @@ class FusedLlama:
             output = _attend(folded, held_keys, held_values, mask, plan.blocks)
             apart = output.reshape(key_heads, groups, count, size).permute(2, 0, 1, 3)
             outputs.append(apart.reshape(count, heads * size))
-        return layer.output(outputs[0] if len(outputs) == 1 else torch.cat(outputs))
+        return layer.output(_with_copies(outputs[0] if len(outputs) == 1 else torch.cat(outputs), len(x)))
 
     def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines, and sines with the sign of their half, [tokens, 1, head size]."""
@@ -186,6 +200,11 @@ class FusedLlama:
         half = sin.shape[-1] // 2
         signed_sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
         return cos[0, :, None], signed_sin[0, :, None]
+
+
+def _with_copies(x: torch.Tensor, count: int) -> torch.Tensor:
+    """[count, size]: the rows of `x`, and then its first one again and again."""
+    return x if len(x) == count else torch.cat([x, x[:1].expand(count - len(x), -1)])
 
 
 def _attend(

@@ -52,21 +52,15 @@ class Float16Linear:
 
 
 class ReorderedLinear:
-    """The weight in oneDNN's blocked layout, so that it is not reordered again for every product.
-
-    Two rows cost what one costs. In bfloat16 a single row takes a copy of itself along: oneDNN would multiply it by
-    another kernel, which sums in another order, and a token scored alone would get other bits than one beside a draft.
-    """
+    """The weight in oneDNN's blocked layout, so that it is not reordered again for every product."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), EXPECTED_TOKENS)
         self.bias = bias
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        alone = x.dtype is torch.bfloat16 and len(x) == 1
-        rows = x.repeat(2, 1) if alone else x
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
-        return y[:1] if alone else y
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return y
 
 
 class Int8Linear:
