@@ -14,6 +14,7 @@ from outrider import (
     ModelDrafter,
     QueueFullError,
     Request,
+    RoundRecord,
     SamplingParams,
     SettingError,
     TableModel,
@@ -246,3 +247,15 @@ def test_costs_are_measured_with_the_clock_of_the_engine() -> None:
         assert costs.seconds(rows, tokens) == pytest.approx(1 + tokens / 10)
     assert [session.length(row) for row in range(4)] == [0, 0, 0, 0]
     assert np.isfinite(costs.seconds(4, 400))
+
+
+def test_no_draft_stands_behind_a_long_piece_of_a_prompt() -> None:
+    """It would change how the piece is rounded, and so the text behind it."""
+    target = TableModel.random(6, 1, seed=3)
+    for length, drafts in ((engine_module.READING_BESIDE_A_DRAFT + 1, True), (engine_module.READING_ALONE, False)):
+        records: list[RoundRecord] = []
+        engine = Engine(target, ModelDrafter(target), lookahead=2, max_rows=1, observer=records.append)
+        engine.submit(Request((1,) * length, 8, SamplingParams(temperature=0, seed=0)))
+        while not engine.idle:
+            engine.step()
+        assert [bool(record.sequences[0].drafted) for record in records][:2] == [drafts, True]

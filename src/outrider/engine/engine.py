@@ -26,6 +26,9 @@ from outrider.verification import Verdict, rule_named
 
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
 READING_BESIDE_OTHERS = 128
+# A row that reads more does not draft in the same round. Large products are computed in other blocks where their size
+# is another, so that the prompt itself would be read with other rounding, depending on the draft behind it.
+READING_BESIDE_A_DRAFT = 64
 
 NO_BUDGET = Budget(0, 0)
 
@@ -269,11 +272,11 @@ class Engine:
     def _draft(self, feeds: Sequence[_Feed]) -> None:
         if self._drafter is None:
             return
-        drafting = [feed for feed in feeds if feed.draft is not None]
-        reading = [feed for feed in feeds if feed.draft is None]
+        drafting = [feed for feed in feeds if feed.draft is not None and feed.read <= READING_BESIDE_A_DRAFT]
+        reading = [feed for feed in feeds if feed.draft is None or feed.read > READING_BESIDE_A_DRAFT]
         try:
             if reading:
-                self._drafter.read([feed.sequence for feed in reading], [len(feed.tokens) for feed in reading])
+                self._drafter.read([feed.sequence for feed in reading], [feed.read for feed in reading])
             if not drafting:
                 return
             sequences = [feed.sequence for feed in drafting]
