@@ -137,6 +137,7 @@ class Engine:
         self._opened = clock()
         self._observer = observer
         self._pads = bool(getattr(target, "pads_rows", False))
+        self._unsettled = False  # whether a round may have been left in its midst
         self._drafter = drafter
         if drafter is not None:
             try:
@@ -192,22 +193,34 @@ class Engine:
 
     def step(self) -> list[TokenEvent]:
         """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in."""
+        if self._unsettled:
+            self._settle()  # the last round was interrupted, and so was what followed
         for sequence in [sequence for sequence in self._scheduler.active if sequence.finished]:
             self._remove(sequence)  # a round before this one was interrupted
         self._scheduler.admit()
         if not self._scheduler.active:
             return []
+        self._unsettled = True
         try:
             # Rows in their order lie side by side in most caches.
-            return self._round(sorted(self._scheduler.active, key=lambda sequence: sequence.row))
+            events = self._round(sorted(self._scheduler.active, key=lambda sequence: sequence.row))
         except BaseException:
-            # Interrupted in the middle, by a key or by a mistake of ours: what was emitted stays, and nothing else.
-            for sequence in self._scheduler.active:
-                sequence.settle()
-                # A verdict may be in the cache already, and its tokens not yet, or not all of them, in the text.
-                held = min(self._session.length(sequence.row), len(sequence.tokens) - 1)
-                self._session.truncate(sequence.row, held)
+            self._settle()
             raise
+        self._unsettled = False
+        return events
+
+    def _settle(self) -> None:
+        """After a round that was interrupted, by a key or by a mistake of ours: what was emitted stays, nothing else.
+
+        An interrupt may come here too; then the next step begins with it.
+        """
+        for sequence in self._scheduler.active:
+            sequence.settle()
+            # A verdict may be in the cache already, and its tokens not yet, or not all of them, in the text.
+            held = min(self._session.length(sequence.row), len(sequence.tokens) - 1)
+            self._session.truncate(sequence.row, held)
+        self._unsettled = False
 
     def cancel(self, sequence: ActiveSequence) -> None:
         """Let a text go. One that has ended already stays as it is."""

@@ -54,9 +54,9 @@ class Scheduler:
         """Give the free rows to those that wait longest."""
         taken = {sequence.row for sequence in self._active}
         free = [row for row in range(self.rows) if row not in taken]
-        while self._waiting and free:
+        # An interrupt may come after any line: better in both lists until the next call than in none.
+        while self._waiting and (free or self._waiting[0] in self._active):
             sequence = self._waiting[0]
-            # An interrupt may come after any line: better in both lists for a moment than in none.
             if sequence not in self._active:
                 sequence.row = free.pop(0)
                 self._active.append(sequence)
