@@ -311,6 +311,7 @@ def test_a_real_interrupt_ends_with_130(folder):
     arguments = [PROMPT, "-m", str(folder), "-n", "200000", "--logit-bias", "2=-inf", "--drafter", "none"]
     code = (
         "import signal, sys; from outrider.cli import render, main; plain = render.PlainWriter.write\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored\n"
         "def write(self, event):\n"
         "    plain(self, event)\n"
         "    event.index == 9 and signal.raise_signal(signal.SIGINT)\n"
