@@ -91,8 +91,9 @@ def test_a_draft_model_drafts(outrider, folder, draft_folder):
 
 
 def test_a_draft_model_that_is_the_target_is_always_accepted(outrider, folder):
-    result = generated(outrider, folder, "-md", folder, "--temp", 1, "--seed", 3, "--num-draft-tokens", 4)
-    assert result["stats"]["acceptance_rate"] == 1
+    # In float32: in bfloat16 a prompt read with a draft and without may differ by more than a uniform number forgives.
+    arguments = ("-md", folder, "--dtype", "float32", "--temp", 1, "--seed", 3, "--num-draft-tokens", 4)
+    assert generated(outrider, folder, *arguments)["stats"]["acceptance_rate"] == 1
 
 
 @pytest.mark.parametrize("drafter", ["intersection", "string"])
