@@ -91,7 +91,7 @@ def test_a_draft_model_drafts(outrider, folder, draft_folder):
 
 
 def test_a_draft_model_that_is_the_target_is_always_accepted(outrider, folder):
-    # In float32: in bfloat16 a prompt read with a draft and without may differ by more than a uniform number forgives.
+    # In float32: in bfloat16 draft and target, whose passes differ in size, differ by more than this seed forgives.
     arguments = ("-md", folder, "--dtype", "float32", "--temp", 1, "--seed", 3, "--num-draft-tokens", 4)
     assert generated(outrider, folder, *arguments)["stats"]["acceptance_rate"] == 1
 

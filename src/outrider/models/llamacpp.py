@@ -19,7 +19,7 @@ import numpy as np
 
 from outrider.arrays import Array
 from outrider.errors import InputError, ModelError
-from outrider.models.base import LAST_KEPT, Ledger, Parents, Session, wanted_counts
+from outrider.models.base import LAST_KEPT, LedgerSession, Parents, Session, wanted_counts
 from outrider.models.host_memory import free_host_bytes
 from outrider.models.llamacpp_library import COMPLAINTS
 from outrider.models.llamacpp_tokenizer import LlamaTokenizer
@@ -121,7 +121,7 @@ class LlamaCppModel:
         if sequences < rows:
             raise InputError(f"{rows} rows are more than llama.cpp tells apart: open {sequences} or fewer")
         context = _Context(self, rows * capacity, sequences * twins)
-        return LlamaCppSession(context, Ledger(rows, capacity), [sequences * twin for twin in range(twins)])
+        return LlamaCppSession(context, rows, capacity, [sequences * twin for twin in range(twins)])
 
 
 def context_parameters(settings: Settings, tokens: int) -> Any:
@@ -182,27 +182,16 @@ class _Row:
         return 0 if node == LAST_KEPT else self.depths[node]
 
 
-class LlamaCppSession:
+class LlamaCppSession(LedgerSession):
     """A context of llama.cpp. The logits are its own memory: the next `extend` overwrites them."""
 
-    def __init__(self, context: _Context, ledger: Ledger, sharing: Sequence[int]) -> None:
+    def __init__(self, context: _Context, rows: int, capacity: int, sharing: Sequence[int]) -> None:
         """`sharing`: what is added to a sequence's number for itself and its twin."""
+        super().__init__(rows, capacity)
         self._context = context
-        self._ledger = ledger
         self._sharing = sharing
-        self._rows = [_Row(row, {row: LAST_KEPT}) for row in range(ledger.rows)]
-        self._free = list(range(ledger.rows, context.sequences // len(sharing)))
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
+        self._rows = [_Row(row, {row: LAST_KEPT}) for row in range(rows)]
+        self._free = list(range(rows, context.sequences // len(sharing)))
 
     def extend(
         self,
