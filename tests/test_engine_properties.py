@@ -43,7 +43,7 @@ from outrider import (
     TableModel,
 )
 from outrider.arrays import to_numpy
-from outrider.draft import Budget
+from outrider.budget import Budget
 from outrider.engine import engine as engine_module
 from outrider.engine import scheduler as scheduler_module
 from outrider.engine.sequence import ActiveSequence

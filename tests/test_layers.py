@@ -15,7 +15,7 @@ FLOORS = (
     ("arrays",),
     ("noise",),
     ("sampling",),
-    ("draft",),
+    ("budget", "draft"),
     ("verification",),
     ("lookahead",),
     ("text",),
@@ -29,7 +29,7 @@ FLOORS = (
     ("cli",),
 )
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
-MATHEMATICS = ("noise", "sampling", "draft", "verification", "lookahead")
+MATHEMATICS = ("noise", "sampling", "budget", "draft", "verification", "lookahead")
 FOREIGN = ("time", "datetime", "os", "pathlib", "random", "secrets", "numpy.random", "outrider.models")
 LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich", "matplotlib")
 

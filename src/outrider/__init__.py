@@ -9,8 +9,9 @@ Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened
 """
 
 from outrider.batched import batched_speculative_decode
+from outrider.budget import Budget
 from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
-from outrider.draft import Budget, Draft
+from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.intersection import IntersectionDrafter
 from outrider.drafters.model import ModelDrafter

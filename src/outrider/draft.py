@@ -12,18 +12,6 @@ ROOT = -1  # the parent of a first token: the sequence's pending token
 CHOSEN = -1  # in the place of a row of q: the token was chosen deterministically
 
 
-class Budget(NamedTuple):
-    """How large a draft may be.
-
-    Attributes:
-        nodes: the most tokens.
-        depth: the most tokens on a path. A chain has as many nodes as it is deep.
-    """
-
-    nodes: int
-    depth: int
-
-
 class Trial(NamedTuple):
     """A child that rule `token` tries, and the row of q that it was drawn from, CHOSEN for a deterministic choice."""
 
@@ -52,6 +40,8 @@ class Draft:
             after one another. A node occurs as often as its token was drawn, since a token that was rejected and drawn
             again, from another q, changes the residual again. Takes the place of q_rows; None tries every node once.
         sources: for each token the names of the drafters that proposed it; None where all are of `source`.
+        chances: for each token the drafter's own estimate, made before it was drawn, that it is accepted; None where
+            it makes none.
     """
 
     tokens: tuple[int, ...] = ()
@@ -61,6 +51,7 @@ class Draft:
     source: str = ""
     trials: tuple[Trial, ...] | None = None
     sources: tuple[str, ...] | None = None
+    chances: tuple[float, ...] | None = None
     _children: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +71,8 @@ class Draft:
             raise InputError(f"a draft of {count} tokens has {self.q.shape[0]} rows of q: give one per token")
         if self.sources is not None and len(self.sources) != count:
             raise InputError(f"a draft of {count} tokens has {len(self.sources)} sources: give one per token")
+        if self.chances is not None and len(self.chances) != count:
+            raise InputError(f"a draft of {count} tokens has {len(self.chances)} chances: give one per token")
 
     def __len__(self) -> int:
         return len(self.tokens)

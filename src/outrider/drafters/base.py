@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from outrider.draft import Budget, Draft
+from outrider.budget import Budget
+from outrider.draft import Draft
 from outrider.noise import RoundNoise
 from outrider.sampling import History, SamplingParams
 from outrider.verification import Verdict
@@ -50,11 +51,14 @@ class Drafter(ABC):
         name: what its tokens are attributed to.
         bytes_per_token: of memory that it holds for every token of every row.
         trees: whether it may propose trees, so that rule block cannot be used.
+        estimates: whether its drafts say how likely each token is accepted, and end where the prices in the budget say
+            that more does not pay.
     """
 
     name = "drafter"
     bytes_per_token = 0
     trees = False
+    estimates = False
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
         """Called once before the first round, and again when an engine needs more room.
@@ -84,7 +88,7 @@ class Drafter(ABC):
 
         What may be drawn next may depend on all tokens drawn before; none that was drawn may be left out.
         """
-        return self.propose(sequences, [min(budget) for budget in budgets])
+        return self.propose(sequences, [budget.longest for budget in budgets])
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:  # noqa: B027
         """What became of the draft. `sequence.tokens` already holds the outcome."""

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outrider.arrays import Array, operations
-from outrider.draft import CHOSEN, EMPTY, ROOT, Budget, Draft
+from outrider.budget import Budget
+from outrider.draft import CHOSEN, EMPTY, ROOT, Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Growth:
     def draft(self, source: str) -> Draft:
         """The tree as it stands, in the order in which its nodes joined it."""
         ranked = self._ranked()
+        if not self._distributions:
+            ranked = ranked[: self._budget.prices.worthwhile([self._candidates[node].worth for node in ranked])]
         if not ranked:
             return EMPTY
         place = {node: rank for rank, node in enumerate(ranked)} | {ROOT: ROOT}
@@ -111,9 +114,15 @@ class Growth:
             operations(rows[0]).stack(rows) if rows else None,
             tuple(row[candidate.opened] for candidate in chosen) if rows else None,
             source,
+            chances=tuple(candidate.worth for candidate in chosen),
         )
 
     def _ranked(self) -> list[int]:
         """The worthiest candidates, as many as the budget buys; at equal worth the one that was found first."""
         worthy = [node for node, candidate in enumerate(self._candidates) if candidate.worth >= self._least]
-        return sorted(worthy, key=lambda node: -self._candidates[node].worth)[: self._budget.nodes]
+        ranked = sorted(worthy, key=lambda node: -self._candidates[node].worth)[: self._budget.nodes]
+        if self._distributions:
+            # Drawn one after the other: the first that does not pay is not drawn, nor is any after it.
+            pays = (self._budget.prices.pays(place, self._candidates[node].worth) for place, node in enumerate(ranked))
+            ranked = [node for node, paying in zip(ranked, pays, strict=True) if paying]
+        return ranked

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from outrider.arrays import Array, operations
-from outrider.draft import EMPTY, ROOT, Budget, Draft
+from outrider.budget import Budget
+from outrider.draft import EMPTY, ROOT, Draft
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
 from outrider.drafters.model import ModelDrafter, _Row
@@ -69,7 +70,7 @@ class ModelTreeDrafter(ModelDrafter):
 
     def _begin(self, sequence: DraftedSequence, budget: Budget) -> _GrowingTree | None:
         # Nodes on the last level are never fed: a tree d levels deep needs positions for d - 1 more tokens.
-        context = self._context(sequence) if min(budget) > 0 else ()
+        context = self._context(sequence) if budget.longest > 0 else ()
         depth = min(budget.depth, self.shape.depth, self._capacity - len(context) + 1)
         if not context or depth <= 0:
             return None

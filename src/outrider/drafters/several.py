@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from outrider.draft import EMPTY, ROOT, Budget, Draft
+from outrider.budget import Budget
+from outrider.draft import EMPTY, ROOT, Draft
 from outrider.drafters.accounts import Account
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.joining import Places, join
@@ -148,7 +149,7 @@ class Merged(_Several):
     def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         self._settle(sequences)
         self._round = _Round({}, {}, {})
-        if not any(min(budget) > 0 for budget in budgets):
+        if not any(budget.longest > 0 for budget in budgets):
             return [EMPTY] * len(sequences)
         asked = self._who_is_asked()
         left = [budget.nodes for budget in budgets]
@@ -243,7 +244,7 @@ class Chained(_Several):
 
     def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         drafts = [EMPTY] * len(sequences)
-        silent = [place for place, budget in enumerate(budgets) if min(budget) > 0]
+        silent = [place for place, budget in enumerate(budgets) if budget.longest > 0]
         for number, _ in self._present():
             if not silent:
                 break

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outrider.arrays import NUMPY, Array
+from outrider.budget import Budget
 from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.suffix_automaton import Cursor, SuffixAutomaton
@@ -41,13 +42,15 @@ class SuffixDrafter(Drafter):
         greedy: propose the most frequent continuation, with a one-hot q. False draws from the continuations as often
             as they occurred, with that as q.
         min_survival: drafting stops where the estimated probability that the whole draft so far is accepted would fall
-            below this; 0 drafts as far as the lookahead goes.
+            below this; 0 drafts as far as the budget goes. Where the budget has prices, these decide instead.
         max_tokens: how much text is remembered; the older half is forgotten beyond.
         name: what its tokens are attributed to.
 
     Raises:
         SettingError: min_survival is not within 0 to 1.
     """
+
+    estimates = True
 
     def __init__(
         self, *, greedy: bool = True, min_survival: float = 0.15, max_tokens: int = 65_536, name: str = "suffix"
@@ -66,42 +69,55 @@ class SuffixDrafter(Drafter):
         self._texts = {}
 
     def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        return [
-            self._propose(sequence, planned) if planned > 0 else EMPTY
-            for sequence, planned in zip(sequences, lookahead, strict=True)
-        ]
+        return [self._chain(sequence, Budget(n, n)) for sequence, n in zip(sequences, lookahead, strict=True)]
+
+    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        return [self._chain(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
 
     def forget(self, sequence: DraftedSequence) -> None:
         self._texts.pop(sequence.id, None)
 
-    def _propose(self, sequence: DraftedSequence, lookahead: int) -> Draft:
+    def _chain(self, sequence: DraftedSequence, budget: Budget) -> Draft:
+        if budget.longest <= 0:
+            return EMPTY
         automaton = self._catch_up(sequence)
         greedy = self.greedy or sequence.sampling.greedy
+        least = self._least(budget)
         cursor: Cursor | None = automaton.match
         survival = 1.0
         tokens: list[int] = []
+        chances: list[float] = []
         q: list[np.ndarray] = []
         # A match that ended where a text ended has no continuation: a shorter one may.
         while cursor is not None and not automaton.continuations(cursor):
             cursor = automaton.shorter(cursor)
-        while len(tokens) < lookahead and cursor is not None and cursor.length > 0:
+        while len(tokens) < budget.longest and cursor is not None and cursor.length > 0:
             followed = automaton.continuations(cursor)
             if not followed:
                 break
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
             survival *= likely / (occurrences + NOVELTY / cursor.length)
-            # The decision to stop is made before a token is drawn: none is ever looked at and left out.
-            if survival < self.min_survival:
+            if survival < least:
                 break
             if greedy:
                 token = followed[0][0]
             else:
+                # The decision to stop is made before a token is drawn: none is ever looked at and left out.
+                if not budget.prices.pays(len(tokens), survival):
+                    break
                 row, token = self._draw(followed, sequence, len(tokens))
                 q.append(row)
             tokens.append(token)
+            chances.append(survival)
             cursor = automaton.step(cursor, token)
-        return Draft(tuple(tokens), q=np.stack(q) if q else None, source=self.name)
+        kept = budget.prices.worthwhile(chances) if greedy else len(tokens)
+        return Draft(
+            tuple(tokens[:kept]), q=np.stack(q) if q else None, source=self.name, chances=tuple(chances[:kept])
+        )
+
+    def _least(self, budget: Budget) -> float:
+        return 0.0 if budget.prices.totals else self.min_survival
 
     def _draw(self, followed: Sequence[tuple[int, int]], sequence: DraftedSequence, place: int) -> tuple[Array, int]:
         """A distribution over the vocabulary, and a token drawn from it."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from outrider.arrays import NUMPY, Array
-from outrider.draft import ROOT, Budget, Draft
+from outrider.budget import Budget
+from outrider.draft import ROOT, Draft
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
 from outrider.drafters.suffix import NOVELTY, SuffixDrafter
@@ -27,7 +28,8 @@ class SuffixTreeDrafter(SuffixDrafter):
 
     Args:
         greedy: take the likeliest continuations, each with a one-hot q. False draws them without replacement.
-        min_survival: nodes whose estimated chance to be accepted is below this are left out, before any is drawn.
+        min_survival: nodes whose estimated chance to be accepted is below this are left out, before any is drawn; where
+            the budget has prices, these decide instead.
         max_tokens, name: as SuffixDrafter.
 
     Raises:
@@ -45,8 +47,8 @@ class SuffixTreeDrafter(SuffixDrafter):
         return [self._grow(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
 
     def _grow(self, sequence: DraftedSequence, budget: Budget) -> Draft:
-        growth = Growth(budget, least=self.min_survival)
-        if min(budget) <= 0:
+        growth = Growth(budget, least=self._least(budget))
+        if budget.longest <= 0:
             return growth.draft(self.name)
         automaton = self._catch_up(sequence)
         chosen = self.greedy or sequence.sampling.greedy

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from outrider.arrays import Array, operations
-from outrider.draft import EMPTY, Budget, Draft
+from outrider.budget import Budget
+from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import Drafter
 from outrider.engine.grouping import group_by_work
 from outrider.engine.judgement import judge_rows, logprobs_of
@@ -127,6 +128,7 @@ class Engine:
         self._shared_noise = rule == "coupled"
         self._lookahead = as_policy(lookahead)
         self._lookahead.trees = self._trees
+        self._lookahead.estimates = drafter is not None and drafter.estimates
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
         self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
@@ -310,8 +312,8 @@ class Engine:
         # A round emits one token more than it accepts: a draft up to the limit would be cut.
         depth = max(min(planned.nodes, planned.depth, sequence.room - 1), 0)
         if not depth or not self._trees:
-            return Budget(depth, depth)
-        return Budget(min(planned.nodes, self._session.capacity - len(sequence.tokens)), depth)
+            return Budget(depth, depth, planned.prices)
+        return Budget(min(planned.nodes, self._session.capacity - len(sequence.tokens)), depth, planned.prices)
 
     def _verify(self, feeds: Sequence[_Feed]) -> list[_Scored]:
         """Run the target over what every row feeds, in as few passes as is cheapest."""
@@ -487,7 +489,14 @@ def _as_model_error(model: Model, error: Exception) -> ModelError:
 def _outcome_of(feed: _Feed, draft: Draft, verdict: Verdict) -> Outcome:
     depths = () if draft.is_chain else draft.depths
     return Outcome(
-        feed.sequence.id, feed.budget.nodes, len(draft), verdict.accepted, depths, verdict.path, feed.budget.depth
+        feed.sequence.id,
+        feed.budget.nodes,
+        len(draft),
+        verdict.accepted,
+        depths,
+        verdict.path,
+        feed.budget.depth,
+        sum(draft.chances or ()),
     )
 
 

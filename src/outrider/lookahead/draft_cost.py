@@ -31,6 +31,10 @@ class DraftCost:
         call, position, token = (float(price) for price in self._prices)
         return call, position, token
 
+    def seconds(self, longest: int, tokens: int) -> float:
+        """Of a round in which the drafter is asked."""
+        return float(self._prices @ np.array([1.0, longest, tokens]))
+
     def observe(self, longest: int, tokens: int, seconds: float) -> None:
         """Learn from a round in which the drafter was asked.
 

@@ -7,11 +7,12 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from outrider.arrays import HostFloats
-from outrider.draft import Budget
+from outrider.budget import Budget
 from outrider.errors import SettingError
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
+from outrider.lookahead.priced_goodput import PricedGoodput
 from outrider.lookahead.survival import Counts, Own, Views, conditional
 from outrider.lookahead.tree_goodput import TreeGoodput
 
@@ -57,7 +58,8 @@ class Goodput(LookaheadPolicy):
     lose least, sooner the less that is. After each try that did not change the verdict it waits twice as long.
 
     Args:
-        max_lookahead: in tokens; the nodes of a tree, for which depth and number are chosen (see tree_goodput.py).
+        max_lookahead: in tokens; the nodes of a tree, for which depth and number are chosen (see tree_goodput.py). A
+            drafter that estimates the chances of its tokens is told their prices instead (see priced_goodput.py).
         costs: of the target's passes; None has the engine measure them when it opens.
 
     Raises:
@@ -81,6 +83,7 @@ class Goodput(LookaheadPolicy):
         self._sequences: dict[Hashable, _Sequence] = {}
         self._drafted_last: set[Hashable] = set()
         self._of_trees = TreeGoodput(max_lookahead)
+        self._of_estimates = PricedGoodput(max_lookahead)
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         known = [self._of(sequence) for sequence in sequences]
@@ -100,13 +103,18 @@ class Goodput(LookaheadPolicy):
         return chosen
 
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
-        if not self.trees:
-            return super().budgets(sequences)
         if self.costs is None:
             self.costs = CostCurve()
-        return self._of_trees.budgets(sequences, self.costs)
+        if self.estimates:
+            return self._of_estimates.budgets(sequences, self.costs)
+        if self.trees:
+            return self._of_trees.budgets(sequences, self.costs)
+        return super().budgets(sequences)
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
+        if self.estimates:
+            self._of_estimates.observe(outcomes, times, self.costs or CostCurve())
+            return
         if self.trees:
             self._of_trees.observe(outcomes, times)
             return
@@ -120,6 +128,7 @@ class Goodput(LookaheadPolicy):
 
     def forget(self, sequence: Hashable) -> None:
         self._of_trees.forget(sequence)
+        self._of_estimates.forget(sequence)
         self._sequences.pop(sequence, None)
         self._drafted_last.discard(sequence)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from outrider.draft import Budget
+from outrider.budget import Budget
 from outrider.lookahead.costs import CostCurve
 
 UNBOUNDED = 2**20
@@ -24,6 +24,7 @@ class Outcome:
         depths: of the proposed tokens where they are a tree, in the order in which they joined it; empty for chains.
         path: the accepted ones among them.
         levels: how deep a tree was allowed to be.
+        expected: how many the drafter expected to be accepted, where it estimates that.
     """
 
     sequence: Hashable
@@ -33,6 +34,7 @@ class Outcome:
     depths: tuple[int, ...] = ()
     path: tuple[int, ...] = ()
     levels: int = 0
+    expected: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,12 @@ class LookaheadPolicy(ABC):
         wants_costs: whether the engine shall measure what passes of the target cost, where `costs` is None.
         costs: the engine refines them with every pass that it runs.
         trees: whether the drafter proposes trees; the engine says so when it opens.
+        estimates: whether the drafter estimates how far its drafts are accepted, and heeds prices; as above.
     """
 
     wants_costs = False
     trees = False
+    estimates = False
     costs: CostCurve | None = None
 
     @abstractmethod
@@ -71,7 +75,7 @@ class LookaheadPolicy(ABC):
         """How many tokens each sequence may draft in the coming round; 0 decodes plainly."""
 
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
-        """The same for drafters that propose trees, with a bound on their depth."""
+        """The same for drafters that propose trees, or heed prices, with a bound on the depth."""
         return [Budget(nodes, UNBOUNDED) for nodes in self.plan(sequences)]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:  # noqa: B027 (a choice, not a duty)

@@ -7,11 +7,12 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from outrider.arrays import HostFloats
-from outrider.draft import Budget
+from outrider.budget import Budget
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
 from outrider.lookahead.policy import Outcome, Times
-from outrider.lookahead.tree_survival import Share, TreeCounts
+from outrider.lookahead.share import Share
+from outrider.lookahead.tree_survival import TreeCounts
 
 LIMITS = (1, 2, 3, 4, 6, 8, 12, 16)  # bounds on the depth that compete
 FIRST_WAIT = 4  # plain rounds before the first probe

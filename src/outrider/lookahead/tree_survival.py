@@ -11,8 +11,6 @@ FIRST_GUESS = 0.75  # the chance of the first node, before anything was seen
 NEXT_GUESS = 0.75  # that of a node, compared with the one before it
 PRIOR = 2.0  # how many trees these guesses are worth
 POOL_MEMORY = 0.995  # of one tree after the next
-SEQUENCE_MEMORY = 0.94
-SEQUENCE_PRIOR = 6.0  # how many accepted tokens of the pool a sequence's own are weighed against
 
 
 class TreeCounts:
@@ -76,25 +74,3 @@ class TreeCounts:
         guess = np.minimum(np.arange(1, self._tried.shape[1] + 1)[None, :], np.array(self.limits)[:, None])
         levels: HostFloats = (self._levels + PRIOR * guess) / (self._drafted + PRIOR)
         return levels
-
-
-class Share:
-    """How a sequence fares compared with all: accepted tokens over those expected of it."""
-
-    def __init__(self) -> None:
-        self._accepted = 0.0
-        self._expected = 0.0
-
-    @property
-    def factor(self) -> float:
-        return (self._accepted + SEQUENCE_PRIOR) / (self._expected + SEQUENCE_PRIOR)
-
-    def add(self, accepted: int, expected: float) -> None:
-        self.fade(SEQUENCE_MEMORY)
-        self._accepted += accepted
-        self._expected += expected
-
-    def fade(self, memory: float) -> None:
-        """Let everything count less."""
-        self._accepted *= memory
-        self._expected *= memory

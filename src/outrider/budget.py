@@ -1,0 +1,81 @@
+"""How much may be drafted, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a draft costs, counted in tokens of output that could be made in the same time.
+
+    Attributes:
+        totals: [1 + most], of drafts of 0, 1, ... `most` tokens; longer ones are out of the question. Empty where
+            drafts cost nothing.
+    """
+
+    totals: tuple[float, ...] = ()
+
+    def worthwhile(self, chances: Sequence[float]) -> int:
+        """How many of these tokens to draft, so that what they bring exceeds what they cost by most.
+
+        All of them are looked at before any is left out, so that they must have been chosen deterministically.
+
+        Args:
+            chances: of each token to be accepted, in the order in which they join the draft.
+        """
+        if not self.totals:
+            return len(chances)
+        count, most, gain = 0, 0.0, 0.0
+        for drafted, (chance, total) in enumerate(zip(chances, self.totals[1:], strict=False), start=1):
+            gain += chance
+            if gain - total > most:
+                count, most = drafted, gain - total
+        return count
+
+    def pays(self, place: int, chance: float) -> bool:
+        """Whether to draft one more token, the one at this place, which is accepted with this chance.
+
+        The decision knows neither that token nor what comes behind it, so that it may be about to be drawn.
+        """
+        return not self.totals or (place < len(self._steps) and chance > self._steps[place])
+
+    @cached_property
+    def _steps(self) -> tuple[float, ...]:
+        """[most], what each token adds to the total; a step in the cost is shared by the tokens that lead up to it.
+
+        These are the slopes of the lower convex envelope. They rise and chances fall, so that the first token that does
+        not pay is the place to stop.
+        """
+        steps: list[float] = []
+        while len(steps) < len(self.totals) - 1:
+            start = len(steps)
+            ends = range(start + 1, len(self.totals))
+            slope, end = min(((self.totals[end] - self.totals[start]) / (end - start), end) for end in ends)
+            steps += [slope] * (end - start)
+        return tuple(steps)
+
+
+FREE = Prices()
+
+
+class Budget(NamedTuple):
+    """How large a draft may be.
+
+    Attributes:
+        nodes: the most tokens.
+        depth: the most tokens on a path. A chain has as many nodes as it is deep.
+        prices: for drafters that estimate how far their drafts are accepted.
+    """
+
+    nodes: int
+    depth: int
+    prices: Prices = FREE
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a chain."""
+        return min(self.nodes, self.depth)

@@ -1,0 +1,111 @@
+"""Prices for drafters that know how likely their tokens are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from outrider.budget import Budget, Prices
+from outrider.lookahead.costs import CostCurve
+from outrider.lookahead.draft_cost import DraftCost
+from outrider.lookahead.policy import UNBOUNDED, Outcome, Times
+from outrider.lookahead.share import Share
+
+SEQUENCE_MEMORY = 0.98  # of what one draft says of the estimates for its sequence
+POOL_MEMORY = 0.998  # of what it says of them for all sequences
+IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
+GAIN_MEMORY = 0.99  # of one round after the next
+GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
+OVERHEAD_STEP = 0.05
+COST_HOPE = 0.12  # by what share passes that were never run may be cheaper than expected
+
+
+class PricedGoodput:
+    """Goodput's part for drafters that estimate the chance of every token, round by round.
+
+    A text that is copied now and then is best drafted far where it is copied and not at all elsewhere, and only the
+    drafter sees in which of the two it is. So it is told what drafting costs, and decides. In units of the time that
+    an emitted token takes at present, a draft of n tokens costs (C(r + d + n) - C(r + d) + n p) / t: r rows, of which
+    the others draft d tokens as of late; C the time of a pass, p that of drafting a token, and t that of an emitted
+    token. Drafting while a token's chance exceeds what it adds to this cost maximises tokens per second: t is what
+    Dinkelbach's method for quotients iterates.
+
+    An estimate may be wrong, and is then wrong alike for a while. The chances are corrected by accepted over expected
+    tokens, of all sequences and of each by itself.
+
+    Args:
+        most: the largest draft.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.draft_cost = DraftCost()
+        self.overhead = 0.0
+        self._most = most
+        self._pool = Share(POOL_MEMORY)
+        self._sequences: dict[Hashable, Share] = {}
+        self._rounds = 0
+        self._seconds = self._plain_seconds = 0.0  # of late: of rounds, and of plain rounds for as many tokens
+        self._drafted = 0.0  # tokens per row and round, of late
+        self._drafted_last: set[Hashable] = set()
+
+    def budgets(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Budget]:
+        rows = len(sequences)
+        others = rows + (rows - 1) * self._drafted
+        seconds = costs.table(rows, int(others) + 1 + self._most, hope=COST_HOPE)
+        passes = np.interp(others + np.arange(self._most + 1), np.arange(len(seconds)), seconds)
+        _, position, token = self.draft_cost.prices
+        added = passes - passes[0] + (position + token) * np.arange(self._most + 1)
+        per_token = self._share_of_plain * (seconds[rows] + self.overhead) / rows
+        prices = added / (per_token * self._pool.factor)
+        return [
+            Budget(self._most, UNBOUNDED, Prices(tuple((prices / self._of(sequence).factor).tolist())))
+            for sequence in sequences
+        ]
+
+    def observe(self, outcomes: Sequence[Outcome], times: Times | None, costs: CostCurve) -> None:
+        for outcome in outcomes:
+            self._learn_acceptance(outcome)
+        drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
+        if times is not None:
+            # A drafter that was left out for a while catches up first: that is no price of its tokens.
+            self._learn_times(outcomes, times, costs, steady=drafting <= self._drafted_last)
+        self._drafted_last = drafting
+
+    def forget(self, sequence: Hashable) -> None:
+        self._sequences.pop(sequence, None)
+        self._drafted_last.discard(sequence)
+
+    def _of(self, sequence: Hashable) -> Share:
+        if sequence not in self._sequences:
+            self._sequences[sequence] = Share(SEQUENCE_MEMORY)
+        return self._sequences[sequence]
+
+    @property
+    def _share_of_plain(self) -> float:
+        """The time that an emitted token takes, of what it would in plain decoding."""
+        return (self._seconds + GAIN_PRIOR) / (self._plain_seconds + GAIN_PRIOR)
+
+    def _learn_acceptance(self, outcome: Outcome) -> None:
+        own = self._of(outcome.sequence)
+        if outcome.drafted:
+            own.add(outcome.accepted, outcome.expected * self._pool.factor)
+            self._pool.add(outcome.accepted, outcome.expected)
+        else:
+            own.fade(IDLE_MEMORY)
+
+    def _learn_times(self, outcomes: Sequence[Outcome], times: Times, costs: CostCurve, steady: bool) -> None:
+        rows, drafted = len(outcomes), [outcome.drafted for outcome in outcomes]
+        self._rounds += 1
+        step = max(OVERHEAD_STEP, 1 / self._rounds)
+        self.overhead += step * (min(times.elsewhere, times.verification) - self.overhead)
+        self._drafted += step * (sum(drafted) / rows - self._drafted)
+        # The curve, not the clock: a pass that was held up says nothing about what drafts are worth.
+        plain = costs.seconds(rows, rows) + self.overhead
+        drafting = self.draft_cost.seconds(max(drafted), sum(drafted))
+        spent = costs.seconds(rows, rows + sum(drafted)) + self.overhead + drafting
+        emitted = rows + sum(outcome.accepted for outcome in outcomes)
+        self._seconds = GAIN_MEMORY * self._seconds + spent / plain
+        self._plain_seconds = GAIN_MEMORY * self._plain_seconds + emitted / rows
+        if steady and any(outcome.planned for outcome in outcomes):
+            self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)
