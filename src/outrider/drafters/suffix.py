@@ -98,7 +98,8 @@ class SuffixDrafter(Drafter):
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
             survival *= likely / (occurrences + NOVELTY / cursor.length)
-            if survival < least:
+            # Chances fall: where the first token is not worth its price, none is.
+            if survival < least or not (tokens or budget.prices.pays(0, survival)):
                 break
             if greedy:
                 token = followed[0][0]

@@ -282,6 +282,7 @@ class Engine:
             if not feed.read:
                 feed.tokens = [feed.sequence.pending]
                 feed.draft = EMPTY
+        self.costs.depth = sum(self._session.length(feed.sequence.row) for feed in feeds) / len(feeds)
         return feeds
 
     def _draft(self, feeds: Sequence[_Feed]) -> None:

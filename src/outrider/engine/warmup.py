@@ -24,12 +24,14 @@ def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float])
     rough, but soon over, and the passes that follow refine it.
     """
     points: dict[tuple[int, int], float] = {}
+    depth = 0  # of one row, where it tells most
     for rows in sorted({1, session.rows}):
         context = min(max(CONTEXT // rows, 1), session.capacity // 2)
         room = session.capacity - context
         counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
         points |= _measure(session, rows, context, [n for n in counts if n <= room], vocab_size, clock)
-    return CostCurve(points)
+        depth = depth or context
+    return CostCurve(points, depth)
 
 
 def _measure(

@@ -24,6 +24,8 @@ PRIOR = 2.0  # how many observations the measurement at start is worth
 SMOOTH_FROM = 10.0  # tokens; a step of one token among n changes a pass by up to a share of 1 / n
 REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of the token count
 LARGEST_STEP = math.log(2.0)  # a pass that was held up by something else says little
+LEAST_SHARE = 0.5  # of the measured time, that passes over shorter texts may take
+DOUBT = 64.0  # pairs of tokens; what fewer add to a pass is lost in its noise
 
 
 @dataclass(slots=True)
@@ -34,29 +36,57 @@ class _Refinement:
     weights: dict[int, float] = field(default_factory=dict)
 
 
+class _Attention:
+    """What a new token's look at a cached one takes: least squares through the origin, old passes counting less."""
+
+    def __init__(self) -> None:
+        self._squares = DOUBT**2
+        self._products = 0.0
+
+    @property
+    def seconds_per_pair(self) -> float:
+        return max(self._products / self._squares, 0.0)
+
+    def observe(self, pairs: float, seconds: float) -> None:
+        """Learn from a pass with so many more pairs, which took so much longer."""
+        memory = MEMORY if pairs else 1.0
+        self._squares = memory * self._squares + pairs**2
+        self._products = memory * self._products + pairs * seconds
+
+
 class CostCurve:
     """Seconds of one forward pass as a function of (rows, tokens).
 
+    Every new token looks at all that are cached before it, so that passes slow down as texts grow, those over many
+    tokens more than those over one. How much is learned while texts of different lengths are decoded.
+
     Args:
         points: measured seconds; None starts from a flat guess, in arbitrary units until the first observation.
+        depth: how many tokens of each row were cached when they were measured.
+
+    Attributes:
+        depth: how many are cached at present, on average; whoever runs the passes says so before each of them.
 
     Raises:
         SettingError: a point makes no sense.
     """
 
-    def __init__(self, points: Mapping[Point, float] | None = None) -> None:
+    def __init__(self, points: Mapping[Point, float] | None = None, depth: float = 0.0) -> None:
         points = UNMEASURED if points is None else points
         wrong = next((p for p, s in points.items() if not (1 <= p[0] <= p[1] and s > 0 and math.isfinite(s))), None)
         if wrong is not None or not points:
             raise SettingError(f"cost point {wrong}: it must be (rows, tokens), tokens at least rows, and take time")
         self.measured = points is not UNMEASURED
+        self.depth = depth
         self._points = dict(points)
+        self._measured_depth = depth
+        self._attention = _Attention()
         self._level = 0.0
         self._observations = 0
         self._refinements: dict[int, _Refinement] = {}
         self._base: dict[tuple[int, int], HostFloats] = {}
         self._kernels: dict[tuple[int, int], HostFloats] = {}
-        self._tables: dict[tuple[int, int, float], HostFloats] = {}
+        self._tables: dict[tuple[int, int, float, float], HostFloats] = {}
 
     @property
     def points(self) -> dict[Point, float]:
@@ -73,12 +103,13 @@ class CostCurve:
         Args:
             hope: by what share passes may be cheaper than they seem where none was ever observed; less where some were.
         """
-        if (rows, most, hope) not in self._tables:
-            self._tables[rows, most, hope] = self._refined(rows, most, hope)
-        return self._tables[rows, most, hope]
+        key = (rows, most, hope, self.depth)
+        if key not in self._tables:
+            self._tables[key] = self._refined(rows, most, hope)
+        return self._tables[key]
 
     def _refined(self, rows: int, most: int, hope: float) -> HostFloats:
-        base = self._base_table(rows, most)
+        base = self._at_depth(rows, np.maximum(np.arange(most + 1), rows), self._base_table(rows, most))
         refinement = self._refinements.get(rows)
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
@@ -108,10 +139,15 @@ class CostCurve:
         if seconds <= 0:
             return
         self._tables.clear()
-        expected = math.log(float(self._base_table(rows, tokens)[tokens]))
+        base = float(self._base_table(rows, tokens)[tokens])
         if not self._observations:
-            self._level = math.log(seconds) - expected if not self.measured else 0.0
+            self._level = math.log(seconds / base) if not self.measured else 0.0
         self._observations += 1
+        expected = math.log(float(self._at_depth(rows, tokens, base)))
+        scale = math.exp(self._level)
+        plausible = math.exp(np.clip(math.log(seconds / scale), expected - LARGEST_STEP, expected + LARGEST_STEP))
+        self._attention.observe(tokens * self._beyond, plausible - base)
+        expected = math.log(float(self._at_depth(rows, tokens, base)))
         refinement = self._refinements.setdefault(rows, _Refinement())
         known = refinement.logs.get(tokens, 0.0)
         surprise = math.log(seconds) - expected - self._level
@@ -120,6 +156,16 @@ class CostCurve:
         weight = refinement.weights.get(tokens, 0.0) * MEMORY
         refinement.logs[tokens] = (known * weight + surprise) / (weight + 1)
         refinement.weights[tokens] = weight + 1
+
+    @property
+    def _beyond(self) -> float:
+        """How many more tokens are cached in each row than when the curve was measured."""
+        return self.depth - self._measured_depth
+
+    def _at_depth(self, rows: int, tokens: HostFloats | int, base: HostFloats | float) -> HostFloats:
+        """The measured curve, and what looking at the tokens cached beyond takes."""
+        added = self._attention.seconds_per_pair * self._beyond * np.asarray(tokens)
+        return np.asarray(np.maximum(base + added, LEAST_SHARE * np.asarray(base)))
 
     def _base_table(self, rows: int, most: int) -> HostFloats:
         size = _table_size(most)

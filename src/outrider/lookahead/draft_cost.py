@@ -10,6 +10,7 @@ MEMORY = 0.98  # of one round after the next
 DOUBT = np.array([1e-2, 1e-4, 1e-2])
 LEAST_DOUBT = 1e-9
 OUTLIER = 4.0  # times what was expected
+SETTLED = 16  # observations, after which so many more change little
 
 
 class DraftCost:
@@ -24,16 +25,20 @@ class DraftCost:
         self._products = np.zeros(3)
         self._observations = 0
         self._prices = np.zeros(3)
+        self._unfitted = 0
 
     @property
     def prices(self) -> tuple[float, float, float]:
         """Seconds per call, per draft position, and per token; all 0 before the first observation."""
+        if self._unfitted and (self._observations <= SETTLED or self._unfitted >= SETTLED):
+            self._prices, self._unfitted = self._fit(), 0
         call, position, token = (float(price) for price in self._prices)
         return call, position, token
 
     def seconds(self, longest: int, tokens: int) -> float:
         """Of a round in which the drafter is asked."""
-        return float(self._prices @ np.array([1.0, longest, tokens]))
+        call, position, token = self.prices
+        return call + position * longest + token * tokens
 
     def observe(self, longest: int, tokens: int, seconds: float) -> None:
         """Learn from a round in which the drafter was asked.
@@ -44,11 +49,11 @@ class DraftCost:
         """
         features = np.array([1.0, longest, tokens])
         if self._observations > 2:
-            seconds = min(seconds, OUTLIER * max(float(features @ self._prices), 1e-9))
+            seconds = min(seconds, OUTLIER * max(float(features @ self.prices), 1e-9))
         self._observations += 1
         self._moments = MEMORY * self._moments + np.outer(features, features)
         self._products = MEMORY * self._products + features * seconds
-        self._prices = self._fit()
+        self._unfitted += 1
 
     def _fit(self) -> np.ndarray:
         """Least squares with prices of at least 0: the negative ones are set to 0 one after the other."""

@@ -113,7 +113,7 @@ class Goodput(LookaheadPolicy):
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         if self.estimates:
-            self._of_estimates.observe(outcomes, times, self.costs or CostCurve())
+            self._of_estimates.observe(outcomes, times)
             return
         if self.trees:
             self._of_trees.observe(outcomes, times)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from outrider.arrays import HostFloats
 from outrider.budget import Budget, Prices
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
@@ -18,7 +19,7 @@ IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
 GAIN_MEMORY = 0.99  # of one round after the next
 GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
 OVERHEAD_STEP = 0.05
-COST_HOPE = 0.12  # by what share passes that were never run may be cheaper than expected
+LASTING = 8  # rounds without a draft, for which prices hold
 
 
 class PricedGoodput:
@@ -48,29 +49,35 @@ class PricedGoodput:
         self._seconds = self._plain_seconds = 0.0  # of late: of rounds, and of plain rounds for as many tokens
         self._drafted = 0.0  # tokens per row and round, of late
         self._drafted_last: set[Hashable] = set()
+        self._table: HostFloats = np.empty(0)  # seconds of passes, as the last round was planned with
+        self._prices: dict[Hashable, Prices] = {}  # that still hold
 
     def budgets(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Budget]:
+        if self._prices.keys() != set(sequences):
+            self._prices = dict(zip(sequences, self._prices_of(sequences, costs), strict=True))
+        return [Budget(self._most, UNBOUNDED, self._prices[sequence]) for sequence in sequences]
+
+    def _prices_of(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Prices]:
         rows = len(sequences)
         others = rows + (rows - 1) * self._drafted
-        seconds = costs.table(rows, int(others) + 1 + self._most, hope=COST_HOPE)
-        passes = np.interp(others + np.arange(self._most + 1), np.arange(len(seconds)), seconds)
+        self._table = costs.table(rows, rows * (1 + self._most))
+        passes = np.interp(others + np.arange(self._most + 1), np.arange(len(self._table)), self._table)
         _, position, token = self.draft_cost.prices
         added = passes - passes[0] + (position + token) * np.arange(self._most + 1)
-        per_token = self._share_of_plain * (seconds[rows] + self.overhead) / rows
+        per_token = self._share_of_plain * (self._table[rows] + self.overhead) / rows
         prices = added / (per_token * self._pool.factor)
-        return [
-            Budget(self._most, UNBOUNDED, Prices(tuple((prices / self._of(sequence).factor).tolist())))
-            for sequence in sequences
-        ]
+        return [Prices(tuple((prices / self._of(sequence).factor).tolist())) for sequence in sequences]
 
-    def observe(self, outcomes: Sequence[Outcome], times: Times | None, costs: CostCurve) -> None:
+    def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         for outcome in outcomes:
             self._learn_acceptance(outcome)
         drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
-        if times is not None:
+        if times is not None and drafting:
             # A drafter that was left out for a while catches up first: that is no price of its tokens.
-            self._learn_times(outcomes, times, costs, steady=drafting <= self._drafted_last)
+            self._learn_times(outcomes, times, steady=drafting <= self._drafted_last)
         self._drafted_last = drafting
+        if self._rounds % LASTING == 0 or any(outcome.drafted for outcome in outcomes):
+            self._prices = {}
 
     def forget(self, sequence: Hashable) -> None:
         self._sequences.pop(sequence, None)
@@ -84,7 +91,7 @@ class PricedGoodput:
     @property
     def _share_of_plain(self) -> float:
         """The time that an emitted token takes, of what it would in plain decoding."""
-        return (self._seconds + GAIN_PRIOR) / (self._plain_seconds + GAIN_PRIOR)
+        return min((self._seconds + GAIN_PRIOR) / (self._plain_seconds + GAIN_PRIOR), 1.0)
 
     def _learn_acceptance(self, outcome: Outcome) -> None:
         own = self._of(outcome.sequence)
@@ -94,18 +101,18 @@ class PricedGoodput:
         else:
             own.fade(IDLE_MEMORY)
 
-    def _learn_times(self, outcomes: Sequence[Outcome], times: Times, costs: CostCurve, steady: bool) -> None:
+    def _learn_times(self, outcomes: Sequence[Outcome], times: Times, steady: bool) -> None:
         rows, drafted = len(outcomes), [outcome.drafted for outcome in outcomes]
         self._rounds += 1
         step = max(OVERHEAD_STEP, 1 / self._rounds)
         self.overhead += step * (min(times.elsewhere, times.verification) - self.overhead)
         self._drafted += step * (sum(drafted) / rows - self._drafted)
         # The curve, not the clock: a pass that was held up says nothing about what drafts are worth.
-        plain = costs.seconds(rows, rows) + self.overhead
+        plain = float(self._table[rows]) + self.overhead
         drafting = self.draft_cost.seconds(max(drafted), sum(drafted))
-        spent = costs.seconds(rows, rows + sum(drafted)) + self.overhead + drafting
+        spent = float(self._table[rows + sum(drafted)]) + self.overhead + drafting
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
         self._seconds = GAIN_MEMORY * self._seconds + spent / plain
         self._plain_seconds = GAIN_MEMORY * self._plain_seconds + emitted / rows
-        if steady and any(outcome.planned for outcome in outcomes):
+        if steady:
             self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)
