@@ -127,7 +127,8 @@ class NumpyOperations:
 
     def largest(self, x: Array) -> tuple[HostFloats, HostInts]:
         index = x.argmax(axis=-1)  # NumPy's argmax returns the first NaN if there is one
-        return x[np.arange(len(index)), index].astype(np.float64), index.astype(np.int64, copy=False)
+        values = [x.item(row, place) for row, place in enumerate(index.tolist())]
+        return np.array(values, dtype=np.float64), index.astype(np.int64, copy=False)
 
     def gather(self, x: Array, rows: Sequence[int], tokens: Sequence[int]) -> HostFloats:
         return np.asarray(x[rows, tokens], dtype=np.float64)

@@ -17,7 +17,7 @@ from outrider.arrays import NUMPY, Array
 from outrider.budget import Budget
 from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
-from outrider.drafters.suffix_automaton import Cursor, SuffixAutomaton
+from outrider.drafters.suffix_automaton import SuffixAutomaton
 from outrider.errors import SettingError
 from outrider.noise import exponential_of_tokens
 
@@ -68,6 +68,10 @@ class SuffixDrafter(Drafter):
         self._vocab_size = vocab_size
         self._texts = {}
 
+    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
+        for sequence in sequences:
+            self._catch_up(sequence)
+
     def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
         return [self._chain(sequence, Budget(n, n)) for sequence, n in zip(sequences, lookahead, strict=True)]
 
@@ -83,18 +87,12 @@ class SuffixDrafter(Drafter):
         automaton = self._catch_up(sequence)
         greedy = self.greedy or sequence.sampling.greedy
         least = self._least(budget)
-        cursor: Cursor | None = automaton.match
         survival = 1.0
         tokens: list[int] = []
         chances: list[float] = []
         q: list[np.ndarray] = []
-        # A match that ended where a text ended has no continuation: a shorter one may.
-        while cursor is not None and not automaton.continuations(cursor):
-            cursor = automaton.shorter(cursor)
-        while len(tokens) < budget.longest and cursor is not None and cursor.length > 0:
-            followed = automaton.continuations(cursor)
-            if not followed:
-                break
+        cursor, followed = automaton.longest_continued()
+        while followed and len(tokens) < budget.longest:
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
             survival *= likely / (occurrences + NOVELTY / cursor.length)
@@ -111,7 +109,9 @@ class SuffixDrafter(Drafter):
                 q.append(row)
             tokens.append(token)
             chances.append(survival)
-            cursor = automaton.step(cursor, token)
+            longer = automaton.step(cursor, token)
+            assert longer is not None  # the token is one that followed
+            cursor, followed = longer, automaton.continuations(longer)
         kept = budget.prices.worthwhile(chances) if greedy else len(tokens)
         return Draft(
             tuple(tokens[:kept]), q=np.stack(q) if q else None, source=self.name, chances=tuple(chances[:kept])

@@ -99,6 +99,20 @@ class SuffixAutomaton:
         state = self._next[cursor.state].get(token)
         return None if state is None else Cursor(state, cursor.length + 1)
 
+    def longest_continued(self) -> tuple[Cursor, list[tuple[int, int]]]:
+        """The longest suffix of the text that was followed by something before, and its continuations.
+
+        Mostly that is the match; one that ended where a document ended has no continuation, but a shorter one may.
+        """
+        cursor = self.match
+        while cursor.length > 0:
+            followed = self.continuations(cursor)
+            if followed:
+                return cursor, followed
+            link = self._link[cursor.state]
+            cursor = Cursor(link, self._length[link])
+        return cursor, []
+
     def shorter(self, cursor: Cursor) -> Cursor | None:
         """The longest proper suffix of the substring that ends at more places; None at the empty one."""
         if cursor.state == ROOT_STATE:

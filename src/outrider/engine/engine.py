@@ -147,6 +147,7 @@ class Engine:
             except Exception as error:
                 self._drop_drafter(error)
         self.costs = self._find_costs()
+        self._learns_costs = self._pads or self._lookahead.costs is self.costs
 
     @property
     def max_rows(self) -> int:
@@ -346,7 +347,7 @@ class Engine:
         for feed in feeds:
             if feed.draft is None:
                 self._session.keep(feed.sequence.row, range(len(feed.tokens)))
-        if all(feed.read == 0 for feed in feeds):
+        if self._learns_costs and all(feed.read == 0 for feed in feeds):
             counts = [len(feed.tokens) for feed in feeds]
             self.costs.observe(len(counts), len(counts) * max(counts) if self._pads else sum(counts), seconds)
         return _Scored([feed for feed in feeds if feed.draft is not None], logits)

@@ -23,7 +23,7 @@ MEMORY = 0.97  # of one observation of a cell after the next
 PRIOR = 2.0  # how many observations the measurement at start is worth
 SMOOTH_FROM = 10.0  # tokens; a step of one token among n changes a pass by up to a share of 1 / n
 REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of the token count
-LARGEST_STEP = math.log(2.0)  # a pass that was held up by something else says little
+LARGEST_STEP = 2.0  # times what was expected; a pass that was held up by something else says little
 LEAST_SHARE = 0.5  # of the measured time, that passes over shorter texts may take
 DOUBT = 64.0  # pairs of tokens; what fewer add to a pass is lost in its noise
 
@@ -109,7 +109,10 @@ class CostCurve:
         return self._tables[key]
 
     def _refined(self, rows: int, most: int, hope: float) -> HostFloats:
-        base = self._at_depth(rows, np.maximum(np.arange(most + 1), rows), self._base_table(rows, most))
+        base = self._base_table(rows, most)
+        beyond = self._attention.seconds_per_pair * self._beyond
+        if beyond:
+            base = np.maximum(base + beyond * np.maximum(np.arange(most + 1), rows), LEAST_SHARE * base)
         refinement = self._refinements.get(rows)
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
@@ -143,15 +146,14 @@ class CostCurve:
         if not self._observations:
             self._level = math.log(seconds / base) if not self.measured else 0.0
         self._observations += 1
-        expected = math.log(float(self._at_depth(rows, tokens, base)))
-        scale = math.exp(self._level)
-        plausible = math.exp(np.clip(math.log(seconds / scale), expected - LARGEST_STEP, expected + LARGEST_STEP))
+        expected, scale = self._at_depth(tokens, base), math.exp(self._level)
+        plausible = min(max(seconds / scale, expected / LARGEST_STEP), expected * LARGEST_STEP)
         self._attention.observe(tokens * self._beyond, plausible - base)
-        expected = math.log(float(self._at_depth(rows, tokens, base)))
+        expected = self._at_depth(tokens, base)
         refinement = self._refinements.setdefault(rows, _Refinement())
         known = refinement.logs.get(tokens, 0.0)
-        surprise = math.log(seconds) - expected - self._level
-        surprise = known + min(max(surprise - known, -LARGEST_STEP), LARGEST_STEP)
+        surprise = math.log(seconds / (scale * expected))
+        surprise = known + min(max(surprise - known, -math.log(LARGEST_STEP)), math.log(LARGEST_STEP))
         self._level += max(LEVEL_STEP, 1 / self._observations) * (surprise - known) if self._observations > 1 else 0.0
         weight = refinement.weights.get(tokens, 0.0) * MEMORY
         refinement.logs[tokens] = (known * weight + surprise) / (weight + 1)
@@ -162,10 +164,9 @@ class CostCurve:
         """How many more tokens are cached in each row than when the curve was measured."""
         return self.depth - self._measured_depth
 
-    def _at_depth(self, rows: int, tokens: HostFloats | int, base: HostFloats | float) -> HostFloats:
-        """The measured curve, and what looking at the tokens cached beyond takes."""
-        added = self._attention.seconds_per_pair * self._beyond * np.asarray(tokens)
-        return np.asarray(np.maximum(base + added, LEAST_SHARE * np.asarray(base)))
+    def _at_depth(self, tokens: int, base: float) -> float:
+        """What the measured curve says, and what looking at the tokens cached beyond takes."""
+        return max(base + self._attention.seconds_per_pair * self._beyond * tokens, LEAST_SHARE * base)
 
     def _base_table(self, rows: int, most: int) -> HostFloats:
         size = _table_size(most)

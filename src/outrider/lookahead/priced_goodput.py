@@ -114,5 +114,6 @@ class PricedGoodput:
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
         self._seconds = GAIN_MEMORY * self._seconds + spent / plain
         self._plain_seconds = GAIN_MEMORY * self._plain_seconds + emitted / rows
-        if steady:
+        # Rounds in which nothing was found are all alike: a few of them are enough.
+        if steady and (any(drafted) or self._rounds % LASTING == 0):
             self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)

@@ -8,6 +8,7 @@ sequences of all leaves below it, so that it is computed once and seen by those 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import weakref
 from collections.abc import Sequence
@@ -409,7 +410,7 @@ class _Context:
         if not count:
             return np.empty((0, self._vocab_size), dtype=np.float32)
         logits = self._logits(count)
-        self._spoilt = self._spoilt or bool(np.isnan(logits[:, 0]).any())
+        self._spoilt = self._spoilt or any(map(math.isnan, logits[:, 0].tolist()))
         return logits
 
     def _logits(self, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
