@@ -18,6 +18,7 @@ POOL_MEMORY = 0.998  # of what it says of them for all sequences
 IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
 GAIN_MEMORY = 0.99  # of one round after the next
 GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
+MARGIN = 1.1  # by what a draft has to bring more than it costs: the best-looking one is mostly overestimated
 OVERHEAD_STEP = 0.05
 LASTING = 8  # rounds without a draft, for which prices hold
 
@@ -65,7 +66,7 @@ class PricedGoodput:
         _, position, token = self.draft_cost.prices
         added = passes - passes[0] + (position + token) * np.arange(self._most + 1)
         per_token = self._share_of_plain * (self._table[rows] + self.overhead) / rows
-        prices = added / (per_token * self._pool.factor)
+        prices = MARGIN * added / (per_token * self._trust)
         return [Prices(tuple((prices / self._of(sequence).factor).tolist())) for sequence in sequences]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
@@ -93,10 +94,19 @@ class PricedGoodput:
         """The time that an emitted token takes, of what it would in plain decoding."""
         return min((self._seconds + GAIN_PRIOR) / (self._plain_seconds + GAIN_PRIOR), 1.0)
 
+    @property
+    def _trust(self) -> float:
+        """What estimates are worth in a sequence of which nothing is known.
+
+        Not more than they say: texts in which they say too little are the ones with many drafts, and they would speak
+        for all others.
+        """
+        return min(self._pool.factor, 1.0)
+
     def _learn_acceptance(self, outcome: Outcome) -> None:
         own = self._of(outcome.sequence)
         if outcome.drafted:
-            own.add(outcome.accepted, outcome.expected * self._pool.factor)
+            own.add(outcome.accepted, outcome.expected * self._trust)
             self._pool.add(outcome.accepted, outcome.expected)
         else:
             own.fade(IDLE_MEMORY)
