@@ -163,35 +163,19 @@ class FusedLlama:
         fed = sum(plan.counts)  # the rest are copies
         queries, keys, values = turned[:fed, :heads], turned[:fed, heads:], values[:fed]
         groups = heads // key_heads
-        if plan.shared_attention:
-            held_keys, held_values = cache.append_all(number, keys, values)
-            rows, width = len(plan.rows), plan.width
-            padded = queries if plan.padded_index is None else queries[plan.padded_index]
-            folded = padded.view(rows, width, key_heads, groups, size).permute(0, 2, 3, 1, 4)
-            output = _attend(
-                folded.reshape(rows, key_heads, groups * width, size),
-                held_keys,
-                held_values,
-                plan.mask(folded, groups, None),
-                plan.blocks,
-            )
-            apart = output.reshape(rows, key_heads, groups, width, size).permute(0, 3, 1, 2, 4)
-            output = apart.reshape(-1, heads * size)
-            return layer.output(_with_copies(output if plan.token_index is None else output[plan.token_index], len(x)))
+        cache.append(number, keys, values)
         outputs = []
-        first = 0
-        for batch, count in enumerate(plan.counts):
-            new = slice(first, first + count)
-            first += count
-            held_keys, held_values = cache.append(number, batch, keys[new].transpose(0, 1), values[new].transpose(0, 1))
+        for stretch in plan.stretches:
+            rows, width = stretch.size, stretch.width
+            asked = queries[stretch.tokens]
+            padded = asked if stretch.padded_index is None else asked[stretch.padded_index]
             # Query heads that share a key head lie behind one another, as if they were more queries.
-            folded = (
-                queries[new].view(count, key_heads, groups, size).permute(1, 2, 0, 3).reshape(1, key_heads, -1, size)
-            )
-            mask = plan.row_mask(batch, folded, groups)
-            output = _attend(folded, held_keys, held_values, mask, plan.blocks)
-            apart = output.reshape(key_heads, groups, count, size).permute(2, 0, 1, 3)
-            outputs.append(apart.reshape(count, heads * size))
+            folded = padded.view(rows, width, key_heads, groups, size).permute(0, 2, 3, 1, 4)
+            folded = folded.reshape(rows, key_heads, groups * width, size)
+            output = _attend(folded, *cache.held(number, stretch), plan.mask_of(stretch, folded, groups), plan.blocks)
+            apart = output.reshape(rows, key_heads, groups, width, size).permute(0, 3, 1, 2, 4)
+            apart = apart.reshape(-1, heads * size)
+            outputs.append(apart if stretch.token_index is None else apart[stretch.token_index])
         return layer.output(_with_copies(outputs[0] if len(outputs) == 1 else torch.cat(outputs), len(x)))
 
     def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
