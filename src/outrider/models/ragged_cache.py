@@ -20,7 +20,7 @@ from outrider.models.plan import Plan
 # reading a cached token for one query, apiece for the call, for each cached token, and for each query of each of them.
 CALL = 2250
 READ = 3
-NUMPY_TYPES = {torch.float32: np.float32, torch.float16: np.float16}
+ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 
 
 class Blocks(NamedTuple):
@@ -244,9 +244,9 @@ class RaggedCache:
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
-        if like.device.type == "cpu" and like.dtype in NUMPY_TYPES:
+        if like.device.type == "cpu" and like.dtype in ZEROS_IN_NUMPY:
             # Zeros that the operating system hands out page by page, when a row grows into them.
-            return torch.from_numpy(np.zeros(shape, dtype=NUMPY_TYPES[like.dtype]))
+            return torch.from_numpy(np.zeros(shape, dtype=ZEROS_IN_NUMPY[like.dtype])).view(like.dtype)
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> torch.Tensor:
