@@ -51,14 +51,17 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def admit(self) -> None:
-        """Give the free rows to those that wait longest."""
+        """Give the free rows to those that wait longest; the shorter texts come to lie beside one another."""
         taken = {sequence.row for sequence in self._active}
         free = [row for row in range(self.rows) if row not in taken]
+        coming = [sequence for sequence in self._waiting if sequence not in self._active][: len(free)]
+        coming.sort(key=lambda sequence: len(sequence.tokens))
+        row_of = {sequence.id: row for sequence, row in zip(coming, free, strict=False)}
         # An interrupt may come after any line: better in both lists until the next call than in none.
-        while self._waiting and (free or self._waiting[0] in self._active):
+        while self._waiting and (row_of or self._waiting[0] in self._active):
             sequence = self._waiting[0]
             if sequence not in self._active:
-                sequence.row = free.pop(0)
+                sequence.row = row_of.pop(sequence.id)
                 self._active.append(sequence)
             self._waiting.popleft()
 
