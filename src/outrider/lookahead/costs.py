@@ -26,6 +26,7 @@ REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of
 LARGEST_STEP = 2.0  # times what was expected; a pass that was held up by something else says little
 LEAST_SHARE = 0.5  # of the measured time, that passes over shorter texts may take
 DOUBT = 64.0  # pairs of tokens; what fewer add to a pass is lost in its noise
+LONG_MEMORY = 0.999  # of one pass after the next, for what does not change with the machine's mood
 
 
 @dataclass(slots=True)
@@ -37,21 +38,37 @@ class _Refinement:
 
 
 class _Attention:
-    """What a new token's look at a cached one takes: least squares through the origin, old passes counting less."""
+    """What a pass takes longer for each token that is cached beyond those of the measurement.
+
+    One part is taken by each row, whose keys and values are read, the other by each new token, which looks at them;
+    which of them matters depends on the runtime. Both come of least squares. In plain decoding they cannot be told
+    apart, and share what there is, until drafts are made.
+    """
 
     def __init__(self) -> None:
-        self._squares = DOUBT**2
-        self._products = 0.0
+        self._moments = [0.0, 0.0, 0.0]  # of rows with rows, rows with tokens, tokens with tokens
+        self._products = [0.0, 0.0]
+        self.per_row = self.per_token = 0.0
 
-    @property
-    def seconds_per_pair(self) -> float:
-        return max(self._products / self._squares, 0.0)
+    def seconds(self, rows: int, tokens: int, beyond: float) -> float:
+        return (self.per_row * rows + self.per_token * tokens) * beyond
 
-    def observe(self, pairs: float, seconds: float) -> None:
-        """Learn from a pass with so many more pairs, which took so much longer."""
-        memory = MEMORY if pairs else 1.0
-        self._squares = memory * self._squares + pairs**2
-        self._products = memory * self._products + pairs * seconds
+    def observe(self, rows: int, tokens: int, beyond: float, seconds: float) -> None:
+        """Learn from a pass over texts so much longer, which took so much longer."""
+        if not beyond:
+            return
+        x, y = rows * beyond, tokens * beyond
+        self._moments = [LONG_MEMORY * old + new for old, new in zip(self._moments, (x * x, x * y, y * y), strict=True)]
+        self._products = [
+            LONG_MEMORY * old + new for old, new in zip(self._products, (x * seconds, y * seconds), strict=True)
+        ]
+        (a, b, c), (p, q) = self._moments, self._products
+        a, c = a + DOUBT**2, c + DOUBT**2
+        determinant = a * c - b * b
+        per_row, per_token = (c * p - b * q) / determinant, (a * q - b * p) / determinant
+        if per_row < 0 or per_token < 0:
+            per_row, per_token = (0.0, q / c) if per_row < per_token else (p / a, 0.0)
+        self.per_row, self.per_token = max(per_row, 0.0), max(per_token, 0.0)
 
 
 class CostCurve:
@@ -110,9 +127,10 @@ class CostCurve:
 
     def _refined(self, rows: int, most: int, hope: float) -> HostFloats:
         base = self._base_table(rows, most)
-        beyond = self._attention.seconds_per_pair * self._beyond
-        if beyond:
-            base = np.maximum(base + beyond * np.maximum(np.arange(most + 1), rows), LEAST_SHARE * base)
+        if beyond := self.depth - self._measured_depth:
+            tokens = np.maximum(np.arange(most + 1), rows)
+            added = (self._attention.per_row * rows + self._attention.per_token * tokens) * beyond
+            base = np.maximum(base + added, LEAST_SHARE * base)
         refinement = self._refinements.get(rows)
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
@@ -146,10 +164,11 @@ class CostCurve:
         if not self._observations:
             self._level = math.log(seconds / base) if not self.measured else 0.0
         self._observations += 1
-        expected, scale = self._at_depth(tokens, base), math.exp(self._level)
+        beyond, scale = self.depth - self._measured_depth, math.exp(self._level)
+        expected = max(base + self._attention.seconds(rows, tokens, beyond), LEAST_SHARE * base)
         plausible = min(max(seconds / scale, expected / LARGEST_STEP), expected * LARGEST_STEP)
-        self._attention.observe(tokens * self._beyond, plausible - base)
-        expected = self._at_depth(tokens, base)
+        self._attention.observe(rows, tokens, beyond, plausible - base)
+        expected = max(base + self._attention.seconds(rows, tokens, beyond), LEAST_SHARE * base)
         refinement = self._refinements.setdefault(rows, _Refinement())
         known = refinement.logs.get(tokens, 0.0)
         surprise = math.log(seconds / (scale * expected))
@@ -158,15 +177,6 @@ class CostCurve:
         weight = refinement.weights.get(tokens, 0.0) * MEMORY
         refinement.logs[tokens] = (known * weight + surprise) / (weight + 1)
         refinement.weights[tokens] = weight + 1
-
-    @property
-    def _beyond(self) -> float:
-        """How many more tokens are cached in each row than when the curve was measured."""
-        return self.depth - self._measured_depth
-
-    def _at_depth(self, tokens: int, base: float) -> float:
-        """What the measured curve says, and what looking at the tokens cached beyond takes."""
-        return max(base + self._attention.seconds_per_pair * self._beyond * tokens, LEAST_SHARE * base)
 
     def _base_table(self, rows: int, most: int) -> HostFloats:
         size = _table_size(most)
