@@ -43,6 +43,7 @@ def run_batches(
     """Decode the prompts, `rows` of them at a time and one at a time, group by group in turn.
 
     Args:
+        prompts: those beyond the last full group are left out, unless there is no full one.
         systems: from rows and capacity to an engine.
         progress: told (groups done, all groups).
     """
@@ -54,7 +55,7 @@ def run_batches(
     }
     seconds = dict.fromkeys(engines, 0.0)
     tokens = dict.fromkeys(engines, 0)
-    groups = [prompts[first : first + rows] for first in range(0, len(prompts), rows)]
+    groups = [prompts[first : first + rows] for first in range(0, max(len(prompts) - rows + 1, 1), rows)]
     for number, group in enumerate(groups):
         requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in group]
         keys = list(engines)
@@ -69,7 +70,14 @@ def run_batches(
         alone, together = (tokens[name, which] / seconds[name, which] for which in (False, True))
         found.append(
             BatchRow(
-                name, rows, len(prompts), alone, together, together / alone, tokens[name, False], tokens[name, True]
+                name,
+                rows,
+                sum(map(len, groups)),
+                alone,
+                together,
+                together / alone,
+                tokens[name, False],
+                tokens[name, True],
             )
         )
     return found
