@@ -11,6 +11,9 @@ from outrider.engine.request import Request
 from outrider.sampling import SamplingParams
 
 
+PORTION = 4  # times as many prompts as rows
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRow:
     """What decoding several prompts at once brought one system.
@@ -40,12 +43,13 @@ def run_batches(
     sampling: SamplingParams,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[BatchRow]:
-    """Decode the prompts, `rows` of them at a time and one at a time, group by group in turn.
+    """Decode the prompts, `rows` of them at a time, the next one coming in as one ends, and one after the other.
+
+    Systems take turns portion by portion. At the end of each the rows run empty, which is counted too.
 
     Args:
-        prompts: those beyond the last full group are left out, unless there is no full one.
         systems: from rows and capacity to an engine.
-        progress: told (groups done, all groups).
+        progress: told (portions done, all portions).
     """
     capacity = max(len(prompt) for prompt in prompts) + max_tokens
     engines = {
@@ -55,16 +59,17 @@ def run_batches(
     }
     seconds = dict.fromkeys(engines, 0.0)
     tokens = dict.fromkeys(engines, 0)
-    groups = [prompts[first : first + rows] for first in range(0, max(len(prompts) - rows + 1, 1), rows)]
-    for number, group in enumerate(groups):
-        requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in group]
+    size = PORTION * rows
+    portions = [prompts[first : first + size] for first in range(0, len(prompts), size)]
+    for number, portion in enumerate(portions):
+        requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in portion]
         keys = list(engines)
         for key in keys[number % len(keys) :] + keys[: number % len(keys)]:
             started = time.perf_counter()
             tokens[key] += _decode(engines[key], requests)
             seconds[key] += time.perf_counter() - started
         if progress is not None:
-            progress(number + 1, len(groups))
+            progress(number + 1, len(portions))
     found = []
     for name in systems:
         alone, together = (tokens[name, which] / seconds[name, which] for which in (False, True))
