@@ -10,7 +10,6 @@ from outrider.engine.engine import Engine
 from outrider.engine.request import Request
 from outrider.sampling import SamplingParams
 
-
 PORTION = 4  # times as many prompts as rows
 
 
@@ -77,7 +76,7 @@ def run_batches(
             BatchRow(
                 name,
                 rows,
-                sum(map(len, groups)),
+                len(prompts),
                 alone,
                 together,
                 together / alone,
