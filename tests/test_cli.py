@@ -90,9 +90,9 @@ def test_a_draft_model_drafts(outrider, folder, draft_folder):
     assert result["stats"]["drafted"] > 0
 
 
-def test_a_draft_model_that_is_the_target_is_always_accepted(outrider, folder):
-    # In float32: in bfloat16 draft and target, whose passes differ in size, differ by more than this seed forgives.
-    arguments = ("-md", folder, "--dtype", "float32", "--temp", 1, "--seed", 3, "--num-draft-tokens", 4)
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "float16", "int8"])
+def test_a_draft_model_that_is_the_target_is_always_accepted(outrider, folder, dtype):
+    arguments = ("-md", folder, "--dtype", dtype, "--temp", 1, "--seed", 3, "--num-draft-tokens", 4)
     assert generated(outrider, folder, *arguments)["stats"]["acceptance_rate"] == 1
 
 

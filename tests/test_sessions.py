@@ -74,6 +74,8 @@ def fused(kind, dtype="float32", **settings):
         from outrider.models.fused_llama import can_take_over, take_over
         from outrider.models.transformers import TransformersModel
 
+        if dtype == "bfloat16":  # it is read in that precision
+            model = model.bfloat16()
         assert can_take_over(model)
         return TransformersModel(model, fused=take_over(model, dtype))
 
@@ -654,6 +656,20 @@ def worst_node(model, seed=0):
 def test_the_nodes_of_a_tree_are_right_in_every_precision(dtype):
     model = in_precision(dtype)
     assert max(worst_node(model, seed) for seed in range(5)) < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_of_few_tokens_the_wanted_ones_are_read(dtype):
+    """However few are fed: in bfloat16 copies of the first stand behind them."""
+    model = fused("Llama", dtype)()
+    for fed in range(1, 7):
+        tokens = text(model, fed)
+        everything = to_numpy(model.open(1, CAPACITY).extend([0], [tokens])).astype(np.float64)
+        for wanted in range(fed + 1):
+            found = to_numpy(model.open(1, CAPACITY).extend([0], [tokens], wanted=[wanted])).astype(np.float64)
+            assert found.shape == (wanted, model.vocab_size)
+            allowed = TOLERANCES[dtype] * np.abs(everything).max()
+            np.testing.assert_allclose(found, everything[fed - wanted :], rtol=0, atol=allowed)
 
 
 def leaking(plan):

@@ -135,9 +135,9 @@ class FusedLlama:
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
             x = x + layer.down(functional.silu(gate) * up)
         rows = _last_of_each(plan.counts, wanted)
-        read = rows + rows[:1] * self._missing(len(rows))
-        logits = self._head(self._norm(x if len(read) == len(x) else x[read]))
-        return logits[: len(rows)]
+        if len(rows) < sum(plan.counts):
+            x = x[rows + rows[:1] * self._missing(len(rows))]
+        return self._head(self._norm(x))[: len(rows)]
 
     def _missing(self, count: int) -> int:
         """How many copies so few tokens take along."""
