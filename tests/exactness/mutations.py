@@ -1,14 +1,15 @@
 """Mistakes that speculative decoders are known to make, each to be planted by `with mistake():`."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
 
 from exactness.drafters import TreeDrafter
-from outrider import Draft, ModelDrafter, ModelTreeDrafter
+from outrider import Draft, ModelDrafter, ModelTreeDrafter, SuffixDrafter, SuffixTreeDrafter
+from outrider.budget import FREE
 from outrider.drafters.growth import Growth
 from outrider.drafters.joining import join
 from outrider.models.base import Ledger
@@ -269,3 +270,32 @@ def cache_keeps_a_rejected_token() -> AbstractContextManager:
         return [*path, parents.index(path[-1])] if path and path[-1] in parents else path
 
     return _keep_changed(greedy_path)
+
+
+@contextmanager
+def drawn_tokens_weighed_after_the_draw() -> Iterator[None]:
+    with ExitStack() as stack:
+        for kind in (SuffixDrafter, SuffixTreeDrafter):
+            stack.enter_context(patch.object(kind, "propose_trees", _weighing(kind.propose_trees)))
+        yield
+
+
+def _weighing(propose: Callable[..., list[Draft]]) -> Callable[..., list[Draft]]:
+    def weigh(self, sequences, budgets):
+        drafts = propose(self, sequences, [budget._replace(prices=FREE) for budget in budgets])
+        pairs = zip(drafts, budgets, strict=True)
+        return [_cut(draft, budget.prices.worthwhile(draft.chances or ())) for draft, budget in pairs]
+
+    return weigh
+
+
+def _cut(draft: Draft, count: int) -> Draft:
+    """The first tokens of a draft."""
+    return replace(
+        draft,
+        tokens=draft.tokens[:count],
+        parents=None if draft.parents is None else draft.parents[:count],
+        q=draft.q if count else None,
+        q_rows=None if draft.q_rows is None or not count else draft.q_rows[:count],
+        chances=(draft.chances or ())[:count],
+    )

@@ -245,13 +245,15 @@ class Engine:
             for feed, draft, verdict, logits in self._judge(scored):
                 new = self._commit(feed, draft, verdict, logits)
                 events += new
-                outcomes.append(_outcome_of(feed, draft, verdict))
+                if self._drafter is not None:
+                    outcomes.append(_outcome_of(feed, draft, verdict))
                 if self._observer is not None:
                     parts.append(_part_of(feed, draft, verdict, new))
         ended = self._clock()
         seconds = (drafted - started, verified - drafted, ended - verified)
-        steady = len(outcomes) == len(feeds) and all(feed.read == 0 for feed in feeds)
-        self._lookahead.observe(outcomes, Times(*seconds) if steady else None)
+        if outcomes:
+            steady = len(outcomes) == len(feeds) and all(feed.read == 0 for feed in feeds)
+            self._lookahead.observe(outcomes, Times(*seconds) if steady else None)
         for feed in feeds:
             feed.sequence.statistics.count_time(*seconds, read=feed.read, fed=len(feed.tokens))
             # Only now, when the policy knows what became of the round.

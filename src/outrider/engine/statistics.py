@@ -68,6 +68,8 @@ class Statistics:
             accepted: how many tokens of the draft were accepted.
         """
         self.rounds += 1
+        if not depths:
+            return
         self.drafted += len(depths)
         self.accepted += accepted
         deepest = max(depths, default=0)

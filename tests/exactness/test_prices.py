@@ -1,0 +1,66 @@
+"""Drafters that heed prices: drafts end where more does not pay, and the output has the target's distribution."""
+
+from collections.abc import Callable, Hashable, Sequence
+from itertools import cycle
+
+import pytest
+
+from exactness.mutations import drawn_tokens_weighed_after_the_draw
+from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from outrider import LookaheadPolicy, SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
+from outrider.budget import Budget, Prices
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+DRAWS = 4_000
+LENGTH = 2
+# After 3, 1 comes 2 or 4. What follows 2 has been seen twice, what follows 4 once: a draft of two tokens is worth more
+# where the first is 2.
+PROMPT = (3, 1, 2, 5, 3, 1, 4, 0, 3, 1, 2, 5, 2, 3, 1)
+TARGET = TableModel.random(6, 1, spread=1.2, seed=51)
+
+
+class Priced(LookaheadPolicy):
+    """What drafts cost changes from round to round, whatever they are."""
+
+    def __init__(self, *prices: tuple[float, ...]) -> None:
+        self._prices = cycle(map(Prices, prices))
+
+    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
+        return [budget.nodes for budget in self.budgets(sequences)]
+
+    def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
+        return [Budget(4, 4, next(self._prices)) for _ in sequences]
+
+
+CHANGING = ((0.0, 0.3, 0.8, 1.5, 2.4), (0.0, 0.9, 1.0, 1.1, 1.2), (0.0,), (0.0, 0.1, 0.2, 0.3, 0.4))
+# The second token for next to nothing, if the first is paid for: two tokens pay where the first is 2 alone.
+STEP = {"chain": (0.0, 1.2, 1.25), "tree": (0.0, 0.7, 0.84)}
+DRAFTERS: dict[str, Callable[[bool], SuffixDrafter]] = {
+    "chain": lambda greedy: SuffixDrafter(greedy=greedy),
+    "tree": lambda greedy: SuffixTreeDrafter(greedy=greedy),
+}
+
+
+def found(drafter: SuffixDrafter, rule: str, prices: Sequence[tuple[float, ...]]) -> float:
+    decoder = SpeculativeDecoder(drafter, TARGET, Priced(*prices), rule=rule)
+    sample = draw_outputs(decoder, PROMPT, LENGTH, SamplingParams(), DRAWS, max_tokens=6)
+    assert 0 < sample.accepted < 0.65 * sample.drafted
+    return p_value(sample.counts, joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams()))
+
+
+@pytest.mark.parametrize("changing", [True, False], ids=["changing", "step"])
+@pytest.mark.parametrize("greedy", [False, True], ids=["drawn", "chosen"])
+@pytest.mark.parametrize(
+    "drafter, rule", [("chain", "token"), ("chain", "block"), ("chain", "coupled"), ("tree", "token")]
+)
+def test_the_output_has_the_targets_distribution(drafter: str, rule: str, greedy: bool, changing: bool) -> None:
+    step = STEP["tree" if greedy else drafter]  # the likeliest token by itself is worth less than some token
+    prices = CHANGING if changing else (step,)
+    assert found(DRAFTERS[drafter](greedy), rule, prices) > THRESHOLD
+
+
+@pytest.mark.parametrize("drafter, rule", [("chain", "token"), ("chain", "block"), ("tree", "token")])
+def test_weighing_tokens_that_were_drawn_is_found(drafter: str, rule: str) -> None:
+    with drawn_tokens_weighed_after_the_draw():
+        assert found(DRAFTERS[drafter](False), rule, (STEP[drafter],)) < THRESHOLD

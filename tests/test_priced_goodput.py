@@ -1,0 +1,114 @@
+"""Drafters that estimate their chances are told prices: what comes of it, in simulated rounds with known truth."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from exactness.simulated_time import Clock, TimedModel, steady
+from outrider import CostCurve, Engine, Goodput, Outcome, Request, SamplingParams, SuffixDrafter, TableModel, Times
+
+MOST = 8
+STEEP = {(1, n): 1.0 + 0.5 * (n - 1) for n in range(1, 2 + MOST)}
+FLAT = {(1, n): 1.0 + 0.01 * (n - 1) for n in range(1, 2 + MOST)}
+LINEAR = {(1, n): float(n) for n in range(1, 2 + MOST)}
+Says = Callable[[float], float]  # from the true chance of each token to what the drafter thinks of it
+
+
+def course(points: dict, says: Says, truth: Callable[[np.random.Generator], float], rounds: int = 3000) -> float:
+    """Tokens per second, of what plain decoding has: each round the text offers a draft whose tokens are all accepted
+    with the same chance."""
+    generator = np.random.default_rng(1)
+    policy = Goodput(MOST, costs=CostCurve(points))
+    policy.estimates = True
+    emitted = seconds = 0.0
+    for _ in range(rounds):
+        budget = policy.budgets(["text"])[0]
+        chance = truth(generator)
+        estimates = [says(chance) ** place for place in range(1, MOST + 1)]
+        drafted = budget.prices.worthwhile(estimates)
+        passed = generator.random(drafted) < chance
+        accepted = drafted if passed.all() else int(passed.argmin())
+        took = points[1, 1 + drafted]
+        emitted, seconds = emitted + 1 + accepted, seconds + took
+        policy.costs.observe(1, 1 + drafted, took)
+        outcome = Outcome("text", budget.nodes, drafted, accepted, expected=sum(estimates[:drafted]))
+        policy.observe([outcome], Times(0.0, took, 0.0))
+    return emitted / seconds * points[1, 1]
+
+
+def honest(chance: float) -> float:
+    return chance
+
+
+def bursts(generator: np.random.Generator) -> float:
+    return 0.95 if generator.random() < 0.3 else 0.2
+
+
+def best_of_always(points: dict, truth: Callable[[np.random.Generator], float]) -> float:
+    """What the best lookahead that never changes would bring."""
+    generator = np.random.default_rng(2)
+    chances = np.array([truth(generator) for _ in range(4000)])
+    rates = [
+        np.mean([(chances**place) for place in range(k + 1)], axis=1).sum() / points[1, 1 + k] for k in range(MOST + 1)
+    ]
+    return float(max(rates))
+
+
+def test_it_drafts_where_the_drafter_is_sure_and_nowhere_else() -> None:
+    found = course(STEEP, honest, bursts)
+    assert found > 1.15  # a drafter that is right in three texts of ten, and knows in which
+    assert found > 1.1 * best_of_always(STEEP, bursts)
+
+
+def test_where_passes_are_flat_it_drafts_as_far_as_it_can() -> None:
+    assert course(FLAT, honest, lambda _: 0.7) > 0.97 * best_of_always(FLAT, lambda _: 0.7)
+
+
+def test_where_nothing_pays_it_is_plain_decoding() -> None:
+    assert course(LINEAR, honest, bursts) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("points", [STEEP, LINEAR])
+def test_a_drafter_that_promises_too_much_is_soon_not_believed(points: dict) -> None:
+    assert course(points, lambda chance: 0.95, lambda _: 0.2) > 0.97
+
+
+def test_a_drafter_that_promises_too_little_is_believed_more_in_time() -> None:
+    assert course(STEEP, lambda chance: 0.9 * chance, lambda _: 0.95) > 0.9 * best_of_always(STEEP, lambda _: 0.95)
+
+
+def test_through_the_engine_it_copies_far_and_leaves_the_rest_alone() -> None:
+    # After each token comes the next one, so that the text is a cycle; a suffix that was seen before is right.
+    cycle_of_tokens = TableModel(np.where(np.roll(np.eye(12), 1, axis=1) > 0, 9.0, 0.0))
+    clock = Clock()
+    target = TimedModel(cycle_of_tokens, clock, steady(1.0, 0.3))
+    lookaheads: list[int] = []
+    engine = Engine(
+        target,
+        SuffixDrafter(),
+        max_rows=1,
+        clock=clock,
+        observer=lambda record: lookaheads.extend(part.drafted for part in record.sequences),
+    )
+    engine.submit(Request((0, 1, 2, 3), max_tokens=60, sampling=SamplingParams(temperature=0, seed=0)))
+    while not engine.idle:
+        engine.step()
+    assert lookaheads[:8] == [0] * 8  # nothing has come twice
+    assert max(lookaheads) > 8
+
+
+def test_what_length_adds_to_passes_is_learned_by_rows_and_by_tokens() -> None:
+    def seconds(rows: int, tokens: int, depth: float) -> float:
+        return 1.0 + 0.1 * tokens + depth * (2e-3 * rows + 1e-3 * tokens)
+
+    curve = CostCurve({(1, n): seconds(1, n, 64) for n in (1, 2, 4, 8)}, depth=64)
+    generator = np.random.default_rng(0)
+    for number in range(300):
+        curve.depth = 100.0 + 3 * number
+        tokens = int(generator.integers(1, 6)) if number % 10 == 0 else 1
+        curve.observe(1, tokens, seconds(1, tokens, curve.depth) * float(np.exp(0.05 * generator.standard_normal())))
+    for depth in (64.0, 500.0, 2000.0):
+        curve.depth = depth
+        for tokens in (1, 3, 8):
+            assert curve.seconds(1, tokens) == pytest.approx(seconds(1, tokens, depth), rel=0.1)
