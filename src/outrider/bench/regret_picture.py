@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outrider.bench.simulation import Course, Regret
-from outrider.errors import InputError, SettingError
-from outrider.trace import require_picture_format
-from outrider.trace.picture import DARK, GREEN, GREY, STYLE
+from outrider.trace.picture import DARK, GREEN, GREY, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,28 +20,13 @@ def draw_regrets(regrets: Sequence[Regret], path: str | Path) -> None:
     """Draw into a file, SVG or PNG by its suffix.
 
     Raises:
-        SettingError: another suffix, or matplotlib is not installed.
-        InputError: the file cannot be written.
+        SettingError, InputError: as `picture` does.
     """
-    path = Path(path)
-    require_picture_format(path)
-    try:
-        from matplotlib import style
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingError("a picture needs matplotlib: pip install 'outrider[plot]'") from error
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(10, 3.4 + 0.3 * len(regrets)), layout="constrained")
+    with picture(Path(path), (10, 3.4 + 0.3 * len(regrets))) as figure:
         table, course = figure.subplots(2, 1, height_ratios=(0.3 * len(regrets) + 0.6, 2.4))
         _draw_table(table, regrets)
         shown = max(regrets, key=lambda regret: _variety(regret.courses["oracle"]))
         _draw_course(course, shown)
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        try:
-            figure.savefig(path, dpi=144, metadata=metadata)
-        except OSError as error:
-            reason = error.strerror or error
-            raise InputError(f"the picture cannot be written to {path} ({reason}): give another file") from error
 
 
 def _draw_table(axes: Axes, regrets: Sequence[Regret]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,31 +51,41 @@ def require_picture_format(path: Path) -> None:
         raise SettingError(f"the picture is {path} and its suffix says the format: end it in {' or '.join(FORMATS)}")
 
 
-def draw(trace: Trace, path: str | Path) -> None:
-    """Draw a trace into a file, SVG or PNG by its suffix.
+@contextmanager
+def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of that many inches in our style, written when it is drawn.
 
     Raises:
-        SettingError: another suffix, or matplotlib is not installed.
-        InputError: the trace holds no rounds, or the file cannot be written.
+        SettingError: the suffix is not SVG's or PNG's, or matplotlib is not installed.
+        InputError: the file cannot be written.
     """
-    path = Path(path)
     require_picture_format(path)
     try:
         from matplotlib import style
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SettingError("a picture needs matplotlib: pip install 'outrider[plot]'") from error
-    if not len(trace):
-        raise InputError("the trace holds no rounds, and there is nothing to draw: let the run get further")
     with style.context(["default", STYLE]):
-        figure = Figure(figsize=(11, 7.4), layout="constrained")
-        _fill(figure, trace)
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         try:
             figure.savefig(path, dpi=144, metadata=metadata)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"the picture cannot be written to {path} ({reason}): give another file") from error
+
+
+def draw(trace: Trace, path: str | Path) -> None:
+    """Draw a trace into a file, SVG or PNG by its suffix.
+
+    Raises:
+        SettingError, InputError: as `picture` does; InputError also where the trace holds no rounds.
+    """
+    with picture(Path(path), (11, 7.4)) as figure:
+        if not len(trace):
+            raise InputError("the trace holds no rounds, and there is nothing to draw: let the run get further")
+        _fill(figure, trace)
 
 
 def headlines(trace: Trace, summary: Summary) -> tuple[str, str]:
