@@ -219,6 +219,17 @@ def test_races(make, vocab_size) -> None:
         assert order[0] == winners[row]
 
 
+@pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
+def test_the_race_of_a_key_is_that_of_its_noise(make, vocab_size, spread: float) -> None:
+    keys = [(seed, 77) for seed in range(200)]
+    logits = np.random.default_rng(vocab_size).normal(0, spread, (200, vocab_size))
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)
+    p[0, 1:] = 0
+    ops = operations(make(p))
+    expected = (p / exponential(keys, vocab_size, p)).argmax(axis=-1)
+    np.testing.assert_array_equal(ops.keyed_race(make(p), keys), expected)
+
+
 def test_the_largest_come_first_and_say_where_they_stand(make) -> None:
     x = np.array([[1, 4, 2, 3], [-1, 0, -math.inf, 5]], dtype=np.float32)
     values, tokens = operations(make(x)).top(make(x), 3)
@@ -241,6 +252,7 @@ def test_the_token_at_a_share_of_the_whole(make) -> None:
     for share, token in shares.items():
         assert operations(make(p)).token_at(make(p), share) == token
         assert operations(make(p)).token_at(make(8 * p), share) == token
+        assert operations(make(p)).token_at(make(0 * p), share) == -1
 
 
 def test_rare_tokens_of_a_large_vocabulary_keep_their_share(make) -> None:

@@ -20,7 +20,19 @@ from outrider import (
 )
 from outrider.draft import ROOT
 from outrider.noise import RoundNoise
-from outrider.verification import RULES, Verdict, block, coupled, follow, residual, rule_named, token
+from outrider.verification import (
+    RULES,
+    OnDemand,
+    Verdict,
+    block,
+    coupled,
+    draw,
+    follow,
+    normalised,
+    residual,
+    rule_named,
+    token,
+)
 
 NOISE = RoundNoise(seed=1, start=0)
 SHARED = RoundNoise(seed=1, start=0, shared=True)
@@ -44,13 +56,15 @@ def with_uniforms(*uniforms: float):
 
 
 def test_the_residual_is_what_p_has_beyond_q() -> None:
-    found = residual(rows([5, 3, 2])[0], rows([2, 2, 6])[0])
+    p = rows([5, 3, 2])[0]
+    found = normalised(residual(p, rows([2, 2, 6])[0]), otherwise=p)
     np.testing.assert_allclose(found, [0.75, 0.25, 0], atol=1e-6)
 
 
 def test_an_empty_residual_falls_back_to_p() -> None:
     p = rows([5, 3, 2])[0]
-    np.testing.assert_array_equal(residual(p, p), p)
+    np.testing.assert_array_equal(normalised(residual(p, p), otherwise=p), p)
+    assert draw(residual(p, p), NOISE.next(0), otherwise=p) == draw(p, NOISE.next(0))
 
 
 def test_a_rejection_without_a_residual_draws_from_p() -> None:
@@ -165,6 +179,43 @@ def test_block_takes_a_chain_that_names_its_parents() -> None:
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(SettingError, match="rule 'typical' is unknown: choose one of token, block, coupled"):
         rule_named("typical")
+
+
+# Rows that are made when they are read
+
+
+def some_draft(generator: np.random.Generator, vocab_size: int) -> tuple[Draft, np.ndarray]:
+    """A chain, drawn or chosen, that resembles the target."""
+    count = int(generator.integers(0, 6))
+    p = generator.dirichlet(np.full(vocab_size, 0.5), count + 1).astype(np.float32)
+    q = (0.7 * p[:count] + 0.3 * generator.dirichlet(np.ones(vocab_size), count)).astype(np.float32)
+    tokens = tuple(int(generator.choice(vocab_size, p=row / row.sum(dtype=float))) for row in q.astype(float))
+    return Draft(tokens, q=q if generator.random() < 0.5 else None), p
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_the_verdict_is_the_same_whether_rows_lie_ready_or_not(rule) -> None:
+    generator = np.random.default_rng(3)
+    accepted = 0
+    for seed in range(500):
+        draft, p = some_draft(generator, vocab_size=5)
+        noise = RoundNoise(seed, 0, shared=True)
+        ready = rule(draft, p, noise)
+        accepted += ready.accepted
+        assert rule(draft, OnDemand(len(p), p.__getitem__), noise) == ready
+    assert accepted > 100
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_rows_behind_the_stop_are_never_made(rule) -> None:
+    made = []
+
+    def make(row: int) -> np.ndarray:
+        made.append(row)
+        return one_hot(1, 2, 3)[row]
+
+    assert rule(Draft((1, 0, 3)), OnDemand(4, make), SHARED) == Verdict((0,), 2, bonus=False)
+    assert made == [0, 1]
 
 
 # Trees under rejection

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from outrider.errors import InputError
 
 Array = Any  # numpy.ndarray | torch.Tensor | mlx.core.array
 HostInts = np.ndarray[Any, np.dtype[np.int64]]
+HostBits = np.ndarray[Any, np.dtype[np.uint32]]
 HostFloats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -31,6 +33,9 @@ class Operations(Protocol):
         """`x` (of any library) as a float32 array of this one, on the device of `like` if given."""
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]: ...
+
+    def on_host(self, x: Array) -> bool:
+        """Whether the processor itself computes with `x`: then a row that is left alone saves its time."""
 
     def softmax(self, x: Array) -> Array: ...
 
@@ -79,8 +84,13 @@ class Operations(Protocol):
     def race(self, weights: Array, exponential: Array) -> HostInts:
         """argmax over tokens of weight / exponential, per row: a draw from the normalised weights."""
 
+    def keyed_race(self, weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
+        """race(weights, exponential(keys, ...))."""
+
     def token_at(self, weights: Array, share: float) -> int:
         """The token of `weights` ([vocab]) at which their running sum first exceeds `share` (in [0, 1)) of the whole.
+
+        -1 where all weights are 0.
 
         Sums are float64, wherever the weights live: 50,000 float32 sums would be off by more than rare tokens weigh.
         """
@@ -98,6 +108,7 @@ MIX_1 = 0x85EBCA6B
 MIX_2 = 0xC2B2AE35
 TO_UNIT = 2.0**-32
 BLOCK = 256
+RACE_MARGIN = 1e-5  # far more than float32 rounds
 
 
 class NumpyOperations:
@@ -116,8 +127,12 @@ class NumpyOperations:
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         return np.asarray(x)
 
+    def on_host(self, x: Array) -> bool:
+        return True
+
     def softmax(self, x: Array) -> Array:
-        exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+        exponentials = x - x.max(axis=-1, keepdims=True)
+        np.exp(exponentials, out=exponentials)
         exponentials /= exponentials.sum(axis=-1, keepdims=True)
         return exponentials
 
@@ -178,25 +193,53 @@ class NumpyOperations:
 
     def exponential_of_tokens(self, keys: Sequence[tuple[int, int]], tokens: HostInts) -> Array:
         """[keys, tokens]: the noise of some tokens only."""
-        key = np.asarray(keys, dtype=np.uint32)  # [keys, 2]
-        bits = tokens.astype(np.uint32)[None, :]
-        for part in (0, 1):
-            bits = bits ^ key[:, part, None]
-            bits ^= bits >> 16
-            bits *= np.uint32(MIX_1)
-            bits ^= bits >> 13
-            bits *= np.uint32(MIX_2)
-            bits ^= bits >> 16
+        return self._exponential_of_bits(self._bits(keys, _folded(tokens.astype(np.uint32))))
+
+    def _exponential_of_bits(self, bits: HostBits) -> Array:
         unit = (bits.astype(np.float32) + np.float32(0.5)) * np.float32(TO_UNIT)
         return -np.log1p(-np.minimum(unit, np.float32(1 - 2**-24)))
 
+    def _bits(self, keys: Sequence[tuple[int, int]], folded_tokens: HostBits) -> HostBits:
+        """[keys, tokens]: the hash that the noise is made of.
+
+        A second folding undoes the first, and both sides of an exclusive or may be folded by themselves: what ends the
+        first round of the mixer, the key, and what begins the second are one exclusive or with the folded key.
+        """
+        key = _folded(np.asarray(keys, dtype=np.uint32))  # [keys, 2]
+        bits = folded_tokens ^ key[:, 0, None]
+        bits *= np.uint32(MIX_1)
+        bits ^= bits >> np.uint32(13)
+        bits *= np.uint32(MIX_2)
+        bits ^= key[:, 1, None]
+        bits *= np.uint32(MIX_1)
+        bits ^= bits >> np.uint32(13)
+        bits *= np.uint32(MIX_2)
+        return _folded(bits)
+
     def race(self, weights: Array, exponential: Array) -> HostInts:
         return np.asarray((weights / exponential).argmax(axis=-1), dtype=np.int64)
+
+    def keyed_race(self, weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
+        return np.array([self._winner(row, key) for row, key in zip(weights, keys, strict=True)], dtype=np.int64)
+
+    def _winner(self, weights: Array, key: tuple[int, int]) -> int:
+        # -log(1 - u) is at least u. So weight / u is a bound that takes no logarithm, and where it stays behind the one
+        # token that is worked out, nobody can win.
+        bits = self._bits([key], _all_folded(len(weights)))[0]
+        bounds = bits.astype(np.float32)
+        bounds += np.float32(0.5)
+        np.divide(weights, bounds, out=bounds)  # weight / u x 2^-32
+        first = bounds.argmax(keepdims=True)
+        reached = float((weights[first] / self._exponential_of_bits(bits[first]))[0])
+        candidates = np.flatnonzero(bounds >= reached * TO_UNIT * (1 - RACE_MARGIN))
+        return int(candidates[(weights[candidates] / self._exponential_of_bits(bits[candidates])).argmax()])
 
     def token_at(self, weights: Array, share: float) -> int:
         # The block first, then the token in it: adding up is a chain of waiting, which blocks cut short.
         starts = np.arange(0, len(weights), BLOCK)
         sums = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+        if not sums[-1]:
+            return -1
         sought = share * sums[-1]
         block = _first_beyond(sums, sought)
         before = sums[block - 1] if block else 0.0
@@ -239,6 +282,9 @@ class TorchOperations:
         if x.dtype == self.torch.bfloat16:
             x = x.float()
         return np.asarray(x.cpu().numpy())
+
+    def on_host(self, x: Array) -> bool:
+        return bool(x.device.type == "cpu")
 
     def softmax(self, x: Array) -> Array:
         return self.torch.softmax(x, dim=-1)
@@ -328,13 +374,19 @@ class TorchOperations:
             return np.asarray(finished.numpy().argmax(axis=-1))
         return np.asarray(finished.argmax(dim=-1).cpu().numpy())
 
+    def keyed_race(self, weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
+        if self.on_host(weights):
+            return NUMPY.keyed_race(self.to_numpy(weights), keys)
+        return self.race(weights, self.exponential(keys, weights.shape[-1], weights))
+
     def token_at(self, weights: Array, share: float) -> int:
         torch = self.torch
         if weights.device.type in ("cpu", "mps"):  # Apple's GPUs have no float64
             return NUMPY.token_at(self.to_numpy(weights), share)
         sums = torch.cumsum(weights, 0, dtype=torch.float64)
         token = torch.searchsorted(sums, share * sums[-1:], right=True)
-        return int(torch.minimum(token, torch.searchsorted(sums, sums[-1:])))
+        token = torch.minimum(token, torch.searchsorted(sums, sums[-1:]))
+        return int(torch.where(sums[-1:] > 0, token, -1))
 
     def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
         values, tokens = self.torch.topk(x, min(count, x.shape[-1]), dim=-1)
@@ -376,6 +428,9 @@ class MlxOperations:
         if x.dtype == self.mx.bfloat16:
             x = x.astype(self.mx.float32)
         return np.array(x)
+
+    def on_host(self, x: Array) -> bool:
+        return False  # a row that nobody looks at is not computed, and one by one they would be many small programs
 
     def softmax(self, x: Array) -> Array:
         exponentials = self.mx.exp(x - x.max(axis=-1, keepdims=True))
@@ -454,6 +509,9 @@ class MlxOperations:
     def race(self, weights: Array, exponential: Array) -> HostInts:
         return np.array((weights / exponential).argmax(axis=-1)).astype(np.int64)
 
+    def keyed_race(self, weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
+        return self.race(weights, self.exponential(keys, weights.shape[-1], weights))
+
     def token_at(self, weights: Array, share: float) -> int:
         return NUMPY.token_at(np.array(weights), share)
 
@@ -479,6 +537,16 @@ class MlxOperations:
         return np.array(x.astype(self.mx.float32)).astype(np.float64)
 
 
+def _folded(x: HostBits) -> HostBits:
+    """x ^ (x >> 16)."""
+    return x ^ (x >> np.uint32(16))
+
+
+@lru_cache(maxsize=4)
+def _all_folded(vocab_size: int) -> HostBits:
+    return _folded(np.arange(vocab_size, dtype=np.uint32))
+
+
 def _signed(number: int) -> int:
     """The 32 bits of an unsigned number read as a signed one."""
     return number - 2**32 if number >= 2**31 else number
@@ -489,7 +557,8 @@ def _first_beyond(sums: HostFloats, sought: float) -> int:
 
     Where rounding made the number as large as the whole, it is the last place that adds anything.
     """
-    return int(min(np.searchsorted(sums, sought, side="right"), np.searchsorted(sums, sums[-1])))
+    place = int(sums.searchsorted(sought, side="right"))
+    return place if place < len(sums) else int(sums.searchsorted(sums[-1]))
 
 
 NUMPY = NumpyOperations()

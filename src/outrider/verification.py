@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from outrider.arrays import Array, HostFloats, operations
 from outrider.draft import CHOSEN, ROOT, Draft, Trial
 from outrider.errors import SettingError
-from outrider.noise import Key, RoundNoise, exponential, uniform
+from outrider.noise import Key, RoundNoise, uniform
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +42,127 @@ class Verdict:
         return len(self.path)
 
 
-Rule = Callable[[Draft, Array, RoundNoise], Verdict]
+Item = TypeVar("Item", covariant=True)
 
 
-def draw(weights: Array, key: Key) -> int:
-    """One draw from the normalised weights, float32 [vocab]: the token at a uniform share of their sum."""
-    return operations(weights).token_at(weights, uniform(key))
+class Indexed(Protocol[Item]):
+    """A sequence whose items may be made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Item: ...
+
+
+class _Lazy(Indexed[Item]):
+    """Makes each item once, when it is first asked for."""
+
+    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+        self._count = count
+        self._make = make
+        self._made: dict[int, Item] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: int, /) -> Item:
+        if place not in self._made:
+            self._made[place] = self._make(place)
+        return self._made[place]
+
+
+class Distributions(Indexed[Array], Protocol):
+    """The target's distributions of one draft, as the rules read them: no further than the verdict needs.
+
+    Each is float32 [vocab].
+    """
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
+        """At (rows[i], tokens[i])."""
+
+    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
+        """From each row the token that the noise of its key draws."""
+
+
+class AllAtOnce:
+    """Distributions that lie ready, float32 [rows, vocab], for accelerators, which answer many questions like one."""
+
+    def __init__(self, p: Array) -> None:
+        self._p = p
+
+    def __len__(self) -> int:
+        return int(self._p.shape[0])
+
+    def __getitem__(self, row: int, /) -> Array:
+        return self._p[row]
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
+        return operations(self._p).gather(self._p, rows, tokens).tolist() if len(rows) else []
+
+    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
+        choices: list[int] = operations(self._p).keyed_race(self._p, [key_of(row) for row in range(len(self))]).tolist()
+        return choices
+
+
+class OnDemand:
+    """Distributions of which each is made when it is first read: most drafts are rejected before their end.
+
+    Args:
+        make: from the number of a row to float32 [vocab].
+    """
+
+    def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
+        self._rows = _Lazy(rows, make)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int, /) -> Array:
+        return self._rows[row]
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
+        return _Lazy(len(rows), lambda i: _probability(self[rows[i]], tokens[i]))
+
+    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
+        return _Lazy(len(self), lambda row: draw_shared(self[row], key_of(row)))
+
+
+Rule = Callable[[Draft, Array | Distributions, RoundNoise], Verdict]
+SURELY = 1 + 1e-4  # sums of float32 distributions are 1 up to rounding
+
+
+def readable(p: Array | Distributions) -> Distributions:
+    """An array [rows, vocab] as distributions to read; these as they are."""
+    return p if isinstance(p, AllAtOnce | OnDemand) else AllAtOnce(p)
+
+
+def draw(weights: Array, key: Key, otherwise: Array | None = None) -> int:
+    """One draw from the weights, float32 [vocab]: the token at a uniform share of their sum.
+
+    Args:
+        otherwise: the weights to draw from where those are all 0.
+    """
+    token = operations(weights).token_at(weights, uniform(key))
+    return draw(otherwise, key) if token < 0 and otherwise is not None else token
 
 
 def draw_shared(weights: Array, key: Key) -> int:
     """One draw by the noise that drafter and target share under `coupled`: argmax(log weight + Gumbel noise)."""
-    row = weights[None]
-    return int(operations(row).race(row, exponential([key], row.shape[-1], row))[0])
+    return int(operations(weights).keyed_race(weights[None], [key])[0])
 
 
 def residual(p: Array, q: Array) -> Array:
-    """normalise(max(p - q, 0)), float32 [vocab]; p itself where nothing is left, because p equals q up to rounding.
-
-    The distribution of the correction: arXiv 2211.17192, section 2.3.
-    """
-    ops = operations(p)
-    difference = ops.positive_difference(p, q)
-    total = ops.sums(difference)
-    return ops.divide(difference, total) if total > 0 else p
+    """max(p - q, 0), float32 [vocab]: normalised, the distribution of the correction: arXiv 2211.17192, section 2.3."""
+    return operations(p).positive_difference(p, q)
 
 
-def follow(draft: Draft, choices: Sequence[int]) -> Verdict:
+def normalised(weights: Array, otherwise: Array) -> Array:
+    """The weights divided by their sum; `otherwise` where nothing is left, because p equals q up to rounding."""
+    ops = operations(weights)
+    total = ops.sums(weights)
+    return ops.divide(weights, total) if total > 0 else otherwise
+
+
+def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
     """Accept the path along which the draft agrees with the target's own choices.
 
     Args:
@@ -86,19 +182,17 @@ def follow(draft: Draft, choices: Sequence[int]) -> Verdict:
         node = agreeing
 
 
-def coupled(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
+def coupled(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
     """The target draws by itself, argmax(log p + g) with Gumbel noise g keyed by position; agreement is acceptance.
 
     The output depends on nothing but the seed, the prompt and the target. It is exact for any draft; a drafter that
     draws with the same g agrees nearly as often as `token` accepts (arXiv 2408.07978 bounds the difference).
     """
-    positions = [noise.start] + [noise.start + depth for depth in draft.depths[: p.shape[0] - 1]]
-    keys = [noise.target(position) for position in positions]
-    choices = operations(p).race(p, exponential(keys, p.shape[-1], p))
-    return follow(draft, choices.tolist())
+    depths = (0, *draft.depths)
+    return follow(draft, readable(p).races(lambda row: noise.target(noise.start + depths[row])))
 
 
-def token(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
+def token(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
     """Token-wise rejection: arXiv 2211.17192, algorithm 1, and arXiv 2302.01318; on trees the multi-step
     speculative sampling of SpecInfer, arXiv 2305.09781, section 4.3, for children drawn without replacement.
 
@@ -108,8 +202,11 @@ def token(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
     A token that several drafters drew is one node and as many trials: rejected once, it has no probability left, but
     the residual still has to make up for the other q that it was drawn from.
     """
+    p = readable(p)
     trials = draft.in_order()
-    p_of_first, q_of_first = _probabilities_of_trials(draft, trials, p)
+    tried_tokens = [draft.tokens[trial.node] for trial in trials]
+    p_of_first = p.probabilities([draft.parent(trial.node) + 1 for trial in trials], tried_tokens)
+    q_of_first = _q_of_trials(draft, trials)
     numbers_of: dict[int, list[int]] = {}
     for number, trial in enumerate(trials):
         numbers_of.setdefault(draft.parent(trial.node), []).append(number)
@@ -117,18 +214,19 @@ def token(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
     node = ROOT
     while True:
         numbers = numbers_of.get(node, [])
-        if node + 1 >= p.shape[0]:
+        if node + 1 >= len(p):
             return Verdict(tuple(path), None, bonus=True)
         position = noise.start + len(path)
-        target = p[node + 1]
+        target = weights = p[node + 1]
         accepted = None
         for order, number in enumerate(numbers):
             trial = trials[number]
-            tried = draft.tokens[trial.node]
+            tried = tried_tokens[number]
             q = None
             if order == 0:
                 p_of_child, q_of_child = p_of_first[number], q_of_first[number]
             else:
+                target = normalised(weights, otherwise=target)
                 q = _q_of_trial(draft, [trials[earlier] for earlier in numbers[:order]], trial)
                 p_of_child = _probability(target, tried)
                 q_of_child = 1.0 if q is None else _probability(q, tried)
@@ -137,14 +235,14 @@ def token(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
                 break
             if order == 0 and trial.q_row != CHOSEN:
                 q = draft.q[trial.q_row]  # type: ignore[index]
-            target = _after_rejection(target, tried, q)
+            weights = _left_by(target, tried, q)
         if accepted is None:
-            return Verdict(tuple(path), draw(target, noise.next(position)), bonus=not numbers)
+            return Verdict(tuple(path), draw(weights, noise.next(position), otherwise=target), bonus=not numbers)
         path.append(accepted)
         node = accepted
 
 
-def block(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
+def block(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
     """Block verification (arXiv 2403.10444, algorithm 2): the draft is judged as a whole.
 
     It never accepts fewer tokens in expectation than `token`. With r_0 = 1 and r_i = min(1, r_(i-1) p_i / q_i) at the
@@ -159,30 +257,37 @@ def block(draft: Draft, p: Array, noise: RoundNoise) -> Verdict:
     """
     if not draft.is_chain:
         raise SettingError("rule block judges chains, and the draft is a tree: use rule token or coupled for trees")
+    p = readable(p)
     count = len(draft)
-    p_of_draft, q_of_draft = _probabilities_of_trials(draft, draft.in_order(), p)
+    p_of_draft = p.probabilities(range(count), draft.tokens)
+    q_of_draft = _q_of_trials(draft, draft.in_order())
+    uniforms = [noise.accept(noise.start + i) for i in range(count)]  # of prefix i + 1
     reach = [1.0]  # r_i
-    for p_of_token, q_of_token in zip(p_of_draft, q_of_draft, strict=True):
+    while len(reach) <= count and _may_still_hold(reach[-1], q_of_draft[len(reach) - 1 :], uniforms[len(reach) - 1 :]):
+        p_of_token, q_of_token = p_of_draft[len(reach) - 1], q_of_draft[len(reach) - 1]
         ratio = p_of_token / q_of_token if q_of_token > 0 else float(p_of_token > 0)
         reach.append(min(1.0, reach[-1] * ratio))
-    surplus = _surpluses(draft, p, reach, p_of_draft)
-    accepted = 0
-    for i in range(count, 0, -1):
-        if i == count:
-            hold = reach[i]
+    for accepted in range(len(reach) - 1, 0, -1):
+        uniform_number = uniforms[accepted - 1]
+        if accepted == count:
+            hold = reach[accepted]
+        elif uniform_number < reach[accepted] * SURELY:  # h_i is at most r_i
+            surplus = _surplus(draft, p, accepted, reach[accepted], p_of_draft)
+            total = surplus + 1 - reach[accepted]
+            hold = surplus / total if total > 0 else 1.0
         else:
-            total = surplus[i] + 1 - reach[i]
-            hold = surplus[i] / total if total > 0 else 1.0
-        if noise.accept(noise.start + i - 1) < hold:
-            accepted = i
+            continue
+        if uniform_number < hold:
             break
+    else:
+        accepted = 0
     path = tuple(range(accepted))
     if accepted == count:
-        if count >= p.shape[0]:
+        if count >= len(p):
             return Verdict(path, None, bonus=True)
         return Verdict(path, draw(p[count], noise.next(noise.start + count)), bonus=True)
-    target = _block_residual(draft, p, accepted, reach[accepted])
-    return Verdict(path, draw(target, noise.next(noise.start + accepted)), bonus=False)
+    weights = _block_residual(draft, p, accepted, reach[accepted])
+    return Verdict(path, draw(weights, noise.next(noise.start + accepted), otherwise=p[accepted]), bonus=False)
 
 
 RULES: dict[str, Rule] = {"token": token, "block": block, "coupled": coupled}
@@ -195,19 +300,15 @@ def rule_named(name: str) -> Rule:
     return RULES[name]
 
 
-def _probabilities_of_trials(draft: Draft, trials: Sequence[Trial], p: Array) -> tuple[HostFloats, HostFloats]:
-    """For each trial its token's target and draft probability, given that no sibling was tried before it."""
-    count = len(trials)
-    if count == 0:
-        return np.empty(0), np.empty(0)
-    tokens = [draft.tokens[trial.node] for trial in trials]
-    p_of_trial = operations(p).gather(p, [draft.parent(trial.node) + 1 for trial in trials], tokens)
-    q_of_trial = np.ones(count)
+def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> HostFloats:
+    """For each trial its token's draft probability, given that no sibling was tried before it."""
+    q_of_trial = np.ones(len(trials))
     drawn = [number for number, trial in enumerate(trials) if trial.q_row != CHOSEN]
     if drawn:
         rows = [trials[number].q_row for number in drawn]
-        q_of_trial[drawn] = operations(draft.q).gather(draft.q, rows, [tokens[number] for number in drawn])
-    return p_of_trial, q_of_trial
+        tokens = [draft.tokens[trials[number].node] for number in drawn]
+        q_of_trial[drawn] = operations(draft.q).gather(draft.q, rows, tokens)
+    return q_of_trial
 
 
 def _probability(distribution: Array, token: int) -> float:
@@ -225,41 +326,43 @@ def _q_of_trial(draft: Draft, earlier: Sequence[Trial], trial: Trial) -> Array |
     taken = [draft.tokens[other.node] for other in earlier if other.q_row == trial.q_row]
     if not taken:
         return q
-    ops = operations(q)
-    left = ops.without(q, taken)
-    total = ops.sums(left)
-    return ops.divide(left, total) if total > 0 else left
+    left = operations(q).without(q, taken)
+    return normalised(left, otherwise=left)
 
 
-def _after_rejection(target: Array, token: int, q: Array | None) -> Array:
-    if q is not None:
-        return residual(target, q)
-    ops = operations(target)  # q is a one-hot at the token
-    left = ops.without(target, [token])
-    total = ops.sums(left)
-    return ops.divide(left, total) if total > 0 else target
+def _left_by(target: Array, token: int, q: Array | None) -> Array:
+    """What the target still wants after a rejection, as weights; q of None is a one-hot at the token."""
+    return operations(target).without(target, [token]) if q is None else residual(target, q)
 
 
-def _surpluses(draft: Draft, p: Array, reach: Sequence[float], p_of_draft: HostFloats) -> HostFloats:
-    """s_i = sum over x of max(r_i p_(i+1)(x) - q_(i+1)(x), 0) for 0 <= i < k, in one pass over the vocabulary."""
-    reach_before = np.asarray(reach[: len(draft)])
-    # Where q is a one-hot at the draft token, r p exceeds it everywhere but there.
-    surpluses = reach_before * (1 - p_of_draft)
-    drawn = [i for i in range(1, len(draft)) if draft.q_row(i) >= 0]
-    if drawn:
-        ops = operations(p)
-        rows = [draft.q_row(i) for i in drawn]
-        difference = ops.positive_difference(ops.multiply(p[drawn], reach_before[drawn]), draft.q[rows])  # type: ignore[index]
-        surpluses[drawn] = ops.sums(difference)
-    return np.maximum(surpluses, 0)
+def _may_still_hold(reach: float, q_to_come: HostFloats, uniforms: Sequence[float]) -> bool:
+    """Whether a longer prefix can be held good under rule `block`, when p at every token to come is at most 1.
+
+    That of a prefix is at most its r, which is at most the present one divided by the q of the tokens between.
+    """
+    most = reach * SURELY
+    for q_of_token, uniform_number in zip(q_to_come, uniforms, strict=True):
+        most = min(most / q_of_token, 1.0) if q_of_token > 0 else 1.0
+        if uniform_number < most:
+            return True
+    return False
 
 
-def _block_residual(draft: Draft, p: Array, accepted: int, reach: float) -> Array:
-    """normalise(max(r p - q, 0)) at the first position that was not accepted."""
-    row = draft.q_row(accepted)
-    if row < 0:
-        return _after_rejection(p[accepted], draft.tokens[accepted], None)
-    scaled = operations(p).multiply(p[accepted], np.asarray(reach))
-    difference = operations(p).positive_difference(scaled, draft.q[row])  # type: ignore[index]
-    total = operations(p).sums(difference)
-    return operations(p).divide(difference, total) if total > 0 else p[accepted]
+def _surplus(draft: Draft, p: Distributions, i: int, reach: float, p_of_draft: Indexed[float]) -> float:
+    """s_i = sum over x of max(r_i p_(i+1)(x) - q_(i+1)(x), 0)."""
+    if draft.q_row(i) == CHOSEN:
+        # Where q is a one-hot at the draft token, r p exceeds it everywhere but there.
+        return max(reach * (1 - p_of_draft[i]), 0.0)
+    return float(operations(p[i]).sums(_beyond(draft, p, i, reach)))
+
+
+def _block_residual(draft: Draft, p: Distributions, accepted: int, reach: float) -> Array:
+    """max(r p - q, 0), as weights, at the first position that was not accepted."""
+    if draft.q_row(accepted) == CHOSEN:
+        return _left_by(p[accepted], draft.tokens[accepted], None)
+    return _beyond(draft, p, accepted, reach)
+
+
+def _beyond(draft: Draft, p: Distributions, i: int, reach: float) -> Array:
+    ops = operations(p[i])
+    return ops.positive_difference(ops.multiply(p[i], np.asarray(reach)), draft.q[draft.q_row(i)])  # type: ignore[index]

@@ -9,6 +9,7 @@ import numpy as np
 
 from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter, ModelTreeDrafter, SuffixDrafter, SuffixTreeDrafter
+from outrider.arrays import NumpyOperations
 from outrider.budget import FREE
 from outrider.drafters.growth import Growth
 from outrider.drafters.joining import join
@@ -16,7 +17,16 @@ from outrider.models.base import Ledger
 from outrider.models.stateless import StatelessSession
 from outrider.noise import RoundNoise, key, uniform
 from outrider.sampling import adjust
-from outrider.verification import RULES, Rule, Verdict, _block_residual, draw
+from outrider.verification import (
+    RULES,
+    Distributions,
+    OnDemand,
+    Rule,
+    Verdict,
+    _block_residual,
+    draw,
+    normalised,
+)
 
 Mistake = Callable[[], AbstractContextManager]
 
@@ -173,7 +183,10 @@ def residual_replaced_by_the_target() -> AbstractContextManager:
 
 
 def residual_not_normalised() -> AbstractContextManager:
-    return patch("outrider.verification.residual", lambda p, q: np.maximum(p - q, 0))
+    def unless_of_q(weights, otherwise):
+        return normalised(weights, otherwise) if otherwise is weights else weights
+
+    return patch("outrider.verification.normalised", unless_of_q)
 
 
 def block_residual_replaced_by_the_target() -> AbstractContextManager:
@@ -200,7 +213,7 @@ def _rules_changed(change: Callable[[Rule], Rule]) -> AbstractContextManager:
 
 def bonus_drawn_from_q() -> AbstractContextManager:
     def change(rule: Rule) -> Rule:
-        def judge(draft: Draft, p: np.ndarray, noise: RoundNoise) -> Verdict:
+        def judge(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
             verdict = rule(draft, p, noise)
             if not (verdict.bonus and len(draft)):
                 return verdict
@@ -214,8 +227,9 @@ def bonus_drawn_from_q() -> AbstractContextManager:
 
 def bonus_drawn_from_the_row_before() -> AbstractContextManager:
     def change(rule: Rule) -> Rule:
-        def judge(draft: Draft, p: np.ndarray, noise: RoundNoise) -> Verdict:
-            return rule(draft, p if len(p) < 2 else np.concatenate([p[:-1], p[-2:-1]]), noise)
+        def judge(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
+            last = len(p) - 1
+            return rule(draft, OnDemand(len(p), lambda row: p[row - 1 if row == last > 0 else row]), noise)
 
         return judge
 
@@ -224,9 +238,35 @@ def bonus_drawn_from_the_row_before() -> AbstractContextManager:
 
 def rows_of_the_target_off_by_one() -> AbstractContextManager:
     def change(rule: Rule) -> Rule:
-        return lambda draft, p, noise: rule(draft, p[[0, *range(len(p) - 1)]], noise)
+        return lambda draft, p, noise: rule(draft, OnDemand(len(p), lambda row: p[max(row - 1, 0)]), noise)
 
     return _rules_changed(change)
+
+
+@contextmanager
+def every_row_taken_for_the_one_made_first() -> Iterator[None]:
+    made = OnDemand.__getitem__
+
+    def first_made(self: OnDemand, row: int) -> np.ndarray:
+        return made(self, next(iter(self._rows._made), row))
+
+    with patch.object(OnDemand, "__getitem__", first_made):
+        yield
+
+
+def race_won_by_the_bound() -> AbstractContextManager:
+    def winner(self, weights, key):
+        return int((weights / -np.expm1(-self.exponential([key], len(weights), weights)[0])).argmax())
+
+    return patch.object(NumpyOperations, "_winner", winner)
+
+
+def longer_prefixes_given_up_where_the_draft_is_unlikely() -> AbstractContextManager:
+    """As if no token to come could be likelier to the target than to the drafter."""
+    return patch(
+        "outrider.verification._may_still_hold",
+        lambda reach, q_to_come, uniforms: any(uniform_number < reach for uniform_number in uniforms),
+    )
 
 
 def penalties_forgotten_along_the_draft() -> AbstractContextManager:

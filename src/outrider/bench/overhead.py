@@ -20,13 +20,17 @@ from outrider.lookahead import Goodput
 from outrider.models.base import Ledger
 from outrider.sampling import SamplingParams
 from outrider.text import Tokenizer
+from outrider.verification import RULES
 
 VOCABULARY = 49_152  # of SmolLM2
 LOOKAHEAD = 4
 PROMPT = 64  # tokens
 ROUNDS = 200
 WARM_UP = 20
-SETTINGS = {"greedy": SamplingParams(temperature=0, seed=0), "sampled": SamplingParams(seed=0)}
+SAMPLING = {
+    "greedy": (SamplingParams(temperature=0, seed=0), "token"),
+    **{f"sampled, {rule}": (SamplingParams(seed=0), rule) for rule in RULES},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Overhead:
 
     Attributes:
         library: whose arrays the logits are.
+        sampling: greedy, or sampled and by which rule.
         milliseconds: of a round, the median.
     """
 
@@ -113,7 +118,11 @@ class _Planned(Goodput):
 
 
 def measure_overhead(
-    rows: int, sampling: SamplingParams, make_logits: Callable[[np.ndarray[Any, Any]], Array], rounds: int = ROUNDS
+    rows: int,
+    sampling: SamplingParams,
+    rule: str,
+    make_logits: Callable[[np.ndarray[Any, Any]], Array],
+    rounds: int = ROUNDS,
 ) -> float:
     """Median seconds of a round that the engine itself takes: planning, judgement, bookkeeping and a record of it all.
 
@@ -128,6 +137,7 @@ def measure_overhead(
         _Instant(logits, stopwatch),
         _InstantDrafter(stopwatch),
         lookahead=_Planned(),
+        rule=rule,
         max_rows=rows,
         capacity=PROMPT + (1 + LOOKAHEAD) * (rounds + WARM_UP + PROMPT),
         observer=records.append,
@@ -145,7 +155,7 @@ def measure_overhead(
 
 
 def measure_overheads(progress: Callable[[int, int], None] | None = None) -> list[Overhead]:
-    """One row and 16 rows, greedy and sampled, with NumPy and PyTorch where it is installed.
+    """One row and 16 rows, greedy and sampled under each rule, with NumPy and PyTorch where it is installed.
 
     Args:
         progress: told (measurements done, all measurements).
@@ -157,10 +167,10 @@ def measure_overheads(progress: Callable[[int, int], None] | None = None) -> lis
         pass
     else:
         libraries["torch"] = torch.from_numpy
-    cases = [(library, sampling, rows) for library in libraries for sampling in SETTINGS for rows in (1, 16)]
+    cases = [(library, sampling, rows) for library in libraries for sampling in SAMPLING for rows in (1, 16)]
     found = []
     for number, (library, sampling, rows) in enumerate(cases):
-        seconds = measure_overhead(rows, SETTINGS[sampling], libraries[library])
+        seconds = measure_overhead(rows, *SAMPLING[sampling], libraries[library])
         found.append(Overhead(library, sampling, rows, 1000 * seconds))
         if progress is not None:
             progress(number + 1, len(cases))

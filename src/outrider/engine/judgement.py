@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol
 
-from outrider.arrays import Array, operations
-from outrider.draft import ROOT, Draft
+from outrider.arrays import NUMPY, Array, operations
+from outrider.draft import Draft
 from outrider.errors import OutriderError
 from outrider.noise import RoundNoise
 from outrider.sampling import (
@@ -20,7 +20,7 @@ from outrider.sampling import (
     log_probabilities,
     most_probable,
 )
-from outrider.verification import Rule, Verdict, follow
+from outrider.verification import OnDemand, Rule, Verdict, follow
 
 
 class Judged(Protocol):
@@ -68,10 +68,13 @@ def _judge_alike(
     """The same for texts of equal settings, with one operation over all rows instead of one for each.
 
     Returns:
-        None where settings differ or a logit is bad, so that each row has to be judged by itself.
+        None where settings differ or a logit is bad, so that each row has to be judged by itself; and where that is
+        quicker, because most drafts are rejected before their end.
     """
     first = sequences[0].settings
     if first.adjusts_logits or any(other.settings != first for other in sequences[1:]):
+        return None
+    if operations(logits).on_host(logits) and not first.greedy:
         return None
     slices = _rows_of(drafts)
     try:
@@ -95,9 +98,9 @@ def _rows_of(drafts: Sequence[Draft]) -> list[slice]:
     return [slice(end - 1 - len(draft), end) for end, draft in zip(ends, drafts, strict=True)]
 
 
-def _beside(draft: Draft, p: Array) -> Draft:
-    """The draft with q in the library and on the device of `p`."""
-    return draft if draft.q is None else replace(draft, q=operations(p).float32(draft.q, like=p))
+def _beside(draft: Draft, logits: Array) -> Draft:
+    """The draft with q in the library and on the device of `logits`."""
+    return draft if draft.q is None else replace(draft, q=operations(logits).float32(draft.q, like=logits))
 
 
 def judge(
@@ -110,18 +113,29 @@ def judge(
             precision.
 
     Raises:
-        ModelError: a logit is not a finite number.
+        ModelError: a logit that the verdict depends on is not a finite number.
     """
     ops = operations(logits)
-    if sampling.adjusts_logits:
-        paths = [[draft.tokens[ancestor] for ancestor in draft.path(node)] for node in range(ROOT, len(draft))]
-        logits = adjust(ops.float32(logits), sampling, history, paths)
+
+    def adjusted(first: int, end: int) -> Array:
+        if not sampling.adjusts_logits:
+            return logits[first:end]
+        paths = [[draft.tokens[ancestor] for ancestor in draft.path(row - 1)] for row in range(first, end)]
+        return adjust(ops.float32(logits[first:end]), sampling, history, paths)
+
+    def distributions(first: int, end: int) -> Array:
+        numbers = ops.float32(adjusted(first, end))
+        check_finite(numbers)
+        return distribution(numbers, sampling)
+
+    rows = 1 + len(draft)
     if sampling.greedy:
-        return follow(draft, most_probable(logits).tolist())
-    logits = ops.float32(logits)
-    check_finite(logits)
-    p = distribution(logits, sampling)
-    return rule(_beside(draft, p), p, noise)
+        return follow(draft, most_probable(adjusted(0, rows)).tolist())
+    if not ops.on_host(logits):
+        return rule(_beside(draft, logits), distributions(0, rows), noise)
+    # NumPy's views of the same memory: each of its many small steps takes less than one of PyTorch's.
+    p = OnDemand(rows, lambda row: NUMPY.float32(distributions(row, row + 1)[0]))
+    return rule(draft if draft.q is None else replace(draft, q=NUMPY.float32(draft.q)), p, noise)
 
 
 def logprobs_of(draft: Draft, verdict: Verdict, logits: Array) -> list[float]:

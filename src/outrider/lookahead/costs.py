@@ -135,12 +135,12 @@ class CostCurve:
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
         nearness = self._nearness(rows, most)
-        seen = np.array([count for count in refinement.logs if count < len(nearness)], dtype=np.int64)
+        seen = [count for count in refinement.logs if count < len(nearness)]
         own, logs = np.zeros(len(nearness)), np.zeros(len(nearness))
-        own[seen] = [refinement.weights[count] for count in seen.tolist()]
-        logs[seen] = [refinement.logs[count] for count in seen.tolist()]
-        evidence = nearness @ own
-        correction = nearness @ (own * logs) / (evidence + PRIOR)
+        own[seen] = [refinement.weights[count] for count in seen]
+        logs[seen] = [refinement.logs[count] for count in seen]
+        evidence, told = np.stack([own[seen], own[seen] * logs[seen]]) @ nearness[seen]
+        correction = told / (evidence + PRIOR)
         # Beside a step, neighbours say the wrong thing about a count that was itself observed: the fewer tokens, the
         # higher the step.
         trust = own / (own + (np.maximum(np.arange(len(own)), rows) / SMOOTH_FROM) ** 2)

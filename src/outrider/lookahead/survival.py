@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -31,16 +32,17 @@ class Counts:
     """
 
     def __init__(self, positions: int) -> None:
-        self.tried = np.zeros(positions)
-        self.passed = np.zeros(positions)
+        # Lists: a draft changes a few numbers, and each of NumPy's calls takes longer than that.
+        self.tried = [0.0] * positions
+        self.passed = [0.0] * positions
 
     def add(self, allowed: int, passed: int) -> None:
         """A draft of at most `allowed` tokens of which the first `passed` passed."""
         # Only what was asked again fades: the knowledge of long drafts stays while short ones are made.
         asked = min(passed + 1, allowed, len(self.tried))
-        self.tried[:asked] = self.tried[:asked] * POOL_MEMORY + 1
-        self.passed[:asked] *= POOL_MEMORY
-        self.passed[: min(passed, asked)] += 1
+        for position in range(asked):
+            self.tried[position] = self.tried[position] * POOL_MEMORY + 1
+            self.passed[position] = self.passed[position] * POOL_MEMORY + (position < passed)
 
     def chances(self, hope: float = 0.0) -> HostFloats:
         """[positions]: the chance to pass each position, given that those before were passed.
@@ -52,7 +54,7 @@ class Counts:
         """
         chances = []
         before = OPTIMISM
-        for tried, passed in zip(self.tried.tolist(), self.passed.tolist(), strict=True):
+        for tried, passed in zip(self.tried, self.passed, strict=True):
             before = (passed + POOL_PRIOR * before) / (tried + POOL_PRIOR)
             hoped = before + hope * math.sqrt(before * (1 - before) / (tried + 1))
             chances.append(min(max(hoped, SMALLEST_CHANCE), 1 - SMALLEST_CHANCE))
@@ -73,7 +75,7 @@ class Own:
 
     def add(self, allowed: int, passed: int) -> None:
         asked = min(passed + 1, allowed, self.tried.shape[1])
-        self.fade(MEMORIES**asked)
+        self.fade(_memories(asked))
         self.tried[:, :asked] += 1
         self.passed += min(passed, asked)
 
@@ -82,10 +84,16 @@ class Own:
         self.tried *= np.asarray(memory)[..., None]
 
 
+@cache
+def _memories(tokens: int) -> HostFloats:
+    """[views]: of so many tokens after the next."""
+    return np.asarray(MEMORIES**tokens)
+
+
 def conditional(sequences: Sequence[Own], pool: HostFloats) -> HostFloats:
     """[views, sequences, positions]: the chance to pass each position, given that those before were passed."""
-    tried = np.stack([own.tried for own in sequences], axis=1)
-    passed = np.stack([own.passed for own in sequences], axis=1)
+    tried = np.array([own.tried for own in sequences]).swapaxes(0, 1)  # [views, sequences, positions]
+    passed = np.array([own.passed for own in sequences]).T
     priors = PRIORS[:, None]
     total = tried.sum(axis=2)
     expected = np.where(total > 0, (tried @ pool) / np.maximum(total, 1e-9), 0.5)
