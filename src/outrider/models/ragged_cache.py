@@ -20,6 +20,7 @@ from outrider.models.plan import Plan
 # reading a cached token for one query, apiece for the call, for each cached token, and for each query of each of them.
 CALL = 2250
 READ = 3
+FEW = 4  # entries that are moved faster one by one
 ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 
 
@@ -218,8 +219,14 @@ class RaggedCache:
     @torch.inference_mode()
     def move(self, row: int, sources: Sequence[int], target: int) -> None:
         """Put the entries at `sources` one behind the other from `target` on, in every layer."""
+        moved = [(source, place) for place, source in enumerate(sources, start=target) if source != place]
         for buffer in (*self._keys, *self._values):
-            buffer[row, :, target : target + len(sources)] = buffer[row][:, list(sources)]
+            held = buffer[row]
+            if len(moved) > FEW:
+                held[:, target : target + len(sources)] = held[:, list(sources)]
+                continue
+            for source, place in moved:  # a place is never behind its source, so that nothing is overwritten too early
+                held[:, place] = held[:, source]
 
     def begin(self, plan: TorchPlan) -> None:
         """The next writes follow this plan."""
