@@ -9,7 +9,7 @@ Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened
 """
 
 from outrider.batched import batched_speculative_decode
-from outrider.budget import Budget
+from outrider.budget import Budget, Prices
 from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
 from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
@@ -74,6 +74,7 @@ __all__ = [
     "Origin",
     "Outcome",
     "OutriderError",
+    "Prices",
     "QueueFullError",
     "Request",
     "RoundRecord",
