@@ -10,7 +10,7 @@ from outrider.engine.engine import Engine
 from outrider.engine.request import Request
 from outrider.sampling import SamplingParams
 
-PORTION = 4  # times as many prompts as rows
+PORTION = 4  # about so many times as many prompts as rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ def run_batches(
     }
     seconds = dict.fromkeys(engines, 0.0)
     tokens = dict.fromkeys(engines, 0)
-    size = PORTION * rows
+    count = max(round(len(prompts) / (PORTION * rows)), 1)
+    size = -(-len(prompts) // count)
     portions = [prompts[first : first + size] for first in range(0, len(prompts), size)]
     for number, portion in enumerate(portions):
         requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in portion]
