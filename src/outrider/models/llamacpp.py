@@ -375,8 +375,9 @@ class _Context:
         pointer = llama_cpp.llama_init_from_model(model.weights.pointer, parameters)
         if pointer is None:
             raise ModelError(f"model {model.name} cannot be opened for {tokens} tokens: {COMPLAINTS.take()}")
-        weakref.finalize(self, free_context, pointer, model.weights)
         self._pointer = pointer
+        self._lifetime = _Lifetime(pointer, model.weights)
+        self._seen = (0, 0, np.empty((0, 0), dtype=np.float32))
         self._memory = llama_cpp.llama_get_memory(pointer)
         self._name = model.name
         self._vocab_size = model.vocab_size
@@ -416,7 +417,16 @@ class _Context:
     def _logits(self, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """llama.cpp's memory of the last pass, as an array."""
         address = ctypes.addressof(llama_cpp.llama_get_logits(self._pointer).contents)
-        return np.asarray(_Memory(self, address, (count, self._vocab_size)))
+        if self._seen[:2] != (address, count):
+            self._seen = address, count, np.asarray(_Memory(self._lifetime, address, (count, self._vocab_size)))
+        return self._seen[2]
+
+
+class _Lifetime:
+    """Frees a context of llama.cpp once neither its owner nor an array over its memory is left."""
+
+    def __init__(self, pointer: int, weights: Weights) -> None:
+        weakref.finalize(self, free_context, pointer, weights)
 
 
 class _Memory:
