@@ -19,7 +19,7 @@ Point = tuple[int, int]  # (rows, tokens of all rows together)
 # Where nothing was measured, a pass is taken to be as flat as those of large models: an optimist tries, and learns.
 UNMEASURED: Mapping[Point, float] = {(1, 1): 1.0, (1, 64): 1.6, (64, 64): 1.6, (64, 4096): 20.0}
 LEVEL_STEP = 0.1  # how fast the level follows: passes slow down as texts grow and other programs run
-MEMORY = 0.97  # of one observation of a cell after the next
+MEMORY = 0.975  # of one observation of a cell after the next
 PRIOR = 2.0  # how many observations the measurement at start is worth
 SMOOTH_FROM = 10.0  # tokens; a step of one token among n changes a pass by up to a share of 1 / n
 REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of the token count
