@@ -104,14 +104,13 @@ class SuffixAutomaton:
 
         Mostly that is the match; one that ended where a document ended has no continuation, but a shorter one may.
         """
-        cursor = self.match
-        while cursor.length > 0:
+        cursor: Cursor | None = self.match
+        while cursor is not None and cursor.length > 0:
             followed = self.continuations(cursor)
             if followed:
                 return cursor, followed
-            link = self._link[cursor.state]
-            cursor = Cursor(link, self._length[link])
-        return cursor, []
+            cursor = self.shorter(cursor)
+        return Cursor(ROOT_STATE, 0), []
 
     def shorter(self, cursor: Cursor) -> Cursor | None:
         """The longest proper suffix of the substring that ends at more places; None at the empty one."""

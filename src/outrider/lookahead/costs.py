@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +51,9 @@ class _Attention:
         self._products = [0.0, 0.0]
         self.per_row = self.per_token = 0.0
 
-    def seconds(self, rows: int, tokens: int, beyond: float) -> float:
-        return (self.per_row * rows + self.per_token * tokens) * beyond
+    def added_to(self, base: Any, rows: int, tokens: Any, beyond: float) -> Any:
+        """What passes take in all that took `base` when they were measured; numbers, or arrays of them."""
+        return np.maximum(base + (self.per_row * rows + self.per_token * tokens) * beyond, LEAST_SHARE * base)
 
     def observe(self, rows: int, tokens: int, beyond: float, seconds: float) -> None:
         """Learn from a pass over texts so much longer, which took so much longer."""
@@ -128,9 +130,7 @@ class CostCurve:
     def _refined(self, rows: int, most: int, hope: float) -> HostFloats:
         base = self._base_table(rows, most)
         if beyond := self.depth - self._measured_depth:
-            tokens = np.maximum(np.arange(most + 1), rows)
-            added = (self._attention.per_row * rows + self._attention.per_token * tokens) * beyond
-            base = np.maximum(base + added, LEAST_SHARE * base)
+            base = self._attention.added_to(base, rows, np.maximum(np.arange(most + 1), rows), beyond)
         refinement = self._refinements.get(rows)
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
@@ -165,10 +165,10 @@ class CostCurve:
             self._level = math.log(seconds / base) if not self.measured else 0.0
         self._observations += 1
         beyond, scale = self.depth - self._measured_depth, math.exp(self._level)
-        expected = max(base + self._attention.seconds(rows, tokens, beyond), LEAST_SHARE * base)
+        expected = float(self._attention.added_to(base, rows, tokens, beyond))
         plausible = min(max(seconds / scale, expected / LARGEST_STEP), expected * LARGEST_STEP)
         self._attention.observe(rows, tokens, beyond, plausible - base)
-        expected = max(base + self._attention.seconds(rows, tokens, beyond), LEAST_SHARE * base)
+        expected = float(self._attention.added_to(base, rows, tokens, beyond))
         refinement = self._refinements.setdefault(rows, _Refinement())
         known = refinement.logs.get(tokens, 0.0)
         surprise = math.log(seconds / (scale * expected))

@@ -133,8 +133,9 @@ class TorchPlan(Plan):
         """The same as `mask`, for the rows of a stretch alone."""
         key = ("stretch", stretch.rows.start, groups)
         if key not in self._masks:
-            sees = np.ones((stretch.size, stretch.width, stretch.held), dtype=bool)
-            if self.sees is not None:
+            if self.sees is None:
+                sees = np.ones((stretch.size, stretch.width, stretch.held), dtype=bool)
+            else:
                 sees = self.sees[stretch.rows, : stretch.width, : stretch.held]
             if self.blocks == Blocks() and sees.all():
                 return None
