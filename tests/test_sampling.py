@@ -205,6 +205,16 @@ def test_logits_that_are_no_numbers_are_refused(library: str, bad: float) -> Non
             look(array_maker(library)(logits))
 
 
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.7}, {"min_p": 0.2}], ids=str)
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_no_setting_hides_a_logit_that_is_no_number(library: str, settings: dict, bad: float) -> None:
+    logits = logits_of(50)
+    logits[2, slice(None) if bad == -math.inf else 17] = bad
+    with pytest.raises(ModelError, match=f"the model produced a logit of {bad}: it must be finite"):
+        distribution(array_maker(library)(logits), SamplingParams(**settings))
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_most_probable_token_is_the_first_of_equals(library: str) -> None:
     logits = np.array([[0, 3, 3, -math.inf], [-1, -1, -1, -1]], dtype=np.float32)

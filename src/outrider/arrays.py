@@ -37,7 +37,8 @@ class Operations(Protocol):
     def on_host(self, x: Array) -> bool:
         """Whether the processor itself computes with `x`: then a row that is left alone saves its time."""
 
-    def softmax(self, x: Array) -> Array: ...
+    def softmax(self, x: Array) -> Array:
+        """Each row's; all NaN where a row holds a NaN or has no finite largest value."""
 
     def log_sum_exp(self, x: Array) -> HostFloats: ...
 
@@ -131,7 +132,8 @@ class NumpyOperations:
         return True
 
     def softmax(self, x: Array) -> Array:
-        exponentials = x - x.max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # infinities become NaN, which is what is asked for
+            exponentials = x - x.max(axis=-1, keepdims=True)
         np.exp(exponentials, out=exponentials)
         exponentials /= exponentials.sum(axis=-1, keepdims=True)
         return exponentials
@@ -236,15 +238,17 @@ class NumpyOperations:
 
     def token_at(self, weights: Array, share: float) -> int:
         # The block first, then the token in it: adding up is a chain of waiting, which blocks cut short.
-        starts = np.arange(0, len(weights), BLOCK)
-        sums = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+        whole = len(weights) - len(weights) % BLOCK
+        sums = np.empty(whole // BLOCK + 1)
+        np.cumsum(weights[:whole].reshape(-1, BLOCK) @ _ones(BLOCK), out=sums[:-1])
+        sums[-1] = weights[whole:].sum(dtype=np.float64) + (sums[-2] if whole else 0.0)
         if not sums[-1]:
             return -1
         sought = share * sums[-1]
         block = _first_beyond(sums, sought)
         before = sums[block - 1] if block else 0.0
-        within = np.cumsum(weights[starts[block] : starts[block] + BLOCK], dtype=np.float64)
-        return int(starts[block]) + _first_beyond(within, sought - before)
+        within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+        return block * BLOCK + _first_beyond(within, sought - before)
 
     def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
         count = min(count, x.shape[-1])
@@ -293,8 +297,8 @@ class TorchOperations:
         return self._floats(self.torch.logsumexp(x, dim=-1))
 
     def largest(self, x: Array) -> tuple[HostFloats, HostInts]:
-        if x.device.type == "cpu" and x.dtype == self.torch.float32:
-            return NUMPY.largest(x.detach().numpy())  # the same memory, and some twenty times faster
+        if x.device.type == "cpu":
+            return NUMPY.largest(x.detach().float().numpy())  # where it is float32, the same memory; many times faster
         values, index = x.max(dim=-1)
         return self._floats(values), index.cpu().numpy()
 
@@ -545,6 +549,11 @@ def _folded(x: HostBits) -> HostBits:
 @lru_cache(maxsize=4)
 def _all_folded(vocab_size: int) -> HostBits:
     return _folded(np.arange(vocab_size, dtype=np.uint32))
+
+
+@lru_cache(maxsize=1)
+def _ones(count: int) -> Array:
+    return np.ones(count, dtype=np.float32)
 
 
 def _signed(number: int) -> int:

@@ -342,7 +342,6 @@ def verify_speculation(
     if sampling.greedy:
         verdict = follow(Draft(tokens), most_probable(target).tolist())
     else:
-        check_finite(target)
         q = None if draft_rows is None else distribution(draft_rows, sampling)
         seed = _seeded(sampling).seed
         assert seed is not None

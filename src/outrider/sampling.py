@@ -172,13 +172,20 @@ def distribution(logits: Array, params: SamplingParams) -> Array:
 
     Returns:
         float32 [rows, vocab]; each row sums to 1 up to rounding.
+
+    Raises:
+        ModelError: a row holds a NaN, or no finite largest value.
     """
     ops = operations(logits)
     if params.temperature != 1:
         logits = logits / params.temperature
     if 0 < params.top_k < logits.shape[-1]:
+        check_finite(logits)  # a NaN would be dropped with the improbable tokens
         logits = ops.keep_where_at_least(logits, ops.kth_largest(logits, params.top_k), -math.inf)
     probabilities = ops.softmax(logits)
+    # One bad logit makes the whole row NaN, so that one number of it tells.
+    if np.isnan(ops.to_numpy(probabilities[:, 0])).any():
+        check_finite(logits)
     if params.top_p == 1 and params.min_p == 0:
         return probabilities
     if params.top_p < 1:

@@ -38,7 +38,7 @@ class Overhead:
     """The engine's own time.
 
     Attributes:
-        library: whose arrays the logits are.
+        library: whose arrays the logits are, and in which precision.
         sampling: greedy, or sampled and by which rule.
         milliseconds: of a round, the median.
     """
@@ -155,18 +155,19 @@ def measure_overhead(
 
 
 def measure_overheads(progress: Callable[[int, int], None] | None = None) -> list[Overhead]:
-    """One row and 16 rows, greedy and sampled under each rule, with NumPy and PyTorch where it is installed.
+    """One row and 16 rows, greedy and sampled under each rule; with NumPy, and with PyTorch where it is installed.
 
     Args:
         progress: told (measurements done, all measurements).
     """
-    libraries: dict[str, Callable[[np.ndarray[Any, Any]], Array]] = {"numpy": lambda array: array}
+    libraries: dict[str, Callable[[np.ndarray[Any, Any]], Array]] = {"numpy, float32": lambda array: array}
     try:
         import torch
     except ImportError:
         pass
     else:
-        libraries["torch"] = torch.from_numpy
+        libraries["torch, float32"] = torch.from_numpy
+        libraries["torch, bfloat16"] = lambda array: torch.from_numpy(array).bfloat16()
     cases = [(library, sampling, rows) for library in libraries for sampling in SAMPLING for rows in (1, 16)]
     found = []
     for number, (library, sampling, rows) in enumerate(cases):

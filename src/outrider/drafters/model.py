@@ -13,7 +13,7 @@ from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.errors import SettingError
 from outrider.models.base import LAST_KEPT, Model, Session, prefill
-from outrider.sampling import adjust, check_finite, distribution, log_probabilities, most_probable
+from outrider.sampling import adjust, distribution, log_probabilities, most_probable
 from outrider.verification import draw, draw_shared
 
 
@@ -221,7 +221,6 @@ class ModelDrafter(Drafter):
             if self.min_survival:
                 draft.survival *= math.exp(log_probabilities(logits, [0], [token])[0])
             return token
-        check_finite(logits)
         q = distribution(logits, sampling)[0]
         draft.q.append(q)
         position = len(draft.sequence.tokens) + len(draft.tokens)

@@ -14,7 +14,9 @@ from outrider.drafters.model import ModelDrafter, _Row
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
 from outrider.models.base import Model
 from outrider.noise import exponential
-from outrider.sampling import adjust, check_finite, distribution
+from outrider.sampling import SamplingParams, adjust, distribution
+
+UNCHANGED = SamplingParams()  # what the model itself says
 
 
 @dataclass(slots=True)
@@ -100,9 +102,8 @@ class ModelTreeDrafter(ModelDrafter):
         sequence = tree.sequence
         paths = [tree.growth.path(node) for node in tree.asked]
         logits = adjust(logits, sequence.sampling, sequence.history, paths)
-        check_finite(logits)
         ops = operations(logits)
-        q = ops.softmax(logits) if sequence.sampling.greedy else distribution(logits, sequence.sampling)
+        q = distribution(logits, UNCHANGED if sequence.sampling.greedy else sequence.sampling)
         probabilities, tokens = ops.top(q, self.shape.width(len(paths[0])))
         chosen = sequence.sampling.greedy or self.greedy
         for index, (node, path) in enumerate(zip(tree.asked, paths, strict=True)):

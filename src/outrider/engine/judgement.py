@@ -15,7 +15,6 @@ from outrider.sampling import (
     History,
     SamplingParams,
     adjust,
-    check_finite,
     distribution,
     log_probabilities,
     most_probable,
@@ -81,11 +80,9 @@ def _judge_alike(
         if first.greedy:
             choices = most_probable(logits).tolist()
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, slices, strict=True)]
-        logits = operations(logits).float32(logits)
-        check_finite(logits)
+        p = distribution(operations(logits).float32(logits), first)
     except OutriderError:
         return None
-    p = distribution(logits, first)
     return [
         rule(_beside(draft, p), p[rows], sequence.noise)
         for draft, rows, sequence in zip(drafts, slices, sequences, strict=True)
@@ -116,26 +113,25 @@ def judge(
         ModelError: a logit that the verdict depends on is not a finite number.
     """
     ops = operations(logits)
-
-    def adjusted(first: int, end: int) -> Array:
-        if not sampling.adjusts_logits:
-            return logits[first:end]
-        paths = [[draft.tokens[ancestor] for ancestor in draft.path(row - 1)] for row in range(first, end)]
-        return adjust(ops.float32(logits[first:end]), sampling, history, paths)
-
-    def distributions(first: int, end: int) -> Array:
-        numbers = ops.float32(adjusted(first, end))
-        check_finite(numbers)
-        return distribution(numbers, sampling)
-
     rows = 1 + len(draft)
+
+    def adjusted(numbers: Array, first: int, end: int) -> Array:
+        if not sampling.adjusts_logits:
+            return numbers
+        paths = [[draft.tokens[ancestor] for ancestor in draft.path(row - 1)] for row in range(first, end)]
+        return adjust(operations(numbers).float32(numbers), sampling, history, paths)
+
+    def in_numpy(row: int) -> Array:
+        # NumPy's view of the same memory: each of its many small steps takes less than one of PyTorch's.
+        numbers = NUMPY.float32(ops.to_numpy(logits[row : row + 1]))
+        return distribution(adjusted(numbers, row, row + 1), sampling)[0]
+
     if sampling.greedy:
-        return follow(draft, most_probable(adjusted(0, rows)).tolist())
+        return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
     if not ops.on_host(logits):
-        return rule(_beside(draft, logits), distributions(0, rows), noise)
-    # NumPy's views of the same memory: each of its many small steps takes less than one of PyTorch's.
-    p = OnDemand(rows, lambda row: NUMPY.float32(distributions(row, row + 1)[0]))
-    return rule(draft if draft.q is None else replace(draft, q=NUMPY.float32(draft.q)), p, noise)
+        p = distribution(adjusted(ops.float32(logits), 0, rows), sampling)
+        return rule(_beside(draft, logits), p, noise)
+    return rule(draft if draft.q is None else replace(draft, q=NUMPY.float32(draft.q)), OnDemand(rows, in_numpy), noise)
 
 
 def logprobs_of(draft: Draft, verdict: Verdict, logits: Array) -> list[float]:
