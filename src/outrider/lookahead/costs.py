@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,18 +23,72 @@ MEMORY = 0.975  # of one observation of a cell after the next
 PRIOR = 2.0  # how many observations the measurement at start is worth
 SMOOTH_FROM = 10.0  # tokens; a step of one token among n changes a pass by up to a share of 1 / n
 REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of the token count
+SPAN = 4  # times the token count, where it tells nothing any more
 LARGEST_STEP = 2.0  # times what was expected; a pass that was held up by something else says little
 LEAST_SHARE = 0.5  # of the measured time, that passes over shorter texts may take
 DOUBT = 64.0  # pairs of tokens; what fewer add to a pass is lost in its noise
 LONG_MEMORY = 0.999  # of one pass after the next, for what does not change with the machine's mood
 
 
-@dataclass(slots=True)
 class _Refinement:
-    """Observations of one row count: how far passes lay from the measured curve, by token count."""
+    """Observations of one row count: how far passes lay from the measured curve, by token count.
 
-    logs: dict[int, float] = field(default_factory=dict)
-    weights: dict[int, float] = field(default_factory=dict)
+    What each count says of the others is added up as it comes: a table is needed in every round.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._logs = np.empty(0)  # [counts], of what was observed at each of them, over what was measured
+        self._weights = np.empty(0)  # [counts], of how many observations
+        self._told = np.empty(0)  # [counts], the sums of logs and weights over all counts, by their nearness
+        self._evidence = np.empty(0)
+        self._grow(_table_size(rows))
+
+    def at(self, tokens: int) -> tuple[float, float]:
+        """The logarithm at a count, and its weight."""
+        if tokens >= len(self._logs):
+            return 0.0, 0.0
+        return float(self._logs[tokens]), float(self._weights[tokens])
+
+    def put(self, tokens: int, log: float, weight: float) -> None:
+        """Replace both."""
+        old_log, old_weight = self.at(tokens)
+        if SPAN * tokens >= len(self._logs):
+            self._grow(_table_size(SPAN * tokens))
+        nearness = self._nearness(tokens)
+        self._told += (weight * log - old_weight * old_log) * nearness
+        self._evidence += (weight - old_weight) * nearness
+        self._logs[tokens], self._weights[tokens] = log, weight
+
+    def table(self, most: int, level: float, hope: float) -> HostFloats:
+        """[most + 1]: logarithms of what passes take, over what was measured."""
+        told, evidence = self._told[: most + 1], self._evidence[: most + 1]
+        logs, weights = self._logs[: most + 1], self._weights[: most + 1]
+        correction = told / (evidence + PRIOR)
+        # Beside a step, neighbours say the wrong thing about a count that was itself observed: the fewer tokens, the
+        # higher the step.
+        trust = weights / (weights + self._blur[: most + 1])
+        correction = correction + trust * (logs - correction) + level - hope / (1 + evidence)
+        beyond = np.full(most + 1 - len(correction), level - hope)  # of these no observation tells anything
+        return np.concatenate([correction, beyond])
+
+    def _nearness(self, tokens: int) -> HostFloats:
+        """[counts]: how far an observation at one count speaks for another."""
+        if tokens not in self._kernels:
+            distances = self._doublings - self._doublings[tokens]
+            self._kernels[tokens] = np.exp(-0.5 * (distances / REACH) ** 2)
+        return self._kernels[tokens]
+
+    def _grow(self, size: int) -> None:
+        """What was observed so far does not reach the new counts."""
+        more = np.zeros(size - len(self._logs))
+        self._logs, self._weights, self._told, self._evidence = (
+            np.concatenate([values, more]) for values in (self._logs, self._weights, self._told, self._evidence)
+        )
+        counts = np.maximum(np.arange(size), self._rows)
+        self._doublings = np.log2(counts)
+        self._blur = (counts / SMOOTH_FROM) ** 2
+        self._kernels: dict[int, HostFloats] = {}
 
 
 class _Attention:
@@ -53,6 +106,8 @@ class _Attention:
 
     def added_to(self, base: Any, rows: int, tokens: Any, beyond: float) -> Any:
         """What passes take in all that took `base` when they were measured; numbers, or arrays of them."""
+        if not beyond:
+            return base
         return np.maximum(base + (self.per_row * rows + self.per_token * tokens) * beyond, LEAST_SHARE * base)
 
     def observe(self, rows: int, tokens: int, beyond: float, seconds: float) -> None:
@@ -104,7 +159,6 @@ class CostCurve:
         self._observations = 0
         self._refinements: dict[int, _Refinement] = {}
         self._base: dict[tuple[int, int], HostFloats] = {}
-        self._kernels: dict[tuple[int, int], HostFloats] = {}
         self._tables: dict[tuple[int, int, float, float], HostFloats] = {}
 
     @property
@@ -134,26 +188,7 @@ class CostCurve:
         refinement = self._refinements.get(rows)
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
-        nearness = self._nearness(rows, most)
-        seen = [count for count in refinement.logs if count < len(nearness)]
-        own, logs = np.zeros(len(nearness)), np.zeros(len(nearness))
-        own[seen] = [refinement.weights[count] for count in seen]
-        logs[seen] = [refinement.logs[count] for count in seen]
-        evidence, told = np.stack([own[seen], own[seen] * logs[seen]]) @ nearness[seen]
-        correction = told / (evidence + PRIOR)
-        # Beside a step, neighbours say the wrong thing about a count that was itself observed: the fewer tokens, the
-        # higher the step.
-        trust = own / (own + (np.maximum(np.arange(len(own)), rows) / SMOOTH_FROM) ** 2)
-        correction = correction + trust * (logs - correction) + self._level - hope / (1 + evidence)
-        return np.asarray(base * np.exp(correction[: most + 1]))
-
-    def _nearness(self, rows: int, most: int) -> HostFloats:
-        """[size, size], size above `most`: how far an observation at one count speaks for another."""
-        size = _table_size(most)
-        if (rows, size) not in self._kernels:
-            doublings = np.log2(np.maximum(np.arange(size), rows))
-            self._kernels[rows, size] = np.exp(-0.5 * ((doublings[:, None] - doublings[None, :]) / REACH) ** 2)
-        return self._kernels[rows, size]
+        return np.asarray(base * np.exp(refinement.table(most, self._level, hope)))
 
     def observe(self, rows: int, tokens: int, seconds: float) -> None:
         """Learn from a pass that was run."""
@@ -169,14 +204,13 @@ class CostCurve:
         plausible = min(max(seconds / scale, expected / LARGEST_STEP), expected * LARGEST_STEP)
         self._attention.observe(rows, tokens, beyond, plausible - base)
         expected = float(self._attention.added_to(base, rows, tokens, beyond))
-        refinement = self._refinements.setdefault(rows, _Refinement())
-        known = refinement.logs.get(tokens, 0.0)
+        refinement = self._refinements.setdefault(rows, _Refinement(rows))
+        known, weight = refinement.at(tokens)
         surprise = math.log(seconds / (scale * expected))
         surprise = known + min(max(surprise - known, -math.log(LARGEST_STEP)), math.log(LARGEST_STEP))
         self._level += max(LEVEL_STEP, 1 / self._observations) * (surprise - known) if self._observations > 1 else 0.0
-        weight = refinement.weights.get(tokens, 0.0) * MEMORY
-        refinement.logs[tokens] = (known * weight + surprise) / (weight + 1)
-        refinement.weights[tokens] = weight + 1
+        weight *= MEMORY
+        refinement.put(tokens, (known * weight + surprise) / (weight + 1), weight + 1)
 
     def _base_table(self, rows: int, most: int) -> HostFloats:
         size = _table_size(most)

@@ -24,16 +24,15 @@ class DraftCost:
         self._moments = np.zeros((3, 3))
         self._products = np.zeros(3)
         self._observations = 0
-        self._prices = np.zeros(3)
-        self._unfitted = 0
+        self._prices = 0.0, 0.0, 0.0
+        self._unfitted: list[tuple[float, float, float, float]] = []  # calls, passes, tokens and seconds of rounds
 
     @property
     def prices(self) -> tuple[float, float, float]:
         """Seconds per call, per draft position, and per token; all 0 before the first observation."""
-        if self._unfitted and (self._observations <= SETTLED or self._unfitted >= SETTLED):
-            self._prices, self._unfitted = self._fit(), 0
-        call, position, token = (float(price) for price in self._prices)
-        return call, position, token
+        if self._unfitted and (self._observations <= SETTLED or len(self._unfitted) >= SETTLED):
+            self._prices = self._fit()
+        return self._prices
 
     def seconds(self, longest: int, tokens: int) -> float:
         """Of a round in which the drafter is asked."""
@@ -47,16 +46,19 @@ class DraftCost:
             longest: the tokens of the longest draft.
             tokens: of all drafts together.
         """
-        features = np.array([1.0, longest, tokens])
         if self._observations > 2:
-            seconds = min(seconds, OUTLIER * max(float(features @ self.prices), 1e-9))
+            seconds = min(seconds, OUTLIER * max(self.seconds(longest, tokens), 1e-9))
         self._observations += 1
-        self._moments = MEMORY * self._moments + np.outer(features, features)
-        self._products = MEMORY * self._products + features * seconds
-        self._unfitted += 1
+        self._unfitted.append((1.0, longest, tokens, seconds))
 
-    def _fit(self) -> np.ndarray:
+    def _fit(self) -> tuple[float, float, float]:
         """Least squares with prices of at least 0: the negative ones are set to 0 one after the other."""
+        rounds = np.array(self._unfitted)
+        self._unfitted.clear()
+        features, seconds = rounds[:, :3], rounds[:, 3]
+        remembered = MEMORY ** np.arange(len(rounds) - 1, -1, -1)
+        self._moments = MEMORY ** len(rounds) * self._moments + (remembered * features.T) @ features
+        self._products = MEMORY ** len(rounds) * self._products + (remembered * seconds) @ features
         free = [0, 1, 2]
         prices = np.zeros(3)
         while free:
@@ -66,4 +68,5 @@ class DraftCost:
                 prices[free] = solved
                 break
             free.remove(free[int(np.argmin(solved))])
-        return prices
+        call, position, token = prices.tolist()
+        return call, position, token

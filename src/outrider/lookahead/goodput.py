@@ -9,38 +9,20 @@ import numpy as np
 from outrider.arrays import HostFloats
 from outrider.budget import Budget
 from outrider.errors import SettingError
+from outrider.lookahead.best_stop import best_stop
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
 from outrider.lookahead.priced_goodput import PricedGoodput
-from outrider.lookahead.survival import Counts, Own, Views, conditional
+from outrider.lookahead.probing import Patience, Probing
+from outrider.lookahead.running_mean import RunningMean
+from outrider.lookahead.survival import Survival
 from outrider.lookahead.tree_goodput import TreeGoodput
 
-FIRST_WAIT = 4  # plain rounds before the first probe
-LONGEST_WAIT = 128
+LONGEST_WAIT = 128  # plain rounds between two probes
 PROBE_SHARE = 0.005  # of all tokens, that probes may lose
 HOPE = 0.5  # standard deviations by which acceptance may be better than what little was seen of it
 COST_HOPE = 0.12  # by what share passes that were never run may be cheaper than expected
-IDLE_MEMORY = 0.995  # of what a sequence knows, per plain round: the text may have changed
-OVERHEAD_STEP = 0.05
-
-
-class _Sequence:
-    """What is known of one sequence.
-
-    Attributes:
-        expected: [views, positions], the chances of acceptance by which the coming round was planned.
-        wait: plain rounds until the next probe, at the latest.
-        idle: plain rounds since the last draft.
-    """
-
-    def __init__(self, positions: int, wait: int) -> None:
-        self.accepted = Own(positions)
-        self.drafted = Own(positions)
-        self.expected: HostFloats | None = None
-        self.wait = wait
-        self.idle = 0
-        self.probing = False
 
 
 class Goodput(LookaheadPolicy):
@@ -74,32 +56,23 @@ class Goodput(LookaheadPolicy):
         self.max_lookahead = max_lookahead
         self.costs = costs
         self.draft_cost = DraftCost()
-        self.overhead = 0.0
-        self._rounds = 0
-        self._accepted = Counts(max_lookahead)
-        self._drafted = Counts(max_lookahead)
-        self._views = Views()
-        self._first_wait = FIRST_WAIT
-        self._sequences: dict[Hashable, _Sequence] = {}
+        self.overhead = RunningMean()
+        self._survival = Survival(max_lookahead)
+        self._longest = np.array(_longest_to_try(max_lookahead))
+        self._patience = Patience(LONGEST_WAIT)
+        self._probing: dict[Hashable, Probing] = {}
         self._drafted_last: set[Hashable] = set()
         self._of_trees = TreeGoodput(max_lookahead)
         self._of_estimates = PricedGoodput(max_lookahead)
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        known = [self._of(sequence) for sequence in sequences]
-        views = conditional([sequence.accepted for sequence in known], self._accepted.chances())
-        for place, sequence in enumerate(known):
-            sequence.expected = views[:, place]
-        survives = np.cumprod(views[self._views.best], axis=1)
-        drafted = conditional([sequence.drafted for sequence in known], self._drafted.chances())
-        drafts = np.maximum(np.cumprod(drafted[self._views.best], axis=1), survives)
+        survives, drafts = self._survival.foretell(sequences)
         chosen, rate = self._best(survives, drafts)
-        for sequence, lookahead in zip(known, chosen, strict=True):
-            sequence.probing = False
-            if lookahead:
-                sequence.wait = self._first_wait = FIRST_WAIT
-        if any(not lookahead and sequence.idle for lookahead, sequence in zip(chosen, known, strict=True)):
-            self._probe(known, chosen, drafts, rate)
+        probing = [self._probing_of(sequence) for sequence in sequences]
+        for each, lookahead in zip(probing, chosen, strict=True):
+            each.plan(pays=lookahead > 0)
+        if any(not lookahead and each.idle for lookahead, each in zip(chosen, probing, strict=True)):
+            self._probe(sequences, probing, chosen, drafts, rate)
         return chosen
 
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
@@ -118,50 +91,61 @@ class Goodput(LookaheadPolicy):
         if self.trees:
             self._of_trees.observe(outcomes, times)
             return
+        self._survival.learn(outcomes)
         for outcome in outcomes:
-            self._learn_acceptance(outcome)
+            self._probing_of(outcome.sequence).learn(outcome.planned > 0, outcome.accepted)
         drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
         if times is not None:
+            self.overhead.add(times.overhead)
             # A drafter that was left out for a while catches up first: that is no price of its tokens.
-            self._learn_times(outcomes, times, steady=drafting <= self._drafted_last)
+            if drafting and drafting <= self._drafted_last:
+                drafted = [outcome.drafted for outcome in outcomes]
+                self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)
         self._drafted_last = drafting
 
     def forget(self, sequence: Hashable) -> None:
         self._of_trees.forget(sequence)
         self._of_estimates.forget(sequence)
-        self._sequences.pop(sequence, None)
+        self._survival.forget(sequence)
+        self._probing.pop(sequence, None)
         self._drafted_last.discard(sequence)
 
     def expected(self, sequence: Hashable) -> HostFloats:
         """[max_lookahead]: the chance that a draft of this sequence is accepted up to each position."""
-        views = conditional([self._of(sequence).accepted], self._accepted.chances())
-        return np.asarray(np.cumprod(views[self._views.best, 0]))
+        return np.asarray(self._survival.accepted([sequence])[0])
 
-    def _of(self, sequence: Hashable) -> _Sequence:
-        if sequence not in self._sequences:
-            self._sequences[sequence] = _Sequence(self.max_lookahead, self._first_wait)
-        return self._sequences[sequence]
+    def _probing_of(self, sequence: Hashable) -> Probing:
+        if sequence not in self._probing:
+            self._probing[sequence] = Probing(self._patience)
+        return self._probing[sequence]
 
-    def _probe(self, known: Sequence[_Sequence], chosen: list[int], drafts: HostFloats, rate: float) -> None:
+    def _probe(
+        self,
+        sequences: Sequence[Hashable],
+        probing: Sequence[Probing],
+        chosen: list[int],
+        drafts: HostFloats,
+        rate: float,
+    ) -> None:
         """Give those of the idle sequences a lookahead whose time has come."""
-        hopes = conditional([sequence.accepted for sequence in known], self._accepted.chances(HOPE))
-        hopes = np.cumprod(hopes[self._views.best], axis=1)
-        for place, sequence in enumerate(known):
-            if not chosen[place] and sequence.idle:
-                losses = self._losses(drafts, chosen, place, rate) - np.cumsum(hopes[place])
-                least = int(np.argmin(losses))
-                if sequence.idle >= min(sequence.wait, losses[least] / PROBE_SHARE):
-                    sequence.probing = True
+        hopes = self._survival.accepted(sequences, HOPE).cumsum(axis=1)
+        losses = self._losses(drafts, chosen, rate) - hopes
+        for place, each in enumerate(probing):
+            if not chosen[place] and each.idle:
+                least = int(losses[place].argmin())
+                if each.idle >= min(each.wait, losses[place, least] / PROBE_SHARE):
+                    each.now = True
                     chosen[place] = least + 1
+                    losses = self._losses(drafts, chosen, rate) - hopes  # beside a draft another one is cheaper
 
-    def _losses(self, drafts: HostFloats, chosen: Sequence[int], place: int, rate: float) -> HostFloats:
-        """[positions]: tokens that the others could emit in the time that this sequence's draft would add."""
+    def _losses(self, drafts: HostFloats, chosen: Sequence[int], rate: float) -> HostFloats:
+        """[sequences, positions]: tokens that the others could emit in the time that a sequence's draft would add."""
         rows, positions = drafts.shape
         seconds = self._seconds(rows, positions)
         call, position, token = self.draft_cost.prices
-        others = rows + sum(float(drafts[other, :lookahead].sum()) for other, lookahead in enumerate(chosen))
         longest = max(chosen)
-        drafted = np.cumsum(drafts[place])
+        others = rows + float(drafts[np.arange(positions) < np.array(chosen)[:, None]].sum())
+        drafted = drafts.cumsum(axis=1)
         table = np.arange(len(seconds))
         added = np.interp(others + drafted, table, seconds) - np.interp(others, table, seconds)
         deeper = np.maximum(np.arange(1, positions + 1) - longest, 0)
@@ -181,57 +165,30 @@ class Goodput(LookaheadPolicy):
         """
         rows, positions = survives.shape
         seconds = self._seconds(rows, positions)
-        prices = self.draft_cost.prices
-        best_rate, best = float(rows / (seconds[rows] + self.overhead)), [0] * rows
-        # The longest draft sets how many passes a draft model makes, so that several longest ones are tried.
-        for longest in (positions,) if rows == 1 else _longest_to_try(positions):
+        call, position, token = self.draft_cost.prices
+        if rows == 1:
+            gains, drafted = survives, drafts.cumsum(axis=1)
+            passes = seconds[1] + np.cumsum(drafts * np.diff(seconds[1 : 2 + positions]), axis=1)
+            reached = drafted
+        else:
             # Position by position, so that at equal chances an earlier position comes first.
-            gains = survives[:, :longest].T.ravel()
-            weights = drafts[:, :longest].T.ravel()
-            order = np.argsort(-gains, kind="stable")
-            drafted = np.cumsum(weights[order])
-            if rows == 1:
-                passes = seconds[1] + np.cumsum(weights * np.diff(seconds[1 : 2 + longest]))
-            else:
-                passes = np.interp(rows + drafted, np.arange(len(seconds)), seconds)
-            depths = np.maximum.accumulate(order // rows)
-            reached = np.cumsum(drafts[:, :longest].max(axis=0))[depths]
-            drafting = prices[0] + prices[1] * reached + prices[2] * drafted
-            rates = (rows + np.cumsum(gains[order])) / (passes + drafting + self.overhead)
-            top = int(np.argmax(rates))
-            if rates[top] > best_rate:
-                best_rate = float(rates[top])
-                best = np.bincount(order[: top + 1] % rows, minlength=rows).tolist()
-        return best, best_rate
-
-    def _learn_acceptance(self, outcome: Outcome) -> None:
-        sequence = self._of(outcome.sequence)
-        if not outcome.planned:
-            sequence.idle += 1
-            sequence.accepted.fade(IDLE_MEMORY)
-            sequence.drafted.fade(IDLE_MEMORY)
-            return
-        if sequence.expected is not None:
-            self._views.learn(sequence.expected, outcome.planned, outcome.accepted)
-        for counts in (sequence.accepted, self._accepted):
-            counts.add(outcome.planned, outcome.accepted)
-        for counts in (sequence.drafted, self._drafted):
-            counts.add(outcome.planned, outcome.drafted)
-        sequence.idle = 0
-        if sequence.probing:
-            if outcome.accepted:
-                sequence.idle = 2 * LONGEST_WAIT  # worth another look at once
-            sequence.wait = min(2 * sequence.wait, LONGEST_WAIT)
-            # Sequences to come start as patient as those before them had to become.
-            self._first_wait = min(2 * self._first_wait, LONGEST_WAIT // 4)
-
-    def _learn_times(self, outcomes: Sequence[Outcome], times: Times, steady: bool) -> None:
-        drafted = [outcome.drafted for outcome in outcomes]
-        self._rounds += 1
-        step = max(OVERHEAD_STEP, 1 / self._rounds)
-        self.overhead += step * (min(times.elsewhere, times.verification) - self.overhead)
-        if steady and any(outcome.planned for outcome in outcomes):
-            self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)
+            order = np.argsort(-survives.T.ravel(), kind="stable")
+            depths = order // rows
+            # The longest draft sets how many passes a draft model makes, so that several longest ones are tried.
+            within = depths < self._longest[:, None]
+            gains = survives.T.ravel()[order] * within
+            drafted = np.cumsum(drafts.T.ravel()[order] * within, axis=1)
+            passes = np.interp(rows + drafted, np.arange(len(seconds)), seconds)
+            reached = drafts.max(axis=0).cumsum()[np.maximum.accumulate(depths * within, axis=1)]
+        plain = float(rows / (seconds[rows] + self.overhead.value))
+        drafting = call + position * reached + token * drafted
+        way, last, rate = best_stop(rows, gains, drafting, passes, self.overhead.value)
+        if rate <= plain:
+            return [0] * rows, plain
+        if rows == 1:
+            return [last + 1], rate
+        taken = order[: last + 1][within[way, : last + 1]]
+        return np.bincount(taken % rows, minlength=rows).tolist(), rate
 
 
 def _longest_to_try(positions: int) -> list[int]:

@@ -51,6 +51,11 @@ class Times:
     verification: float
     elsewhere: float
 
+    @property
+    def overhead(self) -> float:
+        """What a round takes besides drafting and the pass; no more than the pass, where something held it up."""
+        return min(self.elsewhere, self.verification)
+
 
 class LookaheadPolicy(ABC):
     """Plans the lookahead of each sequence; sequences are told apart by any hashable name.

@@ -11,6 +11,7 @@ from outrider.budget import Budget, Prices
 from outrider.lookahead.costs import CostCurve
 from outrider.lookahead.draft_cost import DraftCost
 from outrider.lookahead.policy import UNBOUNDED, Outcome, Times
+from outrider.lookahead.running_mean import RunningMean
 from outrider.lookahead.share import Share
 
 SEQUENCE_MEMORY = 0.98  # of what one draft says of the estimates for its sequence
@@ -19,7 +20,6 @@ IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
 GAIN_MEMORY = 0.99  # of one round after the next
 GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
 MARGIN = 1.1  # by what a draft has to bring more than it costs: the best-looking one is mostly overestimated
-OVERHEAD_STEP = 0.05
 LASTING = 8  # rounds without a draft, for which prices hold
 
 
@@ -42,13 +42,13 @@ class PricedGoodput:
 
     def __init__(self, most: int) -> None:
         self.draft_cost = DraftCost()
-        self.overhead = 0.0
+        self.overhead = RunningMean()
         self._most = most
         self._pool = Share(POOL_MEMORY)
         self._sequences: dict[Hashable, Share] = {}
         self._rounds = 0
         self._seconds = self._plain_seconds = 0.0  # of late: of rounds, and of plain rounds for as many tokens
-        self._drafted = 0.0  # tokens per row and round, of late
+        self._drafted = RunningMean()  # tokens per row and round
         self._drafted_last: set[Hashable] = set()
         self._table: HostFloats = np.empty(0)  # seconds of passes, as the last round was planned with
         self._prices: dict[Hashable, Prices] = {}  # that still hold
@@ -60,12 +60,12 @@ class PricedGoodput:
 
     def _prices_of(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Prices]:
         rows = len(sequences)
-        others = rows + (rows - 1) * self._drafted
+        others = rows + (rows - 1) * self._drafted.value
         self._table = costs.table(rows, rows * (1 + self._most))
         passes = np.interp(others + np.arange(self._most + 1), np.arange(len(self._table)), self._table)
         _, position, token = self.draft_cost.prices
         added = passes - passes[0] + (position + token) * np.arange(self._most + 1)
-        per_token = self._share_of_plain * (self._table[rows] + self.overhead) / rows
+        per_token = self._share_of_plain * (self._table[rows] + self.overhead.value) / rows
         prices = MARGIN * added / (per_token * self._trust)
         return [Prices(tuple((prices / self._of(sequence).factor).tolist())) for sequence in sequences]
 
@@ -114,13 +114,12 @@ class PricedGoodput:
     def _learn_times(self, outcomes: Sequence[Outcome], times: Times, steady: bool) -> None:
         rows, drafted = len(outcomes), [outcome.drafted for outcome in outcomes]
         self._rounds += 1
-        step = max(OVERHEAD_STEP, 1 / self._rounds)
-        self.overhead += step * (min(times.elsewhere, times.verification) - self.overhead)
-        self._drafted += step * (sum(drafted) / rows - self._drafted)
+        self.overhead.add(times.overhead)
+        self._drafted.add(sum(drafted) / rows)
         # The curve, not the clock: a pass that was held up says nothing about what drafts are worth.
-        plain = float(self._table[rows]) + self.overhead
+        plain = float(self._table[rows]) + self.overhead.value
         drafting = self.draft_cost.seconds(max(drafted), sum(drafted))
-        spent = float(self._table[rows + sum(drafted)]) + self.overhead + drafting
+        spent = float(self._table[rows + sum(drafted)]) + self.overhead.value + drafting
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
         self._seconds = GAIN_MEMORY * self._seconds + spent / plain
         self._plain_seconds = GAIN_MEMORY * self._plain_seconds + emitted / rows

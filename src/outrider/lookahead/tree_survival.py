@@ -30,9 +30,11 @@ class TreeCounts:
         self._drafted = np.zeros((len(limits), nodes))
         self._accepted = np.zeros((len(limits), nodes))
         self._levels = np.zeros((len(limits), nodes))
+        self._chances: HostFloats | None = None
 
     def add(self, outcome: Outcome) -> None:
         """Learn from a draft of at least one allowed token."""
+        self._chances = None
         depths = np.array(outcome.depths or range(1, outcome.drafted + 1), dtype=np.int64)
         accepted = np.isin(np.arange(len(depths)), outcome.path)
         reached = depths.max(initial=0)
@@ -55,6 +57,11 @@ class TreeCounts:
 
     def chances(self) -> HostFloats:
         """[limits, nodes]: that the node of each rank is accepted; falling."""
+        if self._chances is None:
+            self._chances = self._estimate()
+        return self._chances
+
+    def _estimate(self) -> HostFloats:
         chances = np.empty_like(self._tried)
         before = np.full(len(self.limits), FIRST_GUESS / NEXT_GUESS)
         for rank in range(chances.shape[1]):
