@@ -662,6 +662,25 @@ def test_bench_reports_every_system_and_category(outrider, folder, tmp_path):
     assert all(row["same_tokens"] == 1 for row in rows)
 
 
+def test_bench_measures_batches_of_every_system(outrider, folder, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    turns = [" ".join([PROMPT] * count) for count in (1, 2, 1, 3, 1)]
+    questions.write_text("\n".join(json.dumps({"category": "cats", "turns": [turn]}) for turn in turns))
+    arguments = ("bench", "--questions", questions, "-m", folder, "-n", 12, "--systems", "plain,suffix")
+    status, out, err = outrider(*arguments, "--dtype", "float32", "--batch", 2, "--json")
+    assert status == 0, err
+    rows = json.loads(out)
+    assert [row["system"] for row in rows] == ["plain", "suffix"]
+    for row in rows:
+        assert row["speedup"] == pytest.approx(row["together"] / row["alone"])
+        assert (row["rows"], row["prompts"]) == (2, len(turns))
+        # All prompts were answered, in either way and by either system.
+        assert row["tokens_alone"] == row["tokens_together"] == rows[0]["tokens_alone"] > 0
+    status, out, _ = outrider(*arguments, "--batch", 2)
+    assert status == 0
+    assert "speed-up" in out
+
+
 def test_doctor_reports_and_measures(outrider, folder):
     status, out, err = outrider("doctor", "-m", folder, "--context", 16, "--json")
     assert status == 0, err

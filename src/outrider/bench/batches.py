@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from outrider.engine.engine import Engine
 from outrider.engine.request import Request
+from outrider.engine.sequence import ActiveSequence
 from outrider.sampling import SamplingParams
 
-PORTION = 4  # about so many times as many prompts as rows
+TURN = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,46 @@ class BatchRow:
     tokens_together: int
 
 
+class _Run:
+    """One engine on its way through the prompts.
+
+    Attributes:
+        seconds: of its own turns, so far.
+    """
+
+    def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
+        self._engine = engine
+        self._waiting = list(reversed(requests))
+        self._asked = len(requests)
+        self._sequences: list[ActiveSequence] = []
+        self.seconds = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the prompts, that are answered."""
+        unanswered = len(self._waiting) + len(self._engine.waiting) + len(self._engine.active)
+        return 1 - unanswered / self._asked
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(sequence.output) for sequence in self._sequences)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    def take_turn(self) -> None:
+        started = time.perf_counter()
+        while self.share < 1 and time.perf_counter() - started < TURN:
+            while self._waiting and self._engine.has_room:
+                self._sequences.append(self._engine.submit(self._waiting.pop()))
+            self._engine.step()
+        self.seconds += time.perf_counter() - started
+        for sequence in self._sequences:
+            if sequence.error is not None:
+                raise sequence.error
+
+
 def run_batches(
     prompts: Sequence[Sequence[int]],
     systems: Mapping[str, Callable[[int, int], Engine]],
@@ -44,55 +85,37 @@ def run_batches(
 ) -> list[BatchRow]:
     """Decode the prompts, `rows` of them at a time, the next one coming in as one ends, and one after the other.
 
-    Systems take turns portion by portion. At the end of each the rows run empty, which is counted too.
+    All systems are on their way at once and take turns of a few seconds, the one that has got least far the next, so
+    that a machine that is slow for a while is so for all of them.
 
     Args:
         systems: from rows and capacity to an engine.
-        progress: told (portions done, all portions).
+        progress: told (prompts answered, all prompts), of all systems together.
     """
     capacity = max(len(prompt) for prompt in prompts) + max_tokens
-    engines = {
-        (name, together): make(rows if together else 1, capacity)
+    requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in prompts]
+    runs = {
+        (name, together): _Run(make(rows if together else 1, capacity), requests)
         for name, make in systems.items()
         for together in (False, True)
     }
-    seconds = dict.fromkeys(engines, 0.0)
-    tokens = dict.fromkeys(engines, 0)
-    count = max(round(len(prompts) / (PORTION * rows)), 1)
-    size = -(-len(prompts) // count)
-    portions = [prompts[first : first + size] for first in range(0, len(prompts), size)]
-    for number, portion in enumerate(portions):
-        requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in portion]
-        keys = list(engines)
-        for key in keys[number % len(keys) :] + keys[: number % len(keys)]:
-            started = time.perf_counter()
-            tokens[key] += _decode(engines[key], requests)
-            seconds[key] += time.perf_counter() - started
+    while (behind := min(runs.values(), key=lambda run: run.share)).share < 1:
+        behind.take_turn()
         if progress is not None:
-            progress(number + 1, len(portions))
+            progress(round(sum(run.share for run in runs.values()) * len(prompts)), len(runs) * len(prompts))
     found = []
     for name in systems:
-        alone, together = (tokens[name, which] / seconds[name, which] for which in (False, True))
+        alone, together = runs[name, False], runs[name, True]
         found.append(
             BatchRow(
                 name,
                 rows,
                 len(prompts),
-                alone,
-                together,
-                together / alone,
-                tokens[name, False],
-                tokens[name, True],
+                alone.tokens_per_second,
+                together.tokens_per_second,
+                together.tokens_per_second / alone.tokens_per_second,
+                alone.tokens,
+                together.tokens,
             )
         )
     return found
-
-
-def _decode(engine: Engine, requests: Sequence[Request]) -> int:
-    sequences = [engine.submit(request) for request in requests]
-    while not engine.idle:
-        engine.step()
-    for sequence in sequences:
-        if sequence.error is not None:
-            raise sequence.error
-    return sum(len(sequence.output) for sequence in sequences)
