@@ -154,3 +154,24 @@ def test_in_bfloat16_a_token_has_the_same_logits_whoever_stands_beside_it():
             session.truncate(1, 0)
             assert torch.equal(alone, beside)
         session.release(0)
+
+
+@pytest.mark.skipif(not computes_bfloat16(), reason="the processor does not multiply bfloat16")
+def test_in_bfloat16_every_token_of_a_draft_has_the_logits_that_it_has_alone():
+    model = outrider.load("smollm2", dtype="bfloat16")
+    choose = random.Random(1)
+    first, count, longest = 180, 90, 17  # over three borders between blocks of keys
+    text = [choose.randrange(model.vocab_size) for _ in range(first + count)]
+    session = model.open(1, 512)
+    session.extend([0], [text[:first]], wanted=[0])
+    session.keep(0, range(first))
+    alone = []
+    for token in text[first:]:
+        alone.append(session.extend([0], [[token]])[0].clone())
+        session.keep(0, [0])
+    session.truncate(0, first)
+    for start in range(0, count - longest, 6):
+        beside = session.extend([0], [text[first + start : first + start + longest]])
+        for place in range(longest):
+            assert torch.equal(beside[place], alone[start + place])
+        session.keep(0, range(6))

@@ -20,7 +20,7 @@ from outrider.models.ragged_cache import Blocks, RaggedCache, TorchPlan
 
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
 # Measured: in such blocks, and with linears in oneDNN's layout, a token's logits are the same bits in every pass.
-BFLOAT16_BLOCKS = Blocks(keys=16, queries=4)
+BFLOAT16_BLOCKS = Blocks(keys=32, queries=4)
 # A single row is multiplied by another kernel, with other bits, and two or three are not faster than four: fewer tokens
 # take copies of the first one along, which nobody reads.
 FEWEST_BFLOAT16_TOKENS = 4

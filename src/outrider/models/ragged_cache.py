@@ -21,18 +21,27 @@ from outrider.models.plan import Plan
 CALL = 2250
 READ = 3
 FEW = 4  # entries that are moved faster one by one
+SHORT = 96  # new tokens of a row, up to which its attention is cut where blocks of keys end
 ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 
 
 class Blocks(NamedTuple):
     """In what numbers attention takes keys and queries.
 
-    Kernels compute what is left over beside full blocks in another order, so that a token's result depends on how many
-    tokens stand beside it. Where blocks are filled up, with masked keys and queries that nobody reads, it does not.
+    Kernels add up in another order where there are more keys, masked ones included, or very few queries, so that a
+    token's result depends on how many tokens stand beside it. It does not where every token reads to the end of its own
+    block of keys, and blocks of queries are filled up with some that nobody reads.
     """
 
     keys: int = 1
     queries: int = 1
+
+    def pieces(self, start: int, count: int) -> list[range]:
+        """The new tokens of a row that holds `start`, cut where a block of keys ends."""
+        if self.keys == 1:
+            return [range(count)]
+        cuts = [*range(-start % self.keys, count, self.keys), count]
+        return [range(first, end) for first, end in zip([0, *cuts], cuts, strict=False) if end > first]
 
     def read_to(self, end: int) -> int:
         """How far attention reads a row that holds `end` tokens."""
@@ -45,10 +54,11 @@ class Blocks(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows of a batch, one behind the other, that attention takes in one call.
+    """Rows of a batch, one behind the other, that attention takes in one call; or a piece of one row.
 
     Attributes:
         rows: their places in the batch.
+        first: how many new tokens of the row stand before the piece.
         tokens: the places of their new tokens, which lie one behind the other as well.
         width, held: the most new tokens of one of them, and the most that one of them holds after the pass.
         padded_index: of every place [rows * width] of a padded batch, which of the tokens stands there, the first where
@@ -57,6 +67,7 @@ class Stretch:
     """
 
     rows: slice
+    first: int
     tokens: slice
     width: int
     held: int
@@ -113,9 +124,21 @@ class TorchPlan(Plan):
         last = len(self.rows)
         while last:
             first = first_of_last[last]
-            found.append(self._stretch(first, last, max(ends[first:last])))
+            found += self._alone(first) if last - first == 1 else [self._stretch(first, last, max(ends[first:last]))]
             last = first
-        return tuple(reversed(found))
+        return tuple(sorted(found, key=lambda stretch: stretch.tokens.start))
+
+    def _alone(self, row: int) -> list[Stretch]:
+        """Of a single row; where it may draft, in pieces, so that every token gets the bits that it gets by itself."""
+        start, count, before = self.starts[row], self.counts[row], sum(self.counts[:row])
+        pieces = self.blocks.pieces(start, count) if count <= SHORT else [range(count)]
+        found = []
+        for piece in pieces:
+            tokens = slice(before + piece.start, before + piece.stop)
+            # No token sees one behind it, in a tree neither.
+            held = start + piece.stop
+            found.append(Stretch(slice(row, row + 1), piece.start, tokens, len(piece), held, None, None))
+        return found
 
     def _stretch(self, first: int, last: int, held: int) -> Stretch:
         counts = self.counts[first:last]
@@ -127,16 +150,16 @@ class TorchPlan(Plan):
             padded_index = torch.from_numpy(np.where(within, firsts[:, None] + np.arange(width)[None, :], 0).ravel())
             token_index = torch.from_numpy(np.flatnonzero(within))
         tokens = slice(before, before + sum(counts))
-        return Stretch(slice(first, last), tokens, width, held, padded_index, token_index)
+        return Stretch(slice(first, last), 0, tokens, width, held, padded_index, token_index)
 
     def mask_of(self, stretch: Stretch, like: torch.Tensor, groups: int) -> torch.Tensor | None:
         """The same as `mask`, for the rows of a stretch alone."""
-        key = ("stretch", stretch.rows.start, groups)
+        key = ("stretch", stretch.rows.start, stretch.first, groups)
         if key not in self._masks:
             if self.sees is None:
                 sees = np.ones((stretch.size, stretch.width, stretch.held), dtype=bool)
             else:
-                sees = self.sees[stretch.rows, : stretch.width, : stretch.held]
+                sees = self.sees[stretch.rows, stretch.first : stretch.first + stretch.width, : stretch.held]
             if self.blocks == Blocks() and sees.all():
                 return None
             self._masks[key] = _additive(sees, like, groups, self.blocks)
