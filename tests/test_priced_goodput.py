@@ -78,6 +78,48 @@ def test_a_drafter_that_promises_too_little_is_believed_more_in_time() -> None:
     assert course(STEEP, lambda chance: 0.9 * chance, lambda _: 0.95) > 0.9 * best_of_always(STEEP, lambda _: 0.95)
 
 
+def test_a_long_draft_that_fails_is_one_mistake() -> None:
+    chances = (0.95**place for place in range(1, MOST + 1))
+    policy = Goodput(MOST, costs=CostCurve(STEEP))
+    policy.estimates = True
+    prices = policy.budgets(["text"])[0].prices
+    policy.observe([Outcome("text", MOST, MOST, 0, expected=sum(chances))], Times(0.0, 1.0, 0.0))
+    policy.forget("text")
+    dearer = policy.budgets(["another text"])[0].prices
+    assert prices.totals[4] < dearer.totals[4] < 1.5 * prices.totals[4]
+
+
+def test_trust_that_was_lost_comes_back() -> None:
+    texts = iter([0.1] * 600 + [0.95] * 4000)
+
+    def truth(_: np.random.Generator) -> float:
+        return next(texts)
+
+    assert course(STEEP, lambda chance: 0.95, truth, rounds=4600) > 1.35  # 1.5 where nothing was ever wrong
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_sequences_do_not_all_take_the_last_token_of_a_step(step: int) -> None:
+    """A step that none would climb alone is not climbed together either, because each believes the others have."""
+    rows = 8
+    points = {(rows, n): 1.0 + 0.06 * step * (-(-n // step) - rows // step) for n in range(rows, rows * (1 + MOST) + 1)}
+    policy = Goodput(MOST, costs=CostCurve(points))
+    policy.estimates = True
+    texts = list(range(rows))
+
+    def drafted(chance: float) -> int:
+        """Tokens that all sequences draft together, when everything is settled."""
+        for _ in range(60):
+            budgets = policy.budgets(texts)
+            counts = [budget.prices.worthwhile([chance**place for place in range(1, MOST + 1)]) for budget in budgets]
+            outcomes = [Outcome(text, MOST, count, 0, expected=0.0) for text, count in zip(texts, counts, strict=True)]
+            policy.observe(outcomes, Times(0.0, points[rows, rows + sum(counts)], 0.0))
+        return sum(counts)
+
+    assert drafted(0.9) >= rows * 4
+    assert drafted(0.2) == 0
+
+
 def test_through_the_engine_it_copies_far_and_leaves_the_rest_alone() -> None:
     # After each token comes the next one, so that the text is a cycle; a suffix that was seen before is right.
     cycle_of_tokens = TableModel(np.where(np.roll(np.eye(12), 1, axis=1) > 0, 9.0, 0.0))

@@ -8,9 +8,12 @@ import pytest
 from outrider import Fixed, Goodput
 from outrider.bench.regret_picture import draw_regrets
 from outrider.bench.scenarios import (
+    BOASTER,
+    COPIER,
     LOOKUP,
     bursts,
     changing,
+    copied,
     drifting,
     h100,
     llama_cpp,
@@ -40,6 +43,8 @@ FEW = [
     Scenario("steps", llama_cpp, steady(0.9), LOOKUP),
     Scenario("0 is right", llama_cpp, steady(0.2), LOOKUP, texts=4),
     Scenario("recovers", llama_cpp, changing(0.1, 0.9), LOOKUP, texts=1, tokens=3000),
+    Scenario("copies", llama_cpp, copied(0.2, 0.95, 30, 90), COPIER, rows=8, texts=32, tokens=256),
+    Scenario("boasts", llama_cpp, copied(0.2, 0.95, 30, 90), BOASTER, texts=8),
     Scenario("draft model", torch_cpu, mixed(0.5, 0.8), Drafting(position=7e-3), texts=4),
 ]
 
@@ -109,6 +114,37 @@ def test_a_drafter_that_stops_is_paid_for_what_it_drafts() -> None:
     assert tokens_per_second(scenario, Fixed(8)) == pytest.approx(1.0)
 
 
+def test_a_drafter_that_heeds_prices_is_told_what_drafts_cost_and_decides() -> None:
+    """Free drafts are made, dear ones are not, and what became of them is told with what was expected."""
+    told: list = []
+
+    class Watched(Goodput):
+        def observe(self, outcomes, times):
+            told.extend(outcomes)
+            super().observe(outcomes, times)
+
+    flat = Scenario("flat", lambda rows, tokens: 0.01, steady(0.5), COPIER, texts=1, tokens=400)
+    found = course(flat, Watched())
+    assert max(found.lookaheads[20:]) > 4
+    assert all(outcome.planned in (LONGEST, 0) or outcome.drafted <= outcome.planned for outcome in told)
+    drafts = [outcome for outcome in told if outcome.drafted == 3]
+    assert all(outcome.expected == pytest.approx(0.5 + 0.25 + 0.125) for outcome in drafts)
+    steep = Scenario("steep", lambda rows, tokens: 0.01 * tokens, steady(0.5), COPIER, texts=1, tokens=400)
+    assert np.mean(course(steep, Goodput()).lookaheads) < 0.1
+    # Policies without prices leave it no choice.
+    assert set(course(flat, Fixed(3)).lookaheads[:50]) == {3}
+
+
+def test_a_drafter_that_boasts_is_right_as_often_as_said() -> None:
+    scenario = Scenario("sure", h100, steady(1.0), BOASTER, texts=200, tokens=8)
+    texts = Texts(scenario, 0)
+    assert texts.estimates(0).tolist() == [1.0] * LONGEST
+    assert texts.survival(0).tolist() == [BOASTER.sound] * LONGEST
+    accepted = [texts.draft(text, 5)[1] for text in range(scenario.texts)]
+    assert set(accepted) == {0, 5}
+    assert np.mean(accepted) / 5 == pytest.approx(BOASTER.sound, abs=0.12)
+
+
 def test_policies_meet_the_same_luck() -> None:
     scenario = Scenario("half", h100, steady(0.5), texts=20)
 
@@ -146,7 +182,14 @@ def test_curves_go_through_what_was_measured() -> None:
 
 def test_chances_are_chances() -> None:
     generator = np.random.default_rng(0)
-    for chances in (steady(0.5), mixed(0.1, 0.9), changing(0.1, 0.9), drifting(0.2, 0.9, 50), bursts(0.1, 0.9, 20)):
+    for chances in (
+        steady(0.5),
+        mixed(0.1, 0.9),
+        changing(0.1, 0.9),
+        drifting(0.2, 0.9, 50),
+        bursts(0.1, 0.9, 20),
+        copied(0.1, 0.9, 9, 20),
+    ):
         by_place = chances(generator, 100)
         assert by_place.shape == (100,)
         assert 0 <= by_place.min() <= by_place.max() <= 1

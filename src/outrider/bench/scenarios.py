@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,6 +59,9 @@ mlx_cpu = measured(MLX_CPU)
 
 LOOKUP = Drafting(call=0.1e-3, token=0.01e-3)
 SUFFIX = Drafting(call=0.1e-3, token=0.01e-3, silence=0.4, stop=0.15)
+# These know when they are copying; the second one is right in six of ten cases where it thinks so.
+COPIER = Drafting(call=0.1e-3, token=0.01e-3, estimates=True)
+BOASTER = replace(COPIER, sound=0.6)
 
 # Texts
 
@@ -101,6 +105,16 @@ def bursts(low: float, high: float, length: float) -> Chances:
     return by_place
 
 
+def copied(low: float, high: float, length: float, gap: float) -> Chances:
+    """High where passages are copied, `length` tokens in the mean, and low for `gap` tokens between them."""
+
+    def by_place(generator: np.random.Generator, places: int) -> HostFloats:
+        lengths = generator.geometric((1 / gap, 1 / length), (places // 2 + 1, 2))
+        return np.asarray(np.repeat(np.tile((low, high), len(lengths)), lengths.ravel())[:places])
+
+    return by_place
+
+
 def scenarios() -> list[Scenario]:
     """What `outrider bench --simulate` measures."""
     small_model = Drafting(position=1.0e-3, token=0.01e-3)  # an eighth of the weights
@@ -125,4 +139,10 @@ def scenarios() -> list[Scenario]:
         Scenario("llama.cpp, recovers", llama_cpp, changing(0.1, 0.9), LOOKUP, texts=2, tokens=3000),
         Scenario("llama.cpp, collapses", llama_cpp, changing(0.9, 0.1), LOOKUP, texts=2, tokens=3000),
         Scenario("PyTorch, drifts", torch_cpu, drifting(0.2, 0.95, 600), cpu_model, texts=4, tokens=2048),
+        *(
+            Scenario(f"{machine}, {name}", seconds, copied(0.2, 0.95, 30, 90), drafting, rows=rows, texts=8 * rows)
+            for machine, seconds in (("PyTorch", torch_cpu), ("llama.cpp", llama_cpp))
+            for name, drafting in (("copies", COPIER), ("copies, boasts", BOASTER))
+            for rows in (1, 8)
+        ),
     ]

@@ -38,6 +38,8 @@ class Drafting:
         token: for each token of each draft.
         silence: the chance that the drafter finds nothing to propose.
         stop: the chance that it ends its draft, after each token.
+        estimates: whether it knows the chances of its own tokens, and heeds prices.
+        sound: the share of its drafts of which that is true; all others are wrong from the first token.
     """
 
     call: float = 0.0
@@ -45,6 +47,8 @@ class Drafting:
     token: float = 0.0
     silence: float = 0.0
     stop: float = 0.0
+    estimates: bool = False
+    sound: float = 1.0
 
     def seconds(self, longest: HostFloats, tokens: HostFloats) -> HostFloats:
         """Of a round whose longest draft and all of whose drafts together have so many tokens."""
@@ -84,7 +88,8 @@ class Course:
 
     Attributes:
         tokens, seconds: emitted, and the expected time that its rounds took.
-        lookaheads: planned for the text in the first row, round by round, and `places`, how many tokens it had.
+        lookaheads: for the text in the first row, round by round, as planned, or as drafted by drafters that heed
+            prices; and `places`, how many tokens it had.
     """
 
     tokens: int
@@ -130,9 +135,15 @@ class Texts:
         stop = scenario.drafting.stop
         lengths: HostInts = generator.geometric(stop, silent.shape) if stop else np.full(silent.shape, LONGEST)
         self._lengths = np.where(silent, 0, lengths)
+        self._share_sound = scenario.drafting.sound
+        self._sound = generator.random(silent.shape) < self._share_sound
 
     def survival(self, text: int) -> HostFloats:
         """[LONGEST]: the chance that a draft made now is right up to each position."""
+        return self._share_sound * self.estimates(text)
+
+    def estimates(self, text: int) -> HostFloats:
+        """The same, as a drafter sees it that believes in all of its drafts."""
         place = self.emitted[text]
         return np.asarray(np.cumprod(self._chances[text][place : place + LONGEST]))
 
@@ -140,6 +151,8 @@ class Texts:
         """How many tokens are drafted, and how many of these accepted."""
         place = self.emitted[text]
         drafted = min(lookahead, int(self._lengths[text][place]))
+        if not self._sound[text, place]:
+            return drafted, 0
         passed = self._passes[text][place : place + drafted]
         return drafted, int(passed.argmin()) if not passed.all() else drafted
 
@@ -228,6 +241,7 @@ def simulate(scenario: Scenario, policy: LookaheadPolicy, texts: Texts, seed: in
     if policy.wants_costs and policy.costs is None:
         session = _TimedSession(scenario, noise)
         policy.costs = measure_costs(session, 1000, lambda: session.now)
+    policy.estimates = scenario.drafting.estimates
     waiting = list(range(scenario.texts))[::-1]
     active: list[int] = []
     seconds = 0.0
@@ -236,11 +250,16 @@ def simulate(scenario: Scenario, policy: LookaheadPolicy, texts: Texts, seed: in
         while waiting and len(active) < scenario.rows:
             active.append(waiting.pop())
         room = [scenario.tokens - texts.emitted[text] for text in active]
-        planned = [max(min(k, left - 1), 0) for k, left in zip(policy.plan(active), room, strict=True)]
+        budgets = policy.budgets(active)
+        planned = [max(min(budget.nodes, left - 1), 0) for budget, left in zip(budgets, room, strict=True)]
+        wanted, estimates = planned, [[0.0]] * len(active)
+        if scenario.drafting.estimates:
+            estimates = [texts.estimates(text)[:most].tolist() for text, most in zip(active, planned, strict=True)]
+            wanted = [budget.prices.worthwhile(each) for budget, each in zip(budgets, estimates, strict=True)]
         if active[0] == 0:
-            lookaheads.append(planned[0])
+            lookaheads.append(wanted[0])
             places.append(texts.emitted[0])
-        drafts = [texts.draft(text, lookahead) for text, lookahead in zip(active, planned, strict=True)]
+        drafts = [texts.draft(text, lookahead) for text, lookahead in zip(active, wanted, strict=True)]
         drafted = sum(count for count, _ in drafts)
         tokens = len(active) + drafted
         verification = scenario.seconds(len(active), tokens)
@@ -252,7 +271,11 @@ def simulate(scenario: Scenario, policy: LookaheadPolicy, texts: Texts, seed: in
         measured = verification * noise()
         if policy.costs is not None:
             policy.costs.observe(len(active), tokens, measured)
-        outcomes = [Outcome(t, k, d, a) for t, k, (d, a) in zip(active, planned, drafts, strict=True)]
+        expected = [sum(each[:count]) for each, (count, _) in zip(estimates, drafts, strict=True)]
+        outcomes = [
+            Outcome(text, most, count, accepted, expected=hoped)
+            for text, most, (count, accepted), hoped in zip(active, planned, drafts, expected, strict=True)
+        ]
         policy.observe(outcomes, Times(drafting * noise(), measured, scenario.overhead * noise()))
         for text in [text for text in active if texts.emitted[text] >= scenario.tokens]:
             active.remove(text)

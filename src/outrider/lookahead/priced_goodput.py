@@ -15,7 +15,7 @@ from outrider.lookahead.running_mean import RunningMean
 from outrider.lookahead.share import Share
 
 SEQUENCE_MEMORY = 0.98  # of what one draft says of the estimates for its sequence
-POOL_MEMORY = 0.998  # of what it says of them for all sequences
+POOL_MEMORY = 0.998  # of what it says of them for all sequences, and per round in which nothing is drafted
 IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
 GAIN_MEMORY = 0.99  # of one round after the next
 GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
@@ -34,7 +34,11 @@ class PricedGoodput:
     Dinkelbach's method for quotients iterates.
 
     An estimate may be wrong, and is then wrong alike for a while. The chances are corrected by accepted over expected
-    tokens, of all sequences and of each by itself.
+    tokens, of all sequences and of each by itself. Where nothing is drafted trust comes back in time.
+
+    Where costs come in steps, the last token on a step is free. If every sequence took one because the others do, all
+    of them would pay for the steps that only their sum has climbed. So none pays less than its share of what all
+    drafts cost together.
 
     Args:
         most: the largest draft.
@@ -64,7 +68,9 @@ class PricedGoodput:
         self._table = costs.table(rows, rows * (1 + self._most))
         passes = np.interp(others + np.arange(self._most + 1), np.arange(len(self._table)), self._table)
         _, position, token = self.draft_cost.prices
-        added = passes - passes[0] + (position + token) * np.arange(self._most + 1)
+        drafted = np.arange(self._most + 1)
+        share = (passes - self._table[rows]) * drafted / np.maximum(drafted + others - rows, 1)
+        added = np.maximum(passes - passes[0], share) + (position + token) * drafted
         per_token = self._share_of_plain * (self._table[rows] + self.overhead.value) / rows
         prices = MARGIN * added / (per_token * self._trust)
         return [Prices(tuple((prices / self._of(sequence).factor).tolist())) for sequence in sequences]
@@ -72,6 +78,8 @@ class PricedGoodput:
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         for outcome in outcomes:
             self._learn_acceptance(outcome)
+        if not any(outcome.drafted for outcome in outcomes):
+            self._pool.fade(POOL_MEMORY)  # or a drafter that is not believed could never show that it is right by now
         drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
         if times is not None and drafting:
             # A drafter that was left out for a while catches up first: that is no price of its tokens.
