@@ -48,10 +48,9 @@ def judge_rows(
         logits: [sum of 1 + draft tokens, vocab], of the target after each pending token and each of the draft tokens
             behind it, in any precision.
     """
-    if len(drafts) > 1:
-        together = _judge_alike(drafts, logits, sequences, rule)
-        if together is not None:
-            return together
+    together = _judge_alike(drafts, logits, sequences, rule)
+    if together is not None:
+        return together
     verdicts: list[Verdict | OutriderError] = []
     for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True):
         try:
@@ -73,19 +72,18 @@ def _judge_alike(
     first = sequences[0].settings
     if first.adjusts_logits or any(other.settings != first for other in sequences[1:]):
         return None
-    if operations(logits).on_host(logits) and not first.greedy:
-        return None
-    slices = _rows_of(drafts)
     try:
         if first.greedy:
             choices = most_probable(logits).tolist()
-            return [follow(draft, choices[rows]) for draft, rows in zip(drafts, slices, strict=True)]
+            return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
+        if operations(logits).on_host(logits):
+            return None
         p = distribution(operations(logits).float32(logits), first)
     except OutriderError:
         return None
     return [
         rule(_beside(draft, p), p[rows], sequence.noise)
-        for draft, rows, sequence in zip(drafts, slices, sequences, strict=True)
+        for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
 
 

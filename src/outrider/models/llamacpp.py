@@ -411,15 +411,22 @@ class _Context:
         if not count:
             return np.empty((0, self._vocab_size), dtype=np.float32)
         logits = self._logits(count)
-        self._spoilt = self._spoilt or any(map(math.isnan, logits[:, 0].tolist()))
+        # A token that is no number has no number among its logits.
+        self._spoilt = self._spoilt or any(math.isnan(logits.item(row, 0)) for row in range(count))
         return logits
 
     def _logits(self, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """llama.cpp's memory of the last pass, as an array."""
-        address = ctypes.addressof(llama_cpp.llama_get_logits(self._pointer).contents)
+        address = _address_of_logits(self._pointer)
         if self._seen[:2] != (address, count):
             self._seen = address, count, np.asarray(_Memory(self._lifetime, address, (count, self._vocab_size)))
         return self._seen[2]
+
+
+# llama-cpp-python's own function makes a pointer object of the address, which takes longer than finding it.
+_address_of_logits = llama_cpp.llama_cpp._lib["llama_get_logits"]
+_address_of_logits.argtypes = [ctypes.c_void_p]
+_address_of_logits.restype = ctypes.c_void_p
 
 
 class _Lifetime:
