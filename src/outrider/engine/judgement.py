@@ -48,6 +48,8 @@ def judge_rows(
         logits: [sum of 1 + draft tokens, vocab], of the target after each pending token and each of the draft tokens
             behind it, in any precision.
     """
+    if not drafts:
+        return []
     together = _judge_alike(drafts, logits, sequences, rule)
     if together is not None:
         return together
