@@ -214,8 +214,8 @@ def check_finite(logits: Array) -> None:
 
 
 def _refuse_bad(largest: np.ndarray[Any, Any]) -> None:
-    bad = next((value for value in largest.tolist() if not math.isfinite(value)), None)
-    if bad is not None:
+    if not all(map(math.isfinite, largest.tolist())):
+        bad = next(value for value in largest.tolist() if not math.isfinite(value))
         raise ModelError(
             f"the model produced a logit of {bad}: it must be finite; try --dtype float32, or another model file"
         )

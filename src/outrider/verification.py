@@ -175,11 +175,13 @@ def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
         if node + 1 >= len(choices):
             return Verdict(tuple(path), None, bonus=True)
         choice = int(choices[node + 1])
-        agreeing = next((child for child in children if draft.tokens[child] == choice), None)
-        if agreeing is None:
+        for child in children:
+            if draft.tokens[child] == choice:
+                path.append(child)
+                node = child
+                break
+        else:
             return Verdict(tuple(path), choice, bonus=not children)
-        path.append(agreeing)
-        node = agreeing
 
 
 def coupled(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:

@@ -132,6 +132,7 @@ class Engine:
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
         self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
+        self._finish: Callable[[], None] | None = getattr(self._session, "finish", None)
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._rounds = count()
@@ -342,9 +343,8 @@ class Engine:
             [feed.parents for feed in feeds],
             [feed.wanted for feed in feeds],
         )
-        finish = getattr(self._session, "finish", None)
-        if finish is not None:
-            finish()  # an asynchronous runtime: the pass is to be timed, and to fail, here
+        if self._finish is not None:
+            self._finish()  # an asynchronous runtime: the pass is to be timed, and to fail, here
         seconds = self._clock() - started
         for feed in feeds:
             if feed.draft is None:

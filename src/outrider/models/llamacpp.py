@@ -248,6 +248,9 @@ class LlamaCppSession(LedgerSession):
         first = len(parents) - count
         for node in range(first, len(parents)):
             state.depths.append(1 + state.depth(parents[node]))
+        if not first and state.depths[-1] == count:  # nothing but a chain
+            state.ends = {state.main: count - 1}
+            return [[state.main + shift for shift in self._sharing]] * count
         with_children = set(parents[first:])
         holders: list[list[int]] = [[] for _ in range(count)]
         for leaf in range(first, len(parents)):
