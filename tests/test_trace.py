@@ -11,6 +11,7 @@ from math import isnan
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from exactness.drafters import similar
@@ -27,6 +28,7 @@ from outrider import (
     SpeculativeDecoder,
     StaticTree,
     Statistics,
+    SuffixDrafter,
     TableModel,
     TraceWriter,
     read_trace,
@@ -300,7 +302,7 @@ def test_the_summary_of_nothing_is_empty() -> None:
     assert json.loads(json.dumps(summary.as_dict()))["texts"] == 0
 
 
-def part(sequence: int, planned: int, drafted: int = 0, accepted: int = 0, reads: int = 0) -> SequenceRound:
+def part(sequence: int, planned: int | None, drafted: int = 0, accepted: int = 0, reads: int = 0) -> SequenceRound:
     """A part as the engine writes it; one that reads only has no tokens."""
     tokens = () if reads else (7,) * (accepted + 1)
     next_origin = Origin.PLAIN if not drafted else Origin.BONUS if accepted == drafted else Origin.CORRECTION
@@ -329,6 +331,28 @@ def test_long_courses_are_averaged_over_rounds() -> None:
     (course,) = lookahead_courses(records, most_texts=1, most_values=3)
     assert course.rounds_per_value == 2
     assert course.planned == [0.5, 2.5, 4]
+
+
+def test_where_the_drafter_chose_nothing_was_planned() -> None:
+    records = rounds((part(0, None, 3, 1), part(1, 4, 2)), (part(0, None), part(1, 2, 2)))
+    first, second = lookahead_courses(records, most_texts=2, most_values=10)
+    assert all(map(isnan, first.planned))
+    assert (first.drafted, second.planned) == ([3, 0], [4, 2])
+    (mean,) = lookahead_courses(records, most_texts=1, most_values=10)
+    assert (mean.planned, mean.drafted) == ([4, 2], [2.5, 1])
+
+
+@pytest.mark.parametrize("lookahead, planned", [(None, {None}), (3, {0, 1, 2, 3})])
+def test_a_drafter_that_is_told_prices_has_no_lookahead_in_the_trace(path, lookahead, planned) -> None:
+    model = TableModel(np.where(np.roll(np.eye(12), 1, axis=1) > 0, 9.0, 0.0))
+    with TraceWriter(path) as writer:
+        engine = Engine(model, SuffixDrafter(), lookahead=lookahead, observer=writer)
+        engine.submit(Request((0, 1, 2, 3), 40, SamplingParams(temperature=0, seed=0)))
+        while not engine.idle:
+            engine.step()
+    parts = [part for record in read_trace(path) for part in record.sequences]
+    assert {part.planned for part in parts} <= planned
+    assert any(part.drafted for part in parts)
 
 
 def test_engines_that_follow_one_another_are_told_apart() -> None:
@@ -418,6 +442,14 @@ def test_bars_are_as_high_as_the_numbers(monkeypatch, tmp_path) -> None:
         statistics.seconds_verification,
         statistics.seconds_elsewhere,
     ]
+
+
+def test_where_nothing_was_planned_the_picture_shows_what_was_drafted(figures) -> None:
+    texts = figures(Trace("", "", "", tuple(rounds((part(0, None, 3, 1),), (part(0, None),)))))
+    assert "drafted" in texts
+    assert "planned" not in texts
+    nothing = figures(Trace("", "", "", tuple(rounds((part(0, None),)))))
+    assert "nothing was drafted in any round" in nothing
 
 
 def test_few_texts_are_drawn_apart_and_many_together(figures) -> None:

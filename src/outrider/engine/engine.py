@@ -508,7 +508,7 @@ def _part_of(feed: _Feed, draft: Draft, verdict: Verdict, events: Sequence[Token
     return SequenceRound(
         feed.sequence.id,
         feed.read,
-        feed.budget.nodes,
+        None if feed.budget.prices.totals else feed.budget.nodes,
         len(draft),
         verdict.accepted,
         tuple(event.token for event in events),

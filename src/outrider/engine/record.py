@@ -14,7 +14,7 @@ class SequenceRound:
     Attributes:
         sequence: its id.
         read: how many prompt tokens it read besides the pending one.
-        planned: the lookahead.
+        planned: the lookahead; None where the drafter was told prices instead, and chose by itself.
         drafted, accepted: draft tokens proposed, and accepted.
         tokens: those emitted; fewer than accepted plus one where the text ended.
         origins: of each of them.
@@ -25,7 +25,7 @@ class SequenceRound:
 
     sequence: int
     read: int
-    planned: int
+    planned: int | None
     drafted: int
     accepted: int
     tokens: tuple[int, ...]

@@ -72,7 +72,7 @@ def _part_of(entry: Mapping[str, Any]) -> SequenceRound:
     part = SequenceRound(
         sequence=_whole(entry, "sequence"),
         read=_whole(entry, "read"),
-        planned=_whole(entry, "planned"),
+        planned=None if _field(entry, "planned") is None else _whole(entry, "planned"),
         drafted=_whole(entry, "drafted"),
         accepted=_whole(entry, "accepted"),
         tokens=tuple(_as_whole(token, "a token") for token in _list(entry, "tokens")),

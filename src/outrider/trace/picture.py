@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,17 +138,19 @@ def _fill(figure: Figure, trace: Trace) -> None:
 def _draw_courses(figure: SubFigure, courses: Sequence[LookaheadCourse], rounds: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    if not any(planned > 0 for course in courses for planned in course.planned):
+    planned = [tokens for course in courses for tokens in course.planned if not isnan(tokens)]
+    if not any(planned) and not any(tokens > 0 for course in courses for tokens in course.drafted):
         axes = figure.subplots()
         axes.set_title("Lookahead")
-        _say(axes, "the lookahead was 0 in every round")
+        _say(axes, "the lookahead was 0 in every round" if planned else "nothing was drafted in any round")
         return
     rows: Any = figure.subplots(len(courses), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for number, (axes, course) in enumerate(zip(rows, courses, strict=True), start=1):
         edges = [place * course.rounds_per_value for place in range(len(course.planned))] + [rounds]
         widths = [end - start for start, end in pairwise(edges)]
         middles = [(start + end) / 2 for start, end in pairwise(edges)]
-        axes.stairs(course.planned, edges, baseline=None, color=DARK, linewidth=1, clip_on=False, label="planned")
+        if planned:  # some drafters are told prices, and choose by themselves
+            axes.stairs(course.planned, edges, baseline=None, color=DARK, linewidth=1, clip_on=False, label="planned")
         for values, colour, label in ((course.drafted, LIGHT_GREEN, "drafted"), (course.accepted, GREEN, "accepted")):
             axes.bar(middles, values, [BAR_WIDTH * width for width in widths], color=colour, label=label)
         axes.set_ylabel("tokens" if len(courses) == 1 else f"text {number}\ntokens")

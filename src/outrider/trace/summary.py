@@ -89,7 +89,8 @@ class LookaheadCourse:
     Attributes:
         texts: over how many texts the numbers are averaged.
         rounds_per_value: over how many rounds.
-        planned, drafted, accepted: tokens per round and text; NaN where no text was ready to draft.
+        planned, drafted, accepted: tokens per round and text; NaN where no text was ready to draft, and of the planned
+            ones where the drafter chose by itself.
     """
 
     texts: int
@@ -119,7 +120,7 @@ def lookahead_courses(records: Sequence[RoundRecord], *, most_texts: int, most_v
             LookaheadCourse(
                 len(group),
                 width,
-                [_mean([part.planned for part in each]) for each in bins],
+                [_mean([part.planned for part in each if part.planned is not None]) for each in bins],
                 [_mean([part.drafted for part in each]) for each in bins],
                 [_mean([part.accepted for part in each]) for each in bins],
             )
