@@ -35,7 +35,7 @@ class Priced(LookaheadPolicy):
 
 CHANGING = ((0.0, 0.3, 0.8, 1.5, 2.4), (0.0, 0.9, 1.0, 1.1, 1.2), (0.0,), (0.0, 0.1, 0.2, 0.3, 0.4))
 # The second token for next to nothing, if the first is paid for: two tokens pay where the first is 2 alone.
-STEP = {"chain": (0.0, 1.2, 1.25), "tree": (0.0, 0.7, 0.84)}
+STEP = {"chain": (0.0, 1.0, 1.05), "tree": (0.0, 0.62, 0.74)}
 DRAFTERS: dict[str, Callable[[bool], SuffixDrafter]] = {
     "chain": lambda greedy: SuffixDrafter(greedy=greedy),
     "tree": lambda greedy: SuffixTreeDrafter(greedy=greedy),

@@ -19,7 +19,6 @@ POOL_MEMORY = 0.998  # of what it says of them for all sequences, and per round 
 IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
 GAIN_MEMORY = 0.99  # of one round after the next
 GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
-MARGIN = 1.1  # by what a draft has to bring more than it costs: the best-looking one is mostly overestimated
 LASTING = 8  # rounds without a draft, for which prices hold
 
 
@@ -72,7 +71,7 @@ class PricedGoodput:
         share = (passes - self._table[rows]) * drafted / np.maximum(drafted + others - rows, 1)
         added = np.maximum(passes - passes[0], share) + (position + token) * drafted
         per_token = self._share_of_plain * (self._table[rows] + self.overhead.value) / rows
-        prices = MARGIN * added / (per_token * self._trust)
+        prices = added / (per_token * self._trust)
         return [Prices(tuple((prices / self._of(sequence).factor).tolist())) for sequence in sequences]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
