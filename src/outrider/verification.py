@@ -305,6 +305,8 @@ def rule_named(name: str) -> Rule:
 def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> HostFloats:
     """For each trial its token's draft probability, given that no sibling was tried before it."""
     q_of_trial = np.ones(len(trials))
+    if draft.q is None:
+        return q_of_trial
     drawn = [number for number, trial in enumerate(trials) if trial.q_row != CHOSEN]
     if drawn:
         rows = [trials[number].q_row for number in drawn]

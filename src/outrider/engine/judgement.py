@@ -121,12 +121,12 @@ def judge(
         if not sampling.adjusts_logits:
             return numbers
         paths = [[draft.tokens[ancestor] for ancestor in draft.path(row - 1)] for row in range(first, end)]
-        return adjust(operations(numbers).float32(numbers), sampling, history, paths)
+        return adjust(ops.float32(numbers), sampling, history, paths)
 
     def in_numpy(row: int) -> Array:
-        # NumPy's view of the same memory: each of its many small steps takes less than one of PyTorch's.
-        numbers = NUMPY.float32(ops.to_numpy(logits[row : row + 1]))
-        return distribution(adjusted(numbers, row, row + 1), sampling)[0]
+        p = distribution(adjusted(ops.float32(logits[row : row + 1]), row, row + 1), sampling)
+        # A view of the same memory: each of the many small steps of a rule takes less in NumPy than in PyTorch.
+        return NUMPY.float32(p)[0]
 
     if sampling.greedy:
         return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
