@@ -109,7 +109,7 @@ class Regret:
     Attributes:
         oracle: its tokens per second.
         regrets: of each policy 1 - tokens per second / the oracle's.
-        courses: of each policy and the oracle.
+        courses: of each policy and the oracle, in the first run.
     """
 
     scenario: str
@@ -290,23 +290,33 @@ def policies() -> dict[str, Callable[[], LookaheadPolicy]]:
 
 
 def measure_regret(
-    scenarios: Sequence[Scenario], seed: int = 0, progress: Callable[[int, int], None] | None = None
+    scenarios: Sequence[Scenario],
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    runs: int = 1,
 ) -> list[Regret]:
     """Every policy in every scenario, beside the oracle.
 
     Args:
-        progress: told (scenarios done, all scenarios).
+        seed: of the first run; texts and noise are drawn anew for each.
+        progress: told (scenarios run, how many there are to run).
+        runs: over which tokens per second are averaged.
     """
     found = []
     for number, scenario in enumerate(scenarios):
-        courses = {}
-        for name, make in policies().items():
-            courses[name] = simulate(scenario, make(), Texts(scenario, seed), seed)
-        texts = Texts(scenario, seed)
-        oracle = simulate(scenario, Oracle(scenario, texts), texts, seed)
-        best = oracle.tokens_per_second
-        regrets = {name: 1 - course.tokens_per_second / best for name, course in courses.items()}
-        found.append(Regret(scenario.name, scenario.rows, best, regrets, {**courses, "oracle": oracle}))
-        if progress is not None:
-            progress(number + 1, len(scenarios))
+        by_run = []
+        for run in range(runs):
+            texts = Texts(scenario, seed + run)
+            courses = {"oracle": simulate(scenario, Oracle(scenario, texts), texts, seed + run)}
+            for name, make in policies().items():
+                courses[name] = simulate(scenario, make(), Texts(scenario, seed + run), seed + run)
+            by_run.append(courses)
+            if progress is not None:
+                progress(runs * number + run + 1, runs * len(scenarios))
+        speeds = {
+            name: sum(courses[name].tokens_per_second for courses in by_run) / runs for name in ("oracle", *policies())
+        }
+        best = speeds.pop("oracle")
+        regrets = {name: 1 - speed / best for name, speed in speeds.items()}
+        found.append(Regret(scenario.name, scenario.rows, best, regrets, by_run[0]))
     return found

@@ -23,8 +23,8 @@ from outrider.noise import exponential_of_tokens
 
 # How much a match is trusted: of N occurrences with n of them followed by the same token, that token comes again with
 # probability n / (N + NOVELTY / length). Measured on greedy SmolLM2 answers to Spec-Bench questions: a single earlier
-# occurrence of 1, 2, 4 or 8 matching tokens is right in 31, 52, 74 and 80 per cent of cases, which would be 2. Drafts come
-# from the matches that look best, and those mostly look better than they are: with 3 fewer texts lose by drafting.
+# occurrence of 1, 2, 4 or 8 matching tokens is right in 31, 52, 74 and 80 per cent of cases, which would be 2. Drafts
+# come from the matches that look best, and those mostly look better than they are: with 3 fewer texts lose by drafting.
 NOVELTY = 3.0
 
 

@@ -24,7 +24,8 @@ PRIOR = 2.0  # how many observations the measurement at start is worth
 SMOOTH_FROM = 10.0  # tokens; a step of one token among n changes a pass by up to a share of 1 / n
 REACH = 0.2  # how far an observation speaks for its neighbours, in doublings of the token count
 SPAN = 4  # times the token count, where it tells nothing any more
-LARGEST_STEP = 2.0  # times what was expected; a pass that was held up by something else says little
+LARGEST_STEP = 2.0  # times what was expected, that one pass is believed
+LARGEST_RISE = 1.2  # the same upwards: a pass may be held up by something else, and is never faster than it can be
 LEAST_SHARE = 0.5  # of the measured time, that passes over shorter texts may take
 DOUBT = 64.0  # pairs of tokens; what fewer add to a pass is lost in its noise
 LONG_MEMORY = 0.999  # of one pass after the next, for what does not change with the machine's mood
@@ -67,8 +68,10 @@ class _Refinement:
         correction = told / (evidence + PRIOR)
         # Beside a step, neighbours say the wrong thing about a count that was itself observed: the fewer tokens, the
         # higher the step.
-        trust = weights / (weights + self._blur[: most + 1])
-        correction = correction + trust * (logs - correction) + level - hope / (1 + evidence)
+        blur = self._blur[: most + 1]
+        trust = weights / (weights + blur)
+        seen = weights + (evidence - weights) * blur / (1 + blur)
+        correction = correction + trust * (logs - correction) + level - hope / (1 + seen)
         beyond = np.full(most + 1 - len(correction), level - hope)  # of these no observation tells anything
         return np.concatenate([correction, beyond])
 
@@ -174,7 +177,8 @@ class CostCurve:
         """Seconds [most + 1] of passes over 0, 1, ... `most` tokens; less than a token for each row costs no less.
 
         Args:
-            hope: by what share passes may be cheaper than they seem where none was ever observed; less where some were.
+            hope: by what share passes may be cheaper than they seem where none was ever observed; less where some were,
+                or many of nearly as many tokens.
         """
         key = (rows, most, hope, self.depth)
         if key not in self._tables:
@@ -207,7 +211,7 @@ class CostCurve:
         refinement = self._refinements.setdefault(rows, _Refinement(rows))
         known, weight = refinement.at(tokens)
         surprise = math.log(seconds / (scale * expected))
-        surprise = known + min(max(surprise - known, -math.log(LARGEST_STEP)), math.log(LARGEST_STEP))
+        surprise = known + min(max(surprise - known, -math.log(LARGEST_STEP)), math.log(LARGEST_RISE))
         self._level += max(LEVEL_STEP, 1 / self._observations) * (surprise - known) if self._observations > 1 else 0.0
         weight *= MEMORY
         refinement.put(tokens, (known * weight + surprise) / (weight + 1), weight + 1)
