@@ -338,8 +338,9 @@ def verify_speculation(
                 f"draft_logits are {draft_rows.shape[-1]} wide and target_logits {width}: both models must share one "
                 "vocabulary"
             )
-        check_finite(draft_rows)
     if sampling.greedy:
+        if draft_rows is not None:
+            check_finite(draft_rows)
         verdict = follow(Draft(tokens), most_probable(target).tolist())
     else:
         q = None if draft_rows is None else distribution(draft_rows, sampling)

@@ -77,8 +77,6 @@ def _judge_alike(
     try:
         if first.greedy:
             choices = most_probable(logits).tolist()
-            if len(drafts) == 1:
-                return [follow(drafts[0], choices)]
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
         if operations(logits).on_host(logits):
             return None
