@@ -22,6 +22,7 @@ CALL = 2250
 READ = 3
 FEW = 4  # entries that are moved faster one by one
 SHORT = 96  # new tokens of a row, up to which its attention is cut where blocks of keys end
+PIECE = 96  # keys, of whole blocks, where that of more tokens is cut: no token reads more than so many that it cannot see
 ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 
 
@@ -37,10 +38,11 @@ class Blocks(NamedTuple):
     queries: int = 1
 
     def pieces(self, start: int, count: int) -> list[range]:
-        """The new tokens of a row that holds `start`, cut where a block of keys ends."""
-        if self.keys == 1:
+        """The new tokens of a row that holds `start`, cut where a block of keys ends, or every few of them."""
+        step = PIECE if count > SHORT else self.keys
+        if step == 1:
             return [range(count)]
-        cuts = [*range(-start % self.keys, count, self.keys), count]
+        cuts = [*range(-start % step, count, step), count]
         return [range(first, end) for first, end in zip([0, *cuts], cuts, strict=False) if end > first]
 
     def read_to(self, end: int) -> int:
@@ -129,11 +131,11 @@ class TorchPlan(Plan):
         return tuple(sorted(found, key=lambda stretch: stretch.tokens.start))
 
     def _alone(self, row: int) -> list[Stretch]:
-        """Of a single row; where it may draft, in pieces, so that every token gets the bits that it gets by itself."""
+        """Of a single row, in pieces: a few tokens, a draft perhaps, so that each gets the bits that it gets by itself;
+        a long prompt, because half of what it would look at in one piece is hidden."""
         start, count, before = self.starts[row], self.counts[row], sum(self.counts[:row])
-        pieces = self.blocks.pieces(start, count) if count <= SHORT else [range(count)]
         found = []
-        for piece in pieces:
+        for piece in self.blocks.pieces(start, count):
             tokens = slice(before + piece.start, before + piece.stop)
             # No token sees one behind it, in a tree neither.
             held = start + piece.stop
