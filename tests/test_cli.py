@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny_model
+from outrider.bench import overhead
 from outrider.check import Answer, against_plain
 from outrider.cli.app import run
 from outrider.cli.check import evenly
@@ -672,13 +673,27 @@ def test_bench_measures_batches_of_every_system(outrider, folder, tmp_path):
     rows = json.loads(out)
     assert [row["system"] for row in rows] == ["plain", "suffix"]
     for row in rows:
-        assert row["speedup"] == pytest.approx(row["together"] / row["alone"])
+        for kind in ("", "_with_prompts"):
+            assert row["speedup" + kind] == pytest.approx(row["together" + kind] / row["alone" + kind])
+        # Reading takes time, and all of it is counted.
+        assert all(row[way] > row[way + "_with_prompts"] > 0 for way in ("alone", "together"))
         assert (row["rows"], row["prompts"]) == (2, len(turns))
         # All prompts were answered, in either way and by either system.
         assert row["tokens_alone"] == row["tokens_together"] == rows[0]["tokens_alone"] > 0
     status, out, _ = outrider(*arguments, "--batch", 2)
     assert status == 0
     assert "speed-up" in out
+
+
+def test_bench_measures_what_the_engine_itself_costs(outrider, monkeypatch):
+    monkeypatch.setattr(overhead, "ROUNDS", 3)
+    monkeypatch.setattr(overhead, "VOCABULARY", 4096)
+    status, out, err = outrider("bench", "--overhead", "--json")
+    assert status == 0, err
+    rows = json.loads(out)
+    assert {row["sampling"] for row in rows} == set(overhead.SAMPLING)
+    assert {(row["library"], row["rows"]) for row in rows} >= {("numpy, float32", 1), ("torch, bfloat16", 16)}
+    assert all(row["milliseconds"] > 0 and row["milliseconds_of_code"] > 0 for row in rows)
 
 
 def test_doctor_reports_and_measures(outrider, folder):

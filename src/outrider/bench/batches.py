@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from outrider.engine.engine import Engine
+from outrider.engine.engine import Engine, Observer
+from outrider.engine.record import RoundRecord
 from outrider.engine.request import Request
 from outrider.engine.sequence import ActiveSequence
 from outrider.sampling import SamplingParams
+from outrider.trace import summarise
 
 TURN = 2.0  # seconds
 
@@ -19,8 +22,10 @@ class BatchRow:
     """What decoding several prompts at once brought one system.
 
     Attributes:
-        alone, together: tokens per second, reading the prompts included.
+        alone, together: tokens per second of decoding. Where a pass reads prompts and verifies, its tokens share its
+            time (`Statistics.seconds_prefill`).
         speedup: how many times as many together.
+        alone_with_prompts, together_with_prompts, speedup_with_prompts: the same, reading the prompts included.
         tokens_alone, tokens_together: emitted; they differ where rounding changed a choice.
     """
 
@@ -30,6 +35,9 @@ class BatchRow:
     alone: float
     together: float
     speedup: float
+    alone_with_prompts: float
+    together_with_prompts: float
+    speedup_with_prompts: float
     tokens_alone: int
     tokens_together: int
 
@@ -41,8 +49,9 @@ class _Run:
         seconds: of its own turns, so far.
     """
 
-    def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
-        self._engine = engine
+    def __init__(self, make: Callable[[Observer], Engine], requests: Sequence[Request]) -> None:
+        self._records: list[RoundRecord] = []
+        self._engine = make(self._records.append)
         self._waiting = list(reversed(requests))
         self._asked = len(requests)
         self._sequences: list[ActiveSequence] = []
@@ -60,6 +69,10 @@ class _Run:
 
     @property
     def tokens_per_second(self) -> float:
+        return summarise(self._records).statistics.tokens_per_second
+
+    @property
+    def tokens_per_second_with_prompts(self) -> float:
         return self.tokens / self.seconds
 
     def take_turn(self) -> None:
@@ -76,7 +89,7 @@ class _Run:
 
 def run_batches(
     prompts: Sequence[Sequence[int]],
-    systems: Mapping[str, Callable[[int, int], Engine]],
+    systems: Mapping[str, Callable[[int, int, Observer], Engine]],
     rows: int,
     max_tokens: int,
     stop_token_ids: frozenset[int],
@@ -89,13 +102,13 @@ def run_batches(
     that a machine that is slow for a while is so for all of them.
 
     Args:
-        systems: from rows and capacity to an engine.
+        systems: from rows, capacity and an observer to an engine.
         progress: told (prompts answered, all prompts), of all systems together.
     """
     capacity = max(len(prompt) for prompt in prompts) + max_tokens
     requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in prompts]
     runs = {
-        (name, together): _Run(make(rows if together else 1, capacity), requests)
+        (name, together): _Run(partial(make, rows if together else 1, capacity), requests)
         for name, make in systems.items()
         for together in (False, True)
     }
@@ -114,6 +127,9 @@ def run_batches(
                 alone.tokens_per_second,
                 together.tokens_per_second,
                 together.tokens_per_second / alone.tokens_per_second,
+                alone.tokens_per_second_with_prompts,
+                together.tokens_per_second_with_prompts,
+                together.tokens_per_second_with_prompts / alone.tokens_per_second_with_prompts,
                 alone.tokens,
                 together.tokens,
             )

@@ -28,7 +28,7 @@ from outrider.verification import Verdict, rule_named
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
 READING_BESIDE_OTHERS = 128
 # A row that reads more does not draft in the same round. Attention over many tokens is not cut at every block of keys
-# (SHORT in models/ragged_cache.py): the prompt itself would be read with other rounding, depending on the draft behind it.
+# (SHORT in models/ragged_cache.py): the prompt itself would be read with other rounding, by the draft behind it.
 READING_BESIDE_A_DRAFT = 64
 
 NO_BUDGET = Budget(0, 0)
