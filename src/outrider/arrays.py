@@ -239,15 +239,18 @@ class NumpyOperations:
     def token_at(self, weights: Array, share: float) -> int:
         # The block first, then the token in it: adding up is a chain of waiting, which blocks cut short.
         whole = len(weights) - len(weights) % BLOCK
-        sums = np.empty(whole // BLOCK + 1)
-        np.cumsum(weights[:whole].reshape(-1, BLOCK) @ _ones(BLOCK), out=sums[:-1])
-        sums[-1] = weights[whole:].sum(dtype=np.float64) + (sums[-2] if whole else 0.0)
-        if not sums[-1]:
+        sums = np.zeros(whole // BLOCK + 1)
+        (weights[:whole].reshape(-1, BLOCK) @ _ones(BLOCK)).cumsum(out=sums[:-1])
+        sums[-1] = sums.item(-2) if whole else 0.0
+        if whole < len(weights):
+            sums[-1] += weights[whole:].sum(dtype=np.float64)
+        total = sums.item(-1)
+        if not total:
             return -1
-        sought = share * sums[-1]
+        sought = share * total
         block = _first_beyond(sums, sought)
-        before = sums[block - 1] if block else 0.0
-        within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+        before = sums.item(block - 1) if block else 0.0
+        within = weights[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
         return block * BLOCK + _first_beyond(within, sought - before)
 
     def top(self, x: Array, count: int) -> tuple[HostFloats, HostInts]:
@@ -278,10 +281,14 @@ class TorchOperations:
     def float32(self, x: Array, like: Array | None = None) -> Array:
         if not self.owns(x):
             x = self.torch.from_numpy(np.array(to_numpy(x), dtype=np.float32))
+        if like is None and x.dtype is self.torch.float32 and not x.requires_grad:
+            return x
         device = x.device if like is None else like.device
         return x.detach().to(device=device, dtype=self.torch.float32)
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        if x.dtype is self.torch.float32 and x.device.type == "cpu" and not x.requires_grad:
+            return np.asarray(x.numpy())  # each of the steps below takes a microsecond, and a round takes many
         x = x.detach()
         if x.dtype == self.torch.bfloat16:
             x = x.float()

@@ -106,7 +106,10 @@ class Draft:
         """All trials, those of each parent in their order."""
         if self.trials is not None:
             return self.trials
-        return tuple(Trial(node, self.q_row(node)) for node in range(len(self.tokens)))
+        nodes = range(len(self.tokens))
+        if self.q is None:
+            return tuple([Trial(node, CHOSEN) for node in nodes])
+        return tuple([Trial(node, self.q_row(node)) for node in nodes])
 
     def source_of(self, node: int) -> str:
         """Who proposed the token."""

@@ -184,7 +184,7 @@ def distribution(logits: Array, params: SamplingParams) -> Array:
         logits = ops.keep_where_at_least(logits, ops.kth_largest(logits, params.top_k), -math.inf)
     probabilities = ops.softmax(logits)
     # One bad logit makes the whole row NaN, so that one number of it tells.
-    if np.isnan(ops.to_numpy(probabilities[:, 0])).any():
+    if any(map(math.isnan, ops.to_numpy(probabilities[:, 0]).tolist())):
         check_finite(logits)
     if params.top_p == 1 and params.min_p == 0:
         return probabilities

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from outrider.arrays import Array, HostFloats, operations
+from outrider.arrays import Array, operations
 from outrider.draft import CHOSEN, ROOT, Draft, Trial
 from outrider.errors import SettingError
 from outrider.noise import Key, RoundNoise, uniform
@@ -302,16 +302,15 @@ def rule_named(name: str) -> Rule:
     return RULES[name]
 
 
-def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> HostFloats:
+def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> list[float]:
     """For each trial its token's draft probability, given that no sibling was tried before it."""
-    q_of_trial = np.ones(len(trials))
-    if draft.q is None:
-        return q_of_trial
+    q_of_trial = [1.0] * len(trials)
     drawn = [number for number, trial in enumerate(trials) if trial.q_row != CHOSEN]
     if drawn:
         rows = [trials[number].q_row for number in drawn]
         tokens = [draft.tokens[trials[number].node] for number in drawn]
-        q_of_trial[drawn] = operations(draft.q).gather(draft.q, rows, tokens)
+        for number, q in zip(drawn, operations(draft.q).gather(draft.q, rows, tokens).tolist(), strict=True):
+            q_of_trial[number] = q
     return q_of_trial
 
 
@@ -339,7 +338,7 @@ def _left_by(target: Array, token: int, q: Array | None) -> Array:
     return operations(target).without(target, [token]) if q is None else residual(target, q)
 
 
-def _may_still_hold(reach: float, q_to_come: HostFloats, uniforms: Sequence[float]) -> bool:
+def _may_still_hold(reach: float, q_to_come: Sequence[float], uniforms: Sequence[float]) -> bool:
     """Whether a longer prefix can be held good under rule `block`, when p at every token to come is at most 1.
 
     That of a prefix is at most its r, which is at most the present one divided by the q of the tokens between.
