@@ -672,6 +672,40 @@ def test_of_few_tokens_the_wanted_ones_are_read(dtype):
             np.testing.assert_allclose(found, everything[fed - wanted :], rtol=0, atol=allowed)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("held", [0, 17, 96])
+def test_a_long_text_is_what_it_is_in_short_pieces(dtype, held):
+    """Attention over it is cut into pieces: every token has to see all that stands before it."""
+    model = fused("Llama", dtype)()
+    tokens = text(model, 240)
+    session = model.open(1, 256)
+    expected = []
+    for first in range(0, len(tokens), 16):
+        expected.append(to_numpy(session.extend([0], [tokens[first : first + 16]])).astype(np.float64))
+        session.keep(0, range(len(tokens[first : first + 16])))
+    expected = np.concatenate(expected)
+    session = model.open(2, 256)
+    if held:
+        session.extend([1], [tokens[:held]], wanted=[0])
+        session.keep(1, range(held))
+    found = to_numpy(session.extend([1], [tokens[held:]])).astype(np.float64)
+    np.testing.assert_allclose(found, expected[held:], rtol=0, atol=TOLERANCES[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("keys", [1, 32])
+def test_a_long_text_is_cut_so_that_little_is_looked_at_in_vain(keys):
+    pytest.importorskip("torch")
+    from outrider.models.ragged_cache import PIECE, SHORT, Blocks
+
+    for start in (0, 1, 31, 96, 200):
+        for count in (1, 5, SHORT, SHORT + 1, 300, 512):
+            pieces = Blocks(keys=keys).pieces(start, count)
+            assert [place for piece in pieces for place in piece] == list(range(count))
+            if count > SHORT:
+                assert max(map(len, pieces)) <= PIECE
+                assert all((start + piece.start) % keys == 0 for piece in pieces[1:])
+
+
 def leaking(plan):
     """Every node sees the node before it, whoever its parent is."""
     sees = plan.sees.copy()
