@@ -131,9 +131,9 @@ class FusedLlama:
         x = functional.embedding(ids, self._embedding).to(self.dtype)  # [tokens, hidden]
         cos, signed_sin = self._rotation(x, positions)
         for number, layer in enumerate(self._layers):
-            x = x + self._attention(layer, number, layer.input_norm(x), cos, signed_sin, cache, plan)
+            x += self._attention(layer, number, layer.input_norm(x), cos, signed_sin, cache, plan)
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
-            x = x + layer.down(functional.silu(gate) * up)
+            x += layer.down(functional.silu(gate).mul_(up))
         rows = _last_of_each(plan.counts, wanted)
         if len(rows) < sum(plan.counts):
             x = x[rows + rows[:1] * self._missing(len(rows))]
