@@ -6,7 +6,6 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
-from exactness.drafters import similar
 from outrider import (
     AsyncEngine,
     Engine,
@@ -20,11 +19,9 @@ from outrider import (
     SamplingParams,
     SettingError,
     SpeculativeDecoder,
-    TableModel,
 )
+from tiny_tables import DRAFT, TARGET
 
-TARGET = TableModel.random(5, 2, spread=1.5, seed=1)
-DRAFT = similar(TARGET, seed=2)
 PROMPTS = [(0, 1, 2), (4,), (3, 3, 1, 0, 2, 2, 1), (1, 4)]
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from exactness.drafters import similar
 from outrider import (
     Adaptive,
     BatchError,
@@ -14,12 +13,10 @@ from outrider import (
     SettingError,
     SpeculativeDecoder,
     SuffixDrafter,
-    TableModel,
     batched_speculative_decode,
 )
+from tiny_tables import DRAFT, TARGET
 
-TARGET = TableModel.random(5, 2, spread=1.5, seed=1)
-DRAFT = similar(TARGET, seed=2)
 DRAFT_NAMES = ["model", "suffix", "drafter", "none"]
 PROMPTS = [(0, 1, 2), (4,), (3, 3, 1, 0, 2, 2, 1), (1, 4)] * 3
 

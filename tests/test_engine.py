@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from exactness.drafters import TreeDrafter, similar
+from exactness.drafters import TreeDrafter
 from exactness.statistics import reference_distribution
 from outrider import (
     Adaptive,
@@ -29,9 +29,8 @@ from outrider import (
     SpeculativeDecoder,
     TableModel,
 )
+from tiny_tables import DRAFT, TARGET
 
-TARGET = TableModel.random(5, 2, spread=1.5, seed=1)
-DRAFT = similar(TARGET, seed=2)
 PROMPT = (0, 1, 2)
 SEEDED = SamplingParams(seed=3)
 GREEDY = SamplingParams(temperature=0)

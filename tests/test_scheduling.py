@@ -24,8 +24,8 @@ from outrider.engine.grouping import group_by_work
 from outrider.engine.memory import plan_capacity
 from outrider.engine.scheduler import reading_shares
 from outrider.engine.warmup import measure_costs
+from tiny_tables import TARGET
 
-TARGET = TableModel.random(5, 2, spread=1.5, seed=1)
 SEEDED = SamplingParams(seed=3)
 
 
