@@ -242,9 +242,7 @@ def _show_batches(rows: list[BatchRow], as_json: bool, markdown: bool) -> None:
         )
         for r in rows
     ]
-    _show_table(
-        headings, cells, markdown, "decoding; and with reading the prompts, which others beside do not speed up"
-    )
+    _show_table(headings, cells, markdown, "tokens per second of decoding, and with the time of reading the prompts")
 
 
 def _show_overheads(overheads: list[Overhead], as_json: bool, markdown: bool) -> None:

@@ -22,9 +22,7 @@ CALL = 2250
 READ = 3
 FEW = 4  # entries that are moved faster one by one
 SHORT = 96  # new tokens of a row, up to which its attention is cut where blocks of keys end
-PIECE = (
-    96  # keys, of whole blocks, where that of more tokens is cut: no token reads more than so many that it cannot see
-)
+PIECE = 96  # keys, in whole blocks, after which that of more tokens is cut: none reads more than so many in vain
 ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 
 
