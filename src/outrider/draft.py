@@ -106,10 +106,7 @@ class Draft:
         """All trials, those of each parent in their order."""
         if self.trials is not None:
             return self.trials
-        nodes = range(len(self.tokens))
-        if self.q is None:
-            return tuple([Trial(node, CHOSEN) for node in nodes])
-        return tuple([Trial(node, self.q_row(node)) for node in nodes])
+        return tuple([Trial(node, self.q_row(node)) for node in range(len(self.tokens))])
 
     def source_of(self, node: int) -> str:
         """Who proposed the token."""
