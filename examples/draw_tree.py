@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 import outrider
-from outrider.draft import ROOT
+from outrider.maths.draft import ROOT
 
 ROW, COLUMN, LEFT, TOP, CHARACTER = 30, 128, 16, 34, 7
 ACCEPTED, REJECTED, NEXT = ("#A6DBC8", "#00664B"), ("#F2F2F2", "#999999"), ("#FBE3B0", "#8A5E00")

@@ -8,18 +8,16 @@
 Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened, never before.
 """
 
-from outrider.batched import batched_speculative_decode
-from outrider.budget import Budget, Prices
-from outrider.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
-from outrider.draft import Draft
+from outrider.api.batched import batched_speculative_decode
+from outrider.api.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
+from outrider.drafters.across.intersection import IntersectionDrafter
+from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter
-from outrider.drafters.intersection import IntersectionDrafter
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.model_tree import ModelTreeDrafter
-from outrider.drafters.several import Chained, Merged
-from outrider.drafters.string import StringDrafter
-from outrider.drafters.suffix import SuffixDrafter
-from outrider.drafters.suffix_tree import SuffixTreeDrafter
+from outrider.drafters.several.merged import Chained, Merged
+from outrider.drafters.suffix.drafter import SuffixDrafter
+from outrider.drafters.suffix.tree import SuffixTreeDrafter
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree
 from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
@@ -36,11 +34,13 @@ from outrider.errors import (
     VocabularyError,
 )
 from outrider.lookahead import Adaptive, AdaptiveSpeculator, CostCurve, Fixed, Goodput, LookaheadPolicy, Outcome, Times
-from outrider.models.base import Model, Session
-from outrider.models.loading import load
-from outrider.models.stateless import FunctionModel
-from outrider.models.table import TableModel
-from outrider.sampling import SamplingParams
+from outrider.maths.budget import Budget, Prices
+from outrider.maths.draft import Draft
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Model, Session
+from outrider.runtimes.loading import load
+from outrider.runtimes.stateless import FunctionModel
+from outrider.runtimes.table import TableModel
 from outrider.trace import TraceWriter, read_trace
 
 __version__ = "0.1.0"

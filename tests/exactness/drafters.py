@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from outrider import Draft, DraftedSequence, Drafter, ModelDrafter, TableModel
-from outrider.arrays import operations
-from outrider.draft import ROOT
-from outrider.noise import exponential
-from outrider.sampling import adjust, distribution
+from outrider.maths.arrays import operations
+from outrider.maths.draft import ROOT
+from outrider.maths.noise import exponential
+from outrider.maths.sampling import adjust, distribution
 
 DEEPEST = 2
 
@@ -62,7 +62,7 @@ class TreeDrafter(Drafter):
 
 
 def suffix_drafter(greedy: bool) -> Drafter:
-    suffix = pytest.importorskip("outrider.drafters.suffix")
+    suffix = pytest.importorskip("outrider.drafters.suffix.drafter")
     return suffix.SuffixDrafter(greedy=greedy)
 
 

@@ -9,15 +9,12 @@ import numpy as np
 
 from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter, ModelTreeDrafter, SuffixDrafter, SuffixTreeDrafter
-from outrider.arrays import NumpyOperations
-from outrider.budget import FREE
 from outrider.drafters.growth import Growth
-from outrider.drafters.joining import join
-from outrider.models.base import Ledger
-from outrider.models.stateless import StatelessSession
-from outrider.noise import RoundNoise, key, uniform
-from outrider.sampling import adjust
-from outrider.verification import (
+from outrider.drafters.several.joining import join
+from outrider.maths.arrays import NumpyOperations
+from outrider.maths.budget import FREE
+from outrider.maths.noise import RoundNoise, key, uniform
+from outrider.maths.rules import (
     RULES,
     Distributions,
     OnDemand,
@@ -27,6 +24,9 @@ from outrider.verification import (
     draw,
     normalised,
 )
+from outrider.maths.sampling import adjust
+from outrider.runtimes.base import Ledger
+from outrider.runtimes.stateless import StatelessSession
 
 Mistake = Callable[[], AbstractContextManager]
 
@@ -109,7 +109,7 @@ def token_drawn_twice_tried_once() -> Iterator[None]:
             joined = replace(joined, trials=tuple(trial for trial in order if trial is once[trial.node]))
         return joined, places
 
-    with patch("outrider.drafters.several.join", join_dropping):
+    with patch("outrider.drafters.several.merged.join", join_dropping):
         yield
 
 
@@ -165,7 +165,7 @@ def round_start_left_out_of_the_key() -> AbstractContextManager:
     def without_start(seed, start, position, purpose, branch=0):
         return key(seed, 0, position, purpose, branch)
 
-    return patch("outrider.noise.key", without_start)
+    return patch("outrider.maths.noise.key", without_start)
 
 
 @contextmanager
@@ -179,23 +179,23 @@ def same_target_noise_at_every_position() -> Iterator[None]:
 
 
 def residual_replaced_by_the_target() -> AbstractContextManager:
-    return patch("outrider.verification.residual", lambda p, q: p)
+    return patch("outrider.maths.rules.residual", lambda p, q: p)
 
 
 def residual_not_normalised() -> AbstractContextManager:
     def unless_of_q(weights, otherwise):
         return normalised(weights, otherwise) if otherwise is weights else weights
 
-    return patch("outrider.verification.normalised", unless_of_q)
+    return patch("outrider.maths.rules.normalised", unless_of_q)
 
 
 def block_residual_replaced_by_the_target() -> AbstractContextManager:
-    return patch("outrider.verification._block_residual", lambda draft, p, accepted, reach: p[accepted])
+    return patch("outrider.maths.rules._block_residual", lambda draft, p, accepted, reach: p[accepted])
 
 
 def block_residual_of_the_token_rule() -> AbstractContextManager:
     return patch(
-        "outrider.verification._block_residual",
+        "outrider.maths.rules._block_residual",
         lambda draft, p, accepted, reach: _block_residual(draft, p, accepted, 1.0),
     )
 
@@ -204,7 +204,7 @@ def sibling_judged_by_the_first_childs_q() -> AbstractContextManager:
     def q_of_first(draft, earlier, trial):
         return draft.q[trial.q_row]
 
-    return patch("outrider.verification._q_of_trial", q_of_first)
+    return patch("outrider.maths.rules._q_of_trial", q_of_first)
 
 
 def _rules_changed(change: Callable[[Rule], Rule]) -> AbstractContextManager:
@@ -264,7 +264,7 @@ def race_won_by_the_bound() -> AbstractContextManager:
 def longer_prefixes_given_up_where_the_draft_is_unlikely() -> AbstractContextManager:
     """As if no token to come could be likelier to the target than to the drafter."""
     return patch(
-        "outrider.verification._may_still_hold",
+        "outrider.maths.rules._may_still_hold",
         lambda reach, q_to_come, uniforms: any(uniform_number < reach for uniform_number in uniforms),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from outrider import TableModel
-from outrider.models.stateless import StatelessSession
+from outrider.runtimes.stateless import StatelessSession
 
 Price = Callable[[float, int, int], float]  # (now, rows, tokens of the longest row) -> seconds
 

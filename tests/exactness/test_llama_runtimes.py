@@ -5,11 +5,11 @@ from functools import cached_property
 import numpy as np
 import pytest
 
-import tiny_gguf
 from exactness.drafters import TreeDrafter
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
-from outrider.arrays import to_numpy
+from outrider.maths.arrays import to_numpy
+from tiny import gguf as tiny_gguf
 
 llama_cpp = pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
@@ -38,15 +38,15 @@ class Pair:
         }
 
     def in_llama(self, which):
-        from outrider.models.llamacpp import LlamaCppModel, Settings
-        from outrider.models.llamacpp_loading import open_file
+        from outrider.runtimes.llamacpp.loading import open_file
+        from outrider.runtimes.llamacpp.model import LlamaCppModel, Settings
 
         file = tiny_gguf.save(self.folder / f"{which}.gguf", "qwen3", tensors=self.weights[which])
         return LlamaCppModel(open_file(file), which, Settings(threads=1, cache_type="float32"))
 
     def in_torch(self, which):
-        from outrider.models.fused_llama import take_over
-        from outrider.models.transformers import TransformersModel
+        from outrider.runtimes.torch.fused_llama import take_over
+        from outrider.runtimes.torch.model import TransformersModel
 
         module = tiny_gguf.as_transformers(self.weights[which])
         return TransformersModel(module, name=which, fused=take_over(module, "float32"))
@@ -109,7 +109,7 @@ def test_a_branch_that_is_mistaken_for_another_is_caught(pair, monkeypatch):
     def always_main(self, row, node):
         return self._rows[row].main
 
-    monkeypatch.setattr("outrider.models.llamacpp.LlamaCppSession._holder", always_main)
+    monkeypatch.setattr("outrider.runtimes.llamacpp.model.LlamaCppSession._holder", always_main)
     assert not passes(pair, pair.in_llama("target"), tree_drafter(pair), "token", 6, 3, DRAWS)
 
 

@@ -8,7 +8,7 @@ import pytest
 from exactness.mutations import drawn_tokens_weighed_after_the_draw
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import LookaheadPolicy, SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
-from outrider.budget import Budget, Prices
+from outrider.maths.budget import Budget, Prices
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 

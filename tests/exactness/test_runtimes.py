@@ -12,13 +12,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-import tiny_mlx
 from exactness.drafters import TreeDrafter
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
-from outrider.arrays import to_numpy
-from outrider.models.base import Model
-from outrider.models.replay import Snapshots
+from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Model
+from outrider.runtimes.replay import Snapshots
+from tiny import mlx as tiny_mlx
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
@@ -32,7 +32,7 @@ SAMPLING = SamplingParams(temperature=0.9)
 @cache
 def mlx(kind: str, seed: int) -> Model:
     pytest.importorskip("mlx_lm")
-    from outrider.models.mlx import MlxModel
+    from outrider.runtimes.mlx.model import MlxModel
 
     settings = {
         "gemma3_text": {"num_hidden_layers": 2, "sliding_window_pattern": 2, "sliding_window": 3},  # below the prompt
@@ -51,7 +51,7 @@ def course(seed: int) -> Any:
 def torch(kind: str, seed: int) -> Model:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    from outrider.models.transformers import TransformersModel
+    from outrider.runtimes.torch.model import TransformersModel
 
     torch.manual_seed(seed)
     settings = {"Llama": {"intermediate_size": 16, "num_attention_heads": 2}, "Mamba": {"state_size": 4}}[kind]
@@ -124,7 +124,7 @@ def snapshot_that_is_read_on_with() -> AbstractContextManager:
 
 
 def siblings_that_see_each_other() -> AbstractContextManager:
-    from outrider.models.plan import Plan
+    from outrider.runtimes.layout import Plan
 
     of = Plan.of.__func__
 

@@ -19,7 +19,7 @@ from outrider import (
     StringDrafter,
     TableModel,
 )
-from outrider.sampling import distribution
+from outrider.maths.sampling import distribution
 
 tiny_tokenizers = pytest.importorskip("tiny_tokenizers")
 

@@ -11,7 +11,7 @@ from outrider.engine.engine import Engine, Observer
 from outrider.engine.record import RoundRecord
 from outrider.engine.request import Request
 from outrider.engine.sequence import ActiveSequence
-from outrider.sampling import SamplingParams
+from outrider.maths.sampling import SamplingParams
 from outrider.trace import summarise
 
 TURN = 2.0  # seconds

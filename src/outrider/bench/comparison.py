@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from outrider.bench.questions import Question
 from outrider.bench.systems import Measurement, System
-from outrider.models.base import Model
+from outrider.runtimes.base import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import llama_cpp
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
 from outrider.bench.systems import Measurement, System
-from outrider.models.llamacpp import TOKENS_OF_A_PASS, LlamaCppModel, available_threads
-from outrider.models.llamacpp_reference import BareLoop
+from outrider.runtimes.llamacpp.model import TOKENS_OF_A_PASS, LlamaCppModel, available_threads
+from outrider.runtimes.llamacpp.reference import BareLoop
 
 
 def bare_loop_system(model: LlamaCppModel) -> System:

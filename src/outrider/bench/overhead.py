@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from outrider.arrays import Array
-from outrider.draft import Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord
 from outrider.engine.request import Request
 from outrider.lookahead import Goodput
-from outrider.models.base import Ledger
-from outrider.sampling import SamplingParams
+from outrider.maths.arrays import Array
+from outrider.maths.draft import Draft
+from outrider.maths.rules import RULES
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Ledger
 from outrider.text import Tokenizer
-from outrider.verification import RULES
 
 VOCABULARY = 49_152  # of SmolLM2
 FEW_TOKENS = 16  # of a vocabulary over which arithmetic costs no more than the calls that it takes

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from outrider.arrays import HostFloats
 from outrider.bench.simulation import Chances, Drafting, Scenario, Seconds
+from outrider.maths.arrays import HostFloats
 
 # Cost curves
 

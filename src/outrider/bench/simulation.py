@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from outrider.arrays import HostFloats, HostInts
 from outrider.engine.warmup import measure_costs
 from outrider.lookahead import Adaptive, Fixed, Goodput, LookaheadPolicy, Outcome, Times
+from outrider.maths.arrays import HostFloats, HostInts
 
 LONGEST = 16  # lookahead that any policy may choose
 NOISE = 0.05  # standard deviation of the logarithm of what a pass takes

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outrider.decoder import SpeculativeDecoder
+from outrider.api.decoder import SpeculativeDecoder
 from outrider.engine.statistics import Statistics
-from outrider.sampling import SamplingParams
+from outrider.maths.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)

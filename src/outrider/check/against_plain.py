@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outrider.arrays import to_numpy
-from outrider.decoder import SpeculativeDecoder
-from outrider.models.base import Model, prefill
-from outrider.sampling import SamplingParams
+from outrider.api.decoder import SpeculativeDecoder
+from outrider.maths.arrays import to_numpy
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Model, prefill
 
 ENDED = -1  # stands for a token where an output has none
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from outrider.api.decoder import SpeculativeDecoder
 from outrider.bench.batches import BatchRow, run_batches
 from outrider.bench.comparison import Row, question_tokens, run_comparison, summarise
 from outrider.bench.overhead import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
@@ -20,12 +21,11 @@ from outrider.bench.systems import System, outrider_system, transformers_system
 from outrider.cli import options
 from outrider.cli.simulation import run_simulation
 from outrider.cli.terminal import bar
-from outrider.decoder import SpeculativeDecoder
 from outrider.drafters.base import Drafter
 from outrider.engine.engine import Engine, Observer
 from outrider.errors import InputError, SettingError
-from outrider.models.base import Model
-from outrider.sampling import SamplingParams
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Model
 
 DRAFTING = tuple(kind.value for kind in options.DrafterKind if kind is not options.DrafterKind.NONE)
 LLAMA_PEERS = ("llama-cpp-loop", "llama-cpp-python", "llama-cpp-lookup")
@@ -172,7 +172,7 @@ def _system(
     peer_dtype: options.Dtype,
 ) -> System:
     if name == "transformers":
-        from outrider.models.transformers_loading import open_reference
+        from outrider.runtimes.torch.loading import open_reference
 
         return transformers_system(open_reference(model, peer_dtype), sorted(target.stop_token_ids))
     if _kind(name) in LLAMA_PEERS:
@@ -183,7 +183,7 @@ def _system(
 
 def _llama_peer(name: str, target: Any, model: str, runtime: options.Runtime) -> System:
     from outrider.bench.llamacpp import bare_loop_system, llama_cpp_python_system
-    from outrider.models.llamacpp_loading import find_file
+    from outrider.runtimes.llamacpp.loading import find_file
 
     kind, _, chosen = name.partition("@")
     if kind == "llama-cpp-loop":

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from outrider.api.decoder import SpeculativeDecoder
 from outrider.bench.questions import read_questions
 from outrider.check import (
     Answer,
@@ -30,9 +31,8 @@ from outrider.cli.generate import encode_prompt
 from outrider.cli.options import MODELS, OUTPUT, PROMPT, option
 from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, messages
-from outrider.decoder import SpeculativeDecoder
 from outrider.errors import InputError, SettingError
-from outrider.models.base import Model
+from outrider.runtimes.base import Model
 
 BUILT_IN = (
     "Explain in three sentences why the sky is blue.",
@@ -165,7 +165,7 @@ def evenly(texts: Sequence[str], limit: int) -> list[str]:
 
 def _llama_cpp(target: Any) -> dict[str, Decode]:
     """llama.cpp's own greedy decoding."""
-    from outrider.models.llamacpp_reference import BareLoop
+    from outrider.runtimes.llamacpp.reference import BareLoop
 
     loop = BareLoop(target)
     return {"llama.cpp": lambda prompt, max_tokens: Answer(list(loop.stream(prompt, max_tokens)))}
@@ -173,7 +173,7 @@ def _llama_cpp(target: Any) -> dict[str, Decode]:
 
 def _mlx_lm(target: Any) -> dict[str, Decode]:
     """mlx-lm's own greedy decoding."""
-    from outrider.models.mlx_loading import greedy_generate
+    from outrider.runtimes.mlx.loading import greedy_generate
 
     generate = greedy_generate(target)
     return {"mlx-lm": lambda prompt, max_tokens: Answer(generate(prompt, max_tokens))}
@@ -181,8 +181,8 @@ def _mlx_lm(target: Any) -> dict[str, Decode]:
 
 def _transformers(target: Model, name: str, dtype: options.Dtype, device: str) -> tuple[dict[str, Decode], LogitsAfter]:
     """transformers' own greedy `generate`, where it computes in the same precision; and its logits in float32."""
-    from outrider.models.transformers import TransformersModel
-    from outrider.models.transformers_loading import greedy_generate, open_reference
+    from outrider.runtimes.torch.loading import greedy_generate, open_reference
+    from outrider.runtimes.torch.model import TransformersModel
 
     same = dtype in (options.Dtype.FLOAT32, options.Dtype.BFLOAT16) or target.device.type != "cpu"  # type: ignore[attr-defined]
     reference = open_reference(name, dtype, device) if same else None

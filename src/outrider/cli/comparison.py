@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from outrider.api.decoder import Generation, SpeculativeDecoder
 from outrider.check import first_difference, logits_of
 from outrider.cli.options import Dtype
 from outrider.cli.terminal import working
-from outrider.decoder import Generation, SpeculativeDecoder
-from outrider.models.base import Model
-from outrider.sampling import SamplingParams
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Model
 
 # Plainly and speculatively in turns, the order turned as well, so that a machine that speeds up or slows down in
 # between favours neither.

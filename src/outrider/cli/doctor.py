@@ -17,13 +17,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from outrider import __version__
+from outrider.check.timing import COUNTS, Cost, cost_curve
 from outrider.cli import options
 from outrider.cli.options import MODELS, option
 from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, working
 from outrider.errors import SettingError
-from outrider.models.cost import COUNTS, Cost, cost_curve
-from outrider.models.smollm2 import cache_folder, smollm2_file
+from outrider.runtimes.smollm2 import cache_folder, smollm2_file
 
 PACKAGES = {
     "torch": "pip install 'outrider[torch]'",
@@ -103,7 +103,7 @@ def _hardware() -> dict[str, Any]:
     if importlib.util.find_spec("torch") is not None:
         import torch
 
-        from outrider.models.linears import computes_bfloat16
+        from outrider.runtimes.torch.linears import computes_bfloat16
 
         hardware["threads"] = torch.get_num_threads()
         hardware["bfloat16"] = computes_bfloat16()

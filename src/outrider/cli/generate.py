@@ -9,19 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from outrider.batch import Common, Defaults
-from outrider.batch.encoding import chat_tokens
+from outrider.api.decoder import Generation, SpeculativeDecoder
 from outrider.cli import many, options
 from outrider.cli.comparison import Comparison, compare_with_plain
 from outrider.cli.options import OUTPUT, PROMPT, SAMPLING, SPECULATION, option
 from outrider.cli.render import OriginWriter, PlainWriter, print_json, summary
 from outrider.cli.terminal import messages, working
-from outrider.decoder import Generation, SpeculativeDecoder
 from outrider.engine.request import TokenEvent
 from outrider.errors import InputError, OutriderError, SettingError
+from outrider.jobs import Common, Defaults
+from outrider.jobs.encoding import chat_tokens
 from outrider.lookahead import AdaptiveSpeculator
-from outrider.models.base import Model
-from outrider.sampling import SamplingParams
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Model
 from outrider.trace import TraceWriter
 
 SEED_HELP = (

@@ -11,13 +11,13 @@ from typing import Annotated
 
 from rich import progress as bars
 
-from outrider.batch import Common, Defaults, Progress, ResultFile, Results, ResultStream, parse_prompts, prepare, run
 from outrider.cli import options
 from outrider.cli.options import option
 from outrider.cli.terminal import messages, working
 from outrider.drafters.tree_shapes import StaticTree
 from outrider.engine.engine import Observer
 from outrider.errors import SettingError
+from outrider.jobs import Common, Defaults, Progress, ResultFile, Results, ResultStream, parse_prompts, prepare, run
 from outrider.lookahead import AdaptiveSpeculator
 
 MANY = "Many prompts"

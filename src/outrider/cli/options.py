@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 import outrider
+from outrider.api.decoder import require_same_vocabulary
 from outrider.cli.terminal import messages, working
-from outrider.decoder import require_same_vocabulary
 from outrider.drafters.base import Drafter
 from outrider.errors import InputError, SettingError
-from outrider.models.base import Model
-from outrider.models.loading import find_backend
+from outrider.runtimes.base import Model
+from outrider.runtimes.loading import find_backend
 
 SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 MODEL_LOOKAHEAD = 4

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from outrider.budget import Budget
-from outrider.draft import Draft
-from outrider.noise import RoundNoise
-from outrider.sampling import History, SamplingParams
-from outrider.verification import Verdict
+from outrider.maths.budget import Budget
+from outrider.maths.draft import Draft
+from outrider.maths.noise import RoundNoise
+from outrider.maths.rules import Verdict
+from outrider.maths.sampling import History, SamplingParams
 
 
 class DraftedSequence(Protocol):

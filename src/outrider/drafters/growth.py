@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outrider.arrays import Array, operations
-from outrider.budget import Budget
-from outrider.draft import CHOSEN, EMPTY, ROOT, Draft
+from outrider.maths.arrays import Array, operations
+from outrider.maths.budget import Budget
+from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from outrider.arrays import Array, operations
-from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.errors import SettingError
-from outrider.models.base import LAST_KEPT, Model, Session, prefill
-from outrider.sampling import adjust, distribution, log_probabilities, most_probable
-from outrider.verification import draw, draw_shared
+from outrider.maths.arrays import Array, operations
+from outrider.maths.draft import EMPTY, Draft
+from outrider.maths.rules import draw, draw_shared
+from outrider.maths.sampling import adjust, distribution, log_probabilities, most_probable
+from outrider.runtimes.base import LAST_KEPT, Model, Session, prefill
 
 
 @dataclass(slots=True)

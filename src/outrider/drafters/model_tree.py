@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from outrider.arrays import Array, operations
-from outrider.budget import Budget
-from outrider.draft import EMPTY, ROOT, Draft
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
 from outrider.drafters.model import ModelDrafter, _Row
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
-from outrider.models.base import Model
-from outrider.noise import exponential
-from outrider.sampling import SamplingParams, adjust, distribution
+from outrider.maths.arrays import Array, operations
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, ROOT, Draft
+from outrider.maths.noise import exponential
+from outrider.maths.sampling import SamplingParams, adjust, distribution
+from outrider.runtimes.base import Model
 
 UNCHANGED = SamplingParams()  # what the model itself says
 

@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from outrider.arrays import Array, operations
-from outrider.budget import Budget
-from outrider.draft import EMPTY, Draft
 from outrider.drafters.base import Drafter
 from outrider.engine.grouping import group_by_work
 from outrider.engine.judgement import judge_rows, logprobs_of
@@ -22,8 +19,11 @@ from outrider.engine.sequence import ActiveSequence
 from outrider.engine.warmup import measure_costs
 from outrider.errors import InputError, ModelError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, CostCurve, LookaheadPolicy, Outcome, Times, as_policy
-from outrider.models.base import Model
-from outrider.verification import Verdict, rule_named
+from outrider.maths.arrays import Array, operations
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, Draft
+from outrider.maths.rules import Verdict, rule_named
+from outrider.runtimes.base import Model
 
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
 READING_BESIDE_OTHERS = 128

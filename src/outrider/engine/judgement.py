@@ -7,11 +7,12 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol
 
-from outrider.arrays import NUMPY, Array, operations
-from outrider.draft import Draft
 from outrider.errors import OutriderError
-from outrider.noise import RoundNoise
-from outrider.sampling import (
+from outrider.maths.arrays import NUMPY, Array, operations
+from outrider.maths.draft import Draft
+from outrider.maths.noise import RoundNoise
+from outrider.maths.rules import OnDemand, Rule, Verdict, follow
+from outrider.maths.sampling import (
     History,
     SamplingParams,
     adjust,
@@ -19,7 +20,6 @@ from outrider.sampling import (
     log_probabilities,
     most_probable,
 )
-from outrider.verification import OnDemand, Rule, Verdict, follow
 
 
 class Judged(Protocol):

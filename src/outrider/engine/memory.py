@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from outrider.drafters.base import Drafter
 from outrider.errors import SettingError
-from outrider.models.base import Model
+from outrider.runtimes.base import Model
 
 SHARE = 0.8  # of free memory that an engine takes unless it is told how much
 LOGITS_OF_A_ROW = 17  # tokens scored in one round: a draft of 16 and the pending one

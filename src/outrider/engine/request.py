@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from outrider.sampling import SamplingParams
+from outrider.maths.sampling import SamplingParams
 from outrider.text import Tokenizer
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from outrider.draft import Draft
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
 from outrider.engine.statistics import Statistics
-from outrider.noise import RoundNoise
-from outrider.sampling import History, SamplingParams
+from outrider.maths.draft import Draft
+from outrider.maths.noise import RoundNoise
+from outrider.maths.rules import Verdict
+from outrider.maths.sampling import History, SamplingParams
 from outrider.text import Detokenizer, StopScanner
-from outrider.verification import Verdict
 
 
 class ActiveSequence:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from outrider.arrays import to_numpy
 from outrider.lookahead import CostCurve
-from outrider.models.base import Session
+from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Session
 
 # The ends of the curve first, in case the time is up early.
 TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)

@@ -1,9 +1,9 @@
 """How many tokens to draft. A policy plans before the round and learns after it; it never sees the tokens drafted."""
 
 from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
-from outrider.lookahead.costs import CostCurve
+from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.fixed import Fixed
-from outrider.lookahead.goodput import Goodput
+from outrider.lookahead.goodput.chains import Goodput
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
 
 __all__ = [

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from outrider.budget import Budget
-from outrider.lookahead.costs import CostCurve
+from outrider.lookahead.costs.passes import CostCurve
+from outrider.maths.budget import Budget
 
 UNBOUNDED = 2**20
 

@@ -1,0 +1,1 @@
+"""The front doors: the classic interface for one text and for many."""

@@ -1,0 +1,133 @@
+"""Many prompts at once: the classic interface of the batched engine."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from outrider.api.decoder import as_drafter, token_list
+from outrider.engine.engine import Engine, check_prompt
+from outrider.engine.request import Request
+from outrider.engine.sequence import ActiveSequence
+from outrider.errors import BatchError, InputError, SettingError
+from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.base import Model
+from outrider.runtimes.loading import as_model, as_tokenizer
+from outrider.text import Tokenizer
+
+
+def batched_speculative_decode(
+    batch_prompts: Iterable[str | Sequence[int] | Any],
+    draft_model: Any,
+    target_model: Any,
+    max_tokens: int = 100,
+    *,
+    sampling: SamplingParams | Sequence[SamplingParams] | None = None,
+    lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
+    rule: str = "token",
+    stop: str | Iterable[str] = (),
+    stop_token_ids: Iterable[int] | None = None,
+    tokenizer: Any = None,
+    max_rows: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """Continue many prompts, several at a time; each output has exactly the target's distribution.
+
+    The prompts may differ in length. Texts that are finished make room for those that wait. By default every text has a
+    lookahead of its own in every round, chosen so that drafting and verifying all of them together promises most tokens
+    per second.
+
+    Args:
+        batch_prompts: each a text, or token ids as a list or an array [tokens] or [1, tokens] of any library.
+        draft_model, target_model: as for SpeculativeDecoder.
+        max_tokens: the most tokens to emit for each prompt.
+        sampling: for all prompts, or one for each. Where there is one for all and it has a seed, prompt i is decoded
+            with seed + i.
+        lookahead: None chooses by measured goodput; or a number, an AdaptiveSpeculator or a policy.
+        rule: token, block or coupled.
+        stop: strings that end a text; they need a tokenizer.
+        stop_token_ids: tokens that end a text; default the target's own.
+        tokenizer: where the models come without one.
+        max_rows: how many texts are decoded at once.
+        progress: told (prompts finished, all prompts).
+
+    Returns:
+        For each prompt the emitted tokens, a stop token included, the prompt left out.
+
+    Raises:
+        InputError: a prompt is empty, too long, or holds an unknown token; nothing is decoded then.
+        BatchError: the target failed on some prompts; the error holds the outputs of all.
+        VocabularyError, SettingError, ModelError: as SpeculativeDecoder.
+    """
+    if max_tokens < 1:
+        raise SettingError(f"max_tokens is {max_tokens}: it must be at least 1")
+    target = as_model(target_model, tokenizer)
+    drafter = as_drafter(draft_model, target, tokenizer)
+    words = as_tokenizer(tokenizer) if tokenizer is not None else target.tokenizer
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if stops and words is None:
+        raise SettingError("stop strings need a tokenizer and these models have none: pass tokenizer=")
+    prompts = [_tokens_of(prompt, place, words, target) for place, prompt in enumerate(batch_prompts)]
+    if not prompts:
+        return []
+    ends = target.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids)
+    requests = [
+        Request(prompt, max_tokens, settings, ends, stops, tokenizer=words if stops else None)
+        for prompt, settings in zip(prompts, _settings(sampling, len(prompts)), strict=True)
+    ]
+    capacity = min(max(map(len, prompts)) + max_tokens, target.context_length)
+    engine = Engine(
+        target,
+        drafter,
+        lookahead=lookahead,
+        rule=rule,
+        max_rows=min(max_rows, len(prompts)),
+        capacity=capacity,
+        max_waiting=len(prompts),
+    )
+    sequences = [engine.submit(request) for request in requests]
+    _run(engine, sequences, progress)
+    failed = [place for place, sequence in enumerate(sequences) if sequence.error is not None]
+    outputs = [list(sequence.output) for sequence in sequences]
+    if failed:
+        raise BatchError(
+            f"{len(failed)} of {len(prompts)} prompts failed, the first of them number {failed[0]}: "
+            f"{sequences[failed[0]].error} (what was decoded is in .outputs)",
+            outputs,
+        ) from sequences[failed[0]].error
+    return outputs
+
+
+def _run(engine: Engine, sequences: Sequence[ActiveSequence], progress: Callable[[int, int], None] | None) -> None:
+    finished = 0
+    while not engine.idle:
+        finished += sum(event.finish_reason is not None for event in engine.step())
+        if progress is not None:
+            progress(finished, len(sequences))
+    if progress is not None:
+        progress(len(sequences), len(sequences))
+
+
+def _tokens_of(prompt: Any, place: int, tokenizer: Tokenizer | None, target: Model) -> tuple[int, ...]:
+    if isinstance(prompt, str) and tokenizer is None:
+        raise InputError(f"prompt {place} is a text and these models have no tokenizer: pass tokenizer=")
+    try:
+        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer else token_list(prompt)
+        check_prompt(tokens, target, target.context_length)
+    except InputError as error:
+        raise InputError(f"prompt {place} cannot be decoded: {error}") from error
+    return tuple(tokens)
+
+
+def _settings(sampling: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
+    """One for each prompt, with seeds."""
+    if sampling is None or isinstance(sampling, SamplingParams):
+        settings = sampling if sampling is not None else SamplingParams()
+        first = settings.seed if settings.seed is not None else secrets.randbits(63)
+        return [replace(settings, seed=(first + place) % 2**64) for place in range(count)]
+    if len(sampling) != count:
+        raise SettingError(f"there are {len(sampling)} sampling settings for {count} prompts: give one, or one each")
+    return [one if one.seed is not None else replace(one, seed=secrets.randbits(63)) for one in sampling]

@@ -1,0 +1,1 @@
+"""Drafts copied from what the text, or a predicted text, said before."""

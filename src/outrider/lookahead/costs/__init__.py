@@ -1,0 +1,1 @@
+"""What passes of the target and drafts cost, learned from measured times."""

@@ -1,0 +1,1 @@
+"""The lookahead that promises most tokens per second."""

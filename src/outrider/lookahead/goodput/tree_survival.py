@@ -1,0 +1,83 @@
+"""Which nodes of trees are accepted: by their rank, under every bound on the depth at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outrider.lookahead.policy import Outcome
+from outrider.maths.arrays import HostFloats
+
+FIRST_GUESS = 0.75  # the chance of the first node, before anything was seen
+NEXT_GUESS = 0.75  # that of a node, compared with the one before it
+PRIOR = 2.0  # how many trees these guesses are worth
+POOL_MEMORY = 0.995  # of one tree after the next
+
+
+class TreeCounts:
+    """Counts of trees that grow best node first.
+
+    Such a tree holds the trees of all smaller budgets as its beginnings, and those of smaller depth as what is left of
+    it without the levels below: one round tells what every smaller tree would have had accepted.
+
+    Args:
+        limits: the bounds on the depth that are told apart, rising.
+        nodes: the largest budget.
+    """
+
+    def __init__(self, limits: tuple[int, ...], nodes: int) -> None:
+        self.limits = limits
+        self._tried = np.zeros((len(limits), nodes))
+        self._drafted = np.zeros((len(limits), nodes))
+        self._accepted = np.zeros((len(limits), nodes))
+        self._levels = np.zeros((len(limits), nodes))
+        self._chances: HostFloats | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Learn from a draft of at least one allowed token."""
+        self._chances = None
+        depths = np.array(outcome.depths or range(1, outcome.drafted + 1), dtype=np.int64)
+        accepted = np.isin(np.arange(len(depths)), outcome.path)
+        reached = depths.max(initial=0)
+        bounded = outcome.levels <= reached and outcome.levels < outcome.planned
+        bound = outcome.levels if bounded else self.limits[-1]
+        most = self._tried.shape[1]
+        for place, limit in enumerate(self.limits):
+            if limit > bound:
+                break
+            within = depths <= limit
+            count = min(int(within.sum()), most)
+            # A drafter that stopped by itself would have stopped under a larger budget too.
+            told = count if outcome.drafted == outcome.planned else min(max(outcome.planned, count), most)
+            for counts in (self._tried, self._drafted, self._accepted, self._levels):
+                counts[place, :told] *= POOL_MEMORY
+            self._tried[place, :told] += 1
+            self._drafted[place, :count] += 1
+            self._accepted[place, :count] += accepted[within][:count]
+            self._levels[place, :count] += np.maximum.accumulate(depths[within])[:count]
+
+    def chances(self) -> HostFloats:
+        """[limits, nodes]: that the node of each rank is accepted; falling."""
+        if self._chances is None:
+            self._chances = self._estimate()
+        return self._chances
+
+    def _estimate(self) -> HostFloats:
+        chances = np.empty_like(self._tried)
+        before = np.full(len(self.limits), FIRST_GUESS / NEXT_GUESS)
+        for rank in range(chances.shape[1]):
+            guess = NEXT_GUESS * before
+            estimate = (self._accepted[:, rank] + PRIOR * guess) / (self._tried[:, rank] + PRIOR)
+            before = np.minimum(before, estimate)
+            chances[:, rank] = before
+        return chances
+
+    def sizes(self) -> HostFloats:
+        """[limits, nodes]: that the drafter goes so far at all."""
+        sizes: HostFloats = (self._drafted + PRIOR) / (self._tried + PRIOR)
+        return np.asarray(np.minimum.accumulate(sizes, axis=1))
+
+    def levels(self) -> HostFloats:
+        """[limits, nodes]: how many levels the nodes up to each rank take, on average."""
+        guess = np.minimum(np.arange(1, self._tried.shape[1] + 1)[None, :], np.array(self.limits)[:, None])
+        levels: HostFloats = (self._levels + PRIOR * guess) / (self._drafted + PRIOR)
+        return levels

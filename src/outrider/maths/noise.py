@@ -1,0 +1,105 @@
+"""Stateless random numbers: every draw is a pure function of what it is for.
+
+A *key* is two 32-bit words, hashed from (seed, round start, sequence position, purpose, branch). Nothing is consumed
+in order, so a result cannot depend on who shares a batch, on rounds that were skipped, or on the runtime.
+
+The *round start* is part of the key because a position may be drafted again after a rejection. Under the `block` rule
+the verdict of a round has looked at the draft tokens and the uniforms beyond the place where it stopped; were they to
+come back in the next round, they would no longer be independent of what was emitted. Under `coupled` the opposite is
+wanted: the draw at a position is one and the same whoever looks at it, so there the round start is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from outrider.maths.arrays import NUMPY, Array, HostInts, operations
+
+Key = tuple[int, int]
+MOST_DRAFTERS = 63
+_MASK = 2**64 - 1
+
+
+class Purpose(IntEnum):
+    """What a draw is for; draws for different purposes are independent."""
+
+    DRAFT = 1
+    ACCEPT = 2
+    NEXT = 3  # the correction or the bonus: one of the two is drawn per round
+    TARGET = 4  # the target's own draw, shared with the drafter under `coupled`
+
+
+def _scramble(word: int) -> int:
+    """The output function of SplitMix64 (Steele, Lea and Flood 2014)."""
+    word = (word + 0x9E3779B97F4A7C15) & _MASK
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _MASK
+    return word ^ (word >> 31)
+
+
+def key(seed: int, start: int, position: int, purpose: Purpose, branch: int = 0) -> Key:
+    """The key of one draw. All arguments are non-negative integers below 2**64."""
+    word = _scramble(seed)
+    for part in (start, position, (branch << 3) | purpose):
+        word = _scramble(word ^ part)
+    return word >> 32, word & 0xFFFFFFFF
+
+
+def uniform(key: Key) -> float:
+    """A number in [0, 1) with 53 random bits."""
+    return (_scramble((key[0] << 32) | key[1]) >> 11) * 2.0**-53
+
+
+def exponential(keys: Sequence[Key], vocab_size: int, like: Array) -> Array:
+    """Standard exponential noise, float32 [keys, vocab], in the library and on the device of `like`.
+
+    argmax(weight / exponential) over the tokens draws from the normalised weights. With Gumbel noise
+    g = -log(exponential) it is argmax(log weight + g), the Gumbel-max trick, at the price of one logarithm.
+    """
+    return operations(like).exponential(keys, vocab_size, like)
+
+
+def exponential_of_tokens(key: Key, tokens: HostInts) -> Array:
+    """The noise of some tokens only, float32 [tokens] in NumPy: what `exponential` holds at these places."""
+    return NUMPY.exponential_of_tokens([key], tokens)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundNoise:
+    """The random numbers of one round of one sequence.
+
+    Attributes:
+        seed: of the request, 0 <= seed < 2**64.
+        start: the sequence position of the round's first draft token, in tokens from the start of the prompt.
+        shared: whether drafter and target use the same draw at a position (the `coupled` rule).
+        drafter: tells apart drafters that propose for the same round, whose draws have to be independent.
+    """
+
+    seed: int
+    start: int
+    shared: bool = False
+    drafter: int = 0
+
+    def draft(self, position: int, branch: int = 0) -> Key:
+        """For drawing the draft token at `position`. `branch` tells apart the nodes of a tree at one position."""
+        if self.shared:
+            return self.target(position)
+        return key(self.seed, self.start, position, Purpose.DRAFT, (self.drafter << 32) | branch)
+
+    def of_drafter(self, number: int) -> RoundNoise:
+        """The same for one of several drafters, counted from 0, of at most MOST_DRAFTERS."""
+        return replace(self, drafter=self.drafter * (MOST_DRAFTERS + 1) + number + 1)
+
+    def accept(self, position: int, branch: int = 0) -> float:
+        """The uniform number in [0, 1) that decides whether the draft token at `position` is accepted."""
+        return uniform(key(self.seed, self.start, position, Purpose.ACCEPT, branch))
+
+    def next(self, position: int) -> Key:
+        """For drawing the correction or the bonus at `position`."""
+        return key(self.seed, self.start, position, Purpose.NEXT)
+
+    def target(self, position: int) -> Key:
+        """For the target's own draw at `position`, the same in every round."""
+        return key(self.seed, 0, position, Purpose.TARGET)

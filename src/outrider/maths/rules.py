@@ -1,0 +1,371 @@
+"""The rules that decide which draft tokens stay: pure functions of (draft, target distributions, noise).
+
+All are exact: whatever the drafter proposed, the emitted tokens have the target's distribution. They share a contract
+(see draft.py): q is the distribution that the draft token was drawn from, and the draws for drafting, for acceptance
+and for the next token are independent, except under `coupled`, where drafter and target share one draw on purpose.
+
+Row 0 of the target distributions p predicts what follows the pending token, row i + 1 what follows draft node i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from outrider.errors import SettingError
+from outrider.maths.arrays import Array, operations
+from outrider.maths.draft import CHOSEN, ROOT, Draft, Trial
+from outrider.maths.noise import Key, RoundNoise, uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a draft.
+
+    Attributes:
+        path: the accepted draft nodes, from the root's child on.
+        token: the correction (after a rejection) or the bonus (after full acceptance); None only where everything was
+            accepted and no target distribution was given for the position after it.
+        bonus: whether the path ended at a node without children, so that nothing was rejected.
+    """
+
+    path: tuple[int, ...]
+    token: int | None
+    bonus: bool
+
+    @property
+    def accepted(self) -> int:
+        """The number of accepted draft tokens."""
+        return len(self.path)
+
+
+Item = TypeVar("Item", covariant=True)
+
+
+class Indexed(Protocol[Item]):
+    """A sequence whose items may be made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Item: ...
+
+
+class _Lazy(Indexed[Item]):
+    """Makes each item once, when it is first asked for."""
+
+    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+        self._count = count
+        self._make = make
+        self._made: dict[int, Item] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: int, /) -> Item:
+        if place not in self._made:
+            self._made[place] = self._make(place)
+        return self._made[place]
+
+
+class Distributions(Indexed[Array], Protocol):
+    """The target's distributions of one draft, as the rules read them: no further than the verdict needs.
+
+    Each is float32 [vocab].
+    """
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
+        """At (rows[i], tokens[i])."""
+
+    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
+        """From each row the token that the noise of its key draws."""
+
+
+class AllAtOnce:
+    """Distributions that lie ready, float32 [rows, vocab], for accelerators, which answer many questions like one."""
+
+    def __init__(self, p: Array) -> None:
+        self._p = p
+
+    def __len__(self) -> int:
+        return int(self._p.shape[0])
+
+    def __getitem__(self, row: int, /) -> Array:
+        return self._p[row]
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
+        return operations(self._p).gather(self._p, rows, tokens).tolist() if len(rows) else []
+
+    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
+        choices: list[int] = operations(self._p).keyed_race(self._p, [key_of(row) for row in range(len(self))]).tolist()
+        return choices
+
+
+class OnDemand:
+    """Distributions of which each is made when it is first read: most drafts are rejected before their end.
+
+    Args:
+        make: from the number of a row to float32 [vocab].
+    """
+
+    def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
+        self._rows = _Lazy(rows, make)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int, /) -> Array:
+        return self._rows[row]
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
+        return _Lazy(len(rows), lambda i: _probability(self[rows[i]], tokens[i]))
+
+    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
+        return _Lazy(len(self), lambda row: draw_shared(self[row], key_of(row)))
+
+
+Rule = Callable[[Draft, Array | Distributions, RoundNoise], Verdict]
+SURELY = 1 + 1e-4  # sums of float32 distributions are 1 up to rounding
+
+
+def readable(p: Array | Distributions) -> Distributions:
+    """An array [rows, vocab] as distributions to read; these as they are."""
+    return p if isinstance(p, AllAtOnce | OnDemand) else AllAtOnce(p)
+
+
+def draw(weights: Array, key: Key, otherwise: Array | None = None) -> int:
+    """One draw from the weights, float32 [vocab]: the token at a uniform share of their sum.
+
+    Args:
+        otherwise: the weights to draw from where those are all 0.
+    """
+    token = operations(weights).token_at(weights, uniform(key))
+    return draw(otherwise, key) if token < 0 and otherwise is not None else token
+
+
+def draw_shared(weights: Array, key: Key) -> int:
+    """One draw by the noise that drafter and target share under `coupled`: argmax(log weight + Gumbel noise)."""
+    return int(operations(weights).keyed_race(weights[None], [key])[0])
+
+
+def residual(p: Array, q: Array) -> Array:
+    """max(p - q, 0), float32 [vocab]: normalised, the distribution of the correction: arXiv 2211.17192, section 2.3."""
+    return operations(p).positive_difference(p, q)
+
+
+def normalised(weights: Array, otherwise: Array) -> Array:
+    """The weights divided by their sum; `otherwise` where nothing is left, because p equals q up to rounding."""
+    ops = operations(weights)
+    total = ops.sums(weights)
+    return ops.divide(weights, total) if total > 0 else otherwise
+
+
+def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
+    """Accept the path along which the draft agrees with the target's own choices.
+
+    Args:
+        choices: the target's choice after the pending token, then after each draft node. A chain may lack the last.
+    """
+    path: list[int] = []
+    node = ROOT
+    while True:
+        children = draft.children(node)
+        if node + 1 >= len(choices):
+            return Verdict(tuple(path), None, bonus=True)
+        choice = int(choices[node + 1])
+        for child in children:
+            if draft.tokens[child] == choice:
+                path.append(child)
+                node = child
+                break
+        else:
+            return Verdict(tuple(path), choice, bonus=not children)
+
+
+def coupled(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
+    """The target draws by itself, argmax(log p + g) with Gumbel noise g keyed by position; agreement is acceptance.
+
+    The output depends on nothing but the seed, the prompt and the target. It is exact for any draft; a drafter that
+    draws with the same g agrees nearly as often as `token` accepts (arXiv 2408.07978 bounds the difference).
+    """
+    depths = (0, *draft.depths)
+    return follow(draft, readable(p).races(lambda row: noise.target(noise.start + depths[row])))
+
+
+def token(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
+    """Token-wise rejection: arXiv 2211.17192, algorithm 1, and arXiv 2302.01318; on trees the multi-step
+    speculative sampling of SpecInfer, arXiv 2305.09781, section 4.3, for children drawn without replacement.
+
+    A child x is accepted with probability min(1, p(x) / q(x)). After a rejection p becomes
+    normalise(max(p - q, 0)) and q loses that child. Where no child is left, the next token is drawn from p.
+
+    A token that several drafters drew is one node and as many trials: rejected once, it has no probability left, but
+    the residual still has to make up for the other q that it was drawn from.
+    """
+    p = readable(p)
+    trials = draft.in_order()
+    tried_tokens = [draft.tokens[trial.node] for trial in trials]
+    p_of_first = p.probabilities([draft.parent(trial.node) + 1 for trial in trials], tried_tokens)
+    q_of_first = _q_of_trials(draft, trials)
+    numbers_of: dict[int, list[int]] = {}
+    for number, trial in enumerate(trials):
+        numbers_of.setdefault(draft.parent(trial.node), []).append(number)
+    path: list[int] = []
+    node = ROOT
+    while True:
+        numbers = numbers_of.get(node, [])
+        if node + 1 >= len(p):
+            return Verdict(tuple(path), None, bonus=True)
+        position = noise.start + len(path)
+        target = weights = p[node + 1]
+        accepted = None
+        for order, number in enumerate(numbers):
+            trial = trials[number]
+            tried = tried_tokens[number]
+            q = None
+            if order == 0:
+                p_of_child, q_of_child = p_of_first[number], q_of_first[number]
+            else:
+                target = normalised(weights, otherwise=target)
+                q = _q_of_trial(draft, [trials[earlier] for earlier in numbers[:order]], trial)
+                p_of_child = _probability(target, tried)
+                q_of_child = 1.0 if q is None else _probability(q, tried)
+            if noise.accept(position, branch=number) * q_of_child < p_of_child:
+                accepted = trial.node
+                break
+            if order == 0 and trial.q_row != CHOSEN:
+                q = draft.q[trial.q_row]  # type: ignore[index]
+            weights = _left_by(target, tried, q)
+        if accepted is None:
+            return Verdict(tuple(path), draw(weights, noise.next(position), otherwise=target), bonus=not numbers)
+        path.append(accepted)
+        node = accepted
+
+
+def block(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
+    """Block verification (arXiv 2403.10444, algorithm 2): the draft is judged as a whole.
+
+    It never accepts fewer tokens in expectation than `token`. With r_0 = 1 and r_i = min(1, r_(i-1) p_i / q_i) at the
+    draft tokens, and s_i = sum over x of max(r_i p_(i+1)(x) - q_(i+1)(x), 0), prefix i is held good with probability
+    h_i = s_i / (s_i + 1 - r_i), the whole draft with h_k = r_k. The longest prefix held good is accepted.
+
+    A drafter may stop after a token that it has seen: the recursion behind the proof runs over the tree of prefixes,
+    and its leaves may lie at different depths.
+
+    Raises:
+        SettingError: the draft is a tree.
+    """
+    if not draft.is_chain:
+        raise SettingError("rule block judges chains, and the draft is a tree: use rule token or coupled for trees")
+    p = readable(p)
+    count = len(draft)
+    p_of_draft = p.probabilities(range(count), draft.tokens)
+    q_of_draft = _q_of_trials(draft, draft.in_order())
+    uniforms = [noise.accept(noise.start + i) for i in range(count)]  # of prefix i + 1
+    reach = [1.0]  # r_i
+    while len(reach) <= count and _may_still_hold(reach[-1], q_of_draft[len(reach) - 1 :], uniforms[len(reach) - 1 :]):
+        p_of_token, q_of_token = p_of_draft[len(reach) - 1], q_of_draft[len(reach) - 1]
+        ratio = p_of_token / q_of_token if q_of_token > 0 else float(p_of_token > 0)
+        reach.append(min(1.0, reach[-1] * ratio))
+    for accepted in range(len(reach) - 1, 0, -1):
+        uniform_number = uniforms[accepted - 1]
+        if accepted == count:
+            hold = reach[accepted]
+        elif uniform_number < reach[accepted] * SURELY:  # h_i is at most r_i
+            surplus = _surplus(draft, p, accepted, reach[accepted], p_of_draft)
+            total = surplus + 1 - reach[accepted]
+            hold = surplus / total if total > 0 else 1.0
+        else:
+            continue
+        if uniform_number < hold:
+            break
+    else:
+        accepted = 0
+    path = tuple(range(accepted))
+    if accepted == count:
+        if count >= len(p):
+            return Verdict(path, None, bonus=True)
+        return Verdict(path, draw(p[count], noise.next(noise.start + count)), bonus=True)
+    weights = _block_residual(draft, p, accepted, reach[accepted])
+    return Verdict(path, draw(weights, noise.next(noise.start + accepted), otherwise=p[accepted]), bonus=False)
+
+
+RULES: dict[str, Rule] = {"token": token, "block": block, "coupled": coupled}
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of that name. Raises SettingError if there is none."""
+    if name not in RULES:
+        raise SettingError(f"rule {name!r} is unknown: choose one of {', '.join(RULES)}")
+    return RULES[name]
+
+
+def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> list[float]:
+    """For each trial its token's draft probability, given that no sibling was tried before it."""
+    q_of_trial = [1.0] * len(trials)
+    drawn = [number for number, trial in enumerate(trials) if trial.q_row != CHOSEN]
+    if drawn:
+        rows = [trials[number].q_row for number in drawn]
+        tokens = [draft.tokens[trials[number].node] for number in drawn]
+        for number, q in zip(drawn, operations(draft.q).gather(draft.q, rows, tokens).tolist(), strict=True):
+            q_of_trial[number] = q
+    return q_of_trial
+
+
+def _probability(distribution: Array, token: int) -> float:
+    return float(operations(distribution).gather(distribution[None], [0], [token])[0])
+
+
+def _q_of_trial(draft: Draft, earlier: Sequence[Trial], trial: Trial) -> Array | None:
+    """The distribution that a later child was drawn from: q without the earlier ones of its row, renormalised.
+
+    None for a token chosen deterministically.
+    """
+    if trial.q_row == CHOSEN:
+        return None
+    q = draft.q[trial.q_row]  # type: ignore[index]
+    taken = [draft.tokens[other.node] for other in earlier if other.q_row == trial.q_row]
+    if not taken:
+        return q
+    left = operations(q).without(q, taken)
+    return normalised(left, otherwise=left)
+
+
+def _left_by(target: Array, token: int, q: Array | None) -> Array:
+    """What the target still wants after a rejection, as weights; q of None is a one-hot at the token."""
+    return operations(target).without(target, [token]) if q is None else residual(target, q)
+
+
+def _may_still_hold(reach: float, q_to_come: Sequence[float], uniforms: Sequence[float]) -> bool:
+    """Whether a longer prefix can be held good under rule `block`, when p at every token to come is at most 1.
+
+    That of a prefix is at most its r, which is at most the present one divided by the q of the tokens between.
+    """
+    most = reach * SURELY
+    for q_of_token, uniform_number in zip(q_to_come, uniforms, strict=True):
+        most = min(most / q_of_token, 1.0) if q_of_token > 0 else 1.0
+        if uniform_number < most:
+            return True
+    return False
+
+
+def _surplus(draft: Draft, p: Distributions, i: int, reach: float, p_of_draft: Indexed[float]) -> float:
+    """s_i = sum over x of max(r_i p_(i+1)(x) - q_(i+1)(x), 0)."""
+    if draft.q_row(i) == CHOSEN:
+        # Where q is a one-hot at the draft token, r p exceeds it everywhere but there.
+        return max(reach * (1 - p_of_draft[i]), 0.0)
+    return float(operations(p[i]).sums(_beyond(draft, p, i, reach)))
+
+
+def _block_residual(draft: Draft, p: Distributions, accepted: int, reach: float) -> Array:
+    """max(r p - q, 0), as weights, at the first position that was not accepted."""
+    if draft.q_row(accepted) == CHOSEN:
+        return _left_by(p[accepted], draft.tokens[accepted], None)
+    return _beyond(draft, p, accepted, reach)
+
+
+def _beyond(draft: Draft, p: Distributions, i: int, reach: float) -> Array:
+    ops = operations(p[i])
+    return ops.positive_difference(ops.multiply(p[i], np.asarray(reach)), draft.q[draft.q_row(i)])  # type: ignore[index]

@@ -1,0 +1,227 @@
+"""From logits to the distribution that is sampled from.
+
+The order, which follows transformers' `generate` (the presence and frequency penalties, which it lacks, follow the
+OpenAI API and stand beside the repetition penalty):
+
+    logit bias, repetition penalty, frequency and presence penalty, temperature, top-k, top-p, min-p, softmax
+
+Drafter and target pass through the same functions, so that the drafter's q is the distribution it really drew from.
+Ties at a threshold are all kept: the distribution does not depend on how a library sorts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from outrider.errors import ModelError, SettingError
+from outrider.maths.arrays import Array, HostInts, operations
+
+SMALLEST_TEMPERATURE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are sampled.
+
+    Attributes:
+        temperature: divides the logits; 0 is greedy decoding.
+        top_k: keep the k most probable tokens; 0 keeps all.
+        top_p: keep the most probable tokens that together hold this probability; 1 keeps all.
+        min_p: drop tokens less probable than this fraction of the most probable one; 0 keeps all.
+        repetition_penalty: above 1, divides positive and multiplies negative logits of tokens that occurred in the
+            prompt or the output (CTRL, arXiv 1909.05858, section 4.1).
+        presence_penalty: subtracted from the logits of tokens that occurred in the output.
+        frequency_penalty: subtracted once per occurrence in the output.
+        logit_bias: added to the logits of single tokens, {token: bias}.
+        seed: for reproducible output; None draws a fresh one.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.temperature < math.inf, "temperature", self.temperature, "finite and at least 0 (0 is greedy)"
+        )
+        _require(
+            self.temperature == 0 or self.temperature >= SMALLEST_TEMPERATURE,
+            "temperature",
+            self.temperature,
+            f"0 or at least {SMALLEST_TEMPERATURE} (use 0 for greedy)",
+        )
+        _require(self.top_k >= 0 and self.top_k % 1 == 0, "top_k", self.top_k, "a whole number >= 0")
+        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (1 keeps all tokens)")
+        _require(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1 (0 keeps all tokens)")
+        _require(
+            0 < self.repetition_penalty < math.inf,
+            "repetition_penalty",
+            self.repetition_penalty,
+            "finite and above 0 (1 is none)",
+        )
+        for name in ("presence_penalty", "frequency_penalty"):
+            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is none)")
+        for token, bias in self.logit_bias.items():
+            _require(token >= 0 and bias < math.inf, "logit_bias", f"{token}: {bias}", "{token id >= 0: number}")
+        whole = self.seed is None or (isinstance(self.seed, int) and 0 <= self.seed < 2**64)
+        _require(whole, "seed", self.seed, "a whole number from 0 to 2**64 - 1, or None")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a distribution depends on which tokens occurred, beyond what the model makes of them."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    @property
+    def adjusts_logits(self) -> bool:
+        return self.looks_back or bool(self.logit_bias)
+
+
+def _require(holds: bool, name: str, value: object, limit: str) -> None:
+    if not holds:  # also when a comparison met a NaN
+        raise SettingError(f"{name} is {value}: it must be {limit}")
+
+
+class History:
+    """Which tokens occurred in a sequence, for the penalties. Owned by the sequence; grows by `extend` only."""
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self.prompt = frozenset(prompt)
+        self.output: Counter[int] = Counter()
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        for token in tokens:  # Counter.update takes longer for the few of a round
+            self.output[token] += 1
+
+
+def adjust(logits: Array, params: SamplingParams, history: History, paths: Sequence[Sequence[int]]) -> Array:
+    """Logit bias and penalties, position by position.
+
+    Args:
+        logits: float32 [rows, vocab].
+        history: the tokens emitted so far.
+        paths: for each row the draft tokens that stand between the history and the position that the row predicts.
+
+    Returns:
+        float32 [rows, vocab], a new array where anything changed.
+    """
+    if not params.adjusts_logits:
+        return logits
+    ops = operations(logits)
+    vocab_size = logits.shape[-1]
+    rows: list[int] = []
+    tokens: list[int] = []
+    occurrences: list[int] = []
+    seen: list[bool] = []
+    for row, path in enumerate(paths):
+        output = history.output + Counter(path) if path else history.output
+        touched = set(params.logit_bias)
+        if params.looks_back:
+            touched |= history.prompt | output.keys()
+        for token in touched:
+            if token < vocab_size:
+                rows.append(row)
+                tokens.append(token)
+                occurrences.append(output[token])
+                seen.append(token in history.prompt or output[token] > 0)
+    if not tokens:
+        return logits
+    values = ops.gather(logits, rows, tokens)
+    return ops.replace(logits, rows, tokens, _penalised(values, tokens, np.array(occurrences), np.array(seen), params))
+
+
+def _penalised(
+    values: np.ndarray[Any, Any],
+    tokens: Sequence[int],
+    occurrences: np.ndarray[Any, Any],
+    seen: np.ndarray[Any, Any],
+    params: SamplingParams,
+) -> np.ndarray[Any, Any]:
+    if params.logit_bias:
+        values = values + np.array([params.logit_bias.get(token, 0.0) for token in tokens])
+    if params.repetition_penalty != 1:
+        factor = np.where(values < 0, params.repetition_penalty, 1 / params.repetition_penalty)
+        values = np.where(seen, values * factor, values)
+    penalty = params.frequency_penalty * occurrences + params.presence_penalty * (occurrences > 0)
+    return np.asarray(values - penalty)
+
+
+def distribution(logits: Array, params: SamplingParams) -> Array:
+    """The distribution sampled from at temperature > 0, after `adjust`.
+
+    Args:
+        logits: float32 [rows, vocab].
+
+    Returns:
+        float32 [rows, vocab]; each row sums to 1 up to rounding.
+
+    Raises:
+        ModelError: a row holds a NaN, or no finite largest value.
+    """
+    ops = operations(logits)
+    if params.temperature != 1:
+        logits = logits / params.temperature
+    if 0 < params.top_k < logits.shape[-1]:
+        check_finite(logits)  # a NaN would be dropped with the improbable tokens
+        logits = ops.keep_where_at_least(logits, ops.kth_largest(logits, params.top_k), -math.inf)
+    probabilities = ops.softmax(logits)
+    # One bad logit makes the whole row NaN, so that one number of it tells.
+    if any(map(math.isnan, ops.to_numpy(probabilities[:, 0]).tolist())):
+        check_finite(logits)
+    if params.top_p == 1 and params.min_p == 0:
+        return probabilities
+    if params.top_p < 1:
+        threshold = ops.nucleus_threshold(probabilities, params.top_p)
+        probabilities = ops.keep_where_at_least(probabilities, threshold, 0.0)
+    if params.min_p > 0:
+        threshold = ops.kth_largest(probabilities, 1) * params.min_p
+        probabilities = ops.keep_where_at_least(probabilities, threshold, 0.0)
+    return ops.divide(probabilities, ops.sums(probabilities))
+
+
+def most_probable(logits: Array) -> HostInts:
+    """The greedy choice of each row, [rows]; the first of equals.
+
+    Raises:
+        ModelError: a row holds a NaN, or no finite largest value.
+    """
+    values, tokens = operations(logits).largest(logits)
+    _refuse_bad(values)
+    return tokens
+
+
+def check_finite(logits: Array) -> None:
+    """Raises ModelError if a row of `logits` [rows, vocab] holds a NaN or has no finite largest value."""
+    _refuse_bad(operations(logits).largest(logits)[0])
+
+
+def _refuse_bad(largest: np.ndarray[Any, Any]) -> None:
+    if not all(map(math.isfinite, largest.tolist())):
+        bad = next(value for value in largest.tolist() if not math.isfinite(value))
+        raise ModelError(
+            f"the model produced a logit of {bad}: it must be finite; try --dtype float32, or another model file"
+        )
+
+
+def log_probabilities(logits: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
+    """log softmax of the raw logits [rows, vocab] at (rows[i], tokens[i]): natural logarithms, before any setting."""
+    ops = operations(logits)
+    return [float(x) for x in ops.gather(logits, rows, tokens) - ops.log_sum_exp(logits)[list(rows)]]

@@ -1,0 +1,1 @@
+"""Adapters to what runs a model: one folder a runtime, behind the Model and Session protocols."""

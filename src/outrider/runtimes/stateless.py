@@ -1,0 +1,168 @@
+"""Models without a cache: every token is computed again from the whole text. Correct, and slow.
+
+`FunctionModel` makes a model of any function `tokens -> logits`; `StatelessSession` serves every model of this kind.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from outrider.errors import ModelError
+from outrider.maths import arrays
+from outrider.maths.arrays import Array
+from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
+from outrider.text import Tokenizer
+
+UNBOUNDED = 2**20
+
+
+ArrayMaker = Callable[[list[int]], Any]
+
+
+class FunctionModel:
+    """A function of all tokens so far.
+
+    Args:
+        function: takes token ids [1, tokens] or [tokens] and returns logits [1, tokens, vocab] or [tokens, vocab] as an
+            array of any library, or an object with such an attribute `logits`. Logits of the last token alone will do,
+            at the price of one call per draft token.
+        make_array: turns a list of token ids into what the function takes. None finds out, by calling it with a single
+            token 0: NumPy, PyTorch or MLX integers, as far as these are loaded.
+        vocab_size: None asks the function.
+
+    Raises:
+        ModelError: the function takes none of these arrays, or its result cannot be read as logits.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        make_array: ArrayMaker | None = None,
+        vocab_size: int | None = None,
+        context_length: int = UNBOUNDED,
+        stop_token_ids: frozenset[int] = frozenset(),
+        tokenizer: Tokenizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name if name is not None else getattr(function, "__name__", type(function).__name__)
+        self._function = function
+        self._make_array = make_array if make_array is not None else _find_array_maker(function, self.name)
+        self.context_length = context_length
+        self.stop_token_ids = stop_token_ids
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size if vocab_size is not None else int(self.last_logits([0], 1).shape[-1])
+
+    def last_logits(self, tokens: Sequence[int], count: int) -> Array:
+        """Logits [count, vocab] after each of the last `count` tokens."""
+        logits = self._call(tokens)
+        if logits.shape[0] == len(tokens):
+            return logits[len(tokens) - count :]
+        if logits.shape[0] != 1:
+            raise ModelError(
+                f"model {self.name} returned logits for {logits.shape[0]} of {len(tokens)} tokens: return those of "
+                "all tokens, or of the last one"
+            )
+        rows = [self._call(tokens[: len(tokens) - behind])[0] for behind in range(count - 1, 0, -1)]
+        return arrays.operations(logits).stack([*rows, logits[0]])
+
+    def _call(self, tokens: Sequence[int]) -> Array:
+        result = self._function(self._make_array(list(tokens)))
+        logits = getattr(result, "logits", result)
+        if isinstance(logits, list):
+            logits = np.asarray(logits)
+        arrays.operations(logits)  # refuses what is no array
+        if logits.ndim == 3:
+            logits = logits[0]
+        elif logits.ndim == 1:
+            logits = logits[None]
+        if logits.ndim != 2:
+            raise ModelError(
+                f"model {self.name} returned logits of shape {tuple(logits.shape)}: return [tokens, vocab] or "
+                "[1, tokens, vocab]"
+            )
+        return logits
+
+    def open(self, rows: int, capacity: int) -> StatelessSession:
+        return StatelessSession(self, rows, capacity)
+
+
+def _find_array_maker(function: Callable[[Any], Any], name: str) -> ArrayMaker:
+    """The first kind of array that the function takes."""
+    refusals = []
+    for maker in _array_makers(function):
+        try:
+            function(maker([0]))
+        except Exception as error:
+            refusals.append(f"{type(error).__name__}: {error}")
+        else:
+            return maker
+    raise ModelError(
+        f"model {name} takes no array of token ids that was tried (the first answer was {refusals[0]}): "
+        "wrap it, outrider.FunctionModel(function, make_array=...)"
+    )
+
+
+def _array_makers(function: Callable[[Any], Any]) -> list[ArrayMaker]:
+    makers: list[ArrayMaker] = []
+    if "torch" in sys.modules:
+        makers.append(sys.modules["torch"].tensor)
+    if "mlx.core" in sys.modules:
+        makers.append(sys.modules["mlx.core"].array)
+    libraries = {base.__module__.split(".")[0] for base in type(function).__mro__}
+    if not libraries & {"torch", "mlx"}:
+        makers.insert(0, np.array)  # a layer of a library is not asked to take another's arrays
+    return [shaped for maker in makers for shaped in (_one_row(maker), maker)]
+
+
+def _one_row(maker: Callable[[Any], Any]) -> ArrayMaker:
+    return lambda tokens: maker([tokens])
+
+
+class StatelessModel(Protocol):
+    """What StatelessSession asks of a model."""
+
+    vocab_size: int
+
+    def last_logits(self, tokens: Sequence[int], count: int) -> Array:
+        """Logits [count, vocab] after each of the last `count` tokens."""
+
+
+class StatelessSession(LedgerSession):
+    """Remembers the tokens, not the keys and values; a tree is computed path by path."""
+
+    def __init__(self, model: StatelessModel, rows: int, capacity: int) -> None:
+        self._model = model
+        super().__init__(rows, capacity)
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> Array:
+        self._ledger.extend(rows, tokens, parents)
+        logits: list[Array] = []
+        for row, count in zip(rows, wanted_counts(tokens, wanted), strict=True):
+            above = self._ledger.parents(row)
+            nodes = range(len(above) - count, len(above))
+            if all(above[node] == node - 1 for node in range(len(above))):
+                if count:
+                    rows_of_chain = self._model.last_logits(self._ledger.context(row, len(above) - 1), count)
+                    logits.extend(rows_of_chain[i] for i in range(count))
+            else:
+                logits.extend(self._model.last_logits(self._ledger.context(row, node), 1)[0] for node in nodes)
+        if not logits:
+            return np.empty((0, self._model.vocab_size), dtype=np.float32)
+        return arrays.operations(logits[0]).stack(logits)
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        self._ledger.keep(row, path)
+
+    def release(self, row: int) -> None:
+        self._ledger.truncate(row, 0)

@@ -1,0 +1,295 @@
+"""A lean forward pass for Llama-like models on a CPU.
+
+transformers computes a layer in some sixty small operations, and a decoding step of a small model spends a third of its
+time between them. This module takes the weights of a model (Llama, Mistral, Qwen2, Qwen3), joins the linears that share
+an input, and computes the same in about twenty operations, without padding: the tokens of all rows lie one behind the
+other, and only attention looks at rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from outrider.runtimes.torch.linears import Linear, activation_dtype, build
+from outrider.runtimes.torch.ragged_cache import Blocks, RaggedCache, TorchPlan
+
+SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
+# Measured: in such blocks, and with linears in oneDNN's layout, a token's logits are the same bits in every pass.
+BFLOAT16_BLOCKS = Blocks(keys=32, queries=4)
+# A single row is multiplied by another kernel, with other bits, and two or three are not faster than four: fewer tokens
+# take copies of the first one along, which nobody reads.
+FEWEST_BFLOAT16_TOKENS = 4
+functional = torch.nn.functional
+Rotation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Root-mean-square normalisation."""
+
+    weight: torch.Tensor
+    epsilon: float
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of the decoder."""
+
+    input_norm: Norm
+    queries_keys_values: Linear
+    query_norm: Norm | None
+    key_norm: Norm | None
+    output: Linear
+    mlp_norm: Norm
+    gate_up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the weights do not say by themselves.
+
+    Attributes:
+        epsilon: of the normalisations.
+    """
+
+    layers: int
+    heads: int
+    key_heads: int
+    head_size: int
+    epsilon: float
+
+
+class FusedLlama:
+    """The forward pass.
+
+    Args:
+        weights: by their names in transformers; taken out one by one, so that there is never more than one spare copy.
+        rotary: from activations (for their precision) and positions [1, tokens] to cosines and sines
+            [1, tokens, head size].
+        kind: float32, bfloat16, float16 or int8.
+        precision: in which weights are read before they are laid out.
+
+    Attributes:
+        dtype: of the activations, and of keys and values.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        weights: MutableMapping[str, torch.Tensor],
+        rotary: Rotation,
+        kind: str,
+        precision: torch.dtype,
+    ) -> None:
+        self.dtype = activation_dtype(kind)
+        self.heads, self.key_heads, self.head_size = shape.heads, shape.key_heads, shape.head_size
+        self._rotary = rotary
+        source = _Weights(weights, kind, precision, shape.epsilon)
+        embedding = source.take("model.embed_tokens.weight")
+        self._embedding = embedding
+        head_weight = source.find("lm_head.weight")
+        # Laying weights out takes longer than reading them, and runs without the interpreter's lock.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            head = pool.submit(
+                build, kind, embedding if head_weight is None else head_weight, source.find("lm_head.bias")
+            )
+            self._layers = list(pool.map(source.layer, range(shape.layers)))
+            self._head = head.result()
+        self._norm = source.norm("model.norm")
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of keys and values in all layers."""
+        return 2 * len(self._layers) * self.key_heads * self.head_size * self.dtype.itemsize
+
+    def new_cache(self, rows: int, capacity: int) -> RaggedCache:
+        return RaggedCache(rows, capacity, BFLOAT16_BLOCKS if self.dtype is torch.bfloat16 else Blocks())
+
+    @torch.inference_mode()
+    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
+        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
+        plan = cache.plan
+        assert plan is not None
+        flat = [token for new in tokens for token in new]
+        positions = torch.cat([torch.from_numpy(plan.positions[b, :n]) for b, n in enumerate(plan.counts)])
+        if copies := self._missing(len(flat)):
+            flat += flat[:1] * copies
+            positions = torch.cat([positions, positions[:1].expand(copies)])
+        ids = torch.tensor(flat)
+        x = functional.embedding(ids, self._embedding).to(self.dtype)  # [tokens, hidden]
+        cos, signed_sin = self._rotation(x, positions)
+        for number, layer in enumerate(self._layers):
+            x += self._attention(layer, number, layer.input_norm(x), cos, signed_sin, cache, plan)
+            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
+            x += layer.down(functional.silu(gate).mul_(up))
+        rows = _last_of_each(plan.counts, wanted)
+        if len(rows) < sum(plan.counts):
+            x = x[rows + rows[:1] * self._missing(len(rows))]
+        return self._head(self._norm(x))[: len(rows)]
+
+    def _missing(self, count: int) -> int:
+        """How many copies so few tokens take along."""
+        return max(FEWEST_BFLOAT16_TOKENS - count, 0) if self.dtype is torch.bfloat16 else 0
+
+    def _attention(
+        self,
+        layer: Layer,
+        number: int,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        signed_sin: torch.Tensor,
+        cache: RaggedCache,
+        plan: TorchPlan,
+    ) -> torch.Tensor:
+        heads, key_heads, size = self.heads, self.key_heads, self.head_size
+        joined = layer.queries_keys_values(x).view(len(x), heads + 2 * key_heads, size)
+        turned, values = joined[:, : heads + key_heads], joined[:, heads + key_heads :]
+        if layer.query_norm is not None and layer.key_norm is not None:
+            turned = torch.cat([layer.query_norm(turned[:, :heads]), layer.key_norm(turned[:, heads:])], dim=1)
+        # Rotating the halves of a head: (a, b) -> (a cos - b sin, b cos + a sin).
+        turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), signed_sin)
+        fed = sum(plan.counts)  # the rest are copies
+        queries, keys, values = turned[:fed, :heads], turned[:fed, heads:], values[:fed]
+        groups = heads // key_heads
+        cache.append(number, keys, values)
+        outputs = []
+        for stretch in plan.stretches:
+            rows, width = stretch.size, stretch.width
+            asked = queries[stretch.tokens]
+            padded = asked if stretch.padded_index is None else asked[stretch.padded_index]
+            # Query heads that share a key head lie behind one another, as if they were more queries.
+            folded = padded.view(rows, width, key_heads, groups, size).permute(0, 2, 3, 1, 4)
+            folded = folded.reshape(rows, key_heads, groups * width, size)
+            output = _attend(folded, *cache.held(number, stretch), plan.mask_of(stretch, folded, groups), plan.blocks)
+            apart = output.reshape(rows, key_heads, groups, width, size).permute(0, 3, 1, 2, 4)
+            apart = apart.reshape(-1, heads * size)
+            outputs.append(apart if stretch.token_index is None else apart[stretch.token_index])
+        return layer.output(_with_copies(outputs[0] if len(outputs) == 1 else torch.cat(outputs), len(x)))
+
+    def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines, and sines with the sign of their half, [tokens, 1, head size]."""
+        cos, sin = self._rotary(x[None], positions[None])
+        half = sin.shape[-1] // 2
+        signed_sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+        return cos[0, :, None], signed_sin[0, :, None]
+
+
+def _with_copies(x: torch.Tensor, count: int) -> torch.Tensor:
+    """[count, size]: the rows of `x`, and then its first one again and again."""
+    return x if len(x) == count else torch.cat([x, x[:1].expand(count - len(x), -1)])
+
+
+def _attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, blocks: Blocks
+) -> torch.Tensor:
+    """Attention, [rows, heads, queries, size]; the queries in whole blocks while it is computed."""
+    count = queries.shape[2]
+    if missing := blocks.missing_queries(count):
+        queries = functional.pad(queries, (0, 0, 0, missing))
+    output = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    return output[:, :, :count] if missing else output
+
+
+def can_take_over(model: Any) -> bool:
+    """Whether the model has the structure that this forward pass computes."""
+    config = model.config
+    return (
+        config.model_type in SUPPORTED
+        and type(model).__name__.endswith("ForCausalLM")
+        and getattr(config, "hidden_act", None) == "silu"
+        and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
+        and not (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True))
+        and model.device.type == "cpu"
+    )
+
+
+def take_over(model: Any, kind: str) -> FusedLlama:
+    """Move the weights of a transformers model into a FusedLlama; the model can no longer be run.
+
+    Args:
+        kind: float32, bfloat16, float16 or int8.
+    """
+    config, decoder = model.config, model.model
+    shape = Shape(
+        layers=len(decoder.layers),
+        heads=int(config.num_attention_heads),
+        key_heads=int(config.num_key_value_heads),
+        head_size=int(decoder.layers[0].self_attn.head_dim),
+        epsilon=float(decoder.norm.variance_epsilon),
+    )
+    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight = None  # type: ignore[assignment]
+    return FusedLlama(shape, weights, decoder.rotary_emb, kind, weights["model.embed_tokens.weight"].dtype)
+
+
+class _Weights:
+    """Takes weights by name and makes layers of them; several threads may take at once."""
+
+    def __init__(
+        self, weights: MutableMapping[str, torch.Tensor], kind: str, precision: torch.dtype, epsilon: float
+    ) -> None:
+        self._weights = weights
+        self._kind = kind
+        self._precision = precision
+        self._activations = activation_dtype(kind)
+        self._epsilon = epsilon
+
+    def find(self, name: str) -> torch.Tensor | None:
+        weight = self._weights.pop(name, None)
+        return None if weight is None else weight.to(self._precision)
+
+    def take(self, name: str) -> torch.Tensor:
+        weight = self.find(name)
+        if weight is None:
+            raise KeyError(name)
+        return weight
+
+    def norm(self, name: str) -> Norm:
+        return Norm(self.take(f"{name}.weight").to(self._activations), self._epsilon)
+
+    def linear(self, *names: str) -> Linear:
+        """One linear that computes several of the same input, their outputs side by side."""
+        weights = [self.take(f"{name}.weight") for name in names]
+        biases = [bias for bias in (self.find(f"{name}.bias") for name in names) if bias is not None]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        del weights
+        return build(self._kind, weight, torch.cat(biases) if biases else None)
+
+    def layer(self, number: int) -> Layer:
+        at = f"model.layers.{number}"
+        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
+        normed = f"{attention}.q_norm.weight" in self._weights
+        return Layer(
+            input_norm=self.norm(f"{at}.input_layernorm"),
+            queries_keys_values=self.linear(*(f"{attention}.{part}_proj" for part in "qkv")),
+            query_norm=self.norm(f"{attention}.q_norm") if normed else None,
+            key_norm=self.norm(f"{attention}.k_norm") if normed else None,
+            output=self.linear(f"{attention}.o_proj"),
+            mlp_norm=self.norm(f"{at}.post_attention_layernorm"),
+            gate_up=self.linear(f"{mlp}.gate_proj", f"{mlp}.up_proj"),
+            down=self.linear(f"{mlp}.down_proj"),
+        )
+
+
+def _last_of_each(counts: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Indices of the last `wanted` of each run of `counts` tokens."""
+    rows: list[int] = []
+    end = 0
+    for count, want in zip(counts, wanted, strict=True):
+        end += count
+        rows.extend(range(end - want, end))
+    return rows

@@ -1,0 +1,140 @@
+"""Any causal language model of Hugging Face transformers, on PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from outrider.errors import ModelError
+from outrider.runtimes.base import Session, stop_token_ids
+from outrider.runtimes.replay import ReplaySession
+from outrider.runtimes.torch.placement import free_bytes
+from outrider.runtimes.torch.session import Forward, TorchSession
+from outrider.runtimes.torch.transformers_cache import ATTENTION, TransformersCache
+from outrider.runtimes.torch.transformers_state import find_recurrent
+from outrider.text import Tokenizer
+
+ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
+# Attention arguments that change the scores in a way that the fused kernel does not compute.
+UNSUPPORTED_CONFIG = ("attn_logit_softcapping",)
+
+
+class TransformersModel:
+    """A transformers causal language model behind the Model protocol.
+
+    The model object is used as it is: its weights are not changed, and its attention implementation is replaced only
+    while Outrider runs it. Where it cannot be given a mask, or has layers with a state that cannot be rolled back
+    (Mamba, hybrids), each row is read by itself over transformers' own cache, by snapshot and replay.
+
+    Args:
+        model: for example from AutoModelForCausalLM.from_pretrained.
+        tokenizer: see text.py.
+        name: for messages.
+        fused: computes the forward pass in the model's stead (fused_llama.py); then the model object only tells what
+            it is.
+
+    Raises:
+        ModelError: it is an encoder-decoder, or says something else when a text is read token by token.
+    """
+
+    def __init__(
+        self, model: Any, *, tokenizer: Tokenizer | None = None, name: str | None = None, fused: Forward | None = None
+    ) -> None:
+        self.module = model.eval()
+        self._forward: Forward = fused if fused is not None else self
+        config = model.config.get_text_config(decoder=True)
+        self._config = config
+        self.name = name if name is not None else getattr(config, "_name_or_path", "") or type(model).__name__
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(f"model {self.name} is an encoder-decoder: use a decoder-only causal language model")
+        self.vocab_size = int(config.vocab_size)
+        self._recurrent = None if _takes_plans(model, config) else find_recurrent(model, self.vocab_size, self.name)
+        self.context_length = int(getattr(config, "max_position_embeddings", None) or 2**20)
+        self.stop_token_ids = _stop_token_ids(model)
+        self.tokenizer = tokenizer
+        self.pads_rows = self._forward is self and self._recurrent is None
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.module.parameters()).device
+        return device
+
+    @property
+    def bytes_per_token(self) -> int:
+        if self._forward is not self:
+            return self._forward.bytes_per_token
+        if self._recurrent is not None:
+            return self._recurrent.bytes_per_token
+        config = self._config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * size * self.module.dtype.itemsize)
+
+    def free_bytes(self) -> int | None:
+        return free_bytes(self.device)
+
+    def open(self, rows: int, capacity: int) -> Session:
+        if self._recurrent is None:
+            return TorchSession(self._forward, rows, capacity)
+        return ReplaySession(self._recurrent.reader, rows, capacity, self.vocab_size)
+
+    def new_cache(self, rows: int, capacity: int) -> TransformersCache:
+        return TransformersCache(rows, capacity)
+
+    @torch.inference_mode()
+    def forward(self, cache: TransformersCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
+        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
+        plan = cache.plan
+        assert plan is not None
+        device = self.device
+        padded = [list(new) + [0] * (plan.width - len(new)) for new in tokens]
+        ends = list(zip(plan.counts, wanted, strict=True))
+        columns = sorted({column for n, w in ends for column in range(n - w, n)}) or [0]
+        whole = len(columns) == plan.width
+        arguments: dict[str, Any] = {
+            "input_ids": torch.tensor(padded, device=device),
+            "position_ids": torch.from_numpy(plan.positions).to(device),
+            "past_key_values": cache,
+            "use_cache": True,
+            "outrider_plan": plan,
+        }
+        if self._keeps_logits and not whole:
+            arguments["logits_to_keep"] = torch.tensor(columns, device=device)
+        with self._ragged_attention():
+            logits: torch.Tensor = self.module(**arguments).logits  # [batch, columns, vocab]
+        if not (self._keeps_logits or whole):
+            logits = logits[:, columns]
+        if sum(wanted) == logits.shape[0] * logits.shape[1]:
+            return logits.flatten(0, 1)
+        place = {column: index for index, column in enumerate(columns)}
+        batch = [b for b, w in enumerate(wanted) for _ in range(w)]
+        return logits[batch, [place[column] for n, w in ends for column in range(n - w, n)]]
+
+    @contextlib.contextmanager
+    def _ragged_attention(self) -> Iterator[None]:
+        before = self._config._attn_implementation
+        self._config._attn_implementation = ATTENTION
+        try:
+            yield
+        finally:
+            self._config._attn_implementation = before
+
+
+def _takes_plans(model: Any, config: Any) -> bool:
+    """Whether all layers attend, and by a function that can be exchanged for one that follows a plan."""
+    return (
+        not getattr(model, "_is_stateful", False)
+        and set(getattr(config, "layer_types", None) or ()) <= ATTENDING_LAYERS
+        and getattr(model, "_supports_attention_backend", False)
+        and all(getattr(config, field, None) is None for field in UNSUPPORTED_CONFIG)
+    )
+
+
+def _stop_token_ids(model: Any) -> frozenset[int]:
+    generation = getattr(model, "generation_config", None)
+    return stop_token_ids(getattr(generation, "eos_token_id", None), getattr(model.config, "eos_token_id", None))

@@ -1,0 +1,57 @@
+"""Where a PyTorch model runs, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from outrider.errors import SettingError, first_line
+from outrider.runtimes.host_memory import free_host_bytes
+from outrider.runtimes.torch.linears import computes_bfloat16, computes_float16
+
+
+def find_device(device: str) -> torch.device:
+    """The device of a name; auto is cuda where there is one.
+
+    Raises:
+        SettingError: there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"device {device!r} cannot be used: {first_line(error)}; try --device cpu") from error
+    return place
+
+
+def find_kind(dtype: str, place: torch.device) -> str:
+    """The precision of a name; auto is what is fast on the device.
+
+    Raises:
+        SettingError: the device does not compute in it.
+    """
+    if dtype == "int8" and place.type != "cpu":
+        raise SettingError(f"dtype int8 is for the CPU and the device is {place}: use bfloat16 there")
+    if dtype == "float16" and place.type == "cpu" and not computes_float16():
+        raise SettingError("dtype float16 needs an x86 processor or a GPU: use float32")
+    if dtype != "auto":
+        return dtype
+    if place.type != "cpu":
+        return "bfloat16"
+    return "bfloat16" if computes_bfloat16() else "float16" if computes_float16() else "float32"
+
+
+def weight_dtype(kind: str, place: torch.device) -> torch.dtype:
+    """In what precision the weights are read."""
+    if kind == "bfloat16":
+        return torch.bfloat16
+    # On a CPU float16 and int8 are float32 until the weights are laid out.
+    return torch.float16 if kind == "float16" and place.type != "cpu" else torch.float32
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that may still be taken on a device; None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return free_host_bytes() if device.type == "cpu" else None

@@ -1,0 +1,291 @@
+"""A key-value cache of rows of different lengths, on PyTorch.
+
+Each row owns a fixed stretch of memory. New keys and values are written at the row's own next positions, a mask hides
+what does not belong to a query's past, and rolling back only lowers a length: nothing is moved, padded or allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from outrider.runtimes.layout import Plan
+
+# What attention takes, measured in bfloat16 and float32 with 1 to 8 rows of 50 to 800 tokens: as long as so many times
+# reading a cached token for one query, apiece for the call, for each cached token, and for each query of each of them.
+CALL = 2250
+READ = 3
+FEW = 4  # entries that are moved faster one by one
+SHORT = 96  # new tokens of a row, up to which its attention is cut where blocks of keys end
+PIECE = 96  # keys, in whole blocks, after which that of more tokens is cut: none reads more than so many in vain
+ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
+
+
+class Blocks(NamedTuple):
+    """In what numbers attention takes keys and queries.
+
+    Kernels add up in another order where there are more keys, masked ones included, or very few queries, so that a
+    token's result depends on how many tokens stand beside it. It does not where every token reads to the end of its own
+    block of keys, and blocks of queries are filled up with some that nobody reads.
+    """
+
+    keys: int = 1
+    queries: int = 1
+
+    def pieces(self, start: int, count: int) -> list[range]:
+        """The new tokens of a row that holds `start`, cut where a block of keys ends, or every few of them."""
+        step = PIECE if count > SHORT else self.keys
+        if step == 1:
+            return [range(count)]
+        cuts = [*range(-start % step, count, step), count]
+        return [range(first, end) for first, end in zip([0, *cuts], cuts, strict=False) if end > first]
+
+    def read_to(self, end: int) -> int:
+        """How far attention reads a row that holds `end` tokens."""
+        return -(-end // self.keys) * self.keys
+
+    def missing_queries(self, count: int) -> int:
+        """How many queries fill the last block."""
+        return -count % self.queries
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rows of a batch, one behind the other, that attention takes in one call; or a piece of one row.
+
+    Attributes:
+        rows: their places in the batch.
+        first: how many new tokens of the row stand before the piece.
+        tokens: the places of their new tokens, which lie one behind the other as well.
+        width, held: the most new tokens of one of them, and the most that one of them holds after the pass.
+        padded_index: of every place [rows * width] of a padded batch, which of the tokens stands there, the first where
+            none does; None where nothing is padded.
+        token_index: of every token, where it stands in the padded batch; None where nothing is padded.
+    """
+
+    rows: slice
+    first: int
+    tokens: slice
+    width: int
+    held: int
+    padded_index: torch.Tensor | None
+    token_index: torch.Tensor | None
+
+    @property
+    def size(self) -> int:
+        """How many rows."""
+        return int(self.rows.stop - self.rows.start)
+
+
+@dataclass
+class TorchPlan(Plan):
+    """A plan with its masks and indices as tensors, each made once per pass."""
+
+    blocks: Blocks = field(default_factory=Blocks)
+    _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
+        """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
+
+        Args:
+            groups: how many query heads share a key head; their queries stand behind one another.
+            window: how far back a token sees, itself included; None is all the way.
+        """
+        if (groups, window) not in self._masks:
+            sees = self.sees_within(window)
+            if sees is None and self.blocks == Blocks():
+                return None
+            if sees is None:
+                sees = np.ones((len(self.rows), self.width, self.held), dtype=bool)
+            self._masks[groups, window] = _additive(sees, like, groups, self.blocks)
+        return self._masks[groups, window]
+
+    @cached_property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """The rows in groups that share an attention call, each padded to its longest, so that all calls together are
+        cheapest. Rows of a group lie side by side in the cache."""
+        ends = [start + count for start, count in zip(self.starts, self.counts, strict=True)]
+        cheapest, first_of_last = [0.0], [0]
+        for last in range(1, len(self.rows) + 1):
+            options = []
+            width = held = 0
+            for first in range(last - 1, -1, -1):
+                if first + 1 < last and self.rows[first] + 1 != self.rows[first + 1]:
+                    break
+                width, held = max(width, self.counts[first]), max(held, ends[first])
+                options.append((cheapest[first] + CALL + (last - first) * held * (READ + width), first))
+            cost, first = min(options)
+            cheapest.append(cost)
+            first_of_last.append(first)
+        found = []
+        last = len(self.rows)
+        while last:
+            first = first_of_last[last]
+            found += self._alone(first) if last - first == 1 else [self._stretch(first, last, max(ends[first:last]))]
+            last = first
+        return tuple(sorted(found, key=lambda stretch: stretch.tokens.start))
+
+    def _alone(self, row: int) -> list[Stretch]:
+        """Of a single row, in pieces: a few tokens, a draft perhaps, so that each gets the bits that it gets by itself;
+        a long prompt, because half of what it would look at in one piece is hidden."""
+        start, count, before = self.starts[row], self.counts[row], sum(self.counts[:row])
+        found = []
+        for piece in self.blocks.pieces(start, count):
+            tokens = slice(before + piece.start, before + piece.stop)
+            # No token sees one behind it, in a tree neither.
+            held = start + piece.stop
+            found.append(Stretch(slice(row, row + 1), piece.start, tokens, len(piece), held, None, None))
+        return found
+
+    def _stretch(self, first: int, last: int, held: int) -> Stretch:
+        counts = self.counts[first:last]
+        before, width = sum(self.counts[:first]), max(counts)
+        padded_index = token_index = None
+        if len(set(counts)) > 1:
+            within = np.arange(width)[None, :] < np.array(counts)[:, None]
+            firsts = np.cumsum((0, *counts[:-1]))
+            padded_index = torch.from_numpy(np.where(within, firsts[:, None] + np.arange(width)[None, :], 0).ravel())
+            token_index = torch.from_numpy(np.flatnonzero(within))
+        tokens = slice(before, before + sum(counts))
+        return Stretch(slice(first, last), 0, tokens, width, held, padded_index, token_index)
+
+    def mask_of(self, stretch: Stretch, like: torch.Tensor, groups: int) -> torch.Tensor | None:
+        """The same as `mask`, for the rows of a stretch alone."""
+        key = ("stretch", stretch.rows.start, stretch.first, groups)
+        if key not in self._masks:
+            if self.sees is None:
+                sees = np.ones((stretch.size, stretch.width, stretch.held), dtype=bool)
+            else:
+                sees = self.sees[stretch.rows, stretch.first : stretch.first + stretch.width, : stretch.held]
+            if self.blocks == Blocks() and sees.all():
+                return None
+            self._masks[key] = _additive(sees, like, groups, self.blocks)
+        return self._masks[key]
+
+    @cached_property
+    def slots(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and place in the row of every new token, the rows one after the other; int64 [tokens] each."""
+        rows = np.repeat(self.rows, self.counts)
+        places = np.concatenate(
+            [np.arange(start, start + count) for start, count in zip(self.starts, self.counts, strict=True)]
+        )
+        return torch.from_numpy(rows), torch.from_numpy(places)
+
+
+def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, blocks: Blocks) -> torch.Tensor:
+    """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held], in blocks."""
+    end, queries = sees.shape[-1], groups * sees.shape[1]
+    if beyond := blocks.read_to(end) - end:
+        sees = np.pad(sees, ((0, 0), (0, 0), (0, beyond)))
+    hidden = torch.from_numpy(~sees).to(like.device)
+    additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+    additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
+    additive = additive.repeat(1, groups, 1)
+    if missing := blocks.missing_queries(queries):
+        additive = torch.nn.functional.pad(additive, (0, 0, 0, missing))
+    return additive[:, None]
+
+
+class RaggedCache:
+    """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use.
+
+    Args:
+        blocks: in which attention reads it.
+    """
+
+    def __init__(self, rows: int, capacity: int, blocks: Blocks = Blocks()) -> None:  # noqa: B008 (it is a constant)
+        self.rows = rows
+        self.capacity = blocks.read_to(capacity)
+        self.blocks = blocks
+        self.plan: TorchPlan | None = None
+        self._written = [0] * rows  # how far each row was ever written since it was cleared
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+
+    def write(self, layer: int, new_keys: torch.Tensor, new_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write [batch, heads, width, size] where the plan says; return what the rows now hold."""
+        plan = self.plan
+        assert plan is not None
+        while len(self._keys) <= layer:
+            self._keys.append(self._allocate(new_keys))
+            self._values.append(self._allocate(new_values))
+        return (
+            self._write(self._keys[layer], new_keys, plan),
+            self._write(self._values[layer], new_values, plan),
+        )
+
+    def append(self, layer: int, new_keys: torch.Tensor, new_values: torch.Tensor) -> None:
+        """Write the new [tokens, heads, size] of all rows of the plan."""
+        plan = self.plan
+        assert plan is not None
+        if len(self._keys) <= layer:
+            self._keys.append(self._allocate(new_keys.transpose(0, 1)[None]))
+            self._values.append(self._allocate(new_values.transpose(0, 1)[None]))
+        for buffer, new in ((self._keys[layer], new_keys), (self._values[layer], new_values)):
+            if len(plan.rows) == 1:
+                start = plan.starts[0]
+                buffer[plan.rows[0], :, start : start + len(new)] = new.transpose(0, 1)
+            else:
+                rows, places = plan.slots
+                buffer[rows, :, places] = new
+
+    def held(self, layer: int, stretch: Stretch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the rows of a stretch, [rows, heads, held, size] each."""
+        plan = self.plan
+        assert plan is not None
+        first, end = plan.rows[stretch.rows.start], plan.blocks.read_to(stretch.held)
+        rows = slice(first, first + stretch.size)
+        return self._keys[layer][rows, :, :end], self._values[layer][rows, :, :end]
+
+    @torch.inference_mode()
+    def move(self, row: int, sources: Sequence[int], target: int) -> None:
+        """Put the entries at `sources` one behind the other from `target` on, in every layer."""
+        moved = [(source, place) for place, source in enumerate(sources, start=target) if source != place]
+        for buffer in (*self._keys, *self._values):
+            held = buffer[row]
+            if len(moved) > FEW:
+                held[:, target : target + len(sources)] = held[:, list(sources)]
+                continue
+            for source, place in moved:  # a place is never behind its source, so that nothing is overwritten too early
+                held[:, place] = held[:, source]
+
+    def begin(self, plan: TorchPlan) -> None:
+        """The next writes follow this plan."""
+        self.plan = plan
+        for row, start, count in zip(plan.rows, plan.starts, plan.counts, strict=True):
+            self._written[row] = max(self._written[row], start + count)
+
+    @torch.inference_mode()
+    def clear(self, row: int) -> None:
+        """Overwrite a row with zeros.
+
+        A mask hides its text from the next one, but if this one broke the model, 0 * NaN would still be NaN.
+        """
+        for buffer in (*self._keys, *self._values):
+            buffer[row, :, : self._written[row]] = 0
+        self._written[row] = 0
+
+    def finish(self) -> None:
+        """Wait for what a GPU still computes."""
+        if self._keys and self._keys[0].is_cuda:
+            torch.cuda.synchronize(self._keys[0].device)
+
+    def _allocate(self, like: torch.Tensor) -> torch.Tensor:
+        shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
+        if like.device.type == "cpu" and like.dtype in ZEROS_IN_NUMPY:
+            # Zeros that the operating system hands out page by page, when a row grows into them.
+            return torch.from_numpy(np.zeros(shape, dtype=ZEROS_IN_NUMPY[like.dtype])).view(like.dtype)
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+    def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> torch.Tensor:
+        for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
+            end = start + count
+            buffer[row, :, start:end] = new[batch, :, :count]
+        if plan.adjacent:
+            return buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.held]
+        return buffer[list(plan.rows), :, : plan.held]

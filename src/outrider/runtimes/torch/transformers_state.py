@@ -1,0 +1,176 @@
+"""Models of transformers that cannot be given a mask or be rolled back, read over transformers' own cache."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
+
+from outrider.errors import ModelError, first_line
+from outrider.runtimes.replay import Snapshots
+
+CACHE_ARGUMENTS = ("past_key_values", "cache_params")
+# Layers that put new keys and values behind the old ones in a new tensor, and leave the old one as it is.
+APPENDING = {DynamicLayer, DynamicSlidingWindowLayer}
+# Layers whose states, in dictionaries, are overwritten in place.
+OVERWRITING = {
+    LinearAttentionLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+}
+TEXT_TO_TRY = range(1, 13)
+# In what pieces, from the start: some models take a single token for the next one of a text even where it is the first.
+IN_PIECES = ((7, 1, 4), (1, 11))
+IN_STEPS = ((7, 1, 1, 1, 1, 1), (1,) * 12)
+FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError)
+REMEDY = "pass it as a stateless function, outrider.FunctionModel(model), which is slower"
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """How a model reads a text on from where it stands.
+
+    Attributes:
+        cache_argument: the name of the cache in its `forward`.
+        in_pieces: whether it reads several tokens at once. Some models (Mamba, Jamba) do so with an empty cache only:
+            asked to go on with several, they forget what was before, without a word.
+        bytes_per_token: of keys and values, in the layers that have any.
+        keeps_logits: whether its `forward` computes the logits of the last tokens only, where it is asked to.
+    """
+
+    module: Any
+    cache_argument: str
+    in_pieces: bool = True
+    bytes_per_token: int = 0
+    keeps_logits: bool = False
+
+    def reader(self) -> Snapshots:
+        return Snapshots(self.start, stepwise=not self.in_pieces)
+
+    def start(self) -> TransformersState:
+        return TransformersState(self, DynamicCache(config=self.module.config))
+
+
+class TransformersState:
+    """A text read by a model of transformers."""
+
+    def __init__(self, model: Recurrent, cache: Any, length: int = 0) -> None:
+        self._model = model
+        self._cache = cache
+        self._length = length
+
+    @torch.inference_mode()
+    def read(self, tokens: Sequence[int], wanted: int) -> torch.Tensor:
+        step = len(tokens) if self._model.in_pieces or not self._length else 1
+        pieces = [tokens[first : first + step] for first in range(0, len(tokens), step)]
+        logits = torch.cat([self._read(piece, wanted) for piece in pieces])
+        if logits.is_cuda:
+            torch.cuda.synchronize(logits.device)  # passes are timed
+        return logits[logits.shape[0] - wanted :]
+
+    @torch.inference_mode()
+    def copy(self) -> TransformersState:
+        cache = copy.copy(self._cache)
+        cache.layers = [_copy(layer) for layer in self._cache.layers]
+        return TransformersState(self._model, cache, self._length)
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        return list(self._cache.layers)
+
+    def _read(self, tokens: Sequence[int], wanted: int) -> torch.Tensor:
+        """Logits [at least wanted, vocab] of the last tokens, or of all of them where these are fewer."""
+        module = self._model.module
+        arguments: dict[str, Any] = {self._model.cache_argument: self._cache, "use_cache": True}
+        if self._model.keeps_logits:
+            arguments["logits_to_keep"] = max(wanted, 1)
+        self._length += len(tokens)
+        logits: torch.Tensor = module(torch.tensor([list(tokens)], device=module.device), **arguments).logits[0]
+        return logits
+
+
+def _copy(layer: Any) -> Any:
+    """A layer's cache that stays as it is while the other one reads on."""
+    if type(layer) not in APPENDING | OVERWRITING:
+        return copy.deepcopy(layer)
+    twin = copy.copy(layer)
+    if type(layer) in OVERWRITING:
+        for name, value in vars(layer).items():
+            if isinstance(value, dict):
+                setattr(twin, name, {key: _clone(part) for key, part in value.items()})
+    return twin
+
+
+def _clone(part: Any) -> Any:
+    return part.clone() if isinstance(part, torch.Tensor) else part
+
+
+def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
+    """Try out how a model reads on, by what it says of a few tokens read at once.
+
+    Raises:
+        ModelError: it does not, or says something else then.
+    """
+    parameters = inspect.signature(module.forward).parameters
+    argument = next((argument for argument in CACHE_ARGUMENTS if argument in parameters), None)
+    if argument is None:
+        raise ModelError(f"model {name} ({type(module).__name__}) takes no cache that Outrider knows: {REMEDY}")
+    text = [token % vocab_size for token in TEXT_TO_TRY]
+    in_steps = Recurrent(module, argument, in_pieces=False, keeps_logits="logits_to_keep" in parameters)
+    in_pieces = replace(in_steps, in_pieces=True)
+    try:
+        with torch.inference_mode():
+            expected = module(torch.tensor([text], device=module.device), use_cache=False).logits[0].float()
+        scale = float(expected.abs().max())
+        error = _error(in_steps, text, IN_STEPS, expected)
+        precision = torch.finfo(module.dtype).eps
+        if not error <= max(1e-3, 4 * precision) * scale:  # also a NaN
+            raise ModelError(
+                f"model {name} ({type(module).__name__}) says something else when a text is read token by token (its "
+                f"logits are off by {error:.2g}): {REMEDY}"
+            )
+        # Token by token the difference is rounding; forgetting what was before may make one that is not much larger.
+        rounding = max(4 * error, max(1e-5, 2 * precision) * scale)
+        state = in_steps.start()
+        state.read(text, 0)
+    except FAILURES as failure:
+        raise ModelError(
+            f"model {name} ({type(module).__name__}) cannot be read token by token ({first_line(failure)}): {REMEDY}"
+        ) from failure
+    try:
+        chosen = in_pieces if _error(in_pieces, text, IN_PIECES, expected) <= rounding else in_steps
+    except FAILURES:
+        chosen = in_steps
+    return replace(chosen, bytes_per_token=_bytes_per_token(state.layers))
+
+
+def _error(model: Recurrent, text: Sequence[int], courses: Sequence[Sequence[int]], expected: torch.Tensor) -> float:
+    """How far the logits are from what is expected, at worst, where a text is read in such pieces."""
+    found = torch.stack([_read_in(model.start(), text, lengths) for lengths in courses])
+    return float((found.float() - expected).abs().max())
+
+
+def _read_in(state: TransformersState, text: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
+    logits = []
+    first = 0
+    for length in lengths:
+        logits.append(state.read(text[first : first + length], length))
+        first += length
+    return torch.cat(logits)
+
+
+def _bytes_per_token(layers: Sequence[Any]) -> int:
+    held = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+    return sum(array.nbytes // array.shape[-2] for array in held if array is not None and array.numel())

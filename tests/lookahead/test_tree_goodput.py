@@ -1,0 +1,109 @@
+"""What Goodput makes of trees: counts of one round tell of every smaller tree, and costs choose among them."""
+
+import numpy as np
+import pytest
+
+from exactness.simulated_time import Clock, TimedModel, steady
+from outrider import (
+    Adaptive,
+    AdaptiveSpeculator,
+    CostCurve,
+    DynamicTree,
+    Engine,
+    Goodput,
+    ModelTreeDrafter,
+    Outcome,
+    Request,
+    SamplingParams,
+    TableModel,
+)
+from outrider.lookahead.goodput.tree_survival import TreeCounts
+
+#   root - 0 - 1 - 3      in the order in which the nodes joined it
+#        \ 2 - 4
+DEPTHS = (1, 2, 1, 3, 2)
+
+
+def test_a_tree_tells_what_every_smaller_and_every_flatter_tree_would_have_had_accepted() -> None:
+    counts = TreeCounts((1, 2, 4), 8)
+    for _ in range(2000):
+        counts.add(Outcome("a", 5, 5, 2, DEPTHS, path=(2, 4), levels=4))
+    chances = counts.chances()
+    # One level: nodes 0 and 2. Two: 0, 1, 2, 4. Falling, so that what follows a node that fails is worth no more.
+    np.testing.assert_allclose(counts._accepted[0, :2] / counts._tried[0, :2], [0, 1], atol=1e-9)
+    np.testing.assert_allclose(counts._accepted[1, :4] / counts._tried[1, :4], [0, 0, 1, 1], atol=1e-9)
+    np.testing.assert_allclose(counts._accepted[2, :5] / counts._tried[2, :5], [0, 0, 1, 0, 1], atol=1e-9)
+    assert (np.diff(chances, axis=1) <= 1e-12).all()
+    np.testing.assert_allclose(counts.levels()[2, :5], [1, 2, 2, 3, 3], atol=0.02)
+
+
+def test_a_bound_that_was_felt_tells_nothing_of_deeper_trees() -> None:
+    counts = TreeCounts((1, 2, 4), 8)
+    counts.add(Outcome("a", 6, 4, 0, (1, 2, 1, 2), levels=2))
+    assert counts._tried[:, 0].tolist() == pytest.approx([1, 1, 0])
+    counts.add(Outcome("a", 6, 4, 0, (1, 2, 1, 2), levels=4))
+    assert counts._tried[:, 0].tolist() == pytest.approx([2, 2, 1], rel=0.01)
+
+
+def chosen(target_price, draft_price, *, spread: float = 1.5, draws: int = 40) -> list[Outcome]:
+    """The last rounds of Goodput on simulated time."""
+    clock = Clock()
+    table = TableModel.random(24, 2, spread=spread, seed=1)
+    target = TimedModel(table, clock, target_price)
+    draft = TimedModel(TableModel(table.table + TableModel.random(24, 2, spread=0.5, seed=2).table), clock, draft_price)
+    seen: list[Outcome] = []
+
+    class WatchedGoodput(Goodput):
+        def observe(self, outcomes, times):
+            seen.extend(outcomes)
+            super().observe(outcomes, times)
+
+    engine = Engine(
+        target, ModelTreeDrafter(draft, DynamicTree(4, 8)), lookahead=WatchedGoodput(), max_rows=1, clock=clock
+    )
+    for seed in range(draws):
+        engine.submit(Request((1, 2, 3), 40, SamplingParams(temperature=0.5, seed=seed)))
+    while not engine.idle:
+        engine.step()
+    return seen[len(seen) // 2 :]
+
+
+def mean(outcomes, what) -> float:
+    return float(np.mean([what(outcome) for outcome in outcomes]))
+
+
+def test_cheap_verification_buys_large_trees_and_dear_verification_small_ones() -> None:
+    cheap = chosen(steady(1.0, 0.001), steady(0.02, 0.0))
+    dear = chosen(steady(1.0, 0.15), steady(0.02, 0.0))
+    assert mean(cheap, lambda o: o.planned) > 7
+    assert 0 < mean(dear, lambda o: o.planned) < 4
+    assert any(o.depths and len(set(o.depths)) < len(o.depths) for o in cheap)
+
+
+def test_dear_drafting_passes_buy_flat_trees() -> None:
+    quick = chosen(steady(1.0, 0.01), steady(0.01, 0.0))
+    slow = chosen(steady(1.0, 0.01), steady(0.4, 0.0))
+    assert mean(slow, lambda o: o.levels) < 0.8 * mean(quick, lambda o: o.levels)
+    assert mean(slow, lambda o: o.planned) > 1
+
+
+def test_drafting_that_never_pays_ends_and_is_probed_ever_more_seldom() -> None:
+    outcomes = chosen(steady(1.0, 0.5), steady(3.0, 0.0))
+    assert mean(outcomes, lambda o: o.planned > 0) < 0.05
+
+
+def test_adaptive_judges_a_tree_by_its_longest_path() -> None:
+    policy = Adaptive(AdaptiveSpeculator(4, patience=1))
+    policy.observe([Outcome("a", 4, 4, 2, (1, 1, 2, 2), path=(1, 3), levels=4)], None)
+    assert policy.plan(["a"]) == [5]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_planning_takes_its_costs_from_the_curve(rows: int) -> None:
+    policy = Goodput(8, costs=CostCurve({(1, 1): 1.0, (1, 8): 1.0, (4, 4): 1.0, (4, 32): 1.0}))
+    policy.trees = True
+    budgets = policy.budgets(list(range(rows)))
+    assert [budget.nodes for budget in budgets] == [8] * rows
+    steep = Goodput(8, costs=CostCurve({(1, 1): 1.0, (1, 2): 2.0, (4, 4): 1.0, (4, 8): 2.0}))
+    steep.trees = True
+    assert max(budget.nodes for budget in steep.budgets(list(range(rows)))) == 0

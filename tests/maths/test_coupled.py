@@ -1,0 +1,88 @@
+"""The coupled rule: a seed, a prompt and a target give one text, whatever drafts and however far it looks ahead."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exactness.cases import SAMPLINGS
+from exactness.drafters import DRAFTERS, similar
+from outrider import Adaptive, Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
+from outrider.drafters.suffix.drafter import SuffixDrafter
+
+LENGTH = 12
+TARGETS = {order: TableModel.random(5, order, spread=1.5, seed=order) for order in (0, 1, 2)}
+
+prompts = st.lists(st.integers(0, 4), min_size=1, max_size=12)
+seeds = st.integers(0, 2**64 - 1)
+
+
+def text(drafter: Drafter | None, target: TableModel, lookahead, prompt, sampling) -> list[int]:
+    decoder = SpeculativeDecoder(drafter, target, lookahead, rule="coupled")
+    return decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens
+
+
+@pytest.mark.parametrize("name", [*DRAFTERS, "target itself"])
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(TARGETS)), st.integers(0, 6), prompts, st.sampled_from(sorted(SAMPLINGS)), seeds)
+def test_no_drafter_and_no_lookahead_changes_the_text(name, order, lookahead, prompt, setting, seed) -> None:
+    target = TARGETS[order]
+    drafter = DRAFTERS[name](target, similar(target, seed=9)) if name in DRAFTERS else ModelDrafter(target)
+    sampling = replace(SAMPLINGS[setting], seed=seed)
+    plain = text(None, target, 4, prompt, sampling)
+    assert text(drafter, target, lookahead, prompt, sampling) == plain
+
+
+@pytest.mark.parametrize("lookahead", range(7))
+def test_many_seeds(lookahead: int) -> None:
+    target = TARGETS[2]
+    prompt = (0, 1, 2, 0, 1)
+    plain = SpeculativeDecoder(None, target, rule="coupled")
+    decoders = [
+        SpeculativeDecoder(drafter(target, similar(target, seed=9)), target, lookahead, rule="coupled")
+        for drafter in DRAFTERS.values()
+    ]
+    for seed in range(40):
+        sampling = SamplingParams(seed=seed)
+        expected = plain.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens
+        for decoder in decoders:
+            assert decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens == expected
+
+
+@settings(max_examples=30)
+@given(prompts, seeds)
+def test_an_adaptive_lookahead_does_not_change_the_text(prompt, seed) -> None:
+    target, sampling = TARGETS[1], SamplingParams(seed=seed)
+    plain = text(None, target, 4, prompt, sampling)
+    assert text(ModelDrafter(similar(target, seed=9)), target, Adaptive(), prompt, sampling) == plain
+
+
+@settings(max_examples=30)
+@given(prompts, seeds, st.lists(st.integers(0, 4), max_size=10))
+def test_a_prediction_does_not_change_the_text(prompt, seed, predicted) -> None:
+    target, sampling = TARGETS[1], SamplingParams(seed=seed)
+    decoder = SpeculativeDecoder(SuffixDrafter(min_survival=0), target, rule="coupled")
+    generation = decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling, predicted=predicted)
+    assert generation.tokens == text(None, target, 4, prompt, sampling)
+
+
+def test_another_seed_gives_another_text() -> None:
+    texts = {tuple(text(None, TARGETS[2], 0, (0,), SamplingParams(seed=seed))) for seed in range(20)}
+    assert len(texts) == 20
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(sorted(DRAFTERS)),
+    st.integers(0, 6),
+    prompts,
+    st.sampled_from(["token", "block", "coupled"]),
+)
+def test_greedy_decoding_is_one_text_under_every_rule(name, lookahead, prompt, rule) -> None:
+    target, greedy = TARGETS[2], SamplingParams(temperature=0, repetition_penalty=1.3)
+    if name.startswith("tree"):
+        name = "model"  # the trees of these tests are sampled
+    decoder = SpeculativeDecoder(DRAFTERS[name](target, similar(target, seed=9)), target, lookahead, rule=rule)
+    generation = decoder.generate(prompt, max_tokens=LENGTH, sampling=greedy)
+    assert generation.tokens == text(None, target, 0, prompt, greedy)

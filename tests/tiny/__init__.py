@@ -1,0 +1,1 @@
+"""Tiny models, files and tokenizers that the tests share."""
