@@ -33,7 +33,17 @@ from outrider.errors import (
     SettingError,
     VocabularyError,
 )
-from outrider.lookahead import Adaptive, AdaptiveSpeculator, CostCurve, Fixed, Goodput, LookaheadPolicy, Outcome, Times
+from outrider.lookahead import (
+    Adaptive,
+    AdaptiveSpeculator,
+    CostCurve,
+    DraftingTraits,
+    Fixed,
+    Goodput,
+    LookaheadPolicy,
+    Outcome,
+    Times,
+)
 from outrider.maths.budget import Budget, Prices
 from outrider.maths.draft import Draft
 from outrider.maths.sampling import SamplingParams
@@ -56,6 +66,7 @@ __all__ = [
     "Draft",
     "DraftedSequence",
     "Drafter",
+    "DraftingTraits",
     "DynamicTree",
     "Engine",
     "FinishReason",

@@ -6,7 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider import Adaptive, AdaptiveSpeculator, Fixed, Outcome, SettingError
+from outrider import (
+    Adaptive,
+    AdaptiveSpeculator,
+    CostCurve,
+    DraftingTraits,
+    Engine,
+    Fixed,
+    Goodput,
+    LookaheadPolicy,
+    ModelDrafter,
+    ModelTreeDrafter,
+    Outcome,
+    SettingError,
+    SuffixDrafter,
+    TableModel,
+)
 
 rates = st.lists(st.floats(0, 1), max_size=60)
 
@@ -121,3 +136,51 @@ def test_a_sequence_that_ended_is_forgotten() -> None:
     policy.forget("a")
     policy.forget("never seen")
     assert policy.plan(["a"]) == [2]
+
+
+# What an engine tells a policy
+
+
+class Plans(LookaheadPolicy):
+    """A policy of somebody's own: `plan` is enough."""
+
+    def plan(self, sequences):
+        return [2] * len(sequences)
+
+
+def test_a_policy_that_only_plans_is_complete() -> None:
+    policy = Plans()
+    policy.bind(DraftingTraits(trees=True), CostCurve())
+    assert [budget.nodes for budget in policy.budgets(["a", "b"])] == [2, 2]
+    policy.observe([Outcome("a", 2, 2, 1)], None)
+    policy.forget("a")
+
+
+def test_a_policy_keeps_the_costs_only_if_it_wants_them() -> None:
+    costs = CostCurve({(1, 1): 1.0})
+    for policy, kept in ((Plans(), None), (Goodput(), costs)):
+        policy.bind(DraftingTraits(), costs)
+        assert policy.costs is kept
+
+
+class Bound(Goodput):
+    """Goodput that remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[DraftingTraits, CostCurve]] = []
+
+    def bind(self, drafting, costs):
+        self.told.append((drafting, costs))
+        super().bind(drafting, costs)
+
+
+def test_engines_that_share_a_policy_one_after_the_other_bind_it_once_each_to_the_same_costs() -> None:
+    policy = Bound()
+    model = TableModel.random(8, 1, seed=0)
+    Engine(model, None, lookahead=policy)
+    assert policy.told == []  # nothing drafts, and nothing was measured
+    for drafter in (ModelDrafter(model), SuffixDrafter(), ModelTreeDrafter(model)):
+        assert Engine(model, drafter, lookahead=policy).costs is policy.costs
+    traits = [DraftingTraits(), DraftingTraits(estimates=True), DraftingTraits(trees=True)]
+    assert policy.told == [(each, policy.costs) for each in traits]

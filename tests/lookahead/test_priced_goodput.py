@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from exactness.simulated_time import Clock, TimedModel, steady
-from outrider import CostCurve, Engine, Goodput, Outcome, Request, SamplingParams, SuffixDrafter, TableModel, Times
+from outrider import (
+    CostCurve,
+    DraftingTraits,
+    Engine,
+    Goodput,
+    Outcome,
+    Request,
+    SamplingParams,
+    SuffixDrafter,
+    TableModel,
+    Times,
+)
 
 MOST = 8
 STEEP = {(1, n): 1.0 + 0.5 * (n - 1) for n in range(1, 2 + MOST)}
@@ -15,12 +26,18 @@ LINEAR = {(1, n): float(n) for n in range(1, 2 + MOST)}
 Says = Callable[[float], float]  # from the true chance of each token to what the drafter thinks of it
 
 
+def priced(points: dict) -> Goodput:
+    """Goodput for a drafter that estimates its chances."""
+    policy = Goodput(MOST)
+    policy.bind(DraftingTraits(estimates=True), CostCurve(points))
+    return policy
+
+
 def course(points: dict, says: Says, truth: Callable[[np.random.Generator], float], rounds: int = 3000) -> float:
     """Tokens per second, of what plain decoding has: each round the text offers a draft whose tokens are all accepted
     with the same chance."""
     generator = np.random.default_rng(1)
-    policy = Goodput(MOST, costs=CostCurve(points))
-    policy.estimates = True
+    policy = priced(points)
     emitted = seconds = 0.0
     for _ in range(rounds):
         budget = policy.budgets(["text"])[0]
@@ -80,8 +97,7 @@ def test_a_drafter_that_promises_too_little_is_believed_more_in_time() -> None:
 
 def test_a_long_draft_that_fails_is_one_mistake() -> None:
     chances = (0.95**place for place in range(1, MOST + 1))
-    policy = Goodput(MOST, costs=CostCurve(STEEP))
-    policy.estimates = True
+    policy = priced(STEEP)
     prices = policy.budgets(["text"])[0].prices
     policy.observe([Outcome("text", MOST, MOST, 0, expected=sum(chances))], Times(0.0, 1.0, 0.0))
     policy.forget("text")
@@ -103,8 +119,7 @@ def test_sequences_do_not_all_take_the_last_token_of_a_step(step: int) -> None:
     """A step that none would climb alone is not climbed together either, because each believes the others have."""
     rows = 8
     points = {(rows, n): 1.0 + 0.06 * step * (-(-n // step) - rows // step) for n in range(rows, rows * (1 + MOST) + 1)}
-    policy = Goodput(MOST, costs=CostCurve(points))
-    policy.estimates = True
+    policy = priced(points)
     texts = list(range(rows))
 
     def drafted(chance: float) -> int:

@@ -8,6 +8,7 @@ from outrider import (
     Adaptive,
     AdaptiveSpeculator,
     CostCurve,
+    DraftingTraits,
     DynamicTree,
     Engine,
     Goodput,
@@ -100,10 +101,9 @@ def test_adaptive_judges_a_tree_by_its_longest_path() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_planning_takes_its_costs_from_the_curve(rows: int) -> None:
-    policy = Goodput(8, costs=CostCurve({(1, 1): 1.0, (1, 8): 1.0, (4, 4): 1.0, (4, 32): 1.0}))
-    policy.trees = True
-    budgets = policy.budgets(list(range(rows)))
-    assert [budget.nodes for budget in budgets] == [8] * rows
-    steep = Goodput(8, costs=CostCurve({(1, 1): 1.0, (1, 2): 2.0, (4, 4): 1.0, (4, 8): 2.0}))
-    steep.trees = True
+    flat = Goodput(8)
+    flat.bind(DraftingTraits(trees=True), CostCurve({(1, 1): 1.0, (1, 8): 1.0, (4, 4): 1.0, (4, 32): 1.0}))
+    assert [budget.nodes for budget in flat.budgets(list(range(rows)))] == [8] * rows
+    steep = Goodput(8)
+    steep.bind(DraftingTraits(trees=True), CostCurve({(1, 1): 1.0, (1, 2): 2.0, (4, 4): 1.0, (4, 8): 2.0}))
     assert max(budget.nodes for budget in steep.budgets(list(range(rows)))) == 0

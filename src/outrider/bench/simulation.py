@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from outrider.engine.warmup import measure_costs
-from outrider.lookahead import Adaptive, Fixed, Goodput, LookaheadPolicy, Outcome, Times
+from outrider.lookahead import Adaptive, CostCurve, DraftingTraits, Fixed, Goodput, LookaheadPolicy, Outcome, Times
 from outrider.maths.arrays import HostFloats, HostInts
 
 LONGEST = 16  # lookahead that any policy may choose
@@ -238,10 +238,11 @@ def simulate(scenario: Scenario, policy: LookaheadPolicy, texts: Texts, seed: in
         held_up = HELD_UP if generator.random() < HICCUP else 1.0
         return held_up * float(np.exp(NOISE * generator.standard_normal()))
 
+    costs = policy.costs or CostCurve()
     if policy.wants_costs and policy.costs is None:
         session = _TimedSession(scenario, noise)
-        policy.costs = measure_costs(session, 1000, lambda: session.now)
-    policy.estimates = scenario.drafting.estimates
+        costs = measure_costs(session, 1000, lambda: session.now)
+    policy.bind(DraftingTraits(estimates=scenario.drafting.estimates), costs)
     waiting = list(range(scenario.texts))[::-1]
     active: list[int] = []
     seconds = 0.0

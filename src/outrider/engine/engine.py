@@ -18,7 +18,15 @@ from outrider.engine.scheduler import Scheduler, reading_shares
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.warmup import measure_costs
 from outrider.errors import InputError, ModelError, SettingError
-from outrider.lookahead import AdaptiveSpeculator, CostCurve, LookaheadPolicy, Outcome, Times, as_policy
+from outrider.lookahead import (
+    AdaptiveSpeculator,
+    CostCurve,
+    DraftingTraits,
+    LookaheadPolicy,
+    Outcome,
+    Times,
+    as_policy,
+)
 from outrider.maths.arrays import Array, operations
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
@@ -127,8 +135,6 @@ class Engine:
             )
         self._shared_noise = rule == "coupled"
         self._lookahead = as_policy(lookahead)
-        self._lookahead.trees = self._trees
-        self._lookahead.estimates = drafter is not None and drafter.estimates
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
         self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
@@ -148,6 +154,8 @@ class Engine:
             except Exception as error:
                 self._drop_drafter(error)
         self.costs = self._find_costs()
+        if self._drafter is not None:
+            self._lookahead.bind(DraftingTraits(self._drafter.trees, self._drafter.estimates), self.costs)
         self._learns_costs = self._pads or self._lookahead.costs is self.costs
 
     @property
@@ -438,8 +446,6 @@ class Engine:
                 if wanted or (self._pads and self.max_rows > 1)
                 else CostCurve()
             )
-            if wanted:
-                self._lookahead.costs = costs
         return costs
 
 

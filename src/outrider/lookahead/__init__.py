@@ -4,12 +4,13 @@ from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.fixed import Fixed
 from outrider.lookahead.goodput.chains import Goodput
-from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
+from outrider.lookahead.policy import DraftingTraits, LookaheadPolicy, Outcome, Times
 
 __all__ = [
     "Adaptive",
     "AdaptiveSpeculator",
     "CostCurve",
+    "DraftingTraits",
     "Fixed",
     "Goodput",
     "LookaheadPolicy",

@@ -57,30 +57,56 @@ class Times:
         return min(self.elsewhere, self.verification)
 
 
-class LookaheadPolicy(ABC):
-    """Plans the lookahead of each sequence; sequences are told apart by any hashable name.
-
-    A policy that only overrides `plan` is complete. It must plan from what it has observed of earlier rounds alone: a
-    lookahead that depends on the tokens drafted in the same round would change the distribution of the output.
+@dataclass(frozen=True, slots=True)
+class DraftingTraits:
+    """What a drafter states about its drafts.
 
     Attributes:
-        wants_costs: whether the engine shall measure what passes of the target cost, where `costs` is None.
-        costs: the engine refines them with every pass that it runs.
-        trees: whether the drafter proposes trees; the engine says so when it opens.
-        estimates: whether the drafter estimates how far its drafts are accepted, and heeds prices; as above.
+        trees: it proposes trees, not only chains.
+        estimates: it estimates the chance that each of its tokens is accepted, and follows the prices of its budget.
+    """
+
+    trees: bool = False
+    estimates: bool = False
+
+
+class LookaheadPolicy(ABC):
+    """Plans the lookahead of each sequence; any hashable name tells sequences apart.
+
+    A policy that only overrides `plan` is complete. It must plan from what it observed in earlier rounds alone: a
+    lookahead that depends on the tokens drafted in the same round would change the distribution of the output.
+
+    An engine calls `bind` once when it opens, `budgets` and `observe` in every round, `forget` when a sequence ends.
+
+    Attributes:
+        wants_costs: the policy needs a cost curve; where `costs` is None, the engine measures one before it binds.
+        costs: what passes of the target cost; the engine refines the curve with every pass that it runs.
+        drafting: what the drafter states about its drafts.
     """
 
     wants_costs = False
-    trees = False
-    estimates = False
     costs: CostCurve | None = None
+    drafting = DraftingTraits()
+
+    def bind(self, drafting: DraftingTraits, costs: CostCurve) -> None:
+        """Learn which drafter and which target the next rounds use.
+
+        A policy may serve several engines one after the other; each binds it. What it learned before stays, and so do
+        its costs: an engine that finds `costs` set binds that same curve.
+
+        Args:
+            costs: of the target's passes; ignored by policies that do not want costs.
+        """
+        self.drafting = drafting
+        if self.wants_costs:
+            self.costs = costs
 
     @abstractmethod
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         """How many tokens each sequence may draft in the coming round; 0 decodes plainly."""
 
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
-        """The same for drafters that propose trees, or heed prices, with a bound on the depth."""
+        """What the engine asks before each round: like `plan`, with a bound on the depth of trees, and prices."""
         return [Budget(nodes, UNBOUNDED) for nodes in self.plan(sequences)]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:  # noqa: B027 (a choice, not a duty)

@@ -78,17 +78,17 @@ class Goodput(LookaheadPolicy):
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
         if self.costs is None:
             self.costs = CostCurve()
-        if self.estimates:
+        if self.drafting.estimates:
             return self._of_estimates.budgets(sequences, self.costs)
-        if self.trees:
+        if self.drafting.trees:
             return self._of_trees.budgets(sequences, self.costs)
         return super().budgets(sequences)
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
-        if self.estimates:
+        if self.drafting.estimates:
             self._of_estimates.observe(outcomes, times)
             return
-        if self.trees:
+        if self.drafting.trees:
             self._of_trees.observe(outcomes, times)
             return
         self._survival.learn(outcomes)
