@@ -13,6 +13,9 @@ import pytest
 FLOORS = (
     ("errors",),
     ("text",),
+    ("maths.arrays.base",),
+    ("maths.arrays.numpy",),
+    ("maths.arrays.torch", "maths.arrays.mlx"),
     ("maths.arrays",),
     ("maths.noise",),
     ("maths.sampling",),
@@ -109,7 +112,10 @@ def test_each_floor_imports_only_from_floors_below_it() -> None:
     [
         ("errors", "import outrider.maths.arrays"),
         ("maths.noise", "from outrider.maths.sampling import SamplingParams"),
-        ("maths.arrays", "from outrider.maths import noise"),
+        ("maths.arrays.__init__", "from outrider.maths import noise"),
+        ("maths.arrays.base", "from outrider.maths.arrays import numpy"),
+        ("maths.arrays.numpy", "from outrider.maths.arrays import operations"),
+        ("maths.arrays.torch", "from outrider.maths.arrays.mlx import top"),
         ("maths.__init__", "from outrider.maths.rules import token"),
         ("runtimes.base", "from outrider.engine.engine import Engine"),
         ("runtimes.base", "from ..engine import engine"),
@@ -141,6 +147,7 @@ def test_a_planted_violation_is_caught(module: str, source: str) -> None:
     [
         ("maths.rules", "import numpy as np\nfrom outrider.maths.noise import Key\nfrom outrider import errors"),
         ("maths.rules", "from outrider.maths.arrays.base import Array"),
+        ("maths.arrays.torch", "import torch\nfrom outrider.maths.arrays import numpy as in_numpy"),
         ("lookahead", "import timeit_of_mine, randomness"),
         ("lookahead.goodput.chains", "from outrider.lookahead.costs.passes import CostCurve"),
         ("runtimes.table", "from outrider.runtimes.base import Model\nfrom .base import Session"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from outrider import Draft, DraftedSequence, Drafter, ModelDrafter, TableModel
-from outrider.maths.arrays import operations
+from outrider.maths.arrays import race_order
 from outrider.maths.draft import ROOT
 from outrider.maths.noise import exponential
 from outrider.maths.sampling import adjust, distribution
@@ -30,7 +30,7 @@ class TreeDrafter(Drafter):
         return [self._draft(sequence, nodes) for sequence, nodes in zip(sequences, lookahead, strict=True)]
 
     def choose_children(self, q: np.ndarray, noise: np.ndarray, count: int) -> list[int]:
-        return operations(q).race_order(q, noise, count)
+        return race_order(q, noise, count)
 
     def _draft(self, sequence: DraftedSequence, nodes: int) -> Draft:
         tokens: list[int] = []

@@ -11,7 +11,7 @@ from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter, ModelTreeDrafter, SuffixDrafter, SuffixTreeDrafter
 from outrider.drafters.growth import Growth
 from outrider.drafters.several.joining import join
-from outrider.maths.arrays import NumpyOperations
+from outrider.maths.arrays import numpy as in_numpy
 from outrider.maths.budget import FREE
 from outrider.maths.noise import RoundNoise, key, uniform
 from outrider.maths.rules import (
@@ -255,10 +255,10 @@ def every_row_taken_for_the_one_made_first() -> Iterator[None]:
 
 
 def race_won_by_the_bound() -> AbstractContextManager:
-    def winner(self, weights, key):
-        return int((weights / -np.expm1(-self.exponential([key], len(weights), weights)[0])).argmax())
+    def winner(weights, key):
+        return int((weights / -np.expm1(-in_numpy.exponential([key], len(weights), weights)[0])).argmax())
 
-    return patch.object(NumpyOperations, "_winner", winner)
+    return patch.object(in_numpy, "_winner", winner)
 
 
 def longer_prefixes_given_up_where_the_draft_is_unlikely() -> AbstractContextManager:

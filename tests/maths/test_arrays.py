@@ -9,7 +9,33 @@ import pytest
 
 from exactness.libraries import LIBRARIES, array_maker
 from outrider import InputError
-from outrider.maths.arrays import NUMPY, operations, to_numpy
+from outrider.maths.arrays import (
+    columns,
+    divide,
+    float32,
+    float32_on_host,
+    gather,
+    keep_where_at_least,
+    keyed_race,
+    kth_largest,
+    largest,
+    log_sum_exp,
+    multiply,
+    nucleus_threshold,
+    operations,
+    positive_difference,
+    race,
+    race_order,
+    replace,
+    softmax,
+    stack,
+    sums,
+    to_numpy,
+    token_at,
+    top,
+    top_of_logits,
+    without,
+)
 from outrider.maths.noise import exponential, exponential_of_tokens
 
 VOCAB_SIZES = (1, 2, 7, 300, 50_000)
@@ -28,7 +54,7 @@ def logits(vocab_size: int, rows: int = 3) -> np.ndarray:
 
 
 def weights(vocab_size: int, rows: int = 3) -> np.ndarray:
-    return NUMPY.softmax(logits(vocab_size, rows))
+    return softmax(logits(vocab_size, rows))
 
 
 def close(found, expected, tolerance: float = 1e-5) -> None:
@@ -47,14 +73,15 @@ def vocab_size(request) -> int:
 
 def test_float32_comes_from_any_library_and_any_precision(make) -> None:
     like = make(np.zeros(1, dtype=np.float32))
-    ops = operations(like)
     values = np.array([[1.5, -2.0, 3.25]])
     for other in LIBRARIES:
         for precision in (np.float16, np.float32):
-            found = ops.float32(array_maker(other)(values.astype(precision)), like=like)
-            assert ops.owns(found)
+            found = float32(array_maker(other)(values.astype(precision)), like=like)
+            assert operations(found) is operations(like)
             assert to_numpy(found).dtype == np.float32
             close(found, values)
+            assert float32_on_host(found).dtype == np.float32
+            close(float32_on_host(found), values)
 
 
 @pytest.mark.parametrize("library", ["torch", "mlx"])
@@ -69,22 +96,20 @@ def test_bfloat16_crosses_to_the_host(library: str) -> None:
 def test_a_tensor_that_tracks_gradients_crosses_to_the_host() -> None:
     tensor = pytest.importorskip("torch").tensor([[1.0, 2.0]], requires_grad=True)
     close(tensor, [[1, 2]])
-    ops = operations(tensor)
-    assert ops.gather(tensor, [0], [1]) == 2
-    assert ops.sums(tensor) == 3
+    assert gather(tensor, [0], [1]) == 2
+    assert sums(tensor) == 3
 
 
 def test_softmax_and_log_sum_exp(make, vocab_size) -> None:
     x = logits(vocab_size)
-    ops = operations(make(x))
     exact = np.exp(x.astype(np.float64))
-    close(ops.softmax(make(x)), exact / exact.sum(axis=-1, keepdims=True), 1e-4)
-    close(ops.log_sum_exp(make(x)), np.log(exact.sum(axis=-1)), 1e-5)
+    close(softmax(make(x)), exact / exact.sum(axis=-1, keepdims=True), 1e-4)
+    close(log_sum_exp(make(x)), np.log(exact.sum(axis=-1)), 1e-5)
 
 
 def test_largest_is_the_first_of_equals(make, vocab_size) -> None:
     x = logits(vocab_size)
-    values, tokens = operations(make(x)).largest(make(x))
+    values, tokens = largest(make(x))
     np.testing.assert_array_equal(values, x.max(axis=-1))
     np.testing.assert_array_equal(tokens, x.argmax(axis=-1))
     assert values.dtype == np.float64
@@ -95,19 +120,18 @@ def test_largest_is_the_first_of_equals(make, vocab_size) -> None:
 def test_largest_sees_a_nan(make, place: int) -> None:
     x = logits(7)
     x[1, place] = np.nan
-    values, _ = operations(make(x)).largest(make(x))
+    values, _ = largest(make(x))
     assert np.isnan(values).tolist() == [False, True, False]
 
 
 def test_gather_and_replace(make, vocab_size) -> None:
     x = logits(vocab_size)
     rows, tokens = [0, 2, 1], [0, vocab_size - 1, vocab_size // 2]
-    ops = operations(make(x))
-    gathered = ops.gather(make(x), rows, tokens)
+    gathered = gather(make(x), rows, tokens)
     np.testing.assert_array_equal(gathered, x[rows, tokens])
     assert gathered.dtype == np.float64
     original = make(x)
-    replaced = ops.replace(original, rows, tokens, np.array([1.0, -np.inf, 2.5]))
+    replaced = replace(original, rows, tokens, np.array([1.0, -np.inf, 2.5]))
     expected = x.copy()
     expected[rows, tokens] = [1.0, -np.inf, 2.5]
     np.testing.assert_array_equal(to_numpy(replaced), expected)
@@ -117,26 +141,24 @@ def test_gather_and_replace(make, vocab_size) -> None:
 def test_sums_differences_quotients_and_products(make, vocab_size) -> None:
     p, q = weights(vocab_size), weights(vocab_size)[::-1].copy()
     factor = np.array([0.25, 1.0, 3.0])
-    ops = operations(make(p))
-    close(ops.sums(make(p)), p.sum(axis=-1, dtype=np.float64), 1e-6)
-    close(ops.positive_difference(make(p), make(q)), np.maximum(p - q, 0))
-    close(ops.divide(make(p), factor), p / factor[:, None])
-    close(ops.multiply(make(p), factor), p * factor[:, None])
+    close(sums(make(p)), p.sum(axis=-1, dtype=np.float64), 1e-6)
+    close(positive_difference(make(p), make(q)), np.maximum(p - q, 0))
+    close(divide(make(p), factor), p / factor[:, None])
+    close(multiply(make(p), factor), p * factor[:, None])
 
 
-def test_one_row_by_itself(make) -> None:
+def test_one_row_by_itself(make, vocab_size) -> None:
     """Residuals are computed on [vocab], without a row axis."""
-    p = weights(7)
-    ops = operations(make(p))
-    assert float(ops.sums(make(p[0]))) == pytest.approx(1)
-    close(ops.divide(make(p[0]), ops.sums(make(p[0]))), p[0])
-    close(ops.multiply(make(p[0]), np.asarray(0.5)), p[0] / 2)
+    p = weights(vocab_size)
+    assert float(sums(make(p[0]))) == pytest.approx(1)
+    close(divide(make(p[0]), sums(make(p[0]))), p[0])
+    close(multiply(make(p[0]), np.asarray(0.5)), p[0] / 2)
 
 
 def test_without_takes_tokens_out_of_a_copy(make) -> None:
     p = weights(7)[0]
     original = make(p)
-    found = operations(original).without(original, [0, 4])
+    found = without(original, [0, 4])
     expected = p.copy()
     expected[[0, 4]] = 0
     np.testing.assert_array_equal(to_numpy(found), expected)
@@ -146,7 +168,7 @@ def test_without_takes_tokens_out_of_a_copy(make) -> None:
 def test_columns_are_chosen_and_missing_ones_filled(make, vocab_size) -> None:
     x = logits(vocab_size)
     tokens = np.array([vocab_size - 1, -1, 0, 0, -1])
-    found = operations(make(x)).columns(make(x), tokens, -np.inf)
+    found = columns(make(x), tokens, -np.inf)
     expected = np.full((3, 5), -np.inf)
     expected[:, 0], expected[:, 2], expected[:, 3] = x[:, -1], x[:, 0], x[:, 0]
     np.testing.assert_array_equal(to_numpy(found), expected)
@@ -155,19 +177,18 @@ def test_columns_are_chosen_and_missing_ones_filled(make, vocab_size) -> None:
 
 def test_thresholds(make, vocab_size) -> None:
     x = logits(vocab_size)
-    ops = operations(make(x))
     for k in {1, (vocab_size + 1) // 2, vocab_size}:
-        threshold = ops.kth_largest(make(x), k)
+        threshold = kth_largest(make(x), k)
         expected = np.sort(x, axis=-1)[:, ::-1][:, k - 1 : k]
         np.testing.assert_array_equal(to_numpy(threshold), expected)
-        kept = ops.keep_where_at_least(make(x), threshold, -np.inf)
+        kept = keep_where_at_least(make(x), threshold, -np.inf)
         np.testing.assert_array_equal(to_numpy(kept), np.where(x >= expected, x, -np.inf))
 
 
 @pytest.mark.parametrize("mass", [1e-6, 0.3, 0.9, 0.999])
 def test_the_nucleus_is_the_shortest_prefix_that_holds_the_mass(make, vocab_size, mass: float) -> None:
     p = weights(vocab_size)
-    thresholds = to_numpy(operations(make(p)).nucleus_threshold(make(p), mass))
+    thresholds = to_numpy(nucleus_threshold(make(p), mass))
     for row, threshold in zip(p, thresholds[:, 0], strict=True):
         assert threshold in row
         assert row[row >= threshold].sum(dtype=float) > mass - 1e-6
@@ -176,13 +197,13 @@ def test_the_nucleus_is_the_shortest_prefix_that_holds_the_mass(make, vocab_size
 
 def test_stack(make) -> None:
     p = weights(7)
-    np.testing.assert_array_equal(to_numpy(operations(make(p)).stack([make(row) for row in p])), p)
+    np.testing.assert_array_equal(to_numpy(stack([make(row) for row in p])), p)
 
 
 def test_noise_is_the_same_in_every_library(make, vocab_size) -> None:
     found = exponential(KEYS, vocab_size, make(weights(vocab_size)))
     expected = exponential(KEYS, vocab_size, weights(vocab_size))
-    assert operations(found).name == operations(make(weights(1))).name
+    assert operations(found) is operations(make(weights(1)))
     np.testing.assert_allclose(to_numpy(found), expected, rtol=3e-6)
     small = expected < 1  # these decide who wins
     np.testing.assert_allclose(to_numpy(found)[small], expected[small], rtol=1e-6)
@@ -209,12 +230,11 @@ def test_noise_of_some_tokens_is_part_of_the_noise_of_all() -> None:
 def test_races(make, vocab_size) -> None:
     p = weights(vocab_size, rows=len(KEYS))
     noise = exponential(KEYS, vocab_size, p)
-    ops = operations(make(p))
-    winners = ops.race(make(p), make(noise))
+    winners = race(make(p), make(noise))
     np.testing.assert_array_equal(winners, (p / noise).argmax(axis=-1))
     count = min(5, vocab_size)
     for row in range(2):
-        order = ops.race_order(make(p[row]), make(noise[row]), count)
+        order = race_order(make(p[row]), make(noise[row]), count)
         assert order == np.argsort(-(p[row] / noise[row]), kind="stable")[:count].tolist()
         assert order[0] == winners[row]
 
@@ -225,24 +245,69 @@ def test_the_race_of_a_key_is_that_of_its_noise(make, vocab_size, spread: float)
     logits = np.random.default_rng(vocab_size).normal(0, spread, (200, vocab_size))
     p = np.exp(logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)
     p[0, 1:] = 0
-    ops = operations(make(p))
     expected = (p / exponential(keys, vocab_size, p)).argmax(axis=-1)
-    np.testing.assert_array_equal(ops.keyed_race(make(p), keys), expected)
+    np.testing.assert_array_equal(keyed_race(make(p), keys), expected)
 
 
 def test_the_largest_come_first_and_say_where_they_stand(make) -> None:
     x = np.array([[1, 4, 2, 3], [-1, 0, -math.inf, 5]], dtype=np.float32)
-    values, tokens = operations(make(x)).top(make(x), 3)
+    values, tokens = top(make(x), 3)
     np.testing.assert_array_equal(values, [[4, 3, 2], [5, 0, -1]])
     np.testing.assert_array_equal(tokens, [[1, 3, 2], [3, 1, 0]])
-    assert operations(make(x)).top(make(x), 9)[1].shape == (2, 4)
+    assert top(make(x), 9)[1].shape == (2, 4)
+
+
+@pytest.mark.parametrize("count", [1, 4, 8, 700, 50_001])
+def test_the_largest_of_every_vocabulary(make, vocab_size, count: int) -> None:
+    x = np.random.default_rng(count).permuted(np.tile(np.arange(vocab_size, dtype=np.float32), (3, 1)), axis=1)
+    expected = np.argsort(-x, axis=-1)[:, :count]
+    values, tokens = top(make(x), count)
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, expected, axis=-1))
+    assert (values.dtype, tokens.dtype) == (np.float64, np.int64)
+
+
+@pytest.mark.parametrize("count", [1, 8, 60_000])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
+def test_the_most_probable_tokens_of_logits(make, vocab_size, precision: str, count: int) -> None:
+    """Among these logits are equal ones, and in low precision there are many."""
+    made = _in_precision(make(logits(vocab_size)), precision)
+    exact = np.exp(to_numpy(made).astype(np.float64))
+    exact /= exact.sum(axis=-1, keepdims=True)
+    tokens, probabilities = top_of_logits(made, count)
+    assert tokens.shape == probabilities.shape == (3, min(count, vocab_size))
+    assert (tokens.dtype, probabilities.dtype) == (np.int64, np.float32)
+    assert all(len(set(row)) == len(row) for row in tokens.tolist())
+    close(probabilities, np.take_along_axis(exact, tokens, axis=-1))
+    close(probabilities, -np.sort(-exact, axis=-1)[:, :count])
+    assert (np.diff(probabilities, axis=-1) <= 0).all()
+
+
+def _in_precision(x, precision: str):
+    if isinstance(x, np.ndarray):
+        return x.astype(np.float32 if precision == "bfloat16" else precision)  # NumPy has no bfloat16
+    if operations(x).name == "torch":
+        return x.to(getattr(sys.modules["torch"], precision))
+    return x.astype(getattr(sys.modules["mlx.core"], precision))
+
+
+def test_equal_logits_are_equally_probable(make) -> None:
+    for vocab_size in (3, 300):
+        tokens, probabilities = top_of_logits(make(np.full((2, vocab_size), 7, dtype=np.float32)), 3)
+        assert all(len(set(row)) == 3 for row in tokens.tolist())
+        np.testing.assert_allclose(probabilities, 1 / vocab_size, rtol=1e-6)
+
+
+def test_the_most_probable_tokens_of_no_rows(make) -> None:
+    tokens, probabilities = top_of_logits(make(np.zeros((0, 300), dtype=np.float32)), 4)
+    assert tokens.shape == probabilities.shape == (0, 4)
 
 
 def test_a_token_of_no_weight_never_wins(make) -> None:
     p = np.array([0, 0.5, 0, 0.5], dtype=np.float32)
     keys = [(7, position) for position in range(500)]
     noise = exponential(keys, 4, make(p))
-    winners = operations(noise).race(operations(noise).stack([make(p)] * 500), noise)
+    winners = race(stack([make(p)] * 500), noise)
     assert set(winners.tolist()) == {1, 3}
 
 
@@ -250,9 +315,9 @@ def test_the_token_at_a_share_of_the_whole(make) -> None:
     p = np.array([0, 0.25, 0, 0.5, 0.25, 0], dtype=np.float32)
     shares = {0.0: 1, 0.2499: 1, 0.25: 3, 0.7499: 3, 0.75: 4, 1 - 2**-53: 4}
     for share, token in shares.items():
-        assert operations(make(p)).token_at(make(p), share) == token
-        assert operations(make(p)).token_at(make(8 * p), share) == token
-        assert operations(make(p)).token_at(make(0 * p), share) == -1
+        assert token_at(make(p), share) == token
+        assert token_at(make(8 * p), share) == token
+        assert token_at(make(0 * p), share) == -1
 
 
 def test_rare_tokens_of_a_large_vocabulary_keep_their_share(make) -> None:
@@ -261,7 +326,7 @@ def test_rare_tokens_of_a_large_vocabulary_keep_their_share(make) -> None:
     p[0] = 1
     rest = 1e-9 * 99_999
     for share in (0.1, 0.5, 0.9):
-        token = operations(make(p)).token_at(make(p), (1 + share * rest) / (1 + rest))
+        token = token_at(make(p), (1 + share * rest) / (1 + rest))
         assert token == pytest.approx(share * 100_000, abs=20)
 
 

@@ -15,7 +15,7 @@ from outrider.engine.sequence import ActiveSequence
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError, VocabularyError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
-from outrider.maths.arrays import operations, to_numpy
+from outrider.maths.arrays import float32, to_numpy
 from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import follow, rule_named
@@ -315,8 +315,7 @@ def verify_speculation(
     chosen = rule_named(rule)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     tokens = tuple(token_list(draft_tokens))
-    ops = operations(target_logits)
-    target = _two_axes(ops.float32(target_logits), "target_logits")
+    target = _two_axes(float32(target_logits), "target_logits")
     width = target.shape[-1]
     if target.shape[0] not in (len(tokens), len(tokens) + 1) or target.shape[0] == 0:
         raise InputError(
@@ -328,7 +327,7 @@ def verify_speculation(
         raise InputError(f"draft token {bad} is outside the vocabulary of {width}")
     draft_rows = None
     if draft_logits is not None and tokens:
-        draft_rows = _two_axes(ops.float32(draft_logits, like=target), "draft_logits")
+        draft_rows = _two_axes(float32(draft_logits, like=target), "draft_logits")
         if draft_rows.shape[0] != len(tokens):
             raise InputError(
                 f"draft_logits has {draft_rows.shape[0]} rows for {len(tokens)} draft tokens: give one each"

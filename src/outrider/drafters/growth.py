@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
 from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft
 
@@ -111,7 +111,7 @@ class Growth:
         return Draft(
             tuple(candidate.token for candidate in chosen),
             tuple(place[candidate.parent] for candidate in chosen),
-            operations(rows[0]).stack(rows) if rows else None,
+            stack(rows) if rows else None,
             tuple(row[candidate.opened] for candidate in chosen) if rows else None,
             source,
             chances=tuple(candidate.worth for candidate in chosen),

@@ -10,7 +10,7 @@ import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.errors import SettingError
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, columns, float32, gather, stack
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.rules import draw, draw_shared
 from outrider.maths.sampling import adjust, distribution, log_probabilities, most_probable
@@ -206,7 +206,7 @@ class ModelDrafter(Drafter):
         logits = self._opened().extend(
             [draft.row.number for draft in active], [draft.feed for draft in active], wanted=[1] * len(active)
         )
-        logits = operations(logits).float32(logits)
+        logits = float32(logits)
         for index, draft in enumerate(active):
             draft.row.feed_chain(draft.feed)
             token = self._choose(draft, self._logits_of(logits[index : index + 1]))
@@ -227,11 +227,11 @@ class ModelDrafter(Drafter):
         noise = draft.sequence.noise
         token = (draw_shared if noise.shared else draw)(q, noise.draft(position))
         if self.min_survival:
-            draft.survival *= float(operations(q).gather(q[None], [0], [token])[0])
+            draft.survival *= float(gather(q[None], [0], [token])[0])
         return token
 
     def _finished(self, draft: _Growing) -> Draft:
-        q = operations(draft.q[0]).stack(draft.q) if draft.q else None
+        q = stack(draft.q) if draft.q else None
         return Draft(tuple(draft.tokens), q=q, source=self.name)
 
 
@@ -242,5 +242,5 @@ def _fit(logits: Array, vocab_size: int) -> Array:
         return logits[:, :vocab_size]
     if width < vocab_size:
         tokens = np.arange(vocab_size)
-        return operations(logits).columns(logits, np.where(tokens < width, tokens, -1), -math.inf)
+        return columns(logits, np.where(tokens < width, tokens, -1), -math.inf)
     return logits

@@ -9,7 +9,7 @@ from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
 from outrider.drafters.model import ModelDrafter, _Row
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, float32, race_order, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
@@ -90,7 +90,7 @@ class ModelTreeDrafter(ModelDrafter):
             [tree.parents for tree in active],
             [len(tree.asked) for tree in active],
         )
-        logits = operations(logits).float32(logits)
+        logits = float32(logits)
         first = 0
         for tree in active:
             self._open(tree, self._logits_of(logits[first : first + len(tree.asked)]))
@@ -102,9 +102,8 @@ class ModelTreeDrafter(ModelDrafter):
         sequence = tree.sequence
         paths = [tree.growth.path(node) for node in tree.asked]
         logits = adjust(logits, sequence.sampling, sequence.history, paths)
-        ops = operations(logits)
         q = distribution(logits, UNCHANGED if sequence.sampling.greedy else sequence.sampling)
-        probabilities, tokens = ops.top(q, self.shape.width(len(paths[0])))
+        probabilities, tokens = top(q, self.shape.width(len(paths[0])))
         chosen = sequence.sampling.greedy or self.greedy
         for index, (node, path) in enumerate(zip(tree.asked, paths, strict=True)):
             possible = [share for share in probabilities[index].tolist() if share > 0]
@@ -118,7 +117,7 @@ class ModelTreeDrafter(ModelDrafter):
     def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:
         """`count` draws from q without replacement, in their order."""
         key = sequence.noise.draft(len(sequence.tokens) + depth, branch=node + 1)
-        return operations(q).race_order(q, exponential([key], q.shape[-1], q)[0], count)
+        return race_order(q, exponential([key], q.shape[-1], q)[0], count)
 
     def _plan_feed(self, tree: _GrowingTree) -> None:
         tree.asked = tree.growth.next_level()

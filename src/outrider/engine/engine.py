@@ -27,7 +27,7 @@ from outrider.lookahead import (
     Times,
     as_policy,
 )
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.rules import Verdict, rule_named
@@ -387,7 +387,7 @@ class Engine:
             try:
                 alone = self._pass([feed])
                 if len(alone.logits):  # the next pass may overwrite them
-                    alone.logits = operations(alone.logits).stack(list(alone.logits))
+                    alone.logits = stack(list(alone.logits))
                 passes.append(alone)
             except Exception as own:
                 self._fail(feed.sequence, own)

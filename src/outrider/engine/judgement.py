@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from outrider.errors import OutriderError
-from outrider.maths.arrays import NUMPY, Array, operations
+from outrider.maths.arrays import Array, float32, float32_on_host, on_host
 from outrider.maths.draft import Draft
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import OnDemand, Rule, Verdict, follow
@@ -78,9 +78,9 @@ def _judge_alike(
         if first.greedy:
             choices = most_probable(logits).tolist()
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
-        if operations(logits).on_host(logits):
+        if on_host(logits):
             return None
-        p = distribution(operations(logits).float32(logits), first)
+        p = distribution(float32(logits), first)
     except OutriderError:
         return None
     return [
@@ -97,7 +97,7 @@ def _rows_of(drafts: Sequence[Draft]) -> list[slice]:
 
 def _beside(draft: Draft, logits: Array) -> Draft:
     """The draft with q in the library and on the device of `logits`."""
-    return draft if draft.q is None else replace(draft, q=operations(logits).float32(draft.q, like=logits))
+    return draft if draft.q is None else replace(draft, q=float32(draft.q, like=logits))
 
 
 def judge(
@@ -112,26 +112,27 @@ def judge(
     Raises:
         ModelError: a logit that the verdict depends on is not a finite number.
     """
-    ops = operations(logits)
     rows = 1 + len(draft)
 
     def adjusted(numbers: Array, first: int, end: int) -> Array:
         if not sampling.adjusts_logits:
             return numbers
         paths = [[draft.tokens[ancestor] for ancestor in draft.path(row - 1)] for row in range(first, end)]
-        return adjust(ops.float32(numbers), sampling, history, paths)
+        return adjust(float32(numbers), sampling, history, paths)
 
     def in_numpy(row: int) -> Array:
-        p = distribution(adjusted(ops.float32(logits[row : row + 1]), row, row + 1), sampling)
+        p = distribution(adjusted(float32(logits[row : row + 1]), row, row + 1), sampling)
         # A view of the same memory: each of the many small steps of a rule takes less in NumPy than in PyTorch.
-        return NUMPY.float32(p)[0]
+        return float32_on_host(p)[0]
 
     if sampling.greedy:
         return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
-    if not ops.on_host(logits):
-        p = distribution(adjusted(ops.float32(logits), 0, rows), sampling)
+    if not on_host(logits):
+        p = distribution(adjusted(float32(logits), 0, rows), sampling)
         return rule(_beside(draft, logits), p, noise)
-    return rule(draft if draft.q is None else replace(draft, q=NUMPY.float32(draft.q)), OnDemand(rows, in_numpy), noise)
+    return rule(
+        draft if draft.q is None else replace(draft, q=float32_on_host(draft.q)), OnDemand(rows, in_numpy), noise
+    )
 
 
 def logprobs_of(draft: Draft, verdict: Verdict, logits: Array) -> list[float]:
@@ -140,4 +141,4 @@ def logprobs_of(draft: Draft, verdict: Verdict, logits: Array) -> list[float]:
     tokens = [draft.tokens[node] for node in verdict.path]
     if verdict.token is not None:
         tokens.append(verdict.token)
-    return log_probabilities(operations(logits).float32(logits), rows[: len(tokens)], tokens)
+    return log_probabilities(float32(logits), rows[: len(tokens)], tokens)

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from outrider.maths.arrays import NUMPY, Array, HostInts, operations
+from outrider.maths.arrays import Array, HostInts, operations
+from outrider.maths.arrays import numpy as in_numpy
 
 Key = tuple[int, int]
 MOST_DRAFTERS = 63
@@ -63,7 +64,7 @@ def exponential(keys: Sequence[Key], vocab_size: int, like: Array) -> Array:
 
 def exponential_of_tokens(key: Key, tokens: HostInts) -> Array:
     """The noise of some tokens only, float32 [tokens] in NumPy: what `exponential` holds at these places."""
-    return NUMPY.exponential_of_tokens([key], tokens)[0]
+    return in_numpy.exponential_of_tokens([key], tokens)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,17 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from outrider.errors import SettingError
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import (
+    Array,
+    divide,
+    gather,
+    keyed_race,
+    multiply,
+    positive_difference,
+    sums,
+    token_at,
+    without,
+)
 from outrider.maths.draft import CHOSEN, ROOT, Draft, Trial
 from outrider.maths.noise import Key, RoundNoise, uniform
 
@@ -96,10 +106,10 @@ class AllAtOnce:
         return self._p[row]
 
     def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
-        return operations(self._p).gather(self._p, rows, tokens).tolist() if len(rows) else []
+        return gather(self._p, rows, tokens).tolist() if len(rows) else []
 
     def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
-        choices: list[int] = operations(self._p).keyed_race(self._p, [key_of(row) for row in range(len(self))]).tolist()
+        choices: list[int] = keyed_race(self._p, [key_of(row) for row in range(len(self))]).tolist()
         return choices
 
 
@@ -141,25 +151,24 @@ def draw(weights: Array, key: Key, otherwise: Array | None = None) -> int:
     Args:
         otherwise: the weights to draw from where those are all 0.
     """
-    token = operations(weights).token_at(weights, uniform(key))
+    token = token_at(weights, uniform(key))
     return draw(otherwise, key) if token < 0 and otherwise is not None else token
 
 
 def draw_shared(weights: Array, key: Key) -> int:
     """One draw by the noise that drafter and target share under `coupled`: argmax(log weight + Gumbel noise)."""
-    return int(operations(weights).keyed_race(weights[None], [key])[0])
+    return int(keyed_race(weights[None], [key])[0])
 
 
 def residual(p: Array, q: Array) -> Array:
     """max(p - q, 0), float32 [vocab]: normalised, the distribution of the correction: arXiv 2211.17192, section 2.3."""
-    return operations(p).positive_difference(p, q)
+    return positive_difference(p, q)
 
 
 def normalised(weights: Array, otherwise: Array) -> Array:
     """The weights divided by their sum; `otherwise` where nothing is left, because p equals q up to rounding."""
-    ops = operations(weights)
-    total = ops.sums(weights)
-    return ops.divide(weights, total) if total > 0 else otherwise
+    total = sums(weights)
+    return divide(weights, total) if total > 0 else otherwise
 
 
 def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
@@ -309,13 +318,13 @@ def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> list[float]:
     if drawn:
         rows = [trials[number].q_row for number in drawn]
         tokens = [draft.tokens[trials[number].node] for number in drawn]
-        for number, q in zip(drawn, operations(draft.q).gather(draft.q, rows, tokens).tolist(), strict=True):
+        for number, q in zip(drawn, gather(draft.q, rows, tokens).tolist(), strict=True):
             q_of_trial[number] = q
     return q_of_trial
 
 
 def _probability(distribution: Array, token: int) -> float:
-    return float(operations(distribution).gather(distribution[None], [0], [token])[0])
+    return float(gather(distribution[None], [0], [token])[0])
 
 
 def _q_of_trial(draft: Draft, earlier: Sequence[Trial], trial: Trial) -> Array | None:
@@ -329,13 +338,13 @@ def _q_of_trial(draft: Draft, earlier: Sequence[Trial], trial: Trial) -> Array |
     taken = [draft.tokens[other.node] for other in earlier if other.q_row == trial.q_row]
     if not taken:
         return q
-    left = operations(q).without(q, taken)
+    left = without(q, taken)
     return normalised(left, otherwise=left)
 
 
 def _left_by(target: Array, token: int, q: Array | None) -> Array:
     """What the target still wants after a rejection, as weights; q of None is a one-hot at the token."""
-    return operations(target).without(target, [token]) if q is None else residual(target, q)
+    return without(target, [token]) if q is None else residual(target, q)
 
 
 def _may_still_hold(reach: float, q_to_come: Sequence[float], uniforms: Sequence[float]) -> bool:
@@ -356,7 +365,7 @@ def _surplus(draft: Draft, p: Distributions, i: int, reach: float, p_of_draft: I
     if draft.q_row(i) == CHOSEN:
         # Where q is a one-hot at the draft token, r p exceeds it everywhere but there.
         return max(reach * (1 - p_of_draft[i]), 0.0)
-    return float(operations(p[i]).sums(_beyond(draft, p, i, reach)))
+    return float(sums(_beyond(draft, p, i, reach)))
 
 
 def _block_residual(draft: Draft, p: Distributions, accepted: int, reach: float) -> Array:
@@ -367,5 +376,4 @@ def _block_residual(draft: Draft, p: Distributions, accepted: int, reach: float)
 
 
 def _beyond(draft: Draft, p: Distributions, i: int, reach: float) -> Array:
-    ops = operations(p[i])
-    return ops.positive_difference(ops.multiply(p[i], np.asarray(reach)), draft.q[draft.q_row(i)])  # type: ignore[index]
+    return positive_difference(multiply(p[i], np.asarray(reach)), draft.q[draft.q_row(i)])  # type: ignore[index]

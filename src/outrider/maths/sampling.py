@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from outrider.errors import ModelError, SettingError
-from outrider.maths.arrays import Array, HostInts, operations
+from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp, operations, replace
 
 SMALLEST_TEMPERATURE = 1e-6
 
@@ -125,7 +125,6 @@ def adjust(logits: Array, params: SamplingParams, history: History, paths: Seque
     """
     if not params.adjusts_logits:
         return logits
-    ops = operations(logits)
     vocab_size = logits.shape[-1]
     rows: list[int] = []
     tokens: list[int] = []
@@ -144,8 +143,8 @@ def adjust(logits: Array, params: SamplingParams, history: History, paths: Seque
                 seen.append(token in history.prompt or output[token] > 0)
     if not tokens:
         return logits
-    values = ops.gather(logits, rows, tokens)
-    return ops.replace(logits, rows, tokens, _penalised(values, tokens, np.array(occurrences), np.array(seen), params))
+    values = gather(logits, rows, tokens)
+    return replace(logits, rows, tokens, _penalised(values, tokens, np.array(occurrences), np.array(seen), params))
 
 
 def _penalised(
@@ -203,19 +202,19 @@ def most_probable(logits: Array) -> HostInts:
     Raises:
         ModelError: a row holds a NaN, or no finite largest value.
     """
-    values, tokens = operations(logits).largest(logits)
+    values, tokens = largest(logits)
     _refuse_bad(values)
     return tokens
 
 
 def check_finite(logits: Array) -> None:
     """Raises ModelError if a row of `logits` [rows, vocab] holds a NaN or has no finite largest value."""
-    _refuse_bad(operations(logits).largest(logits)[0])
+    _refuse_bad(largest(logits)[0])
 
 
-def _refuse_bad(largest: np.ndarray[Any, Any]) -> None:
-    if not all(map(math.isfinite, largest.tolist())):
-        bad = next(value for value in largest.tolist() if not math.isfinite(value))
+def _refuse_bad(values: np.ndarray[Any, Any]) -> None:
+    if not all(map(math.isfinite, values.tolist())):
+        bad = next(value for value in values.tolist() if not math.isfinite(value))
         raise ModelError(
             f"the model produced a logit of {bad}: it must be finite; try --dtype float32, or another model file"
         )
@@ -223,5 +222,4 @@ def _refuse_bad(largest: np.ndarray[Any, Any]) -> None:
 
 def log_probabilities(logits: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
     """log softmax of the raw logits [rows, vocab] at (rows[i], tokens[i]): natural logarithms, before any setting."""
-    ops = operations(logits)
-    return [float(x) for x in ops.gather(logits, rows, tokens) - ops.log_sum_exp(logits)[list(rows)]]
+    return [float(x) for x in gather(logits, rows, tokens) - log_sum_exp(logits)[list(rows)]]

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, stack
 from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
 
 FEW = 8  # permanent tokens that are read again with a draft rather than in a pass of their own
@@ -129,7 +129,7 @@ class ReplaySession(LedgerSession):
             logits += self._logits(row, count)
         if not logits:
             return np.empty((0, self._vocab_size), dtype=np.float32)
-        return operations(logits[0]).stack(logits)
+        return stack(logits)
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from outrider.errors import ModelError
-from outrider.maths import arrays
-from outrider.maths.arrays import Array
+from outrider.maths.arrays import Array, operations, stack
 from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
 from outrider.text import Tokenizer
 
@@ -68,14 +67,14 @@ class FunctionModel:
                 "all tokens, or of the last one"
             )
         rows = [self._call(tokens[: len(tokens) - behind])[0] for behind in range(count - 1, 0, -1)]
-        return arrays.operations(logits).stack([*rows, logits[0]])
+        return stack([*rows, logits[0]])
 
     def _call(self, tokens: Sequence[int]) -> Array:
         result = self._function(self._make_array(list(tokens)))
         logits = getattr(result, "logits", result)
         if isinstance(logits, list):
             logits = np.asarray(logits)
-        arrays.operations(logits)  # refuses what is no array
+        operations(logits)  # refuses what is no array
         if logits.ndim == 3:
             logits = logits[0]
         elif logits.ndim == 1:
@@ -159,7 +158,7 @@ class StatelessSession(LedgerSession):
                 logits.extend(self._model.last_logits(self._ledger.context(row, node), 1)[0] for node in nodes)
         if not logits:
             return np.empty((0, self._model.vocab_size), dtype=np.float32)
-        return arrays.operations(logits[0]).stack(logits)
+        return stack(logits)
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)

@@ -9,7 +9,7 @@ import math
 
 from outrider.drafters.across.translating import TranslatingDrafter
 from outrider.errors import VocabularyError
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, columns
 from outrider.runtimes.base import Model
 
 
@@ -48,7 +48,7 @@ class IntersectionDrafter(TranslatingDrafter):
             )
 
     def _logits_of(self, logits: Array) -> Array:
-        return operations(logits).columns(logits, self._translation.draft_tokens, -math.inf)
+        return columns(logits, self._translation.draft_tokens, -math.inf)
 
     def _fed_as(self, token: int) -> int:
         return int(self._translation.draft_tokens[token])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from outrider.maths.arrays import Array, operations
+from outrider.maths.arrays import Array, float32, stack
 from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft, Trial
 
 Places = dict[int, int]  # from a draft's own nodes to those of the joined one
@@ -55,12 +55,12 @@ def join(drafts: Sequence[Draft]) -> tuple[Draft, list[Places]]:
             tried.add(node)
         if draft.q is not None:
             like = rows[0] if rows else draft.q[0]
-            rows += [operations(like).float32(draft.q[row], like=like) for row in range(draft.q.shape[0])]
+            rows += [float32(draft.q[row], like=like) for row in range(draft.q.shape[0])]
     return (
         Draft(
             tuple(tokens),
             tuple(parents),
-            operations(rows[0]).stack(rows) if rows else None,
+            stack(rows) if rows else None,
             source="+".join(draft.source for draft in drafts if len(draft)),
             trials=tuple(trials),
             sources=_sources(drafts, places, len(tokens)),

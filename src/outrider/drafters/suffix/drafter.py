@@ -16,7 +16,7 @@ import numpy as np
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.suffix.automaton import SuffixAutomaton
 from outrider.errors import SettingError
-from outrider.maths.arrays import NUMPY, Array
+from outrider.maths.arrays import Array, race
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.noise import exponential_of_tokens
@@ -129,7 +129,7 @@ class SuffixDrafter(Drafter):
         q = np.zeros(self._vocab_size, dtype=np.float32)
         q[candidates] = weights
         key = sequence.noise.draft(len(sequence.tokens) + place)
-        winner = NUMPY.race(weights[None], exponential_of_tokens(key, candidates)[None])[0]
+        winner = race(weights[None], exponential_of_tokens(key, candidates)[None])[0]
         return q, int(candidates[winner])
 
     def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:

@@ -10,7 +10,7 @@ from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
 from outrider.drafters.suffix.drafter import NOVELTY, SuffixDrafter
-from outrider.maths.arrays import NUMPY, Array
+from outrider.maths.arrays import Array, race_order
 from outrider.maths.budget import Budget
 from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import exponential_of_tokens
@@ -82,7 +82,7 @@ class SuffixTreeDrafter(SuffixDrafter):
         q = np.zeros(self._vocab_size, dtype=np.float32)
         q[candidates] = weights
         noise = exponential_of_tokens(sequence.noise.draft(position, branch=node + 1), candidates)
-        return [tokens[place] for place in NUMPY.race_order(weights, noise, len(tokens))], q
+        return [tokens[place] for place in race_order(weights, noise, len(tokens))], q
 
 
 def _continuations(automaton: SuffixAutomaton, cursor: Cursor) -> list[tuple[int, float, Cursor]]:

@@ -1,0 +1,261 @@
+"""NumPy: the reference. Every other library must agree with it up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from outrider.maths.arrays.base import (
+    BELOW_ONE,
+    BLOCK,
+    MIX_1,
+    MIX_2,
+    TO_UNIT,
+    Array,
+    HostBits,
+    HostFloats,
+    HostFloats32,
+    HostInts,
+)
+
+RACE_MARGIN = 1e-5  # far more than float32 rounds
+LINES = 64  # into which a row is cut to find its largest numbers
+
+name = "numpy"
+
+
+def owns(x: object) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def float32(x: Array, like: Array | None = None) -> Array:
+    return x.astype(np.float32, copy=False)
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    return np.asarray(x)
+
+
+def on_host(x: Array) -> bool:
+    return True
+
+
+def softmax(x: Array) -> Array:
+    exponentials = _exponentials(x, x.max(axis=-1, keepdims=True))
+    exponentials *= np.reciprocal(exponentials.sum(axis=-1, keepdims=True))  # quicker than to divide each of them
+    return exponentials
+
+
+def log_sum_exp(x: Array) -> HostFloats:
+    most = x.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(sums(_exponentials(x, most))) + most[:, 0])
+
+
+def _exponentials(x: Array, most: Array) -> Array:
+    """exp(x - most), where `most` is [rows, 1] and the largest of each row."""
+    with np.errstate(invalid="ignore"):  # infinities become NaN, which is what is asked for
+        exponentials = x - most
+    return np.exp(exponentials, out=exponentials)
+
+
+def largest(x: Array) -> tuple[HostFloats, HostInts]:
+    index = x.argmax(axis=-1)  # NumPy's argmax returns the first NaN if there is one
+    values = [x.item(row, place) for row, place in enumerate(index.tolist())]
+    return np.array(values, dtype=np.float64), index.astype(np.int64, copy=False)
+
+
+def gather(x: Array, rows: Sequence[int], tokens: Sequence[int]) -> HostFloats:
+    return np.asarray(x[rows, tokens], dtype=np.float64)
+
+
+def sums(x: Array) -> HostFloats:
+    return np.asarray(x.sum(axis=-1, dtype=np.float64))
+
+
+def positive_difference(x: Array, y: Array) -> Array:
+    return np.maximum(x - y, np.float32(0))
+
+
+def divide(x: Array, divisor: HostFloats) -> Array:
+    return x / np.asarray(divisor, dtype=np.float32)[..., None]
+
+
+def multiply(x: Array, factor: HostFloats) -> Array:
+    return x * np.asarray(factor, dtype=np.float32)[..., None]
+
+
+def without(x: Array, tokens: Sequence[int]) -> Array:
+    copy = x.copy()
+    copy[list(tokens)] = 0
+    return copy
+
+
+def replace(x: Array, rows: Sequence[int], tokens: Sequence[int], values: HostFloats) -> Array:
+    copy = x.copy()
+    copy[rows, tokens] = values
+    return copy
+
+
+def columns(x: Array, tokens: HostInts, otherwise: float) -> Array:
+    return np.where(tokens < 0, np.float32(otherwise), x[:, tokens])
+
+
+def keep_where_at_least(x: Array, threshold: Array, otherwise: float) -> Array:
+    return np.where(x >= threshold, x, np.float32(otherwise))
+
+
+def kth_largest(x: Array, k: int) -> Array:
+    return np.partition(x, -k, axis=-1)[:, -k, None]
+
+
+def nucleus_threshold(probabilities: Array, mass: float) -> Array:
+    descending = -np.sort(-probabilities, axis=-1)
+    before = np.cumsum(descending, axis=-1, dtype=np.float64) - descending
+    last = np.maximum((before < mass).sum(axis=-1) - 1, 0)
+    return np.take_along_axis(descending, last[:, None], axis=-1)
+
+
+def stack(rows: Sequence[Array]) -> Array:
+    return np.stack(rows)
+
+
+def exponential(keys: Sequence[tuple[int, int]], vocab_size: int, like: Array) -> Array:
+    return exponential_of_tokens(keys, np.arange(vocab_size))
+
+
+def exponential_of_tokens(keys: Sequence[tuple[int, int]], tokens: HostInts) -> Array:
+    """[keys, tokens]: the noise of some tokens only."""
+    return _exponential_of_bits(_bits(keys, _folded(tokens.astype(np.uint32))))
+
+
+def _exponential_of_bits(bits: HostBits) -> Array:
+    unit = (bits.astype(np.float32) + np.float32(0.5)) * np.float32(TO_UNIT)
+    return -np.log1p(-np.minimum(unit, np.float32(BELOW_ONE)))
+
+
+def _bits(keys: Sequence[tuple[int, int]], folded_tokens: HostBits) -> HostBits:
+    """[keys, tokens]: the hash that the noise is made of.
+
+    A second folding undoes the first, and both sides of an exclusive or may be folded by themselves: what ends the
+    first round of the mixer, the key, and what begins the second are one exclusive or with the folded key.
+    """
+    key = _folded(np.asarray(keys, dtype=np.uint32))  # [keys, 2]
+    bits = folded_tokens ^ key[:, 0, None]
+    bits *= np.uint32(MIX_1)
+    bits ^= bits >> np.uint32(13)
+    bits *= np.uint32(MIX_2)
+    bits ^= key[:, 1, None]
+    bits *= np.uint32(MIX_1)
+    bits ^= bits >> np.uint32(13)
+    bits *= np.uint32(MIX_2)
+    return _folded(bits)
+
+
+def race(weights: Array, exponential: Array) -> HostInts:
+    return np.asarray((weights / exponential).argmax(axis=-1), dtype=np.int64)
+
+
+def keyed_race(weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
+    return np.array([_winner(row, key) for row, key in zip(weights, keys, strict=True)], dtype=np.int64)
+
+
+def _winner(weights: Array, key: tuple[int, int]) -> int:
+    # -log(1 - u) is at least u. So weight / u is a bound that takes no logarithm, and where it stays behind the one
+    # token that is worked out, nobody can win.
+    bits = _bits([key], _all_folded(len(weights)))[0]
+    bounds = bits.astype(np.float32)
+    bounds += np.float32(0.5)
+    np.divide(weights, bounds, out=bounds)  # weight / u x 2^-32
+    first = bounds.argmax(keepdims=True)
+    reached = float((weights[first] / _exponential_of_bits(bits[first]))[0])
+    candidates = np.flatnonzero(bounds >= reached * TO_UNIT * (1 - RACE_MARGIN))
+    return int(candidates[(weights[candidates] / _exponential_of_bits(bits[candidates])).argmax()])
+
+
+def token_at(weights: Array, share: float) -> int:
+    # The block first, then the token in it: adding up is a chain of waiting, which blocks cut short.
+    whole = len(weights) - len(weights) % BLOCK
+    running = np.zeros(whole // BLOCK + 1)
+    (weights[:whole].reshape(-1, BLOCK) @ _ones(BLOCK)).cumsum(out=running[:-1])
+    running[-1] = running.item(-2) if whole else 0.0
+    if whole < len(weights):
+        running[-1] += weights[whole:].sum(dtype=np.float64)
+    total = running.item(-1)
+    if not total:
+        return -1
+    sought = share * total
+    block = _first_beyond(running, sought)
+    before = running.item(block - 1) if block else 0.0
+    within = weights[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
+    return block * BLOCK + _first_beyond(within, sought - before)
+
+
+def top(x: Array, count: int) -> tuple[HostFloats, HostInts]:
+    tokens = _places_of_largest(x, min(count, x.shape[-1]))
+    return falling(np.take_along_axis(x, tokens, axis=-1), tokens)
+
+
+def falling(values: Array, tokens: HostInts) -> tuple[HostFloats, HostInts]:
+    """Each row with its largest value first; of equal values the first token."""
+    order = np.lexsort((tokens, -values), axis=-1)
+    tokens = np.take_along_axis(tokens, order, axis=-1).astype(np.int64, copy=False)
+    return np.take_along_axis(values, order, axis=-1).astype(np.float64), tokens
+
+
+def _places_of_largest(x: Array, count: int) -> HostInts:
+    """[rows, count]: where the largest values of each row stand, in no order.
+
+    A row is cut into lines that are laid below one another. Its largest values stand in the `count` columns with the
+    largest maxima, so that only these columns have to be sorted; the maxima cost next to nothing.
+    """
+    rows, width = x.shape
+    columns = width // LINES
+    if columns <= count:
+        return _partition(x, count)
+    whole = columns * LINES
+    best = _partition(x[:, :whole].reshape(rows, LINES, columns).max(axis=1), count)
+    candidates = (best[:, None, :] + np.arange(0, whole, columns)[:, None]).reshape(rows, LINES * count)
+    rest = np.broadcast_to(np.arange(whole, width), (rows, width - whole))
+    candidates = np.concatenate([candidates, rest], axis=1)
+    return np.take_along_axis(candidates, _partition(np.take_along_axis(x, candidates, axis=1), count), axis=1)
+
+
+def _partition(x: Array, count: int) -> HostInts:
+    return np.asarray(np.argpartition(x, -count, axis=-1)[:, -count:])
+
+
+def top_of_logits(logits: Array, count: int) -> tuple[HostInts, HostFloats32]:
+    logits = float32(logits)
+    values, tokens = top(logits, count)
+    return tokens, np.exp(values - log_sum_exp(logits)[:, None]).astype(np.float32)
+
+
+def race_order(weights: Array, exponential: Array, count: int) -> list[int]:
+    return [int(token) for token in np.argsort(-(weights / exponential), kind="stable")[:count]]
+
+
+def _folded(x: HostBits) -> HostBits:
+    """x ^ (x >> 16)."""
+    return x ^ (x >> np.uint32(16))
+
+
+@lru_cache(maxsize=4)
+def _all_folded(vocab_size: int) -> HostBits:
+    return _folded(np.arange(vocab_size, dtype=np.uint32))
+
+
+@lru_cache(maxsize=1)
+def _ones(count: int) -> Array:
+    return np.ones(count, dtype=np.float32)
+
+
+def _first_beyond(running: HostFloats, sought: float) -> int:
+    """The first place at which a running sum exceeds a number.
+
+    Where rounding made the number as large as the whole, it is the last place that adds anything.
+    """
+    place = int(running.searchsorted(sought, side="right"))
+    return place if place < len(running) else int(running.searchsorted(running[-1]))
