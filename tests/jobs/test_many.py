@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from outrider import AdaptiveSpeculator, InputError, SamplingParams, SettingError, SuffixDrafter, TableModel
-from outrider.cli import many
 from outrider.cli.app import run as command_line
+from outrider.cli.jobs import speed
 from outrider.jobs import Common, Defaults, Progress, ResultFile, ResultStream, parse_prompts, prepare, run
 from outrider.jobs.fingerprint import derived_seed, differing, fingerprint
 
@@ -509,10 +509,10 @@ def test_fingerprints_say_what_differs():
 
 
 def test_what_stands_beside_the_bar():
-    assert many.speed(Progress(10, 2)) == ""
-    assert many.speed(Progress(10, 2, emitted=60, seconds=30)) == "2.0 tokens/s"
-    assert many.speed(Progress(10, 2, finished=4, decoded=2, emitted=60, seconds=30)) == "2.0 tokens/s, 1:00 left"
-    assert many.speed(Progress(1002, 1, finished=1, decoded=1, emitted=60, seconds=4)) == "15.0 tokens/s, 1:06:40 left"
+    assert speed(Progress(10, 2)) == ""
+    assert speed(Progress(10, 2, emitted=60, seconds=30)) == "2.0 tokens/s"
+    assert speed(Progress(10, 2, finished=4, decoded=2, emitted=60, seconds=30)) == "2.0 tokens/s, 1:00 left"
+    assert speed(Progress(1002, 1, finished=1, decoded=1, emitted=60, seconds=4)) == "15.0 tokens/s, 1:06:40 left"
 
 
 @pytest.fixture(scope="module")

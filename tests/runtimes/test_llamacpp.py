@@ -14,20 +14,12 @@ from outrider.api.decoder import require_same_vocabulary
 from outrider.cli.app import run
 from outrider.runtimes import loading
 from tiny import gguf as tiny_gguf
+from tiny.gguf import TEMPLATE, WORDS
 
 llama_cpp = pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
 pytest.importorskip("jinja2")
 LlamaCppSession = pytest.importorskip("outrider.runtimes.llamacpp.model").LlamaCppSession
-
-# SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
-PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
-# llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
-WORDS = ["<unk>", "<s>", "</s>", "▁the", "▁cat", "▁sat", *PIECES, *(f"<0x{byte:02X}>" for byte in range(256))]
-TEMPLATE = (
-    "{% for message in messages %}{{ bos_token }}{{ message['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %} the{% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
@@ -266,19 +258,6 @@ def test_check_holds_it_against_llama_cpp(file, capsys):
     assert (status, result["passed"]) == (0, True)
     assert {outcome["reference"] for outcome in result["outcomes"]} == {"llama.cpp"}
     assert {outcome["other"] for outcome in result["outcomes"]} == {"outrider plain", "outrider suffix"}
-
-
-def test_bench_measures_the_peers_of_llama_cpp(file, capsys, tmp_path):
-    questions = tmp_path / "questions.jsonl"
-    questions.write_text(json.dumps({"prompt": "the cat sat the cat"}))
-    systems = "plain,suffix@4,llama-cpp-loop,llama-cpp-python,llama-cpp-lookup@2"
-    arguments = ["bench", "--questions", str(questions), "-m", str(file), "-t", "1", "-n", "12", "--systems", systems]
-    assert run([*arguments, "--json"]) == 0
-    rows = {row["system"]: row for row in json.loads(capsys.readouterr().out)}
-    assert list(rows) == systems.split(",")
-    assert rows["llama-cpp-loop"]["same_tokens"] == rows["suffix@4"]["same_tokens"] == 1
-    assert run([*arguments, "--backend", "torch"]) == 2
-    assert "which runs GGUF files: give --backend llama" in capsys.readouterr().err
 
 
 def ask(tokenizer, question):

@@ -12,6 +12,14 @@ HEAD_SIZE = 8
 INNER = 48
 WINDOW = 5
 SPREAD = 0.4
+# SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
+PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
+# llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
+WORDS = ["<unk>", "<s>", "</s>", "▁the", "▁cat", "▁sat", *PIECES, *(f"<0x{byte:02X}>" for byte in range(256))]
+TEMPLATE = (
+    "{% for message in messages %}{{ bos_token }}{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} the{% endif %}"
+)
 
 
 def weights(architecture: str, vocabulary: int, seed: int = 0) -> dict[str, np.ndarray]:

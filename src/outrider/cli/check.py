@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from outrider.api.decoder import SpeculativeDecoder
 from outrider.bench.questions import read_questions
@@ -25,14 +21,20 @@ from outrider.check import (
     logits_of,
     outrider_greedy,
 )
-from outrider.check.against_plain import ENDED
-from outrider.cli import options
+from outrider.cli.check_report import show
 from outrider.cli.generate import encode_prompt
-from outrider.cli.options import MODELS, OUTPUT, PROMPT, option
+from outrider.cli.options.drafters import NONE
+from outrider.cli.options.drafting import DraftingOptions
+from outrider.cli.options.files import read_file
+from outrider.cli.options.group import option
+from outrider.cli.options.models import ModelOptions
+from outrider.cli.options.output import OUTPUT, JsonOption
+from outrider.cli.options.prompt import PROMPT
 from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, messages
 from outrider.errors import InputError, SettingError
 from outrider.runtimes.base import Model
+from outrider.runtimes.loading import Dtype
 
 BUILT_IN = (
     "Explain in three sentences why the sky is blue.",
@@ -44,103 +46,106 @@ BUILT_IN = (
 FAILED = 1
 MARGIN = 1e-4
 MARGIN_OF_LLAMA = 0.5  # quantised weights, activations in int8, keys and values in float16
-SNIPPET = 24  # characters of a prompt, in the table
 
 
-def command(
-    against_plain: Annotated[
-        bool, typer.Option("--against-plain", help="Compare greedy output with plain decoding (the default).")
-    ] = True,
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """On what is compared, and how strictly.
+
+    Attributes:
+        margin: in logits; None is the backend's default.
+    """
+
     prompts: Annotated[
         Path | None,
-        option(PROMPT, "--prompts", "FILE", "Text with a prompt a line, JSON lines, or Spec-Bench questions."),
-    ] = None,
-    limit: Annotated[int, option(PROMPT, "--limit", "N", "The most prompts, spread evenly over the file.")] = 20,
-    max_tokens: Annotated[int, option(PROMPT, "--max-tokens -n", "N", "Tokens per prompt.")] = 64,
-    model: options.ModelOption = "smollm2",
-    draft_model: options.DraftModelOption = None,
-    backend: options.BackendOption = options.Backend.AUTO,
-    draft_backend: options.DraftBackendOption = options.Backend.AUTO,
-    dtype: Annotated[
-        options.Dtype | None,
-        option(MODELS, "--dtype", "TYPE", "Precision. Default: float32; in llama.cpp that of the file, or auto."),
-    ] = None,
-    device: options.DeviceOption = "auto",
-    threads: options.ThreadsOption = None,
-    cache_type: options.CacheTypeOption = None,
-    drafter: options.DrafterOption = None,
-    num_draft_tokens: options.LookaheadOption = None,
-    rule: options.RuleOption = options.Rule.TOKEN,
+        option("--prompts", "FILE", "Text with a prompt a line, JSON lines, or Spec-Bench questions.", PROMPT),
+    ] = None
+    limit: Annotated[int, option("--limit", "N", "The most prompts, spread evenly over the file.", PROMPT)] = 20
+    max_tokens: Annotated[int, option("--max-tokens -n", "N", "Tokens per prompt.", PROMPT)] = 64
     margin: Annotated[
         float | None,
         option(
-            OUTPUT,
             "--margin",
             "X",
             f"Logit margins below this are rounding. Default: {MARGIN:g}, in llama.cpp {MARGIN_OF_LLAMA:g}.",
+            OUTPUT,
         ),
-    ] = None,
-    as_json: options.JsonOption = False,
-    verbose: options.VerboseOption = False,
-) -> int:
-    """Compare greedy output, token for token, with plain decoding and with the runtime's own."""
-    for name, value in (("--limit", limit), ("--max-tokens", max_tokens)):
-        if value < 1:
-            raise SettingError(f"{name} is {value}: it must be at least 1")
-    if margin is not None and not margin >= 0:  # also a NaN
-        raise SettingError(f"--margin is {margin}: it must be at least 0")
-    runs_in = options.Runtime(backend).backend_of(model)
-    in_llama = runs_in == options.Backend.LLAMA
-    if dtype is None:
-        dtype = options.Dtype.FLOAT32 if runs_in == options.Backend.TORCH else options.Dtype.AUTO
-    if margin is None:
-        margin = MARGIN_OF_LLAMA if in_llama else MARGIN
-    runtime = options.Runtime(backend, dtype, device, threads, cache_type, draft_backend=draft_backend)
-    kind = options.resolve_drafter(drafter, draft_model)
-    options.resolve_tree(None, kind, rule)
-    lookahead = options.fixed_lookahead(kind, num_draft_tokens)
-    if kind is options.DrafterKind.NONE:
-        raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")
-    texts = evenly(BUILT_IN if prompts is None else read_prompts(prompts), limit)
+    ] = None
+    json: JsonOption = False
+    # What this command did under version 0.1 only with this flag, it now always does.
+    against_plain: Annotated[bool, typer.Option("--against-plain", hidden=True)] = False
 
-    target = options.open_model(model, runtime)
+    def check(self) -> None:
+        """Raises SettingError where a value is out of its range."""
+        for name, value in (("--limit", self.limit), ("--max-tokens", self.max_tokens)):
+            if value < 1:
+                raise SettingError(f"{name} is {value}: it must be at least 1")
+        if self.margin is not None and not self.margin >= 0:  # also a NaN
+            raise SettingError(f"--margin is {self.margin}: it must be at least 0")
+
+    def texts(self) -> list[str]:
+        """The prompts to compare on.
+
+        Raises:
+            InputError: the file cannot be read, or holds none.
+        """
+        return evenly(BUILT_IN if self.prompts is None else read_prompts(self.prompts), self.limit)
+
+
+def command(options: CheckOptions, models: ModelOptions, drafting: DraftingOptions) -> int:
+    """Compare greedy output, token for token, with plain decoding and with the runtime's own."""
+    options.check()
+    models = _settled(models)
+    kind = drafting.kind(models)
+    lookahead = drafting.lookahead(kind)
+    if kind.name == NONE:
+        raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")
+    texts = options.texts()
+    target = models.open_target()
+    prompts = _encoded(texts, target, options.max_tokens)
+    drafter = kind.open(models.open_draft, target)
+    peers, judge = _peers(target, models)
+    systems = {
+        **peers,
+        "outrider plain": outrider_greedy(SpeculativeDecoder(None, target, 0)),
+        f"outrider {kind}": outrider_greedy(SpeculativeDecoder(drafter, target, lookahead, rule=drafting.rule)),
+    }
+    margin = _margin(options, models)
+    outcomes: list[Outcome] = []
+    with bar("checking") as progress:
+        found = compare(prompts, systems, judge, max_tokens=options.max_tokens, margin=margin)
+        for number, of_prompt in enumerate(found, start=1):
+            outcomes += of_prompt
+            progress(number, len(prompts))
+    passed = all(outcome.passed for outcome in outcomes)
+    if options.json:
+        print_json({"passed": passed, "margin": margin, "outcomes": [asdict(outcome) for outcome in outcomes]})
+    else:
+        show(outcomes, target, texts, margin, str(models.runtime.dtype))
+    return 0 if passed else FAILED
+
+
+def _settled(models: ModelOptions) -> ModelOptions:
+    """The same with the precision that is the default here: rounding matters."""
+    if models.runtime.dtype is not None:
+        return models
+    dtype: Dtype = "float32" if models.target_backend == "torch" else "auto"
+    return replace(models, runtime=replace(models.runtime, dtype=dtype))
+
+
+def _margin(options: CheckOptions, models: ModelOptions) -> float:
+    if options.margin is not None:
+        return options.margin
+    return MARGIN_OF_LLAMA if models.target_backend == "llama" else MARGIN
+
+
+def _encoded(texts: Sequence[str], target: Model, max_tokens: int) -> list[list[int]]:
     if max_tokens >= target.context_length:
         raise SettingError(
             f"--max-tokens is {max_tokens} and the context of {target.name} holds {target.context_length}: give less"
         )
     room = target.context_length - max_tokens
-    encoded = [encode_prompt(target, text, None, False)[:room] for text in texts]
-    speculative = SpeculativeDecoder(
-        options.open_drafter(kind, draft_model, target, runtime), target, lookahead, rule=rule
-    )
-    peers: dict[str, Decode] = {}
-    judge = logits_of(target)
-    if in_llama:
-        peers = _llama_cpp(target)
-    elif runs_in == options.Backend.MLX:
-        peers = _mlx_lm(target)
-    elif runs_in == options.Backend.TORCH:
-        peers, judge = _transformers(target, model, dtype, device)
-    systems = {
-        **peers,
-        "outrider plain": outrider_greedy(SpeculativeDecoder(None, target, 0)),
-        f"outrider {kind}": outrider_greedy(speculative),
-    }
-    outcomes: list[Outcome] = []
-    with bar("checking") as progress:
-        for number, found in enumerate(compare(encoded, systems, judge, max_tokens=max_tokens, margin=margin)):
-            outcomes += found
-            progress(number + 1, len(encoded))
-    passed = all(outcome.passed for outcome in outcomes)
-    if as_json:
-        print_json({"passed": passed, "margin": margin, "outcomes": [asdict(outcome) for outcome in outcomes]})
-        return 0 if passed else FAILED
-    _show(outcomes, target, texts)
-    drafted = sum(outcome.drafted for outcome in outcomes)
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(
-        _verdict(passed, len(texts), drafted, margin, dtype)
-    )
-    return 0 if passed else FAILED
+    return [encode_prompt(target, text, None, False)[:room] for text in texts]
 
 
 def read_prompts(file: Path) -> list[str]:
@@ -151,7 +156,7 @@ def read_prompts(file: Path) -> list[str]:
     """
     if file.suffix != ".txt":
         return [question.text for question in read_questions(file)]
-    lines = [line.strip() for line in options.read_file(file).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_file(file).splitlines() if line.strip()]
     if not lines:
         raise InputError(f"file {file} holds no prompt: give one per line")
     return lines
@@ -161,6 +166,16 @@ def evenly(texts: Sequence[str], limit: int) -> list[str]:
     """At most `limit` of them, at even distances."""
     count = min(limit, len(texts))
     return [texts[index * len(texts) // count] for index in range(count)]
+
+
+def _peers(target: Any, models: ModelOptions) -> tuple[dict[str, Decode], LogitsAfter]:
+    """The runtime's own greedy decoding, by name, and the logits that margins are measured in."""
+    backend = models.target_backend
+    if backend == "llama":
+        return _llama_cpp(target), logits_of(target)
+    if backend == "mlx":
+        return _mlx_lm(target), logits_of(target)
+    return _transformers(target, models.model, str(models.runtime.dtype), models.runtime.device)
 
 
 def _llama_cpp(target: Any) -> dict[str, Decode]:
@@ -179,18 +194,18 @@ def _mlx_lm(target: Any) -> dict[str, Decode]:
     return {"mlx-lm": lambda prompt, max_tokens: Answer(generate(prompt, max_tokens))}
 
 
-def _transformers(target: Model, name: str, dtype: options.Dtype, device: str) -> tuple[dict[str, Decode], LogitsAfter]:
+def _transformers(target: Model, name: str, dtype: str, device: str) -> tuple[dict[str, Decode], LogitsAfter]:
     """transformers' own greedy `generate`, where it computes in the same precision; and its logits in float32."""
     from outrider.runtimes.torch.loading import greedy_generate, open_reference
     from outrider.runtimes.torch.model import TransformersModel
 
-    same = dtype in (options.Dtype.FLOAT32, options.Dtype.BFLOAT16) or target.device.type != "cpu"  # type: ignore[attr-defined]
+    same = dtype in ("float32", "bfloat16") or target.device.type != "cpu"  # type: ignore[attr-defined]
     reference = open_reference(name, dtype, device) if same else None
 
     @cache
     def judge() -> LogitsAfter:
         # Opened for the first difference only. Not the model that is checked: it may be what is wrong.
-        in_float32 = reference if dtype is options.Dtype.FLOAT32 else open_reference(name, "float32", device)
+        in_float32 = reference if dtype == "float32" else open_reference(name, "float32", device)
         return logits_of(TransformersModel(in_float32, name=name))
 
     def logits_after(tokens: Sequence[int]) -> Any:
@@ -201,70 +216,3 @@ def _transformers(target: Model, name: str, dtype: options.Dtype, device: str) -
         return {}, logits_after
     generate = greedy_generate(reference, target.stop_token_ids)
     return {"transformers": lambda prompt, max_tokens: Answer(generate(prompt, max_tokens))}, logits_after
-
-
-def _show(outcomes: Sequence[Outcome], target: Model, texts: Sequence[str]) -> None:
-    console = Console(highlight=False)
-    reference = outcomes[0].reference
-    table = Table(f"against {reference}", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("prompts", "same", "rounding", "different", "tokens", "drafted", "accepted"):
-        table.add_column(heading, justify="right")
-    for name in dict.fromkeys(outcome.other for outcome in outcomes):
-        mine = [outcome for outcome in outcomes if outcome.other == name]
-        same = sum(outcome.difference is None for outcome in mine)
-        failed = sum(not outcome.passed for outcome in mine)
-        drafted = sum(outcome.drafted for outcome in mine)
-        table.add_row(
-            name,
-            str(len(mine)),
-            f"[green]{same}[/green]" if same == len(mine) else str(same),
-            str(len(mine) - same - failed),
-            f"[red]{failed}[/red]" if failed else "0",
-            str(sum(outcome.tokens for outcome in mine)),
-            str(drafted) if drafted else "",
-            str(sum(outcome.accepted for outcome in mine)) if drafted else "",
-        )
-    console.print(table)
-    console.print()
-    if all(outcome.difference is None for outcome in outcomes):
-        return
-    columns = ("where they differ", "system", "token", reference, "instead", "margin", "")
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for outcome in outcomes:
-        if (difference := outcome.difference) is not None:
-            table.add_row(
-                f"{outcome.prompt + 1} {escape(_snippet(texts[outcome.prompt]))}",
-                outcome.other,
-                str(difference.place + 1),
-                escape(_say(target, difference.reference_token)),
-                escape(_say(target, difference.other_token)),
-                f"{difference.margin:.1e}",
-                "[green]rounding[/green]" if outcome.passed else "[red]different[/red]",
-            )
-    console.print(table)
-    console.print()
-
-
-def _verdict(passed: bool, prompts: int, drafted: int, margin: float, dtype: options.Dtype) -> str:
-    if passed and not drafted:
-        return (
-            f"[yellow]passed[/yellow], but nothing was drafted on these {prompts} prompts: give others, or more tokens"
-        )
-    if passed:
-        return f"[green]passed[/green]: on {prompts} prompts every token is the same, or within {margin:g} in its logit"
-    hint = ""
-    if dtype is not options.Dtype.FLOAT32:
-        hint = f"; {dtype} rounds more than float32, --margin says how much is allowed"
-    return f"[red]failed[/red]: tokens differ by {margin:g} or more in their logits{hint}"
-
-
-def _snippet(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SNIPPET else line[: SNIPPET - 1] + "…"
-
-
-def _say(target: Model, token: int) -> str:
-    if token == ENDED:
-        return "(end)"
-    text = target.tokenizer.decode([token]) if target.tokenizer is not None else ""
-    return repr(text) if text else f"token {token}"  # special tokens have no text

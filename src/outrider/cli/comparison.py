@@ -9,10 +9,10 @@ from typing import Any
 
 from outrider.api.decoder import Generation, SpeculativeDecoder
 from outrider.check import first_difference, logits_of
-from outrider.cli.options import Dtype
 from outrider.cli.terminal import working
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Model
+from outrider.runtimes.loading import Dtype
 
 # Plainly and speculatively in turns, the order turned as well, so that a machine that speeds up or slows down in
 # between favours neither.
@@ -45,7 +45,7 @@ class Comparison:
     first_difference: int | None
     margin: float | None
 
-    def sentence(self, dtype: Dtype) -> str:
+    def sentence(self, dtype: Dtype | None) -> str:
         """For people, with rich's markup."""
         ratio = (
             f"[bold]{self.ratio:.2f} times[/bold] as fast as plain decoding: "
@@ -59,12 +59,12 @@ class Comparison:
         where = f"[yellow]the tokens differ from number {self.first_difference + 1} on[/yellow]"
         return f"{ratio}; {where}, {self._why(dtype)}"
 
-    def _why(self, dtype: Dtype) -> str:
+    def _why(self, dtype: Dtype | None) -> str:
         """What is known about the difference."""
         if self.margin is None:
             return "by rounding or by an error: outrider check tells which"
         apart = f"where the two choices are {abs(self.margin):.2g} apart in their logits"
-        if dtype is Dtype.FLOAT32:
+        if dtype == "float32":
             small = abs(self.margin) < ROUNDING_OF_FLOAT32
             return f"{apart}: " + ("rounding" if small else "more than rounding explains, please report it")
         small = abs(self.margin) < ROUNDING_OF_LESS

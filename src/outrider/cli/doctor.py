@@ -7,7 +7,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +18,9 @@ from rich.table import Table
 
 from outrider import __version__
 from outrider.check.timing import COUNTS, Cost, cost_curve
-from outrider.cli import options
-from outrider.cli.options import MODELS, option
+from outrider.cli.options.group import option
+from outrider.cli.options.models import MODELS, RuntimeOptions
+from outrider.cli.options.output import JsonOption
 from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, working
 from outrider.errors import SettingError
@@ -39,47 +40,57 @@ TYPICAL_TOKENS = 8  # of a verification pass, for the sentence about the curve
 GIB = 2**30
 
 
-def command(
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """What is measured, and how it is shown.
+
+    Attributes:
+        context: in tokens.
+    """
+
     model: Annotated[
         str | None,
-        option(MODELS, "--model -m", "NAME", "Measure this model. Default: smollm2 where it is installed."),
-    ] = None,
-    curve: Annotated[bool, typer.Option("--curve/--no-curve", help="Measure the cost curve.")] = True,
-    context: Annotated[int, typer.Option("--context", metavar="N", help="Cached tokens before the new ones.")] = 128,
-    backend: options.BackendOption = options.Backend.AUTO,
-    dtype: options.DtypeOption = options.Dtype.AUTO,
-    device: options.DeviceOption = "auto",
-    threads: options.ThreadsOption = None,
-    cache_type: options.CacheTypeOption = None,
-    as_json: options.JsonOption = False,
-    verbose: options.VerboseOption = False,
-) -> None:
+        option("--model -m", "NAME", "Measure this model. Default: smollm2 where it is installed.", MODELS),
+    ] = None
+    curve: Annotated[bool, typer.Option("--curve/--no-curve", help="Measure the cost curve.")] = True
+    context: Annotated[int, typer.Option("--context", metavar="N", help="Cached tokens before the new ones.")] = 128
+    json: JsonOption = False
+
+    def check(self) -> None:
+        """Raises SettingError where flags contradict each other."""
+        if self.context < 1:
+            raise SettingError(f"--context is {self.context}: it must be at least 1")
+        if self.model is not None and not self.curve:
+            raise SettingError("--model says what to measure and --no-curve measures nothing: leave one of them out")
+
+
+def command(options: DoctorOptions, runtime: RuntimeOptions) -> None:
     """Say what is installed, which models are found, and the measured cost curve of one."""
-    if context < 1:
-        raise SettingError(f"--context is {context}: it must be at least 1")
-    if model is not None and not curve:
-        raise SettingError("--model says what to measure and --no-curve measures nothing: leave one of them out")
+    options.check()
     with working("looking around"):
         report: dict[str, Any] = {"packages": _packages(), "hardware": _hardware(), "models": _models()}
     costs: list[Cost] = []
-    name = model if model is not None else "smollm2" if "smollm2" in report["models"] else None
-    if curve and name is not None:
-        runtime = options.Runtime(backend, dtype, device, threads, cache_type)
-        target = options.open_model(name, runtime)
-        if threads is not None:
-            report["hardware"]["threads"] = threads
-        if context + max(COUNTS) > target.context_length:
-            raise SettingError(
-                f"--context is {context} and the context of {target.name} holds {target.context_length}: "
-                f"give {target.context_length - max(COUNTS)} or less"
-            )
-        with bar(f"measuring {name}") as progress:
-            costs = cost_curve(target, context=context, progress=progress)
-        report["curve"] = {"model": name, "context": context, "costs": [asdict(cost) for cost in costs]}
-    if as_json:
+    name = options.model or ("smollm2" if "smollm2" in report["models"] else None)
+    if options.curve and name is not None:
+        costs = _measure(name, options.context, runtime)
+        if runtime.threads is not None:
+            report["hardware"]["threads"] = runtime.threads
+        report["curve"] = {"model": name, "context": options.context, "costs": [asdict(cost) for cost in costs]}
+    if options.json:
         print_json(report)
-        return
-    _show(report, costs, name, context)
+    else:
+        _show(report, costs, name, options.context)
+
+
+def _measure(name: str, context: int, runtime: RuntimeOptions) -> list[Cost]:
+    target = runtime.open(name)
+    if context + max(COUNTS) > target.context_length:
+        raise SettingError(
+            f"--context is {context} and the context of {target.name} holds {target.context_length}: "
+            f"give {target.context_length - max(COUNTS)} or less"
+        )
+    with bar(f"measuring {name}") as progress:
+        return cost_curve(target, context=context, progress=progress)
 
 
 def _packages() -> dict[str, str | None]:

@@ -12,7 +12,7 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from outrider.cli.options import Colour
+from outrider.cli.options.output import Colour
 from outrider.engine.request import Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 
@@ -53,11 +53,11 @@ class OriginWriter:
     """Text coloured by where each token came from; drafted runs in brackets where there are no colours."""
 
     def __init__(self, colour: Colour) -> None:
-        forced = {Colour.AUTO: None, Colour.ALWAYS: True, Colour.NEVER: False}[colour]
-        console = Console(force_terminal=forced, no_color=colour is Colour.NEVER or None)
+        forced = {"auto": None, "always": True, "never": False}[colour]
+        console = Console(force_terminal=forced, no_color=colour == "never" or None)
         system = None if console.no_color else console.color_system
         # rich finds no colours under TERM=dumb, but always means always.
-        self._system = "standard" if system is None and colour is Colour.ALWAYS else system
+        self._system = "standard" if system is None and colour == "always" else system
         self._in_draft = False
         self._counts: Counter[Origin] = Counter()
 

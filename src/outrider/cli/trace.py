@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from outrider.cli import options
-from outrider.cli.options import OUTPUT, option
+from outrider.cli.options.group import option
+from outrider.cli.options.output import OUTPUT, JsonOption
 from outrider.cli.render import MEANINGS, STYLES, print_json
 from outrider.cli.terminal import messages
 from outrider.engine.statistics import Statistics
@@ -23,10 +23,9 @@ from outrider.trace import Summary, Trace, draw, headlines, phases, read_trace, 
 def command(
     file: Annotated[Path, typer.Argument(help="The trace, of outrider generate --trace.", show_default=False)],
     output: Annotated[
-        Path | None, option(OUTPUT, "--output -o", "FILE", "Draw it: picture.svg or picture.png. Needs matplotlib.")
+        Path | None, option("--output -o", "FILE", "Draw it: picture.svg or picture.png. Needs matplotlib.", OUTPUT)
     ] = None,
-    as_json: options.JsonOption = False,
-    verbose: options.VerboseOption = False,
+    json: JsonOption = False,
 ) -> int:
     """Sum up what happened in a run, round by round, or draw it."""
     if output is not None:
@@ -38,7 +37,7 @@ def command(
         draw(trace, output)
         messages().print(f"drawn: {escape(str(output))}", style="dim")
     summary = summarise(trace)
-    if as_json:
+    if json:
         named = {"target": trace.target, "drafter": trace.drafter, "rule": trace.rule}
         print_json({**named, **summary.as_dict()})
     elif output is None:

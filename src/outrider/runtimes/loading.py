@@ -17,6 +17,7 @@ from outrider.text import Tokenizer
 
 Backend = Literal["auto", "torch", "llama", "mlx"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "q8_0", "q4_1", "q4_0"]
+CacheDtype = Literal["float32", "float16", "q8_0", "q4_0"]  # of keys and values in llama.cpp
 FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp knows
 # What a backend needs to be installed, and how to get it.
 MODULES = {

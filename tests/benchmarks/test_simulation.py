@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from outrider import Fixed, Goodput
-from outrider.bench.regret_picture import draw_regrets
-from outrider.bench.scenarios import (
+from benchmarks.__main__ import run
+from benchmarks.regret_picture import draw_regrets
+from benchmarks.scenarios import (
     BOASTER,
     COPIER,
     LOOKUP,
@@ -23,7 +23,7 @@ from outrider.bench.scenarios import (
     steady,
     torch_cpu,
 )
-from outrider.bench.simulation import (
+from benchmarks.simulation import (
     LONGEST,
     Drafting,
     Oracle,
@@ -33,7 +33,7 @@ from outrider.bench.simulation import (
     policies,
     simulate,
 )
-from outrider.cli.app import run
+from outrider import Fixed, Goodput
 from outrider.errors import SettingError
 
 WITHIN = 0.05
@@ -201,30 +201,21 @@ def test_chances_are_chances() -> None:
 
 def test_the_command_prints_a_table_and_draws(monkeypatch, tmp_path, capsys) -> None:
     few = [Scenario("a", llama_cpp, changing(0.1, 0.9), LOOKUP, texts=2, tokens=60)]
-    monkeypatch.setattr("outrider.cli.simulation.scenarios", lambda: few)
-    assert run(["bench", "--simulate"]) == 0
+    monkeypatch.setattr("benchmarks.regret_table.scenarios", lambda: few)
+    assert run(["simulate"]) == 0
     assert "Goodput" in capsys.readouterr().out
-    assert run(["bench", "--simulate", "--json"]) == 0
+    assert run(["simulate", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["regrets"].keys() == policies().keys()
     pytest.importorskip("matplotlib")
-    assert run(["bench", "--simulate", "--markdown", "--plot", str(tmp_path / "regret.svg")]) == 0
+    assert run(["simulate", "--markdown", "--plot", str(tmp_path / "regret.svg")]) == 0
     assert capsys.readouterr().out.startswith("| scenario | oracle, tokens/s | always 0 |")
     assert "Goodput" in (tmp_path / "regret.svg").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--simulate", "--questions", "q.jsonl"], "asks no questions and runs no model"),
-        (["--plot", "a.svg"], "--plot draws what --simulate finds"),
-        ([], "give --questions FILE, --simulate or --overhead"),
-        (["--simulate", "--plot", "a.pdf"], "end it in .svg or .png"),
-    ],
-)
-def test_flags_that_contradict_each_other_are_refused(arguments, message, capsys) -> None:
-    assert run(["bench", *arguments]) == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+def test_a_picture_of_another_kind_is_refused_before_anything_is_simulated(capsys) -> None:
+    assert run(["simulate", "--plot", "a.pdf"]) == 2
+    assert "end it in .svg or .png" in capsys.readouterr().err
 
 
 def test_a_picture_of_another_format_is_refused(tmp_path) -> None:

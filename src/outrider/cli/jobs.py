@@ -5,135 +5,49 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 from rich import progress as bars
 
-from outrider.cli import options
-from outrider.cli.options import option
+from outrider.cli.options.drafting import say_whether_reproducible
+from outrider.cli.options.files import STANDARD_INPUT, read_text
+from outrider.cli.options.jobs import DEFAULT_ROWS, JobOptions
 from outrider.cli.terminal import messages, working
-from outrider.drafters.tree_shapes import StaticTree
+from outrider.drafters.base import Drafter
 from outrider.engine.engine import Observer
-from outrider.errors import SettingError
 from outrider.jobs import Common, Defaults, Progress, ResultFile, Results, ResultStream, parse_prompts, prepare, run
 from outrider.lookahead import AdaptiveSpeculator
+from outrider.runtimes.base import Model
 
-MANY = "Many prompts"
-DEFAULT_ROWS = 8
 SOME_FAILED = 1
-
-InputOption = Annotated[
-    Path | None,
-    option(
-        MANY,
-        "--input",
-        "FILE",
-        'Decode many prompts: a JSON object a line with "prompt", "messages", "tokens" or "turns"; it may have an '
-        '"id", and its own "max_tokens", "temperature", "seed" and so on.',
-    ),
-]
-OutputOption = Annotated[
-    Path | None,
-    option(
-        MANY,
-        "--output",
-        "FILE",
-        "A JSON line per prompt, written when it is finished. A run that was stopped goes on where it was if the same "
-        "command is given again. - is standard output.",
-    ),
-]
-RowsOption = Annotated[
-    int | None, option(MANY, "--max-rows", "N", f"How many prompts to decode at once. Default: {DEFAULT_ROWS}.")
-]
-OverwriteOption = Annotated[bool, option(MANY, "--overwrite", None, "Forget the results that are in --output.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where prompts come from and results go to."""
-
-    input: Path
-    output: Path
-    max_rows: int
-    overwrite: bool
-
-    @property
-    def to_standard_output(self) -> bool:
-        return str(self.output) == options.STANDARD_INPUT
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What is to be opened once the prompts are known to be sound."""
-
-    model: str
-    draft_model: str | None
-    kind: options.DrafterKind
-    shape: StaticTree | None
-    runtime: options.Runtime
-
-
-def files(input: Path | None, output: Path | None, max_rows: int | None, overwrite: bool) -> Files | None:
-    """What the flags say together; None where there is one prompt only.
-
-    Raises:
-        SettingError: they contradict each other, or one of them would have no effect.
-    """
-    if input is None:
-        given = {"--output": output is not None, "--max-rows": max_rows is not None, "--overwrite": overwrite}
-        lonely = [flag for flag, is_given in given.items() if is_given]
-        if lonely:
-            raise SettingError(f"{lonely[0]} is for many prompts: give --input FILE as well, or leave it out")
-        return None
-    if output is None:
-        raise SettingError("--input needs a place for the results: give --output FILE, or --output - to print them")
-    if max_rows is not None and max_rows < 1:
-        raise SettingError(f"--max-rows is {max_rows}: it must be at least 1")
-    found = Files(input, output, DEFAULT_ROWS if max_rows is None else max_rows, overwrite)
-    if found.to_standard_output and overwrite:
-        raise SettingError("--overwrite is for a file and --output is -: leave one of them out")
-    if not found.to_standard_output and output.exists() and input.exists() and output.samefile(input):
-        raise SettingError(f"--input and --output are the same file, {input}: give another --output")
-    return found
-
-
-def refuse_beside_input(given: dict[str, bool]) -> None:
-    """Raises SettingError where a flag that is given is for a single prompt.
-
-    Args:
-        given: by flag, whether it is.
-    """
-    for flag, is_given in given.items():
-        if is_given:
-            raise SettingError(f"{flag} is for a single prompt and --input is given: leave one of them out")
 
 
 def decode(
-    where: Files,
+    where: JobOptions,
     defaults: Defaults,
     common: Common,
-    opening: Opening,
+    open_models: Callable[[], tuple[Model, Drafter | None]],
     lookahead: int | AdaptiveSpeculator | None,
     observer: Observer | None = None,
 ) -> int:
     """Decode the prompts of a file, and say what came of it; returns the exit status.
 
+    Args:
+        open_models: target and drafter; called when the prompts are known to be sound.
+
     Raises:
         InputError: a line of the file, or what is in the file of results, cannot be used.
     """
-    name = "standard input" if str(where.input) == options.STANDARD_INPUT else str(where.input)
-    prompts = parse_prompts(options.read_text(where.input), name, defaults)
+    assert where.input is not None
+    name = "standard input" if str(where.input) == STANDARD_INPUT else str(where.input)
+    prompts = parse_prompts(read_text(where.input), name, defaults)
     seen = [Progress(len(prompts), 0)]
     try:
         with _results(where) as results:
-            target = options.open_model(opening.model, opening.runtime)
-            drafter = options.open_drafter(opening.kind, opening.draft_model, target, opening.runtime, opening.shape)
+            target, drafter = open_models()
             with working("reading the prompts"):
                 jobs = prepare(prompts, target, common)
             if common.seed is not None and any(job.seed is not None for job in jobs):
-                options.say_whether_reproducible(common.rule, lookahead)
+                say_whether_reproducible(common.rule, lookahead)
             with _bar() as show:
 
                 def report(progress: Progress) -> None:
@@ -147,7 +61,7 @@ def decode(
                     drafter,
                     lookahead=lookahead,
                     rule=common.rule,
-                    max_rows=where.max_rows,
+                    max_rows=where.max_rows or DEFAULT_ROWS,
                     observer=observer,
                     report=report,
                 )
@@ -182,7 +96,7 @@ def summary(progress: Progress) -> str:
     return " · ".join(parts)
 
 
-def stopped(progress: Progress, where: Files) -> str:
+def stopped(progress: Progress, where: JobOptions) -> str:
     """One line about a run that was interrupted, and how to go on."""
     count = f"stopped · {progress.done} of {progress.total} prompts"
     if where.to_standard_output:
@@ -204,9 +118,10 @@ def speed(progress: Progress) -> str:
     return f"{text}, {hours}:{minutes:02}:{seconds:02} left" if hours else f"{text}, {minutes}:{seconds:02} left"
 
 
-def _results(where: Files) -> AbstractContextManager[Results]:
+def _results(where: JobOptions) -> AbstractContextManager[Results]:
     if where.to_standard_output:
         return nullcontext(ResultStream(sys.stdout))
+    assert where.output is not None
     return ResultFile(where.output, overwrite=where.overwrite)
 
 

@@ -18,8 +18,8 @@ TURN = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRow:
-    """What decoding several prompts at once brought one system.
+class RowsMeasurement:
+    """What decoding several prompts at once brings one system.
 
     Attributes:
         alone, together: tokens per second of decoding. Where a pass reads prompts and verifies, its tokens share its
@@ -87,7 +87,7 @@ class _Run:
                 raise sequence.error
 
 
-def run_batches(
+def measure_rows(
     prompts: Sequence[Sequence[int]],
     systems: Mapping[str, Callable[[int, int, Observer], Engine]],
     rows: int,
@@ -95,7 +95,7 @@ def run_batches(
     stop_token_ids: frozenset[int],
     sampling: SamplingParams,
     progress: Callable[[int, int], None] | None = None,
-) -> list[BatchRow]:
+) -> list[RowsMeasurement]:
     """Decode the prompts, `rows` of them at a time, the next one coming in as one ends, and one after the other.
 
     All systems are on their way at once and take turns of a few seconds, the one that has got least far the next, so
@@ -120,7 +120,7 @@ def run_batches(
     for name in systems:
         alone, together = runs[name, False], runs[name, True]
         found.append(
-            BatchRow(
+            RowsMeasurement(
                 name,
                 rows,
                 len(prompts),

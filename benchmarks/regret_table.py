@@ -1,4 +1,4 @@
-"""What `outrider bench --simulate` shows."""
+"""`python -m benchmarks simulate`: the regret of every policy in every scenario, as a table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from outrider.bench.regret_picture import draw_regrets, title_of
-from outrider.bench.scenarios import scenarios
-from outrider.bench.simulation import Regret, measure_regret
+from benchmarks.regret_picture import draw_regrets, title_of
+from benchmarks.scenarios import scenarios
+from benchmarks.simulation import Regret, measure_regret
+from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import bar, messages
 from outrider.trace import require_picture_format
 
@@ -21,8 +24,14 @@ NEAR = 0.05  # a regret that is as good as none
 RUNS = 3  # single ones differ by a per cent or two
 
 
-def run_simulation(seed: int, plot: Path | None, as_json: bool, markdown: bool) -> None:
-    """Simulate every policy in every scenario and show their regret."""
+def command(
+    table: TableOptions,
+    seed: Annotated[int, typer.Option("--seed", help="Of the texts and of the noise in times.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the table: picture.svg or picture.png.")
+    ] = None,
+) -> None:
+    """Compare lookahead policies in simulated rounds with the best that could be done."""
     if plot is not None:
         require_picture_format(plot)
     with bar("simulating") as progress:
@@ -30,9 +39,9 @@ def run_simulation(seed: int, plot: Path | None, as_json: bool, markdown: bool) 
     if plot is not None:
         draw_regrets(regrets, plot)
         messages().print(f"drawn: {escape(str(plot))}", style="dim")
-    if as_json:
+    if table.json:
         print(json.dumps([asdict(regret) for regret in regrets]))
-    elif markdown:
+    elif table.markdown:
         print(_markdown(regrets))
     else:
         _show(regrets)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import llama_cpp
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
-from outrider.bench.systems import Measurement, System
+from benchmarks.peers.timing import timed
+from outrider.bench.systems import System
 from outrider.runtimes.llamacpp.model import TOKENS_OF_A_PASS, LlamaCppModel, available_threads
 from outrider.runtimes.llamacpp.reference import BareLoop
 
 
 def bare_loop_system(model: LlamaCppModel) -> System:
     """llama_decode and argmax in a loop, which is what llama-bench measures, with the same weights and settings."""
-    return _timed(BareLoop(model).stream)
+    return timed(BareLoop(model).stream)
 
 
 def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: int | None = None) -> System:
@@ -47,21 +47,4 @@ def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: in
             if token in target.stop_token_ids:
                 return
 
-    return _timed(stream)
-
-
-def _timed(stream: Callable[[Sequence[int], int], Iterator[int]]) -> System:
-    """The first token comes out of the prefill; decoding is what follows, scaled up by that one token."""
-
-    def run(prompt: Sequence[int], max_tokens: int) -> Measurement:
-        started = time.perf_counter()
-        tokens: list[int] = []
-        first = started
-        for token in stream(prompt, max_tokens):
-            if not tokens:
-                first = time.perf_counter()
-            tokens.append(token)
-        decoding = time.perf_counter() - first
-        return Measurement(tokens, first - started, decoding * len(tokens) / max(len(tokens) - 1, 1))
-
-    return run
+    return timed(stream)

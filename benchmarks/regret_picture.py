@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outrider.bench.simulation import Course, Regret
+from benchmarks.simulation import Course, Regret
 from outrider.trace.picture import DARK, GREEN, GREY, picture
 
 if TYPE_CHECKING:

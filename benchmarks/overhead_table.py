@@ -1,0 +1,28 @@
+"""`python -m benchmarks overhead`: what a round costs besides the passes of the models."""
+
+from __future__ import annotations
+
+from benchmarks.overhead import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
+from outrider.cli.bench import tables
+from outrider.cli.options.output import TableOptions
+from outrider.cli.terminal import bar
+
+HEADINGS = ("arrays", "sampling", "rows", "ms per round", "of it code")
+
+
+def command(table: TableOptions) -> None:
+    """Measure what a round costs besides the passes of the models."""
+    with bar("measuring") as progress:
+        overheads = measure_overheads(progress)
+    remark = f"a vocabulary of {VOCABULARY}, drafts of {LOOKAHEAD}; the code without the arithmetic over the vocabulary"
+    tables.show(overheads, HEADINGS, [_cells(each) for each in overheads], remark, table)
+
+
+def _cells(each: Overhead) -> tuple[str, ...]:
+    return (
+        each.library,
+        each.sampling,
+        str(each.rows),
+        f"{each.milliseconds:.2f}",
+        f"{each.milliseconds_of_code:.2f}",
+    )

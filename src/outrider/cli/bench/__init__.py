@@ -1,0 +1,1 @@
+"""`outrider bench`: what Outrider brings on prompts of your own."""

@@ -1,0 +1,98 @@
+"""What every command has in common: option groups, --verbose, and errors of one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from inspect import Parameter, signature
+from typing import Annotated, Any, TextIO
+
+import typer
+import typer.main
+
+from outrider.cli.options.group import Command, flattened, option, with_parameters
+from outrider.cli.options.output import OUTPUT
+from outrider.errors import OutriderError
+
+BAD_INPUT = 2
+UNFORESEEN = 1
+INTERRUPTED = 130
+
+VerboseOption = Annotated[bool, option("--verbose -v", None, "Show where an error comes from.", OUTPUT)]
+INVOCATION = Parameter("invocation", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+VERBOSE = Parameter("verbose", Parameter.KEYWORD_ONLY, default=False, annotation=VerboseOption)
+
+
+def as_command(function: Command) -> Command:
+    """The function as typer needs it: its option groups flattened, with --verbose, its errors reported.
+
+    --verbose may also stand before the command: the root callback leaves it in the context.
+    """
+    inner = flattened(function)
+
+    def call(invocation: typer.Context, verbose: bool, **values: Any) -> int | None:
+        return _guarded(inner, values, verbose or bool(invocation.obj))
+
+    return with_parameters(call, [INVOCATION, *signature(inner).parameters.values(), VERBOSE], function)
+
+
+def _guarded(command: Command, values: dict[str, Any], verbose: bool) -> int | None:
+    if not verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers
+    try:
+        return command(**values)
+    except typer.Exit:
+        raise
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        return _report(error)
+
+
+def run_app(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
+    """Run one command of an app; returns the exit status."""
+    warnings.showwarning = _show_warning
+    command = typer.main.get_command(app)
+    try:
+        result = command(args=list(arguments) or ["--help"], prog_name=name, standalone_mode=False)
+    except OutriderError as error:  # of flags that are refused before a command runs
+        return _report(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of click, which typer brings under a name of its own
+            raise
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        return _say(f"{message}; {name} --help, or {name} COMMAND --help, says more", BAD_INPUT)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, OutriderError):
+        return _say(str(error), BAD_INPUT)
+    return _say(f"{type(error).__name__}: {error} (an error inside Outrider: --verbose shows where)", UNFORESEEN)
+
+
+def _say(message: str, status: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line for what concerns the user; libraries' remarks to programmers are not shown."""
+    if issubclass(category, RuntimeWarning):
+        print("warning: " + " ".join(str(message).split()), file=sys.stderr)

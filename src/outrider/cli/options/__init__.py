@@ -1,0 +1,1 @@
+"""The flags of the commands, in groups, and what they mean together."""

@@ -1,0 +1,120 @@
+"""Which models, and how they are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import outrider
+from outrider.cli.options.group import option
+from outrider.cli.terminal import working
+from outrider.errors import SettingError
+from outrider.runtimes.base import Model
+from outrider.runtimes.loading import Backend, CacheDtype, Dtype, find_backend
+
+MODELS = "Models"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How a model is run.
+
+    Attributes:
+        dtype: None is the command's own default.
+        threads: None leaves it to the backend.
+        cache_type: None is the backend's own.
+    """
+
+    backend: Annotated[
+        Backend,
+        option(
+            "--backend", "NAME", "What runs the models: torch, llama, mlx, or auto: what their files are for.", MODELS
+        ),
+    ] = "auto"
+    dtype: Annotated[
+        Dtype | None,
+        option(
+            "--dtype",
+            "TYPE",
+            "Precision: float32, bfloat16, float16, int8, or auto: what is fast here; for smollm2 in llama.cpp also "
+            "q8_0, q4_1 or q4_0. Default: auto; for check in PyTorch float32.",
+            MODELS,
+        ),
+    ] = None
+    device: Annotated[str, option("--device", "NAME", "auto, cpu, cuda, cuda:1, mps ...", MODELS)] = "auto"
+    threads: Annotated[int | None, option("--threads -t", "N", "Threads of the CPU to compute with.", MODELS)] = None
+    cache_type: Annotated[
+        CacheDtype | None,
+        option("--cache-type", "TYPE", "Keys and values in llama.cpp: float32, float16, q8_0 or q4_0.", MODELS),
+    ] = None
+
+    def open(self, name: str, context_length: int | None = None) -> Model:
+        """Load a model, with a spinner.
+
+        Args:
+            context_length: the longest text in tokens; None is what the model was made for.
+
+        Raises:
+            ModelError, SettingError: as `outrider.load`.
+        """
+        if self.threads is not None and self.threads < 1:
+            raise SettingError(f"--threads is {self.threads}: it must be at least 1")
+        with working(f"opening {name}") as say:
+            return outrider.load(
+                name,
+                backend=self.backend,
+                dtype=self.dtype or "auto",
+                device=self.device,
+                threads=self.threads,
+                cache_type=self.cache_type,
+                context_length=context_length,
+                progress=say,
+            )
+
+    def backend_of(self, name: str) -> str:
+        """What runs this model."""
+        return find_backend(name) if self.backend == "auto" else self.backend
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Target and draft model.
+
+    Attributes:
+        draft_backend: auto runs the draft model like the target, unless its files are for another backend.
+        ctx_size: in tokens.
+    """
+
+    model: Annotated[
+        str, option("--model -m", "NAME", "The target: a folder, a GGUF file, a Hugging Face name, or smollm2.", MODELS)
+    ] = "smollm2"
+    draft_model: Annotated[str | None, option("--draft-model -md", "NAME", "A smaller model that drafts.", MODELS)] = (
+        None
+    )
+    runtime: RuntimeOptions = RuntimeOptions()
+    draft_backend: Annotated[
+        Backend, option("--draft-backend", "NAME", "What runs the draft model. Default: the same.", MODELS)
+    ] = "auto"
+    ctx_size: Annotated[
+        int | None,
+        option("--ctx-size -c", "N", "The longest text, in tokens. Default: the model's context.", MODELS),
+    ] = None
+
+    @property
+    def target_backend(self) -> str:
+        """What runs the target."""
+        return self.runtime.backend_of(self.model)
+
+    def open_target(self) -> Model:
+        """Load the target."""
+        return self.runtime.open(self.model, self.ctx_size)
+
+    def open_draft(self) -> Model:
+        """Load the draft model: run like the target where the flags do not say, by what its files are for."""
+        assert self.draft_model is not None
+        backend = self.draft_backend
+        if backend == "auto" and find_backend(self.draft_model) == "torch":
+            backend = self.runtime.backend
+        if backend == self.runtime.backend:
+            return self.runtime.open(self.draft_model)
+        return replace(self.runtime, backend=backend, dtype=None, cache_type=None).open(self.draft_model)

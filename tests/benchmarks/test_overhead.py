@@ -1,0 +1,19 @@
+"""What the engine itself costs is measured in every case."""
+
+import json
+
+import pytest
+
+from benchmarks import overhead
+from benchmarks.__main__ import run
+
+
+def test_every_library_and_rule_is_measured(monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(overhead, "ROUNDS", 3)
+    monkeypatch.setattr(overhead, "VOCABULARY", 4096)
+    assert run(["overhead", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["sampling"] for row in rows} == set(overhead.SAMPLING)
+    assert {(row["library"], row["rows"]) for row in rows} >= {("numpy, float32", 1), ("torch, bfloat16", 16)}
+    assert all(row["milliseconds"] > 0 and row["milliseconds_of_code"] > 0 for row in rows)

@@ -1,0 +1,74 @@
+"""What all commands have in common: interrupts, errors of one line, closed pipes, quick help."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from calls import PROMPT
+
+
+def test_an_interrupt_sums_up_what_there_is(outrider, folder, monkeypatch):
+    def write(self, event):
+        sys.stdout.write(event.text)
+        if event.index == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("outrider.cli.render.PlainWriter.write", write)
+    status, out, err = outrider("generate", PROMPT, "-m", folder, "-n", 40)
+    assert status == 130
+    assert out.endswith("\n")
+    assert err.startswith("stopped · ")
+    assert "Traceback" not in err
+
+
+def test_a_real_interrupt_ends_with_130(folder):
+    # No text ends by itself: stop tokens are biased away.
+    arguments = [PROMPT, "-m", str(folder), "-n", "200000", "--logit-bias", "2=-inf", "--drafter", "none"]
+    code = (
+        "import signal, sys; from outrider.cli import render, main; plain = render.PlainWriter.write\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored\n"
+        "def write(self, event):\n"
+        "    plain(self, event)\n"
+        "    event.index == 9 and signal.raise_signal(signal.SIGINT)\n"
+        "render.PlainWriter.write = write; main()"
+    )
+    command = [sys.executable, "-c", code, "generate", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 130
+    assert "stopped · " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_was_not_foreseen_is_one_line_and_verbose_says_where(outrider, folder, monkeypatch):
+    def broken(*arguments, **settings):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("outrider.load", broken)
+    status, out, err = outrider("generate", "x")
+    assert (status, out) == (1, "")
+    assert len(err.strip().splitlines()) == 1
+    assert "--verbose" in err
+    assert "Traceback" in outrider("generate", "x", "--verbose")[2]
+
+
+def test_a_closed_pipe_ends_quietly(folder):
+    command = [sys.executable, "-m", "outrider.cli", "generate", PROMPT, "-m", str(folder), "-n", "200"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.wait()
+
+
+def test_help_is_quick_to_load():
+    slow = ("torch", "transformers", "mlx", "matplotlib")
+    code = f"import sys, outrider.cli; sys.exit(any(module in sys.modules for module in {slow}))"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [("--verbose", "trace", "/no/such/file"), ("trace", "/no/such/file", "-v")])
+def test_verbose_stands_before_a_command_or_behind_it(outrider, arguments):
+    status, _, err = outrider(*arguments)
+    assert status == 2
+    assert "Traceback" in err
+    assert err.strip().splitlines()[-1].startswith("error: ")
