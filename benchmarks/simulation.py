@@ -299,7 +299,7 @@ def measure_regret(
     """Every policy in every scenario, beside the oracle.
 
     Args:
-        seed: of the first run; texts and noise are drawn anew for each.
+        seed: of the first run; each run draws texts and noise of its own.
         progress: told (scenarios run, how many there are to run).
         runs: over which tokens per second are averaged.
     """

@@ -200,7 +200,7 @@ def test_rows_are_as_long_as_memory_allows() -> None:
 
 
 def test_what_does_not_fit_is_refused_before_it_runs_out() -> None:
-    with pytest.raises(SettingError, match=r"8 rows of 2000 tokens need 0\.02 GB.*0\.01 GB are to be had.*fewer rows"):
+    with pytest.raises(SettingError, match=r"8 rows of 2000 tokens need 0\.02 GB.*0\.01 GB are available.*fewer rows"):
         Engine(SIZED, max_rows=8, capacity=2000)
     with pytest.raises(SettingError, match="1000 rows of 256 tokens"):
         Engine(SIZED, max_rows=1000)

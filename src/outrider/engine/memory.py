@@ -45,7 +45,7 @@ def plan_capacity(
     wanted = longest if capacity is not None else STEP
     raise SettingError(
         f"{rows} rows of {wanted} tokens need {_gigabytes(per_token * wanted)} for keys and values and "
-        f"{_gigabytes(limit)} are to be had: open the engine with fewer rows (max_rows) or shorter ones (capacity)"
+        f"{_gigabytes(limit)} are available: open the engine with fewer rows (max_rows) or shorter ones (capacity)"
     )
 
 
