@@ -19,7 +19,8 @@ from outrider.maths.arrays import Array
 from outrider.maths.draft import Draft
 from outrider.maths.rules import RULES
 from outrider.maths.sampling import SamplingParams
-from outrider.runtimes.base import Ledger
+from outrider.runtimes.base import Pass, Scored, Traits
+from outrider.runtimes.ledger import Ledger
 from outrider.text import Tokenizer
 
 VOCABULARY = 49_152  # of SmolLM2
@@ -72,12 +73,10 @@ class _Instant:
     """A model, and its own session, whose logits lie ready."""
 
     name = "instant"
-    context_length = 100_000
-    stop_token_ids: frozenset[int] = frozenset()
     tokenizer: Tokenizer | None = None
 
     def __init__(self, logits: Array, stopwatch: _Stopwatch) -> None:
-        self.vocab_size = int(logits.shape[-1])
+        self.traits = Traits(int(logits.shape[-1]), 100_000)
         self._logits = logits
         self._stopwatch = stopwatch
 
@@ -90,16 +89,18 @@ class _Instant:
     def release(self, row: int) -> None:
         self._ledger.truncate(row, 0)
 
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Any = None,
-        wanted: Sequence[int] | None = None,
-    ) -> Array:
+    def extend(self, work: Pass) -> Scored:
         with self._stopwatch:
-            self._ledger.extend(rows, tokens, parents)
-            return self._logits[: sum(map(len, tokens)) if wanted is None else sum(wanted)]
+            self._ledger.extend(work.rows, work.tokens, work.parents)
+            return Scored(self._logits[: sum(work.wanted_counts)])
+
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        raise NotImplementedError  # it is no draft model
+
+    def free_bytes(self) -> int | None:
+        return None
 
 
 class _InstantDrafter(Drafter):

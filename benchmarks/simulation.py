@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from outrider.engine.warmup import measure_costs
 from outrider.lookahead import Adaptive, CostCurve, DraftingTraits, Fixed, Goodput, LookaheadPolicy, Outcome, Times
 from outrider.maths.arrays import HostFloats, HostInts
+from outrider.runtimes.base import Pass, Scored
 
 LONGEST = 16  # lookahead that any policy may choose
 NOISE = 0.05  # standard deviation of the logarithm of what a pass takes
@@ -219,9 +219,14 @@ class _TimedSession:
     def length(self, row: int) -> int:
         return 0
 
-    def extend(self, rows: Sequence[int], tokens: Sequence[Sequence[int]], *unused: Any, **wanted: Any) -> HostFloats:
-        self.now += self._scenario.seconds(len(rows), sum(map(len, tokens))) * self._noise()
-        return np.zeros((1, 1))
+    def extend(self, work: Pass) -> Scored:
+        self.now += self._scenario.seconds(len(work.rows), sum(map(len, work.tokens))) * self._noise()
+        return Scored(np.zeros((1, 1)))
+
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        raise NotImplementedError  # costs are measured, nothing is drafted
 
     def keep(self, row: int, path: Sequence[int]) -> None: ...
 

@@ -70,7 +70,7 @@ def _transformers(named: Named, systems: PeerOptions, models: ModelOptions, targ
     from outrider.runtimes.torch.loading import open_reference
 
     reference = open_reference(models.model, systems.peer_dtype, models.runtime.device)
-    return transformers_system(reference, sorted(target.stop_token_ids), _lookup_tokens(named))
+    return transformers_system(reference, sorted(target.traits.stop_token_ids), _lookup_tokens(named))
 
 
 def _llama(named: Named, models: ModelOptions, target: Any) -> System:

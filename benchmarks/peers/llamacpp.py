@@ -11,7 +11,8 @@ from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
 from benchmarks.peers.timing import timed
 from outrider.bench.systems import System
-from outrider.runtimes.llamacpp.model import TOKENS_OF_A_PASS, LlamaCppModel, available_threads
+from outrider.runtimes.llamacpp.context import TOKENS_OF_A_PASS, available_threads
+from outrider.runtimes.llamacpp.model import LlamaCppModel
 from outrider.runtimes.llamacpp.reference import BareLoop
 
 
@@ -30,7 +31,7 @@ def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: in
     draft_model = None if lookup_tokens is None else LlamaPromptLookupDecoding(num_pred_tokens=lookup_tokens)
     llama = llama_cpp.Llama(
         str(file),
-        n_ctx=target.context_length,
+        n_ctx=target.traits.context_length,
         n_batch=TOKENS_OF_A_PASS,
         n_threads=threads,
         n_threads_batch=threads,
@@ -44,7 +45,7 @@ def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: in
         llama.reset()
         for token in islice(llama.generate(list(prompt), temp=0.0), max_tokens):
             yield token
-            if token in target.stop_token_ids:
+            if token in target.traits.stop_token_ids:
                 return
 
     return timed(stream)

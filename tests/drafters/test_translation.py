@@ -1,6 +1,7 @@
 """One text in the tokens of two tokenizers, and drafts that cross from one to the other."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from outrider import (
 from outrider.drafters.across import translation
 from outrider.drafters.across.translation import NONE, Transcript, Translation, segment_end, whole_characters
 
-tiny_tokenizers = pytest.importorskip("tiny_tokenizers")
+tiny_tokenizers = pytest.importorskip("tiny.tokenizers")
 byte_level, sentencepiece, wordpiece = (
     tiny_tokenizers.byte_level,
     tiny_tokenizers.sentencepiece,
@@ -461,7 +462,7 @@ def test_a_text_that_outgrows_the_draft_model_goes_on_plainly(drafter):
 def test_the_engine_sets_room_aside_for_shorter_tokens():
     target = model(BYTES)
     draft = model(LLAMA)
-    draft.bytes_per_token = 100
+    draft.traits = replace(draft.traits, bytes_per_token=100)
     assert IntersectionDrafter(draft, target).bytes_per_token == 2 * ModelDrafter(draft).bytes_per_token
 
 

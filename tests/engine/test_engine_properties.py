@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -46,7 +47,8 @@ from outrider.engine import scheduler as scheduler_module
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.arrays import to_numpy
 from outrider.maths.budget import Budget
-from outrider.runtimes.base import Ledger, Model
+from outrider.runtimes.base import Model, Pass, Scored
+from outrider.runtimes.ledger import Ledger
 from outrider.runtimes.stateless import StatelessSession
 from tiny import model as tiny_model
 
@@ -78,13 +80,13 @@ class TroubledSession:
     def __getattr__(self, name: str):
         return getattr(self._session, name)
 
-    def extend(self, rows, tokens, parents=None, wanted=None):
+    def extend(self, work: Pass) -> Scored:
         before, self.before_pass = self.before_pass, None
         if before is not None:
             before()
-        logits = self._session.extend(rows, tokens, parents, wanted)
+        scored = self._session.extend(work)
         after, self.after_pass = self.after_pass, None
-        return logits if after is None else after(logits)
+        return scored if after is None else replace(scored, logits=after(scored.logits))
 
     def keep(self, row, path):
         self._session.keep(row, path)
@@ -364,9 +366,9 @@ class EngineMachine(RuleBasedStateMachine):
         assert list(ledger.kept(row)) == tokens[:held]
         assert ledger.end(row) == held  # nothing is tentative between two rounds
         with without_trouble(session):
-            found = to_numpy(session.extend([row], [tokens[held : held + 1]]))
+            found = to_numpy(session.extend(Pass([row], [tokens[held : held + 1]])).logits)
             session.truncate(row, held)
-        expected = to_numpy(model.open(1, CAPACITY).extend([0], [tokens[: held + 1]], wanted=[1]))
+        expected = to_numpy(model.open(1, CAPACITY).extend(Pass([0], [tokens[: held + 1]], wanted=[1])).logits)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
     def teardown(self) -> None:

@@ -1,5 +1,6 @@
 """Who waits, who reads how much, which rows share a pass, and how long rows may be."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +25,7 @@ from outrider.engine.grouping import group_by_work
 from outrider.engine.memory import plan_capacity
 from outrider.engine.scheduler import reading_shares
 from outrider.engine.warmup import measure_costs
+from outrider.runtimes.base import Pass, Scored
 from tiny.tables import TARGET
 
 SEEDED = SamplingParams(seed=3)
@@ -155,6 +157,7 @@ def test_rows_of_unequal_work_are_parted_where_padding_is_dear() -> None:
     assert group_by_work(counts, FLAT) == [[0, 1, 2, 3, 4, 5]]
     assert group_by_work(counts, STEEP) == [[0, 2, 3], [5], [1, 4]]
     assert group_by_work([3, 3, 3], STEEP) == [[0, 1, 2]]
+    assert group_by_work([3, 3], STEPPED) == [[0], [1]]  # 2 x 1 second, and 3 seconds together
     assert group_by_work([], STEEP) == []
 
 
@@ -178,7 +181,6 @@ def test_no_other_partition_in_order_is_cheaper(counts: list[int], costs: CostCu
 class Sized(TableModel):
     """A table model that says what its cache takes."""
 
-    bytes_per_token = 1000
     free = 10_000_000
 
     def free_bytes(self) -> int:
@@ -186,6 +188,7 @@ class Sized(TableModel):
 
 
 SIZED = Sized(TARGET.table, context_length=4096)
+SIZED.traits = replace(SIZED.traits, bytes_per_token=1000)
 
 
 def test_rows_are_as_long_as_memory_allows() -> None:
@@ -196,7 +199,7 @@ def test_rows_are_as_long_as_memory_allows() -> None:
     assert plan_capacity(SIZED, ModelDrafter(SIZED), 8, None, None) == 256
     assert plan_capacity(SIZED, None, 8, 500, None) == 500
     assert plan_capacity(SIZED, None, 8, None, 80_000_000) == 4096
-    assert plan_capacity(TARGET, None, 8, None, 1) == TARGET.context_length  # keeps no cache
+    assert plan_capacity(TARGET, None, 8, None, 1) == TARGET.traits.context_length  # keeps no cache
 
 
 def test_what_does_not_fit_is_refused_before_it_runs_out() -> None:
@@ -234,9 +237,9 @@ def test_costs_are_measured_with_the_clock_of_the_engine() -> None:
             self.rows = 4
             self.capacity = 64
 
-        def extend(self, rows, tokens, parents=None, wanted=None):
-            self.now += 1 + sum(map(len, tokens)) / 10
-            return self.session.extend(rows, tokens, parents, wanted)
+        def extend(self, work: Pass) -> Scored:
+            self.now += 1 + sum(map(len, work.tokens)) / 10
+            return self.session.extend(work)
 
         def __getattr__(self, name):
             return getattr(self.session, name)

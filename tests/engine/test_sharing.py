@@ -1,6 +1,7 @@
 """A text does not depend on who shares its batch: real keys and values, in float32."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from outrider import (
     SamplingParams,
 )
 from outrider.engine import engine as engine_module
-from outrider.runtimes.base import Model
+from outrider.runtimes.base import Model, Pass, Scored
 from tiny import model as tiny_model
 
 KINDS = (
@@ -127,14 +128,15 @@ class Spoiled:
     def __getattr__(self, name: str):
         return getattr(self._session, name)
 
-    def extend(self, rows, tokens, parents=None, wanted=None):
-        logits = self._session.extend(rows, tokens, parents, wanted)
+    def extend(self, work: Pass) -> Scored:
+        scored = self._session.extend(work)
         self.passes -= 1
-        if self.passes < 0 and self.row in rows:
-            before = rows.index(self.row)
-            logits = logits.clone()
-            logits[sum(wanted[:before]) : sum(wanted[: before + 1])] = float("nan")
-        return logits
+        if self.passes >= 0 or self.row not in work.rows:
+            return scored
+        before = work.rows.index(self.row)
+        logits = scored.logits.clone()
+        logits[sum(work.wanted[:before]) : sum(work.wanted[: before + 1])] = float("nan")
+        return replace(scored, logits=logits)
 
 
 @pytest.mark.parametrize("drafting", [True, False], ids=["drafting", "plain"])
@@ -185,9 +187,9 @@ class Counting:
     def __getattr__(self, name: str):
         return getattr(self._session, name)
 
-    def extend(self, rows, *arguments, **named):
-        self.rows_of_passes.append(len(rows))
-        return self._session.extend(rows, *arguments, **named)
+    def extend(self, work: Pass) -> Scored:
+        self.rows_of_passes.append(len(work.rows))
+        return self._session.extend(work)
 
 
 class Different(LookaheadPolicy):

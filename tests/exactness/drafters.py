@@ -68,12 +68,12 @@ def suffix_drafter(greedy: bool) -> Drafter:
 
 def similar(target: TableModel, seed: int) -> TableModel:
     """A table that agrees with the target in part, as a draft model does."""
-    other = TableModel.random(target.vocab_size, target.order, spread=1.0, seed=seed)
+    other = TableModel.random(target.traits.vocab_size, target.order, spread=1.0, seed=seed)
     return TableModel(0.6 * target.table + other.table, name="draft")
 
 
 def uninformative(target: TableModel) -> TableModel:
-    return TableModel(np.zeros(target.vocab_size), name="uninformative")
+    return TableModel(np.zeros(target.traits.vocab_size), name="uninformative")
 
 
 DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {

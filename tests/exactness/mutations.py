@@ -25,7 +25,7 @@ from outrider.maths.rules import (
     normalised,
 )
 from outrider.maths.sampling import adjust
-from outrider.runtimes.base import Ledger
+from outrider.runtimes.ledger import Ledger
 from outrider.runtimes.stateless import StatelessSession
 
 Mistake = Callable[[], AbstractContextManager]
@@ -298,7 +298,7 @@ def cache_holds_another_token() -> Iterator[None]:
     def changed(self: StatelessSession, row: int, path) -> None:
         keep(self, row, path)
         if self._model.name != "draft" and path:
-            self._ledger._kept[row][-1] = (self._ledger._kept[row][-1] + 1) % self._model.vocab_size
+            self._ledger._kept[row][-1] = (self._ledger._kept[row][-1] + 1) % self._model.traits.vocab_size
 
     with patch.object(StatelessSession, "keep", changed):
         yield

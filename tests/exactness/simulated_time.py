@@ -1,8 +1,10 @@
 """Models whose passes cost simulated seconds, so that what a policy makes of time is the same on every machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from outrider import TableModel
+from outrider.runtimes.base import Pass, Scored
 from outrider.runtimes.stateless import StatelessSession
 
 Price = Callable[[float, int, int], float]  # (now, rows, tokens of the longest row) -> seconds
@@ -29,7 +31,7 @@ class TimedModel(TableModel):
         super().__init__(model.table, name=model.name)
         self.clock = clock
         self.price = price
-        self.pads_rows = pads_rows
+        self.traits = replace(self.traits, pads_rows=pads_rows)
 
     def pay(self, rows: int, tokens: int) -> None:
         self.clock.now += self.price(self.clock.now, rows, tokens)
@@ -41,9 +43,9 @@ class TimedModel(TableModel):
 class TimedSession(StatelessSession):
     _model: TimedModel
 
-    def extend(self, rows, tokens, parents=None, wanted=None):
-        self._model.pay(len(rows), max(map(len, tokens)))
-        return super().extend(rows, tokens, parents, wanted)
+    def extend(self, work: Pass) -> Scored:
+        self._model.pay(len(work.rows), max(map(len, work.tokens)))
+        return super().extend(work)
 
 
 def steady(start: float, per_token: float) -> Price:

@@ -9,6 +9,7 @@ from exactness.drafters import TreeDrafter
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf
 
 llama_cpp = pytest.importorskip("llama_cpp")
@@ -38,8 +39,9 @@ class Pair:
         }
 
     def in_llama(self, which):
+        from outrider.runtimes.llamacpp.context import Settings
         from outrider.runtimes.llamacpp.loading import open_file
-        from outrider.runtimes.llamacpp.model import LlamaCppModel, Settings
+        from outrider.runtimes.llamacpp.model import LlamaCppModel
 
         file = tiny_gguf.save(self.folder / f"{which}.gguf", "qwen3", tensors=self.weights[which])
         return LlamaCppModel(open_file(file), which, Settings(threads=1, cache_type="float32"))
@@ -62,13 +64,13 @@ class Enumerated:
 
     def __init__(self, model):
         self.model = model
-        self.vocab_size = model.vocab_size
+        self.traits = model.traits
         self.known = {}
 
     def logits_after(self, tokens):
         key = tuple(tokens)
         if key not in self.known:
-            logits = self.model.open(1, 64).extend([0], [list(key)], wanted=[1])
+            logits = self.model.open(1, 64).extend(Pass([0], [list(key)], wanted=[1])).logits
             self.known[key] = to_numpy(logits)[0].astype(np.float64)
         return self.known[key]
 
@@ -109,7 +111,7 @@ def test_a_branch_that_is_mistaken_for_another_is_caught(pair, monkeypatch):
     def always_main(self, row, node):
         return self._rows[row].main
 
-    monkeypatch.setattr("outrider.runtimes.llamacpp.model.LlamaCppSession._holder", always_main)
+    monkeypatch.setattr("outrider.runtimes.llamacpp.session.LlamaCppSession._holder", always_main)
     assert not passes(pair, pair.in_llama("target"), tree_drafter(pair), "token", 6, 3, DRAWS)
 
 

@@ -16,7 +16,7 @@ from exactness.drafters import TreeDrafter
 from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
 from outrider import Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import Model
+from outrider.runtimes.base import Model, Pass
 from outrider.runtimes.replay import Snapshots
 from tiny import mlx as tiny_mlx
 
@@ -78,7 +78,7 @@ class LogitsOf:
         key = tuple(text)
         if key not in self._known:
             session = self._model.open(1, len(key))
-            self._known[key] = to_numpy(session.extend([0], [list(key)], wanted=[1]))[0]
+            self._known[key] = to_numpy(session.extend(Pass([0], [list(key)], wanted=[1])).logits)[0]
         return self._known[key]
 
 

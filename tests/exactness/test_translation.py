@@ -21,7 +21,7 @@ from outrider import (
 )
 from outrider.maths.sampling import distribution
 
-tiny_tokenizers = pytest.importorskip("tiny_tokenizers")
+tiny_tokenizers = pytest.importorskip("tiny.tokenizers")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 

@@ -1,5 +1,6 @@
 """How trees grow, and what the engine makes of them; that they are exact is shown in exactness/test_trees.py."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -177,9 +178,9 @@ def test_rows_of_different_shapes_share_a_round() -> None:
 
 def test_a_tree_fits_at_the_end_of_a_row_and_of_the_models_context() -> None:
     target = TableModel.random(8, 1, seed=2)
-    target.context_length = 16
+    target.traits = replace(target.traits, context_length=16)
     drafter = ModelTreeDrafter(TableModel.random(8, 1, seed=3), DynamicTree(4, 8, 8))
-    drafter.model.context_length = 12
+    drafter.model.traits = replace(drafter.model.traits, context_length=12)
     watched = Watched(drafter)
     decoder = SpeculativeDecoder(watched, target, 1000)
     text = decoder.generate(PROMPT, max_tokens=50, sampling=SamplingParams(seed=1))

@@ -13,13 +13,14 @@ from outrider import InputError, ModelError, SettingError, SuffixDrafter, Vocabu
 from outrider.api.decoder import require_same_vocabulary
 from outrider.cli.app import run
 from outrider.runtimes import loading
+from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf
 from tiny.gguf import TEMPLATE, WORDS
 
 llama_cpp = pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
 pytest.importorskip("jinja2")
-LlamaCppSession = pytest.importorskip("outrider.runtimes.llamacpp.model").LlamaCppSession
+LlamaCppSession = pytest.importorskip("outrider.runtimes.llamacpp.session").LlamaCppSession
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,12 @@ def test_logits_are_those_of_transformers():
 
 
 def test_more_tokens_than_llama_takes_at_once_are_fed_in_pieces(monkeypatch):
-    monkeypatch.setattr("outrider.runtimes.llamacpp.model.TOKENS_OF_A_PASS", 80)  # not less than there are sequences
+    monkeypatch.setattr("outrider.runtimes.llamacpp.context.TOKENS_OF_A_PASS", 80)  # not less than there are sequences
     model = llamacpp("llama")()
     session = model.open(2, CAPACITY)
     chain, tree = text(model, 60, 1), text(model, 40, 2)
     parents = [max(node - 1 - node % 3, -1) for node in range(40)]
-    found = session.extend([0, 1], [chain, tree], [None, parents])
+    found = session.extend(Pass([0, 1], [chain, tree], [None, parents])).logits
     same(found[:60], fresh(model, chain, 60))
     path = [39]
     while parents[path[-1]] >= 0:
@@ -58,8 +59,8 @@ def test_more_tokens_than_llama_takes_at_once_are_fed_in_pieces(monkeypatch):
 def test_logits_outlive_their_session():
     model = llamacpp("llama")()
     tokens = text(model, 5)
-    found = model.open(1, CAPACITY).extend([0], [tokens])
-    model.open(1, CAPACITY).extend([0], [text(model, 5, 9)])
+    found = model.open(1, CAPACITY).extend(Pass([0], [tokens])).logits
+    model.open(1, CAPACITY).extend(Pass([0], [text(model, 5, 9)]))
     same(found, fresh(model, tokens, 5))
 
 
@@ -73,7 +74,7 @@ def test_sequences_go_back_to_the_pool(monkeypatch):
     for turn in range(12):
         row = turn % 3
         tokens = text(model, 7, turn)
-        found = session.extend([row], [tokens], [[-1, 0, 0, 0, 0, 0, 5]])
+        found = session.extend(Pass([row], [tokens], [[-1, 0, 0, 0, 0, 0, 5]])).logits
         same(found[6], fresh(model, [*held[row], tokens[0], tokens[5], tokens[6]])[0])
         kept = [0, 5, 6] if turn % 2 else [0, 3]
         session.keep(row, kept)
@@ -82,11 +83,11 @@ def test_sequences_go_back_to_the_pool(monkeypatch):
             session.release(1)
             held[1] = []
     with pytest.raises(InputError, match=r"more leaves than llama\.cpp tells apart"):
-        session.extend([0, 1, 2], [text(model, 4)] * 3, [[-1] * 4] * 3)
+        session.extend(Pass([0, 1, 2], [text(model, 4)] * 3, [[-1] * 4] * 3))
     for row in range(3):
         session.truncate(row, len(held[row]))
         more = text(model, 2, 70 + row)
-        same(session.extend([row], [more]), fresh(model, held[row] + more, 2))
+        same(session.extend(Pass([row], [more])).logits, fresh(model, held[row] + more, 2))
 
 
 def test_a_planted_mistake_is_caught(monkeypatch):
@@ -95,13 +96,13 @@ def test_a_planted_mistake_is_caught(monkeypatch):
     def always_main(self, row, node):
         return self._rows[row].main
 
-    monkeypatch.setattr("outrider.runtimes.llamacpp.model.LlamaCppSession._holder", always_main)
+    monkeypatch.setattr("outrider.runtimes.llamacpp.session.LlamaCppSession._holder", always_main)
     model = llamacpp("llama")()
     session = model.open(1, CAPACITY)
     stem, tokens, more = text(model, 5), text(model, 4, 8), text(model, 2, 6)
-    session.extend([0], [stem + tokens], [[*range(-1, 4), 4, 4, 5, 6]])
+    session.extend(Pass([0], [stem + tokens], [[*range(-1, 4), 4, 4, 5, 6]]))
     session.keep(0, [*range(5), 6, 8])
-    found = session.extend([0], [more])
+    found = session.extend(Pass([0], [more])).logits
     with pytest.raises(AssertionError):
         same(found, fresh(model, [*stem, tokens[1], tokens[3], *more], 2))
 
@@ -114,7 +115,7 @@ def test_the_tokenizer_of_the_file(model):
     assert tokenizer.decode([1, *tokens, 2]) == "the cat sat"
     assert tokenizer.vocabulary[:4] == [b"<unk>", b"<s>", b"</s>", b" the"]
     assert tokenizer.special_tokens == {0, 1, 2}
-    assert model.stop_token_ids == {2}
+    assert model.traits.stop_token_ids == {2}
     long = "the cat " * 50
     assert tokenizer.decode(tokenizer.encode(long)) == long
 
@@ -210,13 +211,13 @@ def test_a_damaged_file_is_refused_in_one_line(file, tmp_path):
 
 
 def test_a_shorter_context_is_the_models_context(file):
-    assert outrider.load(file, context_length=40).context_length == 40
+    assert outrider.load(file, context_length=40).traits.context_length == 40
 
 
 def test_keys_and_values_in_float16_say_nearly_the_same():
     model = llamacpp("llama")()
     tokens = text(model, 20)
-    found = llamacpp("llama", "float16")().open(1, CAPACITY).extend([0], [tokens])
+    found = llamacpp("llama", "float16")().open(1, CAPACITY).extend(Pass([0], [tokens])).logits
     np.testing.assert_allclose(found, fresh(model, tokens, 20), atol=0.1)
 
 
@@ -240,10 +241,10 @@ def test_rows_decoded_alone_after_a_failure_keep_their_own_logits(monkeypatch):
     engine = outrider.Engine(model, max_rows=3, capacity=CAPACITY)
     extend = LlamaCppSession.extend
 
-    def too_much(self, rows, *arguments, **settings):
-        if len(rows) > 1:
+    def too_much(self, work):
+        if len(work.rows) > 1:
             raise MemoryError("together they are too much")
-        return extend(self, rows, *arguments, **settings)
+        return extend(self, work)
 
     monkeypatch.setattr(LlamaCppSession, "extend", too_much)
     sequences = [engine.submit(outrider.Request(prompt, 10, greedy)) for prompt in prompts]
@@ -292,7 +293,7 @@ def test_smollm2_rolled_back_says_what_a_fresh_prefill_says(smollm2, cache_type,
     for turn in range(8):
         tokens = choose.choices(range(100, 40_000), k=choose.randint(1, 6))
         parents = [choose.randint(-1, node - 1) if trees else node - 1 for node in range(len(tokens))]
-        found = session.extend([0], [tokens], [parents])
+        found = session.extend(Pass([0], [tokens], [parents])).logits
         path = [len(tokens) - 1]
         while parents[path[0]] >= 0:
             path.insert(0, parents[path[0]])

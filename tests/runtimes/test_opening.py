@@ -45,7 +45,7 @@ def test_a_folder_has_the_logits_of_transformers(tmp_path, name):
     model = outrider.load(tmp_path, dtype="float32", device="cpu")
     same(fresh(model, tokens, 30), expected)
     assert (type(model).__name__ == "LlamaModel") == (name in OURS)
-    assert (model.vocab_size, model.context_length, model.tokenizer) == (VOCABULARY, 256, None)
+    assert (model.traits.vocab_size, model.traits.context_length, model.tokenizer) == (VOCABULARY, 256, None)
 
 
 def test_weights_in_several_files(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 
 from outrider import FunctionModel, InputError, ModelError, TableModel
 from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf
 from tiny import mlx as tiny_mlx
 
@@ -110,8 +111,9 @@ def llamacpp(architecture, cache_type="float32"):
     def make():
         pytest.importorskip("llama_cpp")
         pytest.importorskip("gguf")
+        from outrider.runtimes.llamacpp.context import Settings
         from outrider.runtimes.llamacpp.loading import open_file
-        from outrider.runtimes.llamacpp.model import LlamaCppModel, Settings
+        from outrider.runtimes.llamacpp.model import LlamaCppModel
 
         with tempfile.TemporaryDirectory() as folder:
             file = tiny_gguf.save(Path(folder) / "tiny.gguf", architecture, vocabulary=VOCABULARY)
@@ -191,7 +193,7 @@ def model(request):
 def fresh(model, tokens, count=1):
     """Logits after the last `count` tokens, from a session that never saw anything else."""
     session = model.open(1, CAPACITY)
-    return to_numpy(session.extend([0], [tokens], wanted=[count])).astype(np.float64)
+    return to_numpy(session.extend(Pass([0], [tokens], wanted=[count])).logits).astype(np.float64)
 
 
 def same(found, expected):
@@ -200,23 +202,23 @@ def same(found, expected):
 
 
 def text(model, length, seed=0):
-    return [random.Random(seed * 1000 + i).randrange(model.vocab_size) for i in range(length)]
+    return [random.Random(seed * 1000 + i).randrange(model.traits.vocab_size) for i in range(length)]
 
 
 def test_a_chain_fed_in_pieces_equals_one_fed_at_once(model):
     tokens = text(model, 20)
     session = model.open(1, CAPACITY)
-    session.extend([0], [tokens[:11]], wanted=[0])
+    session.extend(Pass([0], [tokens[:11]], wanted=[0]))
     session.keep(0, range(11))
-    found = session.extend([0], [tokens[11:]])
-    assert found.shape == (9, model.vocab_size)
+    found = session.extend(Pass([0], [tokens[11:]])).logits
+    assert found.shape == (9, model.traits.vocab_size)
     same(found, fresh(model, tokens, 9))
 
 
 def test_wanted_logits_are_those_of_the_last_tokens(model):
     first, second = text(model, 7, 1), text(model, 4, 2)
     session = model.open(2, CAPACITY)
-    found = session.extend([0, 1], [first, second], wanted=[2, 3])
+    found = session.extend(Pass([0, 1], [first, second], wanted=[2, 3])).logits
     same(found, np.concatenate([fresh(model, first, 2), fresh(model, second, 3)]))
 
 
@@ -224,41 +226,41 @@ def test_rows_of_different_lengths_share_a_pass(model):
     texts = [text(model, length, length) for length in (13, 4, 9)]
     session = model.open(4, CAPACITY)
     for row, tokens in zip((3, 0, 1), texts, strict=True):
-        session.extend([row], [tokens], wanted=[0])
+        session.extend(Pass([row], [tokens], wanted=[0]))
         session.keep(row, range(len(tokens)))
     new = [text(model, length, 50 + length) for length in (1, 3, 2)]
-    found = session.extend([3, 0, 1], new)
+    found = session.extend(Pass([3, 0, 1], new)).logits
     same(found, np.concatenate([fresh(model, t + n, len(n)) for t, n in zip(texts, new, strict=True)]))
 
 
 def test_a_dropped_tail_leaves_no_trace(model):
     tokens = text(model, 8)
     session = model.open(1, CAPACITY)
-    session.extend([0], [tokens + text(model, 6, 9)])
+    session.extend(Pass([0], [tokens + text(model, 6, 9)]))
     session.keep(0, range(8))
     assert session.length(0) == 8
     more = text(model, 3, 5)
-    same(session.extend([0], [more]), fresh(model, tokens + more, 3))
+    same(session.extend(Pass([0], [more])).logits, fresh(model, tokens + more, 3))
 
 
 def test_truncated_rows_go_on_from_there(model):
     tokens = text(model, 12)
     session = model.open(1, CAPACITY)
-    session.extend([0], [tokens], wanted=[0])
+    session.extend(Pass([0], [tokens], wanted=[0]))
     session.keep(0, range(12))
     session.truncate(0, 5)
     more = text(model, 3, 5)
-    same(session.extend([0], [more]), fresh(model, tokens[:5] + more, 3))
+    same(session.extend(Pass([0], [more])).logits, fresh(model, tokens[:5] + more, 3))
 
 
 def test_a_released_row_starts_anew(model):
     session = model.open(2, CAPACITY)
-    session.extend([0, 1], [text(model, 9), text(model, 5)], wanted=[0, 0])
+    session.extend(Pass([0, 1], [text(model, 9), text(model, 5)], wanted=[0, 0]))
     session.keep(0, range(9))
     session.release(0)
     assert session.length(0) == 0
     tokens = text(model, 4, 3)
-    same(session.extend([0], [tokens]), fresh(model, tokens, 4))
+    same(session.extend(Pass([0], [tokens])).logits, fresh(model, tokens, 4))
 
 
 def test_each_node_of_a_tree_sees_its_own_root_path_only(model):
@@ -268,9 +270,9 @@ def test_each_node_of_a_tree_sees_its_own_root_path_only(model):
     parents = [-1, 0, 0, 1, -1, 4, 2]
     tokens = text(model, len(parents), 4)
     session = model.open(2, CAPACITY)
-    session.extend([1], [stem], wanted=[0])
+    session.extend(Pass([1], [stem], wanted=[0]))
     session.keep(1, range(len(stem)))
-    found = to_numpy(session.extend([1], [tokens], [parents]))
+    found = to_numpy(session.extend(Pass([1], [tokens], [parents])).logits)
     for node in range(len(parents)):
         path = []
         above = node
@@ -283,34 +285,34 @@ def test_each_node_of_a_tree_sees_its_own_root_path_only(model):
 def test_keeping_a_branch_compacts_the_row_to_it(model):
     stem = text(model, 5)
     session = model.open(1, CAPACITY)
-    session.extend([0], [stem], wanted=[0])
+    session.extend(Pass([0], [stem], wanted=[0]))
     session.keep(0, range(5))
     tokens = text(model, 6, 8)
-    session.extend([0], [tokens], [[-1, 0, 0, 1, 2, 4]])
+    session.extend(Pass([0], [tokens], [[-1, 0, 0, 1, 2, 4]]))
     session.keep(0, [0, 2, 4])
     more = text(model, 2, 6)
-    same(session.extend([0], [more]), fresh(model, [*stem, tokens[0], tokens[2], tokens[4], *more], 2))
+    same(session.extend(Pass([0], [more])).logits, fresh(model, [*stem, tokens[0], tokens[2], tokens[4], *more], 2))
 
 
 def test_a_tree_may_grow_level_by_level(model):
     session = model.open(1, CAPACITY)
     stem = text(model, 4)
-    session.extend([0], [stem], wanted=[0])
+    session.extend(Pass([0], [stem], wanted=[0]))
     session.keep(0, range(4))
     a, b, c, d, e = text(model, 5, 7)
-    session.extend([0], [[a, b]], [[-1, -1]])
-    found = session.extend([0], [[c, d, e]], [[0, 1, 1]])
+    session.extend(Pass([0], [[a, b]], [[-1, -1]]))
+    found = session.extend(Pass([0], [[c, d, e]], [[0, 1, 1]])).logits
     same(found, np.concatenate([fresh(model, [*stem, *path]) for path in ([a, c], [b, d], [b, e])]))
 
 
 def test_trees_and_chains_share_a_pass(model):
     session = model.open(2, CAPACITY)
     first, second = text(model, 6, 1), text(model, 3, 2)
-    session.extend([0, 1], [first, second], wanted=[0, 0])
+    session.extend(Pass([0, 1], [first, second], wanted=[0, 0]))
     session.keep(0, range(6))
     session.keep(1, range(3))
     a, b, c, d = text(model, 4, 7)
-    found = session.extend([0, 1], [[a, b], [c, d]], [[-1, -1], None])
+    found = session.extend(Pass([0, 1], [[a, b], [c, d]], [[-1, -1], None])).logits
     paths = ([*first, a], [*first, b], [*second, c], [*second, c, d])
     same(found, np.concatenate([fresh(model, path) for path in paths]))
 
@@ -327,9 +329,9 @@ def test_any_course_of_calls_equals_a_fresh_prefill(model, seed):
             rows.sort()  # as the engine gives them; rows side by side may be computed together
         if not rows:
             break
-        tokens = [[choose.randrange(model.vocab_size) for _ in range(choose.randint(1, 6))] for _ in rows]
+        tokens = [[choose.randrange(model.traits.vocab_size) for _ in range(choose.randint(1, 6))] for _ in rows]
         trees = [None if choose.random() < 0.5 else [choose.randint(-1, i - 1) for i in range(len(t))] for t in tokens]
-        found = to_numpy(session.extend(rows, tokens, trees))
+        found = to_numpy(session.extend(Pass(rows, tokens, trees)).logits)
         first = 0
         for row, new, tree in zip(rows, tokens, trees, strict=True):
             parents = [i - 1 for i in range(len(new))] if tree is None else tree
@@ -382,30 +384,30 @@ def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
         monkeypatch.setitem(globals(), "tiny", lambda kind, **settings: spoilt)
         model = MODELS[name]()
     session = model.open(2, CAPACITY)
-    broken = session.extend([0], [[1, 2, 0] + [3] * 20], wanted=[1])
+    broken = session.extend(Pass([0], [[1, 2, 0] + [3] * 20], wanted=[1])).logits
     assert np.isnan(to_numpy(broken)).all()
     session.keep(0, range(10))
     session.release(0)
     texts = [text(model, 3, 1), text(model, 30, 2)]
     texts = [[max(token, 1) for token in tokens] for tokens in texts]
     for row, tokens in enumerate(texts):  # by themselves, or padding might bury what is left of the first text
-        session.extend([row], [tokens], wanted=[0])
+        session.extend(Pass([row], [tokens], wanted=[0]))
         session.keep(row, range(len(tokens)))
-    found = session.extend([0, 1], [[5], [6, 7]])
+    found = session.extend(Pass([0, 1], [[5], [6, 7]])).logits
     same(found, np.concatenate([fresh(model, [*texts[0], 5]), fresh(model, [*texts[1], 6, 7], 2)]))
 
 
 def test_what_no_cache_could_do_is_refused(model):
     session = model.open(2, 8)
     with pytest.raises(InputError, match="would hold 9 tokens: this session was opened for 8"):
-        session.extend([0], [[0] * 9])
+        session.extend(Pass([0], [[0] * 9]))
     with pytest.raises(InputError, match="extended by no token"):
-        session.extend([0], [[]])
+        session.extend(Pass([0], [[]]))
     with pytest.raises(InputError, match="distinct and below 2"):
-        session.extend([0, 0], [[1], [1]])
+        session.extend(Pass([0, 0], [[1], [1]]))
     with pytest.raises(InputError, match="one earlier tentative token each"):
-        session.extend([0], [[1, 2]], [[-1, 1]])
-    session.extend([0], [[1, 2, 3]], [[-1, 0, 0]])
+        session.extend(Pass([0], [[1, 2]], [[-1, 1]]))
+    session.extend(Pass([0], [[1, 2, 3]], [[-1, 0, 0]]))
     with pytest.raises(InputError, match="does not lead from the last permanent token"):
         session.keep(0, [0, 1, 2])
     with pytest.raises(InputError, match="cannot be cut to 5 tokens"):
@@ -520,7 +522,7 @@ def test_mlx_models_whose_code_takes_no_offset_per_row_are_read_row_by_row(spoil
     model = MlxModel(AnotherCode(tiny_mlx.model("llama"), spoil))
     assert not model.shares_passes
     texts = [text(model, 5, 1), text(model, 9, 2)]
-    found = model.open(2, CAPACITY).extend([0, 1], texts)
+    found = model.open(2, CAPACITY).extend(Pass([0, 1], texts)).logits
     same(found, np.concatenate([fresh(of_mlx("llama")(), tokens, len(tokens)) for tokens in texts]))
 
 
@@ -534,7 +536,7 @@ def test_a_long_text_before_a_tree_is_not_torn_apart():
     tokens = text(model, 40)
     module.shapes.clear()
     parents = [*range(-1, 36), 36, 36, 37]
-    found = session.extend([0], [tokens], [parents], [5])
+    found = session.extend(Pass([0], [tokens], [parents], [5])).logits
     assert module.shapes == [(1, 38), (2, 1)]
     paths = [36, [37], [38], [37, 39]]
     stem = tokens[:37]
@@ -542,7 +544,7 @@ def test_a_long_text_before_a_tree_is_not_torn_apart():
     expected += [fresh(model, stem + [tokens[node] for node in path]) for path in paths[1:]]
     same(found, np.concatenate(expected))
     session.keep(0, [*range(37), 37, 39])
-    same(session.extend([0], [[7]]), fresh(model, [*stem, tokens[37], tokens[39], 7]))
+    same(session.extend(Pass([0], [[7]])).logits, fresh(model, [*stem, tokens[37], tokens[39], 7]))
 
 
 def test_a_long_text_is_read_without_its_logits():
@@ -554,9 +556,9 @@ def test_a_long_text_is_read_without_its_logits():
     session = model.open(2, 200)
     first, second = text(model, 100, 1), text(model, 70, 2)
     module.shapes.clear()
-    found = session.extend([0, 1], [first, second], wanted=[2, 70])
+    found = session.extend(Pass([0, 1], [first, second], wanted=[2, 70])).logits
     assert module.shapes == [(1, 98), (2, 70)]
-    expected = [model.open(1, 200).extend([0], [tokens]) for tokens in (first, second)]
+    expected = [model.open(1, 200).extend(Pass([0], [tokens])).logits for tokens in (first, second)]
     same(found, np.concatenate([to_numpy(expected[0])[-2:], to_numpy(expected[1])]))
 
 
@@ -565,13 +567,13 @@ def test_memory_grows_with_the_text():
     model = of_mlx("llama")()
     session = model.open(2, 1000)
     tokens = text(model, 600)
-    session.extend([0, 1], [tokens[:10], tokens[:3]], wanted=[0, 0])
+    session.extend(Pass([0, 1], [tokens[:10], tokens[:3]], wanted=[0, 0]))
     session.keep(0, range(10))
     session.keep(1, range(3))
-    session.extend([0], [tokens[10:]], wanted=[0])
+    session.extend(Pass([0], [tokens[10:]], wanted=[0]))
     session.keep(0, range(590))
-    found = session.extend([0, 1], [[5], [6]])
-    whole = model.open(2, 1000).extend([0, 1], [[*tokens, 5], [*tokens[:3], 6]], wanted=[1, 1])
+    found = session.extend(Pass([0, 1], [[5], [6]])).logits
+    whole = model.open(2, 1000).extend(Pass([0, 1], [[*tokens, 5], [*tokens[:3], 6]], wanted=[1, 1])).logits
     same(found, to_numpy(whole))
 
 
@@ -642,9 +644,9 @@ def worst_node(model, seed=0):
     parents = [-1, 0, 0, 1, -1, 4, 2, 4, 7, 3, 0]
     stem, tokens = text(model, 9, seed), text(model, len(parents), seed + 50)
     session = model.open(1, CAPACITY)
-    session.extend([0], [stem], wanted=[0])
+    session.extend(Pass([0], [stem], wanted=[0]))
     session.keep(0, range(len(stem)))
-    found = to_numpy(session.extend([0], [tokens], [parents])).astype(np.float64)
+    found = to_numpy(session.extend(Pass([0], [tokens], [parents])).logits).astype(np.float64)
     paths = []
     for node, parent in enumerate(parents):
         paths.append([*(paths[parent] if parent >= 0 else []), tokens[node]])
@@ -664,10 +666,12 @@ def test_of_few_tokens_the_wanted_ones_are_read(dtype):
     model = fused("Llama", dtype)()
     for fed in range(1, 7):
         tokens = text(model, fed)
-        everything = to_numpy(model.open(1, CAPACITY).extend([0], [tokens])).astype(np.float64)
+        everything = to_numpy(model.open(1, CAPACITY).extend(Pass([0], [tokens])).logits).astype(np.float64)
         for wanted in range(fed + 1):
-            found = to_numpy(model.open(1, CAPACITY).extend([0], [tokens], wanted=[wanted])).astype(np.float64)
-            assert found.shape == (wanted, model.vocab_size)
+            found = to_numpy(model.open(1, CAPACITY).extend(Pass([0], [tokens], wanted=[wanted])).logits).astype(
+                np.float64
+            )
+            assert found.shape == (wanted, model.traits.vocab_size)
             allowed = TOLERANCES[dtype] * np.abs(everything).max()
             np.testing.assert_allclose(found, everything[fed - wanted :], rtol=0, atol=allowed)
 
@@ -681,14 +685,14 @@ def test_a_long_text_is_what_it_is_in_short_pieces(dtype, held):
     session = model.open(1, 256)
     expected = []
     for first in range(0, len(tokens), 16):
-        expected.append(to_numpy(session.extend([0], [tokens[first : first + 16]])).astype(np.float64))
+        expected.append(to_numpy(session.extend(Pass([0], [tokens[first : first + 16]])).logits).astype(np.float64))
         session.keep(0, range(len(tokens[first : first + 16])))
     expected = np.concatenate(expected)
     session = model.open(2, 256)
     if held:
-        session.extend([1], [tokens[:held]], wanted=[0])
+        session.extend(Pass([1], [tokens[:held]], wanted=[0]))
         session.keep(1, range(held))
-    found = to_numpy(session.extend([1], [tokens[held:]])).astype(np.float64)
+    found = to_numpy(session.extend(Pass([1], [tokens[held:]])).logits).astype(np.float64)
     np.testing.assert_allclose(found, expected[held:], rtol=0, atol=TOLERANCES[dtype] * np.abs(expected).max())
 
 

@@ -13,13 +13,14 @@ from outrider import (
     StringDrafter,
     SuffixDrafter,
 )
+from outrider.runtimes.base import Pass
 from outrider.runtimes.smollm2 import smollm2_file
 
 torch = pytest.importorskip("torch")
 transformers_loading = pytest.importorskip("outrider.runtimes.torch.loading")
 computes_bfloat16 = pytest.importorskip("outrider.runtimes.torch.linears").computes_bfloat16
 
-renumbered = pytest.importorskip("renumbered")
+renumbered = pytest.importorskip("tiny.renumbered")
 
 pytestmark = [
     pytest.mark.smollm2,
@@ -54,7 +55,7 @@ class Guessing(outrider.Drafter):
 
 
 def test_greedy_text_is_that_of_transformers(target, prompts):
-    generate = transformers_loading.reference_generate("smollm2", "float32", target.stop_token_ids)
+    generate = transformers_loading.reference_generate("smollm2", "float32", target.traits.stop_token_ids)
     for prompt in prompts:
         expected = generate(prompt, 32)
         for drafter, lookahead in ((None, 0), (SuffixDrafter(), 16), (Guessing(), 3)):
@@ -129,7 +130,7 @@ def test_packed_weights_say_nearly_the_same(target, prompts, dtype):
     logits = []
     for model in (target, packed):
         session = model.open(1, 256)
-        logits.append(torch.log_softmax(session.extend([0], [prompts[0]]).float(), dim=-1))
+        logits.append(torch.log_softmax(session.extend(Pass([0], [prompts[0]])).logits.float(), dim=-1))
     divergence = (logits[0].exp() * (logits[0] - logits[1])).sum(-1).mean()
     assert 0 <= divergence < (1e-4 if dtype == "float16" else 3e-2)
 
@@ -140,17 +141,17 @@ def test_in_bfloat16_a_token_has_the_same_logits_whoever_stands_beside_it():
     choose = random.Random(0)
     session = model.open(2, 256)
     for length in (3, 27, 85, 100, 190):
-        text = [choose.randrange(model.vocab_size) for _ in range(length + 17)]
-        session.extend([0], [text[:length]], wanted=[0])
+        text = [choose.randrange(model.traits.vocab_size) for _ in range(length + 17)]
+        session.extend(Pass([0], [text[:length]], wanted=[0]))
         session.keep(0, range(length))
-        alone = session.extend([0], [text[length : length + 1]])[0]
+        alone = session.extend(Pass([0], [text[length : length + 1]])).logits[0]
         for count in (2, 3, 5, 8, 17):
             session.truncate(0, length)
-            beside = session.extend([0], [text[length : length + count]])[0]
+            beside = session.extend(Pass([0], [text[length : length + count]])).logits[0]
             assert torch.equal(alone, beside)
         for other in (1, 4):
             session.truncate(0, length)
-            beside = session.extend([0, 1], [text[length : length + 2], text[:other]])[0]
+            beside = session.extend(Pass([0, 1], [text[length : length + 2], text[:other]])).logits[0]
             session.truncate(1, 0)
             assert torch.equal(alone, beside)
         session.release(0)
@@ -161,17 +162,17 @@ def test_in_bfloat16_every_token_of_a_draft_has_the_logits_that_it_has_alone():
     model = outrider.load("smollm2", dtype="bfloat16")
     choose = random.Random(1)
     first, count, longest = 180, 90, 17  # over three borders between blocks of keys
-    text = [choose.randrange(model.vocab_size) for _ in range(first + count)]
+    text = [choose.randrange(model.traits.vocab_size) for _ in range(first + count)]
     session = model.open(1, 512)
-    session.extend([0], [text[:first]], wanted=[0])
+    session.extend(Pass([0], [text[:first]], wanted=[0]))
     session.keep(0, range(first))
     alone = []
     for token in text[first:]:
-        alone.append(session.extend([0], [[token]])[0].clone())
+        alone.append(session.extend(Pass([0], [[token]])).logits[0].clone())
         session.keep(0, [0])
     session.truncate(0, first)
     for start in range(0, count - longest, 6):
-        beside = session.extend([0], [text[first + start : first + start + longest]])
+        beside = session.extend(Pass([0], [text[first + start : first + start + longest]])).logits
         for place in range(longest):
             assert torch.equal(beside[place], alone[start + place])
         session.keep(0, range(6))

@@ -1,13 +1,16 @@
 """A real model behind another tokenizer: the first tokens of its own only, in the opposite order."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from outrider import Model
+from outrider.runtimes.base import Pass, Scored
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.ledger import LedgerSession
 
 
 class Renumbered:
@@ -16,13 +19,15 @@ class Renumbered:
     def __init__(self, model: Model, count: int) -> None:
         self._model = model
         self.name = f"{model.name} of {count} tokens"
-        self.vocab_size = count
-        self.context_length = model.context_length
-        self.stop_token_ids = frozenset(count - 1 - token for token in model.stop_token_ids)
+        ends = frozenset(count - 1 - token for token in model.traits.stop_token_ids)
+        self.traits = replace(model.traits, vocab_size=count, stop_token_ids=ends)
         self.tokenizer = _renumbered(model.tokenizer, count)
 
     def open(self, rows: int, capacity: int) -> "_Session":
-        return _Session(self._model.open(rows, capacity), self.vocab_size)
+        return _Session(self._model.open(rows, capacity), self.traits.vocab_size)
+
+    def free_bytes(self) -> int | None:
+        return self._model.free_bytes()
 
 
 class _Session:
@@ -33,9 +38,13 @@ class _Session:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def extend(self, rows, tokens, parents=None, wanted=None):
-        own = [[self._count - 1 - token for token in new] for new in tokens]
-        return self._session.extend(rows, own, parents, wanted)[:, : self._count].flip(-1)
+    def extend(self, work: Pass) -> Scored:
+        own = [[self._count - 1 - token for token in new] for new in work.tokens]
+        scored = self._session.extend(replace(work, tokens=own))
+        return replace(scored, logits=scored.logits[:, : self._count].flip(-1))
+
+    def rollout(self, rows, tokens, count, vocab_size):
+        return LedgerSession.rollout(self, rows, tokens, count, vocab_size)
 
 
 def _renumbered(tokenizer: Any, count: int) -> HuggingFaceTokenizer:

@@ -73,12 +73,12 @@ def batched_speculative_decode(
     prompts = [_tokens_of(prompt, place, words, target) for place, prompt in enumerate(batch_prompts)]
     if not prompts:
         return []
-    ends = target.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids)
+    ends = target.traits.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids)
     requests = [
         Request(prompt, max_tokens, settings, ends, stops, tokenizer=words if stops else None)
         for prompt, settings in zip(prompts, _settings(sampling, len(prompts)), strict=True)
     ]
-    capacity = min(max(map(len, prompts)) + max_tokens, target.context_length)
+    capacity = min(max(map(len, prompts)) + max_tokens, target.traits.context_length)
     engine = Engine(
         target,
         drafter,
@@ -116,7 +116,7 @@ def _tokens_of(prompt: Any, place: int, tokenizer: Tokenizer | None, target: Mod
         raise InputError(f"prompt {place} is a text and these models have no tokenizer: pass tokenizer=")
     try:
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer else token_list(prompt)
-        check_prompt(tokens, target, target.context_length)
+        check_prompt(tokens, target, target.traits.context_length)
     except InputError as error:
         raise InputError(f"prompt {place} cannot be decoded: {error}") from error
     return tuple(tokens)

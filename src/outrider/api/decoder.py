@@ -164,11 +164,11 @@ class SpeculativeDecoder:
                 "a stream of this decoder is open and uses its drafter: finish or close the stream first"
             )
         prompt = self._tokens_of(prompt_tokens)
-        check_prompt(prompt, self.target, self.target.context_length)
+        check_prompt(prompt, self.target, self.target.traits.context_length)
         request = Request(prompt, max(num_tokens, 1), _seeded(sampling))
         sequence = ActiveSequence(0, request, len(prompt) + num_tokens, shared_noise=self.rule == "coupled")
         self._engine = None  # the drafter is prepared anew here, and again for the next text
-        self.drafter.prepare(1, len(prompt) + num_tokens, self.target.vocab_size)
+        self.drafter.prepare(1, len(prompt) + num_tokens, self.target.traits.vocab_size)
         draft = self.drafter.propose([sequence], [num_tokens])[0]
         self.drafter.forget(sequence)
         deepest = max(range(len(draft)), key=draft.depths.__getitem__, default=ROOT)  # of a tree, the longest path
@@ -192,12 +192,12 @@ class SpeculativeDecoder:
                 "stop strings need a tokenizer and this decoder has none: pass tokenizer=, or stop_token_ids="
             )
         tokens = self._tokens_of(prompt)
-        check_prompt(tokens, self.target, self.target.context_length)
+        check_prompt(tokens, self.target, self.target.traits.context_length)
         request = Request(
             prompt=tokens,
             max_tokens=max_tokens,
             sampling=_seeded(sampling),
-            stop_token_ids=self.target.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids),
+            stop_token_ids=self.target.traits.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids),
             stop=stops,
             predicted=self._tokens_of(predicted) if len(predicted) else (),
             logprobs=logprobs,
@@ -208,8 +208,8 @@ class SpeculativeDecoder:
 
     def _engine_for(self, length: int) -> Engine:
         """The engine, opened anew where the last one is too small; where it is busy, one for this text alone."""
-        length = min(length, self.target.context_length)
-        capacity = min(self.target.context_length, 256 * -(-length // 256))
+        length = min(length, self.target.traits.context_length)
+        capacity = min(self.target.traits.context_length, 256 * -(-length // 256))
         settings: dict[str, Any] = {
             "rule": self.rule,
             "max_rows": 1,
@@ -411,12 +411,13 @@ def require_same_vocabulary(draft: Model, target: Model) -> None:
             f"their tokenizers differ: token {difference.token} is {difference.one} to the draft and "
             f"{difference.other} to the target"
         )
-    elif draft.vocab_size == target.vocab_size:
+    elif draft.traits.vocab_size == target.traits.vocab_size:
         return
     else:
         reason = "without both tokenizers the widths must be equal"
     raise VocabularyError(
-        f"draft {draft.name} has a vocabulary of {draft.vocab_size} and target {target.name} one of "
-        f"{target.vocab_size}, and {reason}; choose a draft model of the same family, or draft across tokenizers "
+        f"draft {draft.name} has a vocabulary of {draft.traits.vocab_size} and target {target.name} one of "
+        f"{target.traits.vocab_size}, and {reason}; choose a draft model of the same family, or draft across "
+        "tokenizers "
         "(IntersectionDrafter or StringDrafter; --drafter intersection or string)"
     )

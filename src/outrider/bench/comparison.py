@@ -75,7 +75,7 @@ def question_tokens(question: Question, target: Model, max_tokens: int) -> list[
     assert tokenizer is not None
     message = [{"role": "user", "content": question.text}]
     tokens = tokenizer.encode_chat(message) or tokenizer.encode(question.text)
-    return tokens[: target.context_length - max_tokens]
+    return tokens[: target.traits.context_length - max_tokens]
 
 
 def summarise(answers: Sequence[Answer], baseline: str) -> list[Row]:

@@ -16,7 +16,7 @@ import numpy as np
 from outrider.api.decoder import SpeculativeDecoder
 from outrider.maths.arrays import to_numpy
 from outrider.maths.sampling import SamplingParams
-from outrider.runtimes.base import Model, prefill
+from outrider.runtimes.base import Model, Pass, prefill
 
 ENDED = -1  # stands for a token where an output has none
 
@@ -140,7 +140,7 @@ def logits_of(model: Model) -> LogitsAfter:
     def logits_after(tokens: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         session = model.open(1, len(tokens))
         rest = prefill(session, 0, tokens)
-        return to_numpy(session.extend([0], [rest], wanted=[1])[0]).astype(np.float64)
+        return to_numpy(session.extend(Pass([0], [rest], wanted=[1])).logits[0]).astype(np.float64)
 
     return logits_after
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import Model, prefill
+from outrider.runtimes.base import Model, Pass, prefill
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)
 
@@ -44,18 +44,18 @@ def cost_curve(
         progress: told (passes done, all passes).
     """
     longest = max(counts)
-    context = min(context, model.context_length - longest)
-    tokens = [1 + number % (model.vocab_size - 1) for number in range(context + longest)]
+    context = min(context, model.traits.context_length - longest)
+    tokens = [1 + number % (model.traits.vocab_size - 1) for number in range(context + longest)]
     session = model.open(1, context + longest)
     rest = prefill(session, 0, tokens[:context])
-    session.extend([0], [rest], wanted=[0])
+    session.extend(Pass([0], [rest], wanted=[0]))
     session.keep(0, range(len(rest)))
     times: dict[int, list[float]] = {count: [] for count in counts}
     for repeat in range(repeats + 1):
         for index, count in enumerate(counts):
             started = time.perf_counter()
             # Reading one number makes lazy and asynchronous runtimes finish.
-            to_numpy(session.extend([0], [tokens[context : context + count]])[-1])
+            to_numpy(session.extend(Pass([0], [tokens[context : context + count]])).logits[-1])
             ended = time.perf_counter()
             session.truncate(0, context)
             if repeat:

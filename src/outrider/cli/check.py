@@ -140,11 +140,12 @@ def _margin(options: CheckOptions, models: ModelOptions) -> float:
 
 
 def _encoded(texts: Sequence[str], target: Model, max_tokens: int) -> list[list[int]]:
-    if max_tokens >= target.context_length:
+    if max_tokens >= target.traits.context_length:
         raise SettingError(
-            f"--max-tokens is {max_tokens} and the context of {target.name} holds {target.context_length}: give less"
+            f"--max-tokens is {max_tokens} and the context of {target.name} holds {target.traits.context_length}: "
+            "give less"
         )
-    room = target.context_length - max_tokens
+    room = target.traits.context_length - max_tokens
     return [encode_prompt(target, text, None, False)[:room] for text in texts]
 
 
@@ -214,5 +215,5 @@ def _transformers(target: Model, name: str, dtype: str, device: str) -> tuple[di
     if reference is None:
         messages().print(f"transformers has no {dtype} like Outrider's: comparing with plain decoding only")
         return {}, logits_after
-    generate = greedy_generate(reference, target.stop_token_ids)
+    generate = greedy_generate(reference, target.traits.stop_token_ids)
     return {"transformers": lambda prompt, max_tokens: Answer(generate(prompt, max_tokens))}, logits_after

@@ -84,10 +84,10 @@ def command(options: DoctorOptions, runtime: RuntimeOptions) -> None:
 
 def _measure(name: str, context: int, runtime: RuntimeOptions) -> list[Cost]:
     target = runtime.open(name)
-    if context + max(COUNTS) > target.context_length:
+    if context + max(COUNTS) > target.traits.context_length:
         raise SettingError(
-            f"--context is {context} and the context of {target.name} holds {target.context_length}: "
-            f"give {target.context_length - max(COUNTS)} or less"
+            f"--context is {context} and the context of {target.name} holds {target.traits.context_length}: "
+            f"give {target.traits.context_length - max(COUNTS)} or less"
         )
     with bar(f"measuring {name}") as progress:
         return cost_curve(target, context=context, progress=progress)

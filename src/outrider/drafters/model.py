@@ -14,7 +14,7 @@ from outrider.maths.arrays import Array, columns, float32, gather, stack
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.rules import draw, draw_shared
 from outrider.maths.sampling import adjust, distribution, log_probabilities, most_probable
-from outrider.runtimes.base import LAST_KEPT, Model, Session, prefill
+from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class ModelDrafter(Drafter):
         self.name = name
         self._session: Session | None = None
         self._capacity = 0
-        self._vocab_size = model.vocab_size
+        self._vocab_size = model.traits.vocab_size
         self._rows: dict[int, _Row] = {}
 
     @property
@@ -92,14 +92,14 @@ class ModelDrafter(Drafter):
         return 0
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
-        self._capacity = min(capacity, self.model.context_length)
+        self._capacity = min(capacity, self.model.traits.context_length)
         self._session = self.model.open(rows, self._capacity + self._room_for_branches)
         self._vocab_size = vocab_size
         self._rows = {}
 
     @property
     def bytes_per_token(self) -> int:  # type: ignore[override]
-        return int(getattr(self.model, "bytes_per_token", 0))
+        return self.model.traits.bytes_per_token
 
     def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
         session = self._opened()
@@ -112,7 +112,9 @@ class ModelDrafter(Drafter):
             pieces.append(self._context(sequence)[held : min(held + count, self._capacity)])
         fed = [place for place, piece in enumerate(pieces) if piece]
         if fed:
-            session.extend([rows[place] for place in fed], [pieces[place] for place in fed], wanted=[0] * len(fed))
+            session.extend(
+                Pass([rows[place] for place in fed], [pieces[place] for place in fed], wanted=[0] * len(fed))
+            )
             for place in fed:
                 session.keep(rows[place], range(len(pieces[place])))
 
@@ -182,7 +184,6 @@ class ModelDrafter(Drafter):
         """Whether all drafts take the most probable token each time, which a session may find by itself."""
         return (
             bool(active)
-            and hasattr(self._opened(), "rollout")
             and type(self) is ModelDrafter  # others may choose, or name, their tokens otherwise
             and self.min_survival == 0
             and all(
@@ -195,7 +196,7 @@ class ModelDrafter(Drafter):
         """As many tokens as the shortest draft takes, for each draft."""
         count = min(draft.lookahead for draft in active)
         rows, feeds = [draft.row.number for draft in active], [draft.feed for draft in active]
-        rolled = self._opened().rollout(rows, feeds, count, self._vocab_size)  # type: ignore[attr-defined]
+        rolled = self._opened().rollout(rows, feeds, count, self._vocab_size)
         for draft, tokens in zip(active, rolled, strict=True):
             draft.row.feed_chain([*draft.feed, *tokens[:-1]])
             draft.tokens.extend(tokens)
@@ -203,9 +204,8 @@ class ModelDrafter(Drafter):
 
     def _grow(self, active: Sequence[_Growing]) -> None:
         """One more token for each draft, in one forward pass."""
-        logits = self._opened().extend(
-            [draft.row.number for draft in active], [draft.feed for draft in active], wanted=[1] * len(active)
-        )
+        work = Pass([draft.row.number for draft in active], [draft.feed for draft in active], wanted=[1] * len(active))
+        logits = self._opened().extend(work).logits
         logits = float32(logits)
         for index, draft in enumerate(active):
             draft.row.feed_chain(draft.feed)

@@ -14,7 +14,7 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
 from outrider.maths.sampling import SamplingParams, adjust, distribution
-from outrider.runtimes.base import Model
+from outrider.runtimes.base import Model, Pass
 
 UNCHANGED = SamplingParams()  # what the model itself says
 
@@ -84,12 +84,13 @@ class ModelTreeDrafter(ModelDrafter):
 
     def _grow_level(self, active: Sequence[_GrowingTree]) -> None:
         """One more level for each tree, in one forward pass."""
-        logits = self._opened().extend(
+        work = Pass(
             [tree.row.number for tree in active],
             [tree.feed for tree in active],
             [tree.parents for tree in active],
             [len(tree.asked) for tree in active],
         )
+        logits = self._opened().extend(work).logits
         logits = float32(logits)
         first = 0
         for tree in active:

@@ -31,7 +31,7 @@ from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.rules import Verdict, rule_named
-from outrider.runtimes.base import Model
+from outrider.runtimes.base import Model, Pass
 
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
 READING_BESIDE_OTHERS = 128
@@ -138,19 +138,18 @@ class Engine:
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
         self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
-        self._finish: Callable[[], None] | None = getattr(self._session, "finish", None)
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._rounds = count()
         self._clock = clock
         self._opened = clock()
         self._observer = observer
-        self._pads = bool(getattr(target, "pads_rows", False))
+        self._pads = target.traits.pads_rows
         self._unsettled = False  # whether a round may have been left in its midst
         self._drafter = drafter
         if drafter is not None:
             try:
-                drafter.prepare(max_rows, self.capacity, target.vocab_size)
+                drafter.prepare(max_rows, self.capacity, target.traits.vocab_size)
             except Exception as error:
                 self._drop_drafter(error)
         self.costs = self._find_costs()
@@ -193,7 +192,7 @@ class Engine:
         if request.max_tokens < 1:
             raise SettingError(f"max_tokens is {request.max_tokens}: it must be at least 1")
         limit = len(request.prompt) + request.max_tokens
-        if limit > self.capacity and self.capacity < self.target.context_length:
+        if limit > self.capacity and self.capacity < self.target.traits.context_length:
             raise InputError(
                 f"the request needs {limit} tokens, {len(request.prompt)} of prompt and {request.max_tokens} of "
                 f"output, and a row of this engine holds {self.capacity}: ask for at most "
@@ -311,7 +310,7 @@ class Engine:
             planned = self._lookahead.budgets([sequence.id for sequence in sequences])
             budgets = [self._within_row(budget, s) for budget, s in zip(planned, sequences, strict=True)]
             drafts = self._drafter.propose_trees(sequences, budgets)
-            check_drafts(drafts, budgets, self.target.vocab_size)
+            check_drafts(drafts, budgets, self.target.traits.vocab_size)
         except Exception as error:
             self._drop_drafter(error)
             return
@@ -345,14 +344,14 @@ class Engine:
     def _pass(self, feeds: Sequence[_Feed]) -> _Scored:
         """One forward pass."""
         started = self._clock()
-        logits = self._session.extend(
+        work = Pass(
             [feed.sequence.row for feed in feeds],
             [feed.tokens for feed in feeds],
             [feed.parents for feed in feeds],
             [feed.wanted for feed in feeds],
         )
-        if self._finish is not None:
-            self._finish()  # an asynchronous runtime: the pass is to be timed, and to fail, here
+        scored = self._session.extend(work)
+        scored.wait()  # an asynchronous runtime: the pass is to be timed, and to fail, here
         seconds = self._clock() - started
         for feed in feeds:
             if feed.draft is None:
@@ -360,7 +359,7 @@ class Engine:
         if self._learns_costs and all(feed.read == 0 for feed in feeds):
             counts = [len(feed.tokens) for feed in feeds]
             self.costs.observe(len(counts), len(counts) * max(counts) if self._pads else sum(counts), seconds)
-        return _Scored([feed for feed in feeds if feed.draft is not None], logits)
+        return _Scored([feed for feed in feeds if feed.draft is not None], scored.logits)
 
     def _judge(self, scored: _Scored) -> Iterator[tuple[_Feed, Draft, Verdict, Array]]:
         """The verdict on each draft, and its logits; a row whose logits are no numbers fails alone."""
@@ -442,7 +441,7 @@ class Engine:
         if costs is None:
             wanted = self._lookahead.wants_costs and self._drafter is not None
             costs = (
-                measure_costs(self._session, self.target.vocab_size, self._clock)
+                measure_costs(self._session, self.target.traits.vocab_size, self._clock)
                 if wanted or (self._pads and self.max_rows > 1)
                 else CostCurve()
             )
@@ -457,10 +456,10 @@ def check_prompt(prompt: Sequence[int], model: Model, capacity: int) -> None:
     """
     if not prompt:
         raise InputError("the prompt is empty: give at least one token")
-    worst = next((token for token in prompt if not 0 <= token < model.vocab_size), None)
+    worst = next((token for token in prompt if not 0 <= token < model.traits.vocab_size), None)
     if worst is not None:
         raise InputError(
-            f"prompt token {worst} is outside the vocabulary of {model.vocab_size}: "
+            f"prompt token {worst} is outside the vocabulary of {model.traits.vocab_size}: "
             f"encode the prompt with the tokenizer of {model.name}"
         )
     if len(prompt) >= capacity:

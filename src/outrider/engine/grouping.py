@@ -20,7 +20,7 @@ def group_by_work(counts: Sequence[int], costs: CostCurve) -> list[list[int]]:
         groups of indices into `counts`.
     """
     order = sorted(range(len(counts)), key=lambda row: counts[row])
-    if not order or counts[order[0]] == counts[order[-1]]:
+    if len(order) < 2:
         return [order] if order else []
     widest = counts[order[-1]]
     seconds = [[0.0], *(costs.table(rows, rows * widest).tolist() for rows in range(1, len(order) + 1))]

@@ -29,14 +29,14 @@ def plan_capacity(
     Raises:
         SettingError: not even short rows fit, or what is asked for does not.
     """
-    longest = target.context_length if capacity is None else min(capacity, target.context_length)
-    per_token = rows * (_bytes_per_token(target) + (0 if drafter is None else drafter.bytes_per_token))
+    longest = target.traits.context_length if capacity is None else min(capacity, target.traits.context_length)
+    per_token = rows * (target.traits.bytes_per_token + (0 if drafter is None else drafter.bytes_per_token))
     branches = NODES_OF_A_TREE if drafter is not None and drafter.trees else 0
-    free = _free_bytes(target)
+    free = target.free_bytes()
     limit = memory_limit if memory_limit is not None else None if free is None else int(SHARE * free)
     if limit is None or not per_token:
         return longest
-    logits = rows * (LOGITS_OF_A_ROW + branches) * target.vocab_size * BYTES_OF_A_LOGIT
+    logits = rows * (LOGITS_OF_A_ROW + branches) * target.traits.vocab_size * BYTES_OF_A_LOGIT
     fits = (limit - logits) // per_token - branches
     if fits >= longest:
         return longest
@@ -47,17 +47,6 @@ def plan_capacity(
         f"{rows} rows of {wanted} tokens need {_gigabytes(per_token * wanted)} for keys and values and "
         f"{_gigabytes(limit)} are available: open the engine with fewer rows (max_rows) or shorter ones (capacity)"
     )
-
-
-def _bytes_per_token(model: Model) -> int:
-    # Models that keep no cache do not say.
-    return int(getattr(model, "bytes_per_token", 0))
-
-
-def _free_bytes(model: Model) -> int | None:
-    ask = getattr(model, "free_bytes", None)
-    free: int | None = None if ask is None else ask()
-    return free
 
 
 def _gigabytes(count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from outrider.lookahead import CostCurve
 from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import Session
+from outrider.runtimes.base import Pass, Session
 
 # The ends of the curve first, in case the time is up early.
 TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
@@ -41,7 +41,7 @@ def _measure(
     tokens = [number % vocab_size for number in range(1, context + max(counts) + 1)]
     begun = clock()
     if context:
-        session.extend(numbers, [tokens[:context]] * rows, wanted=[0] * rows)
+        session.extend(Pass(numbers, [tokens[:context]] * rows, wanted=[0] * rows))
         for row in numbers:
             session.keep(row, range(context))
     points: dict[tuple[int, int], float] = {}
@@ -50,7 +50,7 @@ def _measure(
             break
         started = clock()
         # Reading one number makes lazy and asynchronous runtimes finish.
-        to_numpy(session.extend(numbers, [tokens[context : context + count]] * rows)[-1:, :1])
+        to_numpy(session.extend(Pass(numbers, [tokens[context : context + count]] * rows)).logits[-1:, :1])
         seconds = clock() - started
         for row in numbers:
             session.truncate(row, context)

@@ -66,7 +66,7 @@ def prepare(prompts: Sequence[Prompt], target: Model, common: Common) -> list[Jo
     if tokenizer is None and common.predicted:
         raise SettingError(f"expected text needs a tokenizer and model {target.name} has none: leave it out")
     predicted = () if tokenizer is None or not common.predicted else tuple(tokenizer.encode(common.predicted))
-    model = [common.model, target.vocab_size, sorted(target.stop_token_ids)]
+    model = [common.model, target.traits.vocab_size, sorted(target.traits.stop_token_ids)]
     if tokenizer is not None:
         model.append(tokenizer.fingerprint)
     return [_job(prompt, target, common, base, predicted, model) for prompt in prompts]
@@ -79,7 +79,7 @@ def _job(
     request: Request | InputError
     try:
         tokens = encode(prompt, target, common.system_prompt, common.use_chat_template)
-        check_prompt(tokens, target, target.context_length)
+        check_prompt(tokens, target, target.traits.context_length)
     except InputError as error:
         request = error
         content: object = [prompt.text, [dict(message) for message in prompt.messages], prompt.tokens]
@@ -88,7 +88,7 @@ def _job(
             prompt=tokens,
             max_tokens=prompt.max_tokens,
             sampling=replace(prompt.sampling, seed=seed),
-            stop_token_ids=target.stop_token_ids,
+            stop_token_ids=target.traits.stop_token_ids,
             stop=prompt.stop,
             predicted=predicted,
             logprobs=common.logprobs,

@@ -155,7 +155,7 @@ def run(
             lookahead=lookahead,
             rule=rule,
             max_rows=rows,
-            capacity=min(longest, target.context_length),
+            capacity=min(longest, target.traits.context_length),
             max_waiting=rows,
             memory_limit=memory_limit,
             observer=lambda record: _tell(observers, record),

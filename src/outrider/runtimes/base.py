@@ -1,25 +1,139 @@
 """What the engine asks of a model, whatever the runtime.
 
-A *session* is a model with a key-value cache of several rows; a row holds one sequence. Each row has its own length;
-rows are never re-aligned. Feeding is done in two phases: `extend` appends tokens tentatively, `keep` makes a path of
-them permanent and drops the rest. That is all that chains, trees and ragged batches need.
+A *session* is a model with a KV cache of several rows (slots); a row holds one sequence. Each row has its own length;
+rows are never re-aligned. Feeding has two phases: `extend` appends tokens tentatively, `keep` commits a path of them
+and drops the rest. That is all that chains, trees and ragged batches need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from outrider.errors import InputError
 from outrider.maths.arrays import Array
 from outrider.text import Tokenizer
 
 Parents = Sequence[int]
+UNBOUNDED = 2**20  # tokens of context, where a model names no limit
 LAST_KEPT = -1  # the parent of a tentative token that follows the last permanent one
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a pass tells besides logits.
+
+    Attributes:
+        hidden: the layers whose hidden states are wanted, numbered as in transformers' `output_hidden_states`: 0 is the
+            embedding, k the output of layer k, the last one after the final norm (what the output head reads).
+        top: of how many of the most probable tokens of each scored token the probabilities are wanted.
+    """
+
+    hidden: tuple[int, ...] = ()
+    top: int = 0
+
+
+NOTHING = Features()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one forward pass is asked.
+
+    Attributes:
+        rows: distinct row numbers.
+        tokens: for each of them the tokens to append, at least one.
+        parents: for each of them, and each token, the number of the tentative token that it follows, LAST_KEPT for
+            the last permanent one. None is a chain that goes on from the newest tentative token.
+        wanted: for each of them, of how many of the last tokens the logits are wanted (`logits_to_keep`); None is all.
+        features: what else is wanted.
+    """
+
+    rows: Sequence[int]
+    tokens: Sequence[Sequence[int]]
+    parents: Sequence[Parents | None] | None = None
+    wanted: Sequence[int] | None = None
+    features: Features = NOTHING
+
+    @property
+    def wanted_counts(self) -> list[int]:
+        """Of how many of its last tokens each row's logits are wanted."""
+        return [len(new) for new in self.tokens] if self.wanted is None else list(self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The most probable next tokens after each scored token, by the model alone, before any sampling setting.
+
+    Attributes:
+        tokens: ids [scored, count], the most probable first.
+        probabilities: float32 [scored, count], of all tokens.
+    """
+
+    tokens: Array
+    probabilities: Array
+
+
+def at_once() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a pass says. The arrays may be the runtime's own memory, which the next `extend` of the session overwrites.
+
+    Attributes:
+        logits: [sum of wanted, vocab] in the model's own precision, the rows one after the other.
+        hidden: for each layer that was asked for, [all tokens fed, hidden size], the rows one after the other.
+        top: None where none was asked for.
+        wait: returns when the device is done. Where it is not done yet the arrays may be used all the same, on the
+            device; errors of the pass may come out here.
+    """
+
+    logits: Array
+    hidden: tuple[Array, ...] = ()
+    top: Top | None = None
+    wait: Callable[[], None] = at_once
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a model says about itself, once.
+
+    Attributes:
+        vocab_size: the width of the logits.
+        context_length: the longest sequence, in tokens.
+        stop_token_ids: tokens that end a text.
+        pads_rows: whether its passes pad all rows to the longest, so that rows of unlike work are better kept apart.
+        asynchronous: whether `extend` returns before the device is done.
+        hidden_size: the width of hidden states; None where the runtime gives none.
+        layers: how many layers they are given of, besides the embedding.
+        bytes_per_token: of KV cache, in one row; 0 where there is none.
+    """
+
+    vocab_size: int
+    context_length: int
+    stop_token_ids: frozenset[int] = frozenset()
+    pads_rows: bool = False
+    asynchronous: bool = False
+    hidden_size: int | None = None
+    layers: int = 0
+    bytes_per_token: int = 0
+
+    def refusal(self, features: Features) -> str | None:
+        """Why these features cannot be had of the model, for an error message; None where they can."""
+        if features.hidden and self.hidden_size is None:
+            return "its runtime gives no hidden states"
+        wrong = next((layer for layer in features.hidden if not 0 <= layer <= self.layers), None)
+        if wrong is not None:
+            return f"layer {wrong} is asked for and it has layers 0 to {self.layers}"
+        if not 0 <= features.top <= self.vocab_size:
+            return f"the top {features.top} tokens are asked for and its vocabulary has {self.vocab_size}"
+        return None
+
+
 class Session(Protocol):
-    """A model and the cache of up to `rows` sequences of up to `capacity` tokens each."""
+    """A model and the KV cache of up to `rows` sequences of up to `capacity` tokens each."""
 
     @property
     def rows(self) -> int: ...
@@ -30,34 +144,32 @@ class Session(Protocol):
     def length(self, row: int) -> int:
         """How many tokens of the row are permanent."""
 
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-        wanted: Sequence[int] | None = None,
-    ) -> Array:
-        """Append tokens tentatively to several rows, in one forward pass.
+    def extend(self, work: Pass) -> Scored:
+        """Append tokens tentatively to several rows, in one forward pass; may return before the device is done.
 
         May be called again before `keep`; the tentative tokens of a row are numbered on from 0.
 
+        Raises:
+            InputError: a row would grow beyond the capacity, a parent does not exist, or the model does not give the
+                features (`Traits.refusal`).
+        """
+
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        """Draft greedily: feed each row its tokens, and then, again and again, the most probable next one.
+
         Args:
-            rows: distinct row numbers.
-            tokens: for each of them the tokens to append, at least one.
-            parents: for each of them, and each token, the number of the tentative token that it follows, LAST_KEPT for
-                the last permanent one. None is a chain that goes on from the newest tentative token.
-            wanted: for each of them, of how many of the last tokens the logits are wanted; None is all.
+            rows: as in `Pass`; without tentative tokens, or with a chain of them.
+            count: how many tokens to draft; the newest is not fed.
+            vocab_size: tokens from here on are not drafted.
 
         Returns:
-            logits [sum of wanted, vocab] in the model's own precision, the rows one after the other. They may be the
-            runtime's own memory, which the next call overwrites.
-
-        Raises:
-            InputError: a row would grow beyond the capacity, or a parent does not exist.
+            `count` tokens for each row. What was fed is tentative.
         """
 
     def keep(self, row: int, path: Sequence[int]) -> None:
-        """Make the tentative tokens of `path` permanent, in this order, and drop the others.
+        """Commit the tentative tokens of `path`, in this order, and drop the others.
 
         Raises:
             InputError: `path` is not a path that starts at the last permanent token.
@@ -73,141 +185,21 @@ class Session(Protocol):
 class Model(Protocol):
     """A causal language model.
 
-    A model with a cache of keys and values also says `bytes_per_token` (of one row) and `free_bytes()`, so that memory
-    can be planned; one whose passes pad all rows to the longest says `pads_rows = True`; a session of a runtime that
-    computes asynchronously has `finish()`, which waits for it, and may have `rollout()`, which drafts greedily without
-    asking the host for each token (see models/mlx.py).
-
     Attributes:
         name: for messages.
-        vocab_size: the width of the logits.
-        context_length: the longest sequence, in tokens.
-        stop_token_ids: tokens that end a text.
+        traits: what it says about itself.
         tokenizer: None where the model comes without one.
     """
 
     name: str
-    vocab_size: int
-    context_length: int
-    stop_token_ids: frozenset[int]
+    traits: Traits
     tokenizer: Tokenizer | None
+
+    def free_bytes(self) -> int | None:
+        """The memory that a KV cache may still take; None where nobody knows."""
 
     def open(self, rows: int, capacity: int) -> Session:
         """A session of `rows` rows that hold up to `capacity` tokens each."""
-
-
-class Ledger:
-    """Which tokens every row holds: the book-keeping that all sessions share.
-
-    It refuses what no cache could do, so that a runtime's own code only moves keys and values.
-    """
-
-    def __init__(self, rows: int, capacity: int) -> None:
-        self.rows = rows
-        self.capacity = capacity
-        self._kept: list[list[int]] = [[] for _ in range(rows)]
-        self._tentative: list[list[int]] = [[] for _ in range(rows)]
-        self._parents: list[list[int]] = [[] for _ in range(rows)]
-
-    def length(self, row: int) -> int:
-        return len(self._kept[row])
-
-    def end(self, row: int) -> int:
-        """How many tokens the row holds, tentative ones included."""
-        return len(self._kept[row]) + len(self._tentative[row])
-
-    def kept(self, row: int) -> Sequence[int]:
-        return self._kept[row]
-
-    def parents(self, row: int) -> Sequence[int]:
-        """The parents of the row's tentative tokens."""
-        return self._parents[row]
-
-    def extend(
-        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], parents: Sequence[Parents | None] | None
-    ) -> None:
-        """Write the tokens down as tentative, all rows or none."""
-        given = parents if parents is not None else [None] * len(rows)
-        if len(set(rows)) != len(rows) or not all(0 <= row < self.rows for row in rows):
-            raise InputError(f"rows {list(rows)} must be distinct and below {self.rows}, the rows of this session")
-        resolved = []
-        for row, new, above in zip(rows, tokens, given, strict=True):
-            first = len(self._tentative[row])
-            if not new:
-                raise InputError(f"row {row} is extended by no token: leave it out of the call instead")
-            if self.end(row) + len(new) > self.capacity:
-                raise InputError(
-                    f"row {row} would hold {self.end(row) + len(new)} tokens: this session was opened for "
-                    f"{self.capacity}; open it with a larger capacity"
-                )
-            nodes = range(first, first + len(new))
-            chosen = [node - 1 for node in nodes] if above is None else list(above)
-            if len(chosen) != len(new) or not all(
-                LAST_KEPT <= parent < node for parent, node in zip(chosen, nodes, strict=True)
-            ):
-                raise InputError(f"parents {chosen} of row {row}: one earlier tentative token each, or {LAST_KEPT}")
-            resolved.append(chosen)
-        for row, new, chosen in zip(rows, tokens, resolved, strict=True):
-            self._tentative[row].extend(new)
-            self._parents[row].extend(chosen)
-
-    def keep(self, row: int, path: Sequence[int]) -> None:
-        above = LAST_KEPT
-        for node in path:
-            if not 0 <= node < len(self._tentative[row]) or self._parents[row][node] != above:
-                raise InputError(f"path {list(path)} of row {row} does not lead from the last permanent token down")
-            above = node
-        self._kept[row].extend(self._tentative[row][node] for node in path)
-        self._drop_tentative(row)
-
-    def truncate(self, row: int, length: int) -> None:
-        if not 0 <= length <= len(self._kept[row]):
-            raise InputError(f"row {row} cannot be cut to {length} tokens: it holds {len(self._kept[row])}")
-        del self._kept[row][length:]
-        self._drop_tentative(row)
-
-    def name_newest(self, row: int, tokens: Sequence[int]) -> None:
-        """Write down which the newest tentative tokens are, where they were not known when they were fed."""
-        first = len(self._tentative[row]) - len(tokens)
-        self._tentative[row][first:] = tokens
-
-    def ancestors(self, row: int, node: int) -> list[int]:
-        """The tentative tokens on the path to `node`, itself included, the nearest first."""
-        path = []
-        while node != LAST_KEPT:
-            path.append(node)
-            node = self._parents[row][node]
-        return path
-
-    def context(self, row: int, node: int) -> list[int]:
-        """All tokens that `node` follows, and its own."""
-        path = reversed(self.ancestors(row, node))
-        return self._kept[row] + [self._tentative[row][ancestor] for ancestor in path]
-
-    def _drop_tentative(self, row: int) -> None:
-        self._tentative[row].clear()
-        self._parents[row].clear()
-
-
-class LedgerSession:
-    """What a session knows from its ledger alone."""
-
-    def __init__(self, rows: int, capacity: int) -> None:
-        self._ledger = Ledger(rows, capacity)
-
-    @property
-    def rows(self) -> int:
-        return self._ledger.rows
-
-    @property
-    def capacity(self) -> int:
-        return self._ledger.capacity
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
 
 
 def stop_token_ids(*candidates: Any) -> frozenset[int]:
@@ -216,11 +208,6 @@ def stop_token_ids(*candidates: Any) -> frozenset[int]:
     if stop is None:
         return frozenset()
     return frozenset(int(token) for token in (stop if isinstance(stop, Collection) else [stop]))
-
-
-def wanted_counts(tokens: Sequence[Sequence[int]], wanted: Sequence[int] | None) -> list[int]:
-    """Of how many of its last tokens each row's logits are wanted."""
-    return [len(new) for new in tokens] if wanted is None else list(wanted)
 
 
 PREFILL_CHUNK = 512
@@ -235,7 +222,7 @@ def prefill(session: Session, row: int, tokens: Sequence[int]) -> list[int]:
     start = 0
     while len(tokens) - start > PREFILL_CHUNK:
         chunk = tokens[start : start + PREFILL_CHUNK]
-        session.extend([row], [chunk], wanted=[0])
+        session.extend(Pass([row], [chunk], wanted=[0]))
         session.keep(row, range(len(chunk)))
         start += PREFILL_CHUNK
     return list(tokens[start:])

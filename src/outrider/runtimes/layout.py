@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from outrider.runtimes.base import Ledger
+from outrider.runtimes.ledger import Ledger
 
 
 @dataclass

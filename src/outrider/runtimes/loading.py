@@ -7,6 +7,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -85,11 +86,12 @@ def load(
     else:
         model = _load_torch(name, dtype, device, threads, report)
     if context_length is not None:
-        if not 1 < context_length <= model.context_length:
+        if not 1 < context_length <= model.traits.context_length:
             raise SettingError(
-                f"context_length is {context_length}: model {model.name} is made for 2 to {model.context_length} tokens"
+                f"context_length is {context_length}: model {model.name} is made for 2 to "
+                f"{model.traits.context_length} tokens"
             )
-        model.context_length = context_length
+        model.traits = replace(model.traits, context_length=context_length)
     return model
 
 
@@ -164,7 +166,7 @@ def as_model(model: Any, tokenizer: Any = None) -> Model:
     """
     if isinstance(model, str | Path):
         return load(model)
-    if hasattr(model, "open") and hasattr(model, "vocab_size"):
+    if hasattr(model, "open") and hasattr(model, "traits"):
         return model  # type: ignore[no-any-return]
     wrapped = as_tokenizer(tokenizer)
     if "transformers" in sys.modules and isinstance(model, sys.modules["transformers"].PreTrainedModel):

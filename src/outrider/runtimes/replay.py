@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
-
-from outrider.maths.arrays import Array, stack
-from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
+from outrider.maths.arrays import Array
+from outrider.runtimes.base import Pass, Scored, Traits
+from outrider.runtimes.ledger import LedgerSession, scored, stacked
 
 FEW = 8  # permanent tokens that are read again with a draft rather than in a pass of their own
 
@@ -110,26 +109,17 @@ class ReplaySession(LedgerSession):
         start: makes the reader of an empty text.
     """
 
-    def __init__(self, start: Callable[[], Reader], rows: int, capacity: int, vocab_size: int) -> None:
-        super().__init__(rows, capacity)
-        self._vocab_size = vocab_size
+    def __init__(self, start: Callable[[], Reader], rows: int, capacity: int, name: str, traits: Traits) -> None:
+        super().__init__(rows, capacity, name, traits)
         self._readers = [start() for _ in range(rows)]
         self._read: list[list[int]] = [[] for _ in range(rows)]
 
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-        wanted: Sequence[int] | None = None,
-    ) -> Array:
-        self._ledger.extend(rows, tokens, parents)
-        logits: list[Array] = []
-        for row, count in zip(rows, wanted_counts(tokens, wanted), strict=True):
-            logits += self._logits(row, count)
-        if not logits:
-            return np.empty((0, self._vocab_size), dtype=np.float32)
-        return stack(logits)
+    def extend(self, work: Pass) -> Scored:
+        self._append(work)
+        rows: list[Array] = []
+        for row, count in zip(work.rows, work.wanted_counts, strict=True):
+            rows += self._logits(row, count)
+        return scored(work, stacked(rows, self._traits.vocab_size))
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)

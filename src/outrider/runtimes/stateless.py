@@ -13,11 +13,9 @@ import numpy as np
 
 from outrider.errors import ModelError
 from outrider.maths.arrays import Array, operations, stack
-from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
+from outrider.runtimes.base import UNBOUNDED, Pass, Scored, Traits
+from outrider.runtimes.ledger import LedgerSession, scored, stacked
 from outrider.text import Tokenizer
-
-UNBOUNDED = 2**20
-
 
 ArrayMaker = Callable[[list[int]], Any]
 
@@ -51,10 +49,12 @@ class FunctionModel:
         self.name = name if name is not None else getattr(function, "__name__", type(function).__name__)
         self._function = function
         self._make_array = make_array if make_array is not None else _find_array_maker(function, self.name)
-        self.context_length = context_length
-        self.stop_token_ids = stop_token_ids
         self.tokenizer = tokenizer
-        self.vocab_size = vocab_size if vocab_size is not None else int(self.last_logits([0], 1).shape[-1])
+        width = vocab_size if vocab_size is not None else int(self.last_logits([0], 1).shape[-1])
+        self.traits = Traits(width, context_length, stop_token_ids)
+
+    def free_bytes(self) -> int | None:
+        return None  # it keeps no cache
 
     def last_logits(self, tokens: Sequence[int], count: int) -> Array:
         """Logits [count, vocab] after each of the last `count` tokens."""
@@ -125,7 +125,8 @@ def _one_row(maker: Callable[[Any], Any]) -> ArrayMaker:
 class StatelessModel(Protocol):
     """What StatelessSession asks of a model."""
 
-    vocab_size: int
+    name: str
+    traits: Traits
 
     def last_logits(self, tokens: Sequence[int], count: int) -> Array:
         """Logits [count, vocab] after each of the last `count` tokens."""
@@ -136,18 +137,12 @@ class StatelessSession(LedgerSession):
 
     def __init__(self, model: StatelessModel, rows: int, capacity: int) -> None:
         self._model = model
-        super().__init__(rows, capacity)
+        super().__init__(rows, capacity, model.name, model.traits)
 
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-        wanted: Sequence[int] | None = None,
-    ) -> Array:
-        self._ledger.extend(rows, tokens, parents)
+    def extend(self, work: Pass) -> Scored:
+        self._append(work)
         logits: list[Array] = []
-        for row, count in zip(rows, wanted_counts(tokens, wanted), strict=True):
+        for row, count in zip(work.rows, work.wanted_counts, strict=True):
             above = self._ledger.parents(row)
             nodes = range(len(above) - count, len(above))
             if all(above[node] == node - 1 for node in range(len(above))):
@@ -156,9 +151,7 @@ class StatelessSession(LedgerSession):
                     logits.extend(rows_of_chain[i] for i in range(count))
             else:
                 logits.extend(self._model.last_logits(self._ledger.context(row, node), 1)[0] for node in nodes)
-        if not logits:
-            return np.empty((0, self._model.vocab_size), dtype=np.float32)
-        return stack(logits)
+        return scored(work, stacked(logits, self._model.traits.vocab_size))
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from outrider.errors import InputError
+from outrider.runtimes.base import Traits
 from outrider.runtimes.stateless import StatelessSession
 from outrider.text import Tokenizer
 
@@ -43,9 +44,7 @@ class TableModel:
         self.table = np.asarray(logits, dtype=np.float32)
         self.order = logits.ndim - 1
         self.name = name
-        self.vocab_size = logits.shape[-1]
-        self.context_length = context_length
-        self.stop_token_ids = stop_token_ids
+        self.traits = Traits(logits.shape[-1], context_length, stop_token_ids)
         self.tokenizer = tokenizer
 
     @classmethod
@@ -64,6 +63,9 @@ class TableModel:
         """Logits [count, vocab] after each of the last `count` tokens."""
         ends = range(len(tokens) - count + 1, len(tokens) + 1)
         return np.stack([self.logits_after(tokens[max(0, end - self.order) : end]) for end in ends])
+
+    def free_bytes(self) -> int | None:
+        return None  # it keeps no cache
 
     def open(self, rows: int, capacity: int) -> StatelessSession:
         return StatelessSession(self, rows, capacity)

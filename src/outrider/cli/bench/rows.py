@@ -44,7 +44,9 @@ def command(
     }
     prompts = [question_tokens(question, target, asked.max_tokens) for question in questions]
     with bar("measuring") as progress:
-        found = measure_rows(prompts, makers, max_rows, asked.max_tokens, target.stop_token_ids, sampling, progress)
+        found = measure_rows(
+            prompts, makers, max_rows, asked.max_tokens, target.traits.stop_token_ids, sampling, progress
+        )
     tables.show(found, HEADINGS, [_cells(row) for row in found], REMARK, table)
 
 

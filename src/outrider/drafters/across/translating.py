@@ -35,7 +35,7 @@ class TranslatingDrafter(ModelDrafter):
     def __init__(self, model: Model, target: Model, *, greedy: bool, min_survival: float, name: str) -> None:
         super().__init__(model, greedy=greedy, min_survival=min_survival, name=name)
         self._translation = Translation(model, target)
-        self._target_name, self._target_size = target.name, target.vocab_size
+        self._target_name, self._target_size = target.name, target.traits.vocab_size
         self._transcripts: dict[int, Transcript] = {}
         self._fed: dict[int, list[int]] = {}  # for each row the context that its permanent part is a beginning of
 

@@ -155,10 +155,10 @@ class Translation:
     def __init__(self, draft: Model, target: Model) -> None:
         self.draft = Encoder(_tokenizer_of(draft))
         self.target = Encoder(_tokenizer_of(target))
-        self.draft_tokens = np.full(target.vocab_size, NONE, dtype=np.int64)
+        self.draft_tokens = np.full(target.traits.vocab_size, NONE, dtype=np.int64)
         for special in (False, True):
-            ours = self.draft.tokens_by_bytes(draft.vocab_size, special)
-            for piece, token in self.target.tokens_by_bytes(target.vocab_size, special).items():
+            ours = self.draft.tokens_by_bytes(draft.traits.vocab_size, special)
+            for piece, token in self.target.tokens_by_bytes(target.traits.vocab_size, special).items():
                 self.draft_tokens[token] = ours.get(piece, NONE)
         self._pair_the_ends(draft, target)
         self.shared = int(np.count_nonzero(self.draft_tokens != NONE))
@@ -171,8 +171,11 @@ class Translation:
 
     def _pair_the_ends(self, draft: Model, target: Model) -> None:
         """Let what usually ends a text be one token, whatever its names."""
-        if draft.stop_token_ids and target.stop_token_ids:
-            ours, theirs = self.draft.usual_end(draft.stop_token_ids), self.target.usual_end(target.stop_token_ids)
+        if draft.traits.stop_token_ids and target.traits.stop_token_ids:
+            ours, theirs = (
+                self.draft.usual_end(draft.traits.stop_token_ids),
+                self.target.usual_end(target.traits.stop_token_ids),
+            )
             if self.draft_tokens[theirs] == NONE and ours not in self.draft_tokens:
                 self.draft_tokens[theirs] = ours
 

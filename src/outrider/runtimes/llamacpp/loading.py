@@ -10,8 +10,9 @@ from pathlib import Path
 import llama_cpp
 
 from outrider.errors import ModelError, SettingError
+from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
-from outrider.runtimes.llamacpp.model import CACHE_TYPES, LlamaCppModel, Settings, available_threads
+from outrider.runtimes.llamacpp.model import LlamaCppModel
 from outrider.runtimes.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
 
 # How the weights may be stored, by the name of the dtype.

@@ -10,7 +10,8 @@ import llama_cpp
 import numpy as np
 
 from outrider.errors import ModelError
-from outrider.runtimes.llamacpp.model import TOKENS_OF_A_PASS, LlamaCppModel, context_parameters, free_context
+from outrider.runtimes.llamacpp.context import TOKENS_OF_A_PASS, context_parameters, free_context
+from outrider.runtimes.llamacpp.model import LlamaCppModel
 
 
 class BareLoop:
@@ -18,10 +19,10 @@ class BareLoop:
 
     def __init__(self, model: LlamaCppModel) -> None:
         self._model = model
-        parameters = context_parameters(model.settings, model.context_length)
+        parameters = context_parameters(model.settings, model.traits.context_length)
         self._context = llama_cpp.llama_init_from_model(model.weights.pointer, parameters)
         if self._context is None:
-            raise ModelError(f"model {model.name} cannot be opened for {model.context_length} tokens")
+            raise ModelError(f"model {model.name} cannot be opened for {model.traits.context_length} tokens")
         weakref.finalize(self, free_context, self._context, model.weights)
 
     def stream(self, prompt: Sequence[int], max_tokens: int) -> Iterator[int]:
@@ -32,9 +33,9 @@ class BareLoop:
             for start in range(0, len(fed), TOKENS_OF_A_PASS):
                 self._feed(fed[start : start + TOKENS_OF_A_PASS])
             logits = llama_cpp.llama_get_logits_ith(self._context, -1)
-            token = int(np.ctypeslib.as_array(logits, (self._model.vocab_size,)).argmax())
+            token = int(np.ctypeslib.as_array(logits, (self._model.traits.vocab_size,)).argmax())
             yield token
-            if token in self._model.stop_token_ids:
+            if token in self._model.traits.stop_token_ids:
                 return
             fed = [token]
 

@@ -9,8 +9,9 @@ from typing import Any
 import mlx.core as mx
 
 from outrider.errors import ModelError, first_line
+from outrider.runtimes.base import UNBOUNDED, Traits
+from outrider.runtimes.mlx.memory import free_device_bytes
 from outrider.runtimes.replay import ReplaySession
-from outrider.runtimes.stateless import UNBOUNDED
 from outrider.text import Tokenizer
 
 
@@ -39,8 +40,6 @@ class CourseModel:
         self._model = model
         self.name = name if name is not None else type(model).__name__
         self.tokenizer = tokenizer
-        self.stop_token_ids = stop_token_ids
-        self.context_length = int(getattr(model, "max_seq_len", None) or UNBOUNDED)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model).parameters
         if not hasattr(model, "create_kv_cache") and not hasattr(model, "num_hidden_layers"):
             raise ModelError(
@@ -54,7 +53,11 @@ class CourseModel:
             raise ModelError(
                 f"model {self.name} cannot be called as model(inputs, offset, cache): {first_line(error)}"
             ) from error
-        self.vocab_size = int(logits.shape[-1])
+        context_length = int(getattr(model, "max_seq_len", None) or UNBOUNDED)
+        self.traits = Traits(int(logits.shape[-1]), context_length, stop_token_ids)
+
+    def free_bytes(self) -> int | None:
+        return free_device_bytes()
 
     def new_cache(self) -> list[Any]:
         make = getattr(self._model, "create_kv_cache", None)
@@ -68,7 +71,7 @@ class CourseModel:
         return logits[logits.shape[0] - wanted :]
 
     def open(self, rows: int, capacity: int) -> ReplaySession:
-        return ReplaySession(lambda: CourseReader(self), rows, capacity, self.vocab_size)
+        return ReplaySession(lambda: CourseReader(self), rows, capacity, self.name, self.traits)
 
 
 class CourseReader:

@@ -48,7 +48,7 @@ def greedy_generate(model: MlxModel) -> Callable[[Sequence[int], int], list[int]
         tokens: list[int] = []
         for token, _ in generate_step(mx.array(list(prompt)), model.module, max_tokens=max_tokens):
             tokens.append(int(token))
-            if tokens[-1] in model.stop_token_ids:
+            if tokens[-1] in model.traits.stop_token_ids:
                 break
         return tokens
 

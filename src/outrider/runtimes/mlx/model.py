@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -13,13 +12,13 @@ import numpy as np
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.base import LedgerSession, Parents, Session, wanted_counts
-from outrider.runtimes.host_memory import free_host_bytes
+from outrider.runtimes.base import UNBOUNDED, Pass, Scored, Session, Traits
 from outrider.runtimes.layout import Plan
+from outrider.runtimes.ledger import LedgerSession, scored
 from outrider.runtimes.mlx.cache import MlxCache
+from outrider.runtimes.mlx.memory import free_device_bytes
 from outrider.runtimes.mlx.state import MlxState, bytes_per_token
 from outrider.runtimes.replay import ReplaySession, Snapshots
-from outrider.runtimes.stateless import UNBOUNDED
 from outrider.text import Tokenizer
 
 SHORT = 16  # tokens that cost less apart, beside the tokens of a tree, than a pass of their own
@@ -32,8 +31,8 @@ UNKNOWN = 0  # stands for a token that only the device knows yet
 class MlxModel:
     """A model of mlx-lm behind the Model protocol. The model object is used as it is.
 
-    Its rows share passes over an MlxCache where its code runs over one, which is found out with a few tokens before the
-    first session. Otherwise, and where layers have a state that cannot be rolled back (Mamba, RWKV, hybrids), each row
+    Its rows share passes over an MlxCache where its code runs over one, which is found out with a few tokens when
+    it is wrapped. Otherwise, and where layers have a state that cannot be rolled back (Mamba, RWKV, hybrids), each row
     is read by itself over mlx-lm's own cache, by snapshot and replay.
 
     Args:
@@ -57,9 +56,6 @@ class MlxModel:
         self.module = module
         self.name = name if name is not None else str(getattr(module, "model_type", type(module).__name__))
         self.tokenizer = tokenizer
-        self.stop_token_ids = stop_token_ids
-        arguments = getattr(module, "args", None)
-        self.context_length = _context_length(arguments)
         caches = make_prompt_cache(module)
         self._windows = _windows(caches)
         try:
@@ -69,19 +65,18 @@ class MlxModel:
             raise ModelError(
                 f"model {self.name} cannot be called with a cache of mlx-lm: {first_line(error)}"
             ) from error
-        self.vocab_size = int(logits.shape[-1])
-        self.bytes_per_token = bytes_per_token(caches)
-
-    @property
-    def pads_rows(self) -> bool:
-        return self.shares_passes
+        self.traits = Traits(
+            int(logits.shape[-1]),
+            _context_length(getattr(module, "args", None)),
+            stop_token_ids,
+            asynchronous=True,
+            bytes_per_token=bytes_per_token(caches),
+        )
+        self.shares_passes = self._shares_passes()
+        self.traits = replace(self.traits, pads_rows=self.shares_passes)
 
     def free_bytes(self) -> int | None:
-        if mx.default_device() == mx.cpu:
-            return free_host_bytes()
-        information = mx.device_info()
-        limit = information.get("max_recommended_working_set_size", information.get("total_memory"))
-        return None if limit is None else int(limit) - mx.get_active_memory()
+        return free_device_bytes()
 
     def open(self, rows: int, capacity: int) -> Session:
         if self.shares_passes:
@@ -92,38 +87,39 @@ class MlxModel:
         assert self._windows is not None
         return MlxCache(rows, self._windows)
 
-    @cached_property
-    def shares_passes(self) -> bool:
+    def _shares_passes(self) -> bool:
         """Whether the model's code runs over an MlxCache, and gives the same logits as over mlx-lm's own cache.
 
         What it is held against is how much those logits differ when the text is read in two pieces instead of one.
         """
         if self._windows is None:
             return False
-        a, b, c, d = (token % self.vocab_size for token in (1, 2, 3, 4))
+        a, b, c, d = (token % self.traits.vocab_size for token in (1, 2, 3, 4))
         try:
             session = MlxSession(self, 2, 8)
-            session.extend([0, 1], [[a, b, c], [a]], wanted=[0, 0])
+            session.extend(Pass([0, 1], [[a, b, c], [a]], wanted=[0, 0]))
             session.keep(0, range(3))
             session.keep(1, [0])
             found = np.concatenate(
                 [
-                    _host(session.extend([0, 1], [[d], [b]])),  # two rows, at 3 and 1
-                    _host(session.extend([1], [[a, c]], [[-1, 0]], [1])),  # two nodes of a tree, at 1 and 2
+                    _host(session.extend(Pass([0, 1], [[d], [b]])).logits),  # two rows, at 3 and 1
+                    _host(
+                        session.extend(Pass([1], [[a, c]], [[-1, 0]], [1])).logits
+                    ),  # two nodes of a tree, at 1 and 2
                 ]
             )
         except Exception:
             return False  # its code computes with the offset in a way that takes no array
         own = self._open_replaying(2, 8)
-        logits = own.extend([0], [[a, b, c, d]])
+        logits = own.extend(Pass([0], [[a, b, c, d]])).logits
         at_once, least = _host(logits), max(LEAST_ROUNDING, float(mx.finfo(logits.dtype).eps))
-        own.extend([1], [[a, b]])
-        in_pieces = _host(own.extend([1], [[c, d]]))
+        own.extend(Pass([1], [[a, b]]))
+        in_pieces = _host(own.extend(Pass([1], [[c, d]])).logits)
         rounding = max(np.abs(in_pieces - at_once[2:]).max(), least * np.abs(at_once).max())
         return bool(np.abs(found - at_once[[3, 1, 2]]).max() <= TIMES_ROUNDING * rounding)
 
     def _open_replaying(self, rows: int, capacity: int) -> ReplaySession:
-        return ReplaySession(lambda: Snapshots(lambda: MlxState(self.module)), rows, capacity, self.vocab_size)
+        return ReplaySession(lambda: Snapshots(lambda: MlxState(self.module)), rows, capacity, self.name, self.traits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,47 +152,30 @@ class _Pass:
 class MlxSession(LedgerSession):
     """A ragged key-value cache, and the model that fills it.
 
-    Calls return before anything is computed; `finish` waits.
+    Calls return before anything is computed.
     """
 
     def __init__(self, model: MlxModel, rows: int, capacity: int) -> None:
         self._model = model
-        super().__init__(rows, capacity)
+        super().__init__(rows, capacity, model.name, model.traits)
         self._cache = model.new_cache(rows)
 
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-        wanted: Sequence[int] | None = None,
-    ) -> mx.array:
-        self._ledger.extend(rows, tokens, parents)
-        found: dict[int, list[mx.array]] = {row: [] for row in rows}
-        for one in self._passes(rows, tokens, wanted_counts(tokens, wanted)):
+    def extend(self, work: Pass) -> Scored:
+        self._append(work)
+        found: dict[int, list[mx.array]] = {row: [] for row in work.rows}
+        for one in self._passes(work.rows, work.tokens, work.wanted_counts):
             for piece, logits in zip(one.pieces, self._run(one), strict=True):
                 found[piece.row].append(logits)
-        whole = mx.concatenate([logits for row in rows for logits in found[row]])
+        whole = mx.concatenate([logits for row in work.rows for logits in found[row]])
         # No logits at all still depend on all logits of the pass, and are not to be computed.
         mx.async_eval(*self._cache.arrays, *([whole] if len(whole) else []))  # type: ignore[no-untyped-call]
-        return whole
+        return scored(work, whole, wait=self._finish)
 
     def rollout(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
     ) -> list[list[int]]:
-        """Draft greedily: feed each row its tokens, and then, again and again, the most probable next one.
-
-        The host is asked for nothing before the end: while one pass is computed the next one is set up.
-
-        Args:
-            rows: as in `extend`; without tentative tokens, or with a chain of them.
-            count: how many tokens to draft; the newest is not fed.
-            vocab_size: tokens from here on are not drafted.
-
-        Returns:
-            `count` tokens for each row. What was fed is tentative.
-        """
-        logits = self.extend(rows, tokens, wanted=[1] * len(rows))  # [rows, vocab]
+        # The host is asked for nothing before the end: while one pass is computed the next one is set up.
+        logits = self.extend(Pass(rows, tokens, wanted=[1] * len(rows))).logits  # [rows, vocab]
         drafted = [_most_probable(logits, vocab_size)]
         for _ in range(count - 1):
             self._ledger.extend(rows, [[UNKNOWN]] * len(rows), None)
@@ -209,8 +188,7 @@ class MlxSession(LedgerSession):
             self._ledger.name_newest(row, known[:-1])
         return found
 
-    def finish(self) -> None:
-        """Wait for what is still computed."""
+    def _finish(self) -> None:
         mx.eval(self._cache.arrays)
 
     def keep(self, row: int, path: Sequence[int]) -> None:

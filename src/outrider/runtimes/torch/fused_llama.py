@@ -25,6 +25,7 @@ BFLOAT16_BLOCKS = Blocks(keys=32, queries=4)
 # take copies of the first one along, which nobody reads.
 FEWEST_BFLOAT16_TOKENS = 4
 functional = torch.nn.functional
+Hidden = tuple[torch.Tensor, ...]
 Rotation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -118,11 +119,16 @@ class FusedLlama:
         return RaggedCache(rows, capacity, BFLOAT16_BLOCKS if self.dtype is torch.bfloat16 else Blocks())
 
     @torch.inference_mode()
-    def forward(self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
-        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
+    def forward(
+        self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int], layers: Sequence[int] = ()
+    ) -> tuple[torch.Tensor, Hidden]:
+        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan, and hidden
+        states [fed tokens, hidden size] of these layers.
+        """
         plan = cache.plan
         assert plan is not None
         flat = [token for new in tokens for token in new]
+        fed, told = len(flat), dict[int, torch.Tensor]()
         positions = torch.cat([torch.from_numpy(plan.positions[b, :n]) for b, n in enumerate(plan.counts)])
         if copies := self._missing(len(flat)):
             flat += flat[:1] * copies
@@ -131,13 +137,18 @@ class FusedLlama:
         x = functional.embedding(ids, self._embedding).to(self.dtype)  # [tokens, hidden]
         cos, signed_sin = self._rotation(x, positions)
         for number, layer in enumerate(self._layers):
+            if number in layers:
+                told[number] = x[:fed].clone()  # x is added to in place
             x += self._attention(layer, number, layer.input_norm(x), cos, signed_sin, cache, plan)
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
             x += layer.down(functional.silu(gate).mul_(up))
+        if len(self._layers) in layers:
+            told[len(self._layers)] = self._norm(x)[:fed]
+        hidden = tuple(told[layer] for layer in layers)
         rows = _last_of_each(plan.counts, wanted)
         if len(rows) < sum(plan.counts):
             x = x[rows + rows[:1] * self._missing(len(rows))]
-        return self._head(self._norm(x))[: len(rows)]
+        return self._head(self._norm(x))[: len(rows)], hidden
 
     def _missing(self, count: int) -> int:
         """How many copies so few tokens take along."""

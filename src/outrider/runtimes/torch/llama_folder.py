@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.base import stop_token_ids
+from outrider.runtimes.base import Traits, stop_token_ids
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 from outrider.runtimes.torch.fused_llama import FusedLlama, Shape
@@ -59,19 +59,23 @@ class LlamaModel:
         name: str,
     ) -> None:
         self.name = name
-        self.vocab_size = int(config["vocab_size"])
-        self.context_length = int(config["max_position_embeddings"])
-        self.stop_token_ids = stop
         self.tokenizer = tokenizer
         self.device = torch.device("cpu")
-        self.bytes_per_token = forward.bytes_per_token
+        self.traits = Traits(
+            int(config["vocab_size"]),
+            int(config["max_position_embeddings"]),
+            stop,
+            hidden_size=int(config["hidden_size"]),
+            layers=int(config["num_hidden_layers"]),
+            bytes_per_token=forward.bytes_per_token,
+        )
         self._forward = forward
 
     def free_bytes(self) -> int | None:
         return free_bytes(self.device)
 
     def open(self, rows: int, capacity: int) -> TorchSession:
-        return TorchSession(self._forward, rows, capacity)
+        return TorchSession(self._forward, rows, capacity, self.name, self.traits)
 
 
 def open_known(name: str, *, dtype: str, device: str, progress: Callable[[str], None]) -> LlamaModel | None:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
-from outrider.runtimes.base import Session, stop_token_ids
+from outrider.runtimes.base import UNBOUNDED, Session, Traits, stop_token_ids
 from outrider.runtimes.replay import ReplaySession
 from outrider.runtimes.torch.placement import free_bytes
-from outrider.runtimes.torch.session import Forward, TorchSession
+from outrider.runtimes.torch.session import Forward, Hidden, TorchSession
 from outrider.runtimes.torch.transformers_cache import ATTENTION, TransformersCache
 from outrider.runtimes.torch.transformers_state import find_recurrent
 from outrider.text import Tokenizer
@@ -51,12 +51,19 @@ class TransformersModel:
         self.name = name if name is not None else getattr(config, "_name_or_path", "") or type(model).__name__
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(f"model {self.name} is an encoder-decoder: use a decoder-only causal language model")
-        self.vocab_size = int(config.vocab_size)
-        self._recurrent = None if _takes_plans(model, config) else find_recurrent(model, self.vocab_size, self.name)
-        self.context_length = int(getattr(config, "max_position_embeddings", None) or 2**20)
-        self.stop_token_ids = _stop_token_ids(model)
+        vocab_size = int(config.vocab_size)
+        self._recurrent = None if _takes_plans(model, config) else find_recurrent(model, vocab_size, self.name)
         self.tokenizer = tokenizer
-        self.pads_rows = self._forward is self and self._recurrent is None
+        self.traits = Traits(
+            vocab_size,
+            int(getattr(config, "max_position_embeddings", None) or UNBOUNDED),
+            _stop_token_ids(model),
+            pads_rows=self._forward is self and self._recurrent is None,
+            asynchronous=self.device.type == "cuda",
+            hidden_size=None if self._recurrent is not None else int(config.hidden_size),
+            layers=int(config.num_hidden_layers),
+            bytes_per_token=self._bytes_of_cache(),
+        )
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @property
@@ -66,6 +73,10 @@ class TransformersModel:
 
     @property
     def bytes_per_token(self) -> int:
+        return self.traits.bytes_per_token
+
+    def _bytes_of_cache(self) -> int:
+        """Of keys and values in all layers, for each token."""
         if self._forward is not self:
             return self._forward.bytes_per_token
         if self._recurrent is not None:
@@ -80,15 +91,23 @@ class TransformersModel:
 
     def open(self, rows: int, capacity: int) -> Session:
         if self._recurrent is None:
-            return TorchSession(self._forward, rows, capacity)
-        return ReplaySession(self._recurrent.reader, rows, capacity, self.vocab_size)
+            return TorchSession(self._forward, rows, capacity, self.name, self.traits)
+        return ReplaySession(self._recurrent.reader, rows, capacity, self.name, self.traits)
 
     def new_cache(self, rows: int, capacity: int) -> TransformersCache:
         return TransformersCache(rows, capacity)
 
     @torch.inference_mode()
-    def forward(self, cache: TransformersCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor:
-        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan."""
+    def forward(
+        self,
+        cache: TransformersCache,
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[int],
+        layers: Sequence[int] = (),
+    ) -> tuple[torch.Tensor, Hidden]:
+        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan, and hidden
+        states [fed tokens, hidden size] of these layers.
+        """
         plan = cache.plan
         assert plan is not None
         device = self.device
@@ -103,17 +122,21 @@ class TransformersModel:
             "use_cache": True,
             "outrider_plan": plan,
         }
+        if layers:
+            arguments["output_hidden_states"] = True
         if self._keeps_logits and not whole:
             arguments["logits_to_keep"] = torch.tensor(columns, device=device)
         with self._ragged_attention():
-            logits: torch.Tensor = self.module(**arguments).logits  # [batch, columns, vocab]
+            output = self.module(**arguments)
+        hidden = _flat_hidden(output.hidden_states, layers, plan.counts) if layers else ()
+        logits: torch.Tensor = output.logits  # [batch, columns, vocab]
         if not (self._keeps_logits or whole):
             logits = logits[:, columns]
         if sum(wanted) == logits.shape[0] * logits.shape[1]:
-            return logits.flatten(0, 1)
+            return logits.flatten(0, 1), hidden
         place = {column: index for index, column in enumerate(columns)}
         batch = [b for b, w in enumerate(wanted) for _ in range(w)]
-        return logits[batch, [place[column] for n, w in ends for column in range(n - w, n)]]
+        return logits[batch, [place[column] for n, w in ends for column in range(n - w, n)]], hidden
 
     @contextlib.contextmanager
     def _ragged_attention(self) -> Iterator[None]:
@@ -123,6 +146,11 @@ class TransformersModel:
             yield
         finally:
             self._config._attn_implementation = before
+
+
+def _flat_hidden(states: Sequence[torch.Tensor], layers: Sequence[int], counts: Sequence[int]) -> Hidden:
+    """Hidden states [fed tokens, hidden size] of these layers, from [batch, width, hidden size] of all."""
+    return tuple(torch.cat([states[layer][row, :count] for row, count in enumerate(counts)]) for layer in layers)
 
 
 def _takes_plans(model: Any, config: Any) -> bool:

@@ -7,8 +7,11 @@ from typing import Any, Protocol
 
 import torch
 
-from outrider.runtimes.base import LedgerSession, Parents, wanted_counts
+from outrider.runtimes.base import Pass, Scored, Traits
+from outrider.runtimes.ledger import LedgerSession, scored
 from outrider.runtimes.torch.ragged_cache import RaggedCache, TorchPlan
+
+Hidden = tuple[torch.Tensor, ...]
 
 
 class Forward(Protocol):
@@ -23,33 +26,29 @@ class Forward(Protocol):
 
     def new_cache(self, rows: int, capacity: int) -> RaggedCache: ...
 
-    def forward(self, cache: Any, tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> torch.Tensor: ...
+    def forward(
+        self, cache: Any, tokens: Sequence[Sequence[int]], wanted: Sequence[int], layers: Sequence[int]
+    ) -> tuple[torch.Tensor, Hidden]:
+        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row, and the hidden states of these layers,
+        [fed tokens, hidden size] each.
+        """
 
 
 class TorchSession(LedgerSession):
     """A ragged key-value cache, and the model that fills it."""
 
-    def __init__(self, model: Forward, rows: int, capacity: int) -> None:
+    def __init__(self, model: Forward, rows: int, capacity: int, name: str, traits: Traits) -> None:
         self._model = model
-        super().__init__(rows, capacity)
+        super().__init__(rows, capacity, name, traits)
         self._cache = model.new_cache(rows, capacity)
 
-    def extend(
-        self,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-        wanted: Sequence[int] | None = None,
-    ) -> torch.Tensor:
-        self._ledger.extend(rows, tokens, parents)
-        plan = TorchPlan.of(self._ledger, rows, [len(new) for new in tokens])
+    def extend(self, work: Pass) -> Scored:
+        self._append(work)
+        plan = TorchPlan.of(self._ledger, work.rows, [len(new) for new in work.tokens])
         plan.blocks = self._cache.blocks
         self._cache.begin(plan)
-        return self._model.forward(self._cache, tokens, wanted_counts(tokens, wanted))
-
-    def finish(self) -> None:
-        """Wait for what a GPU still computes."""
-        self._cache.finish()
+        logits, hidden = self._model.forward(self._cache, work.tokens, work.wanted_counts, work.features.hidden)
+        return scored(work, logits, hidden, self._cache.finish)
 
     def keep(self, row: int, path: Sequence[int]) -> None:
         kept = self._ledger.length(row)

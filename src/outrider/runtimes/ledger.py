@@ -1,0 +1,168 @@
+"""Which tokens every row of a session holds: the book-keeping that all runtimes share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from outrider.errors import InputError
+from outrider.maths.arrays import Array, stack, top_of_logits
+from outrider.maths.sampling import most_probable
+from outrider.runtimes.base import LAST_KEPT, Parents, Pass, Scored, Top, Traits, at_once
+
+
+class Ledger:
+    """The tokens of every row, permanent and tentative. It refuses what no cache could do, so that a runtime's own code
+    only moves keys and values.
+    """
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        self.rows = rows
+        self.capacity = capacity
+        self._kept: list[list[int]] = [[] for _ in range(rows)]
+        self._tentative: list[list[int]] = [[] for _ in range(rows)]
+        self._parents: list[list[int]] = [[] for _ in range(rows)]
+
+    def length(self, row: int) -> int:
+        return len(self._kept[row])
+
+    def end(self, row: int) -> int:
+        """How many tokens the row holds, tentative ones included."""
+        return len(self._kept[row]) + len(self._tentative[row])
+
+    def kept(self, row: int) -> Sequence[int]:
+        return self._kept[row]
+
+    def parents(self, row: int) -> Sequence[int]:
+        """The parents of the row's tentative tokens."""
+        return self._parents[row]
+
+    def extend(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], parents: Sequence[Parents | None] | None
+    ) -> None:
+        """Write the tokens down as tentative, all rows or none."""
+        given = parents if parents is not None else [None] * len(rows)
+        if len(set(rows)) != len(rows) or not all(0 <= row < self.rows for row in rows):
+            raise InputError(f"rows {list(rows)} must be distinct and below {self.rows}, the rows of this session")
+        resolved = []
+        for row, new, above in zip(rows, tokens, given, strict=True):
+            first = len(self._tentative[row])
+            if not new:
+                raise InputError(f"row {row} is extended by no token: leave it out of the call instead")
+            if self.end(row) + len(new) > self.capacity:
+                raise InputError(
+                    f"row {row} would hold {self.end(row) + len(new)} tokens: this session was opened for "
+                    f"{self.capacity}; open it with a larger capacity"
+                )
+            nodes = range(first, first + len(new))
+            chosen = [node - 1 for node in nodes] if above is None else list(above)
+            if len(chosen) != len(new) or not all(
+                LAST_KEPT <= parent < node for parent, node in zip(chosen, nodes, strict=True)
+            ):
+                raise InputError(f"parents {chosen} of row {row}: one earlier tentative token each, or {LAST_KEPT}")
+            resolved.append(chosen)
+        for row, new, chosen in zip(rows, tokens, resolved, strict=True):
+            self._tentative[row].extend(new)
+            self._parents[row].extend(chosen)
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        above = LAST_KEPT
+        for node in path:
+            if not 0 <= node < len(self._tentative[row]) or self._parents[row][node] != above:
+                raise InputError(f"path {list(path)} of row {row} does not lead from the last permanent token down")
+            above = node
+        self._kept[row].extend(self._tentative[row][node] for node in path)
+        self._drop_tentative(row)
+
+    def truncate(self, row: int, length: int) -> None:
+        if not 0 <= length <= len(self._kept[row]):
+            raise InputError(f"row {row} cannot be cut to {length} tokens: it holds {len(self._kept[row])}")
+        del self._kept[row][length:]
+        self._drop_tentative(row)
+
+    def name_newest(self, row: int, tokens: Sequence[int]) -> None:
+        """Write down which the newest tentative tokens are, where they were not known when they were fed."""
+        first = len(self._tentative[row]) - len(tokens)
+        self._tentative[row][first:] = tokens
+
+    def ancestors(self, row: int, node: int) -> list[int]:
+        """The tentative tokens on the path to `node`, itself included, the nearest first."""
+        path = []
+        while node != LAST_KEPT:
+            path.append(node)
+            node = self._parents[row][node]
+        return path
+
+    def context(self, row: int, node: int) -> list[int]:
+        """All tokens that `node` follows, and its own."""
+        path = reversed(self.ancestors(row, node))
+        return self._kept[row] + [self._tentative[row][ancestor] for ancestor in path]
+
+    def _drop_tentative(self, row: int) -> None:
+        self._tentative[row].clear()
+        self._parents[row].clear()
+
+
+class LedgerSession(ABC):
+    """What a session knows from its ledger alone, and what is the same in every runtime.
+
+    Args:
+        name: of the model, for messages.
+        traits: of the model.
+    """
+
+    def __init__(self, rows: int, capacity: int, name: str, traits: Traits) -> None:
+        self._ledger = Ledger(rows, capacity)
+        self._name = name
+        self._traits = traits
+
+    @property
+    def rows(self) -> int:
+        return self._ledger.rows
+
+    @property
+    def capacity(self) -> int:
+        return self._ledger.capacity
+
+    def length(self, row: int) -> int:
+        return self._ledger.length(row)
+
+    @abstractmethod
+    def extend(self, work: Pass) -> Scored: ...
+
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        drafted: list[list[int]] = [[] for _ in rows]
+        feeds = tokens
+        for _ in range(count):
+            logits = self.extend(Pass(rows, feeds, wanted=[1] * len(rows))).logits
+            choices = most_probable(logits[:, :vocab_size]).tolist()
+            for draft, choice in zip(drafted, choices, strict=True):
+                draft.append(choice)
+            feeds = [[choice] for choice in choices]
+        return drafted
+
+    def truncate(self, row: int, length: int) -> None:
+        self._ledger.truncate(row, length)
+
+    def _append(self, work: Pass) -> None:
+        """Write the tokens of a pass down as tentative; refuse what cannot be computed."""
+        if work.features.hidden or work.features.top:
+            refusal = self._traits.refusal(work.features)
+            if refusal is not None:
+                raise InputError(f"model {self._name} cannot be asked for this: {refusal}")
+        self._ledger.extend(work.rows, work.tokens, work.parents)
+
+
+def scored(work: Pass, logits: Array, hidden: tuple[Array, ...] = (), wait: Callable[[], None] = at_once) -> Scored:
+    """What a pass says, with the most probable tokens where they are asked for: one operation for all rows."""
+    top = Top(*top_of_logits(logits, work.features.top)) if work.features.top else None
+    return Scored(logits, hidden, top, wait)
+
+
+def stacked(rows: Sequence[Array], vocab_size: int) -> Array:
+    """Logits [rows, vocab] from those of each, [vocab]; there may be none."""
+    return stack(rows) if rows else np.empty((0, vocab_size), dtype=np.float32)
