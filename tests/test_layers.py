@@ -126,9 +126,8 @@ def test_each_floor_imports_only_from_floors_below_it() -> None:
         ("runtimes.base", "import outrider.lookahead"),
         ("api.decoder", "import outrider"),
         ("drafters.model", "def late():\n    from outrider.engine.request import Request"),
-        ("text", "if typing.TYPE_CHECKING:\n    from outrider.runtimes.base import Model")(
-            "server.app", "from outrider.bench.report import table"
-        ),
+        ("text", "if typing.TYPE_CHECKING:\n    from outrider.runtimes.base import Model"),
+        ("server.app", "from outrider.bench.report import table"),
         ("bench.report", "import numpy, outrider.cli.main"),
         ("maths.noise", "import time"),
         ("lookahead.costs.passes", "from time import perf_counter"),
@@ -151,9 +150,8 @@ def test_a_planted_violation_is_caught(module: str, source: str) -> None:
         ("maths.arrays.torch", "import torch\nfrom outrider.maths.arrays import numpy as in_numpy"),
         ("lookahead", "import timeit_of_mine, randomness"),
         ("lookahead.goodput.chains", "from outrider.lookahead.costs.passes import CostCurve"),
-        ("runtimes.table", "from outrider.runtimes.base import Model\nfrom .base import Session")(
-            "runtimes.__init__", "from .base import Model"
-        ),
+        ("runtimes.table", "from outrider.runtimes.base import Model\nfrom .base import Session"),
+        ("runtimes.__init__", "from .base import Model"),
         ("engine.engine", "import time, outrider.drafters.base"),
         ("server.app", "from outrider import Engine, __version__"),
         ("cli.main", "import os, outrider, outrider.server.app, outriders"),
