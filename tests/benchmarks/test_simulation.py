@@ -33,7 +33,7 @@ from benchmarks.simulation import (
     policies,
     simulate,
 )
-from outrider import Fixed, Goodput
+from outrider import CostCurve, Fixed, Goodput
 from outrider.errors import SettingError
 
 WITHIN = 0.05
@@ -86,11 +86,12 @@ def test_goodput_recovers_when_drafts_become_good() -> None:
 def test_a_mistake_in_the_costs_is_found() -> None:
     """A policy that believes every pass to cost the same drafts on where it should not."""
 
-    class Blind(Goodput):
-        def _seconds(self, rows: int, positions: int):
-            return np.ones(rows * (1 + positions) + 1)
+    class Blind(CostCurve):
+        def table(self, rows: int, most: int, hope: float = 0.0):
+            return np.ones(most + 1)
 
-    assert 1 - tokens_per_second(FEW[3], Blind()) / tokens_per_second(FEW[3], Fixed(0)) > 3 * WITHIN
+    blind = Goodput(costs=Blind())
+    assert 1 - tokens_per_second(FEW[3], blind) / tokens_per_second(FEW[3], Fixed(0)) > 3 * WITHIN
 
 
 def tokens_per_second(scenario: Scenario, policy) -> float:

@@ -96,7 +96,7 @@ class WatchedGoodput(Goodput):
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         lookaheads = super().plan(sequences)
         for sequence, lookahead in zip(sequences, lookaheads, strict=True):
-            probing = self._probing[sequence].now
+            probing = self.explores(sequence)
             self.chosen["probing" if probing else "drafting" if lookahead else "plain"] += 1
         return lookaheads
 

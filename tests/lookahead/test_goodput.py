@@ -71,7 +71,7 @@ def test_a_draft_that_pays_makes_sequences_impatient_again() -> None:
 
 def learn(survival: Survival, sequence: str, accepted: int, rounds: int = 40) -> None:
     for _ in range(rounds):
-        survival.foretell([sequence])
+        survival.predict([sequence])
         survival.learn([Outcome(sequence, 4, 4, accepted)])
 
 
@@ -79,7 +79,7 @@ def test_each_sequence_is_foretold_by_its_own_drafts_whatever_others_share_the_r
     survival = Survival(4)
     learn(survival, "good", 4)
     learn(survival, "bad", 0)
-    (good, bad, new), _ = survival.foretell(["good", "bad", "new"])
+    (good, bad, new), _ = survival.predict(["good", "bad", "new"])
     assert good[0] > 0.9 > new[0] > bad[0] + 0.1
     np.testing.assert_allclose(survival.accepted(["bad"])[0], bad)
     np.testing.assert_allclose(survival.accepted(["new", "good"]), [new, good])
@@ -98,9 +98,9 @@ def test_a_sequence_that_ended_leaves_nothing_to_the_next() -> None:
 def test_a_drafter_that_stops_by_itself_is_expected_to() -> None:
     survival = Survival(4)
     for _ in range(40):
-        survival.foretell(["a"])
+        survival.predict(["a"])
         survival.learn([Outcome("a", 4, 2, 2)])
-    accepted, drafted = survival.foretell(["a"])
+    accepted, drafted = survival.predict(["a"])
     np.testing.assert_allclose(drafted[0], [1, 1, 0, 0], atol=0.1)
     assert (accepted <= drafted).all()
 

@@ -18,7 +18,7 @@ from outrider import (
     SamplingParams,
     TableModel,
 )
-from outrider.lookahead.goodput.tree_survival import TreeCounts
+from outrider.lookahead.goodput.tree_counts import TreeCounts
 
 #   root - 0 - 1 - 3      in the order in which the nodes joined it
 #        \ 2 - 4

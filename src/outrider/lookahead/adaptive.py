@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
 
 from outrider.errors import SettingError
@@ -103,22 +103,16 @@ class Adaptive(LookaheadPolicy):
 
     def __init__(self, speculator: AdaptiveSpeculator | None = None) -> None:
         self._pattern = speculator if speculator is not None else AdaptiveSpeculator()
-        self._speculators: dict[Hashable, AdaptiveSpeculator] = {}
+        self._speculators = defaultdict[Hashable, AdaptiveSpeculator](self._pattern.copy)
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        return [self._of(sequence).lookahead for sequence in sequences]
+        return [self._speculators[sequence].lookahead for sequence in sequences]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         for outcome in outcomes:
             if outcome.drafted:
                 # Of a tree at most one path is accepted, whatever else it holds.
-                longest = max(outcome.depths, default=outcome.drafted)
-                self._of(outcome.sequence).update_lookahead(outcome.accepted / longest)
+                self._speculators[outcome.sequence].update_lookahead(outcome.accepted / outcome.longest)
 
     def forget(self, sequence: Hashable) -> None:
         self._speculators.pop(sequence, None)
-
-    def _of(self, sequence: Hashable) -> AdaptiveSpeculator:
-        if sequence not in self._speculators:
-            self._speculators[sequence] = self._pattern.copy()
-        return self._speculators[sequence]

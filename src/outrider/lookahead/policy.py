@@ -36,6 +36,11 @@ class Outcome:
     levels: int = 0
     expected: float = 0.0
 
+    @property
+    def longest(self) -> int:
+        """Tokens on the longest path of the draft."""
+        return max(self.depths) if self.depths else self.drafted
+
 
 @dataclass(frozen=True, slots=True)
 class Times:

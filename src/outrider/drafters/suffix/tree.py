@@ -21,9 +21,9 @@ MOST_CHILDREN = 4
 class SuffixTreeDrafter(SuffixDrafter):
     """Proposes what followed the end of the text before, and what else did: a tree, the likeliest continuations first.
 
-    A match of length l that occurred N times, n of them followed by a token, expects it with probability
-    n / (N + 2/l). What is left is spread over the continuations of the next shorter match in the same way, and so on,
-    as prediction by partial matching does (Cleary and Witten 1984). As a drafter of chains (`propose`) it is a
+    A match of length l that occurred N times, n of them followed by a token, gives that token the probability
+    n / (N + NOVELTY / l). What is left is spread over the continuations of the next shorter match in the same way, and
+    so on, as prediction by partial matching does (Cleary and Witten 1984). As a drafter of chains (`propose`) it is a
     SuffixDrafter.
 
     Args:

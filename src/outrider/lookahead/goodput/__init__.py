@@ -1,1 +1,1 @@
-"""The lookahead that promises most tokens per second."""
+"""Goodput: the lookahead with the highest expected tokens per second."""

@@ -13,13 +13,14 @@ def best_stop(
     """The number of tokens with which the round emits most per second.
 
     Args:
-        gains: [ways, tokens]: the chance that each token is accepted, in the order in which they are added; one or more
-            ways to add them compete.
+        rows: each emits a token besides the accepted ones.
+        gains: [ways, tokens]: the chance that each token is accepted, in the order in which they are added. Ways are
+            different orders, or bounds on the depth; they compete.
         drafting, passes: [ways, tokens]: seconds of drafting, and of the target's pass, with all tokens so far.
         overhead: seconds that a round takes besides.
 
     Returns:
-        the way, the last token to be added, and the tokens per second.
+        the way, the index of the last token to add, and the tokens per second.
     """
     rates = (rows + np.cumsum(gains, axis=-1)) / (passes + drafting + overhead)
     best = int(rates.argmax())

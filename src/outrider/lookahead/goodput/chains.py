@@ -1,197 +1,153 @@
-"""The lookahead that promises the most tokens per second, from measured times and observed acceptance."""
+"""Goodput for chains: how many tokens each sequence drafts."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 import numpy as np
 
-from outrider.errors import SettingError
-from outrider.lookahead.costs.drafting import DraftCost
 from outrider.lookahead.costs.passes import CostCurve
-from outrider.lookahead.costs.running_mean import RunningMean
 from outrider.lookahead.goodput.best_stop import best_stop
-from outrider.lookahead.goodput.priced import PricedGoodput
+from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.probing import Patience, Probing
 from outrider.lookahead.goodput.survival import Survival
-from outrider.lookahead.goodput.trees import TreeGoodput
-from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
+from outrider.lookahead.policy import Outcome
 from outrider.maths.arrays import HostFloats
-from outrider.maths.budget import Budget
 
-LONGEST_WAIT = 128  # plain rounds between two probes
-PROBE_SHARE = 0.005  # of all tokens, that probes may lose
-HOPE = 0.5  # standard deviations by which acceptance may be better than what little was seen of it
-COST_HOPE = 0.12  # by what share passes that were never run may be cheaper than expected
+LONGEST_WAIT = 128  # plain rounds between two probes, at the most
+PROBE_SHARE = 0.005  # exploration may lose this share of all tokens
+HOPE = 0.5  # optimism bonus (UCB) on acceptance where a sequence explores, in standard deviations
+COST_HOPE = 0.12  # optimism bonus on costs: a pass of a size never run may be cheaper by this share
 
 
-class Goodput(LookaheadPolicy):
-    """Maximises expected emitted tokens per second, over all sequences of a round together.
+class ChainGoodput(Learner[Probing]):
+    """Plans the lengths of chains.
 
-    For sequence s, S_s(i) is the chance that its draft is accepted up to position i and D_s(i) the chance that its
-    drafter goes so far at all. Lookaheads k_s emit sum_s (1 + sum_{i <= k_s} S_s(i)) tokens, in the time of drafting
-    plus that of a forward pass over sum_s (1 + sum_{i <= k_s} D_s(i)) tokens plus everything else. Tokens are added in
-    the order of their S, and the best quotient met on the way is taken; k = 0 competes like any other lookahead. S and
-    D are what was counted of all sequences, moved to where each of them lies (see survival.py); times are measured (see
-    costs.py and draft_cost.py). Passes of a size that was never run are hoped to be a little cheaper than expected,
-    until they are tried.
+    For sequence s, S_s(i) is the chance that its draft is accepted up to position i, and D_s(i) the chance that its
+    drafter goes that far. Lookaheads k_s emit sum_s (1 + sum_{i <= k_s} S_s(i)) tokens. The round takes the time of
+    drafting, of a forward pass over sum_s (1 + sum_{i <= k_s} D_s(i)) tokens, and of everything else. Tokens are added
+    in the order of their S, and the plan is the prefix with the best quotient. `survival.py` estimates S and D.
 
-    Where 0 wins, nothing is learned of acceptance any more. Such a sequence probes: it tries the lookahead that would
-    lose least, sooner the less that is. After each try that did not change the verdict it waits twice as long.
+    Where 0 wins, nothing is learned about acceptance any more, so the sequence explores. It probes the lookahead that
+    would lose least, sooner the less that is. After a probe that did not change the verdict it waits twice as long.
 
     Args:
-        max_lookahead: in tokens; the nodes of a tree, for which depth and number are chosen (see tree_goodput.py). A
-            drafter that estimates the chances of its tokens is told their prices instead (see priced_goodput.py).
-        costs: of the target's passes; None has the engine measure them when it opens.
-
-    Raises:
-        SettingError: max_lookahead is below 1.
+        most: tokens of the longest chain.
     """
 
-    wants_costs = True
+    def __init__(self, most: int) -> None:
+        super().__init__(partial(Probing, Patience(LONGEST_WAIT)))
+        self._survival = Survival(most)
+        self._longest = np.array(_longest_to_try(most))
 
-    def __init__(self, max_lookahead: int = 16, *, costs: CostCurve | None = None) -> None:
-        if max_lookahead < 1:
-            raise SettingError(f"max_lookahead is {max_lookahead}: it must be at least 1")
-        self.max_lookahead = max_lookahead
-        self.costs = costs
-        self.draft_cost = DraftCost()
-        self.overhead = RunningMean()
-        self._survival = Survival(max_lookahead)
-        self._longest = np.array(_longest_to_try(max_lookahead))
-        self._patience = Patience(LONGEST_WAIT)
-        self._probing: dict[Hashable, Probing] = {}
-        self._drafted_last: set[Hashable] = set()
-        self._of_trees = TreeGoodput(max_lookahead)
-        self._of_estimates = PricedGoodput(max_lookahead)
-
-    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        survives, drafts = self._survival.foretell(sequences)
-        chosen, rate = self._best(survives, drafts)
-        probing = [self._probing_of(sequence) for sequence in sequences]
-        for each, lookahead in zip(probing, chosen, strict=True):
-            each.plan(pays=lookahead > 0)
-        if any(not lookahead and each.idle for lookahead, each in zip(chosen, probing, strict=True)):
-            self._probe(sequences, probing, chosen, drafts, rate)
-        return chosen
-
-    def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
-        if self.costs is None:
-            self.costs = CostCurve()
-        if self.drafting.estimates:
-            return self._of_estimates.budgets(sequences, self.costs)
-        if self.drafting.trees:
-            return self._of_trees.budgets(sequences, self.costs)
-        return super().budgets(sequences)
-
-    def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
-        if self.drafting.estimates:
-            self._of_estimates.observe(outcomes, times)
-            return
-        if self.drafting.trees:
-            self._of_trees.observe(outcomes, times)
-            return
-        self._survival.learn(outcomes)
-        for outcome in outcomes:
-            self._probing_of(outcome.sequence).learn(outcome.planned > 0, outcome.accepted)
-        drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
-        if times is not None:
-            self.overhead.add(times.overhead)
-            # A drafter that was left out for a while catches up first: that is no price of its tokens.
-            if drafting and drafting <= self._drafted_last:
-                drafted = [outcome.drafted for outcome in outcomes]
-                self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)
-        self._drafted_last = drafting
-
-    def forget(self, sequence: Hashable) -> None:
-        self._of_trees.forget(sequence)
-        self._of_estimates.forget(sequence)
-        self._survival.forget(sequence)
-        self._probing.pop(sequence, None)
-        self._drafted_last.discard(sequence)
+    def plan(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[int]:
+        """The length of each sequence's chain; 0 decodes plainly."""
+        survives, drafts = self._survival.predict(sequences)
+        rows, positions = survives.shape
+        seconds = costs.table(rows, rows * (1 + positions), hope=COST_HOPE)
+        lengths, rate = self._best(survives, drafts, seconds)
+        probing = [self._sequences[sequence] for sequence in sequences]
+        for each, length in zip(probing, lengths, strict=True):
+            each.plan(pays=length > 0)
+        if any(not length and each.idle for length, each in zip(lengths, probing, strict=True)):
+            self._probe(sequences, lengths, drafts, seconds, rate)
+        return lengths
 
     def expected(self, sequence: Hashable) -> HostFloats:
-        """[max_lookahead]: the chance that a draft of this sequence is accepted up to each position."""
+        """[most]: the chance that a chain of this sequence is accepted up to each position."""
         return np.asarray(self._survival.accepted([sequence])[0])
 
-    def _probing_of(self, sequence: Hashable) -> Probing:
-        if sequence not in self._probing:
-            self._probing[sequence] = Probing(self._patience)
-        return self._probing[sequence]
+    def explores(self, sequence: Hashable) -> bool:
+        """Whether the planned chain is a probe."""
+        return sequence in self._sequences and self._sequences[sequence].now
+
+    def forget(self, sequence: Hashable) -> None:
+        super().forget(sequence)
+        self._survival.forget(sequence)
+
+    def _learn_acceptance(self, outcomes: Sequence[Outcome]) -> None:
+        self._survival.learn(outcomes)
+        for outcome in outcomes:
+            self._sequences[outcome.sequence].learn(outcome.planned > 0, outcome.accepted)
+
+    def _best(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
+        """The length of each sequence's chain, and the expected tokens per second of them all.
+
+        Args:
+            survives, drafts: S and D, [sequences, positions].
+            seconds: of passes over 0, 1, ... tokens.
+        """
+        rows = len(survives)
+        best = self._best_of_one if rows == 1 else self._best_of_many
+        lengths, rate = best(survives, drafts, seconds)
+        plain = float(rows / (seconds[rows] + self.overhead.value))
+        return (lengths, rate) if rate > plain else ([0] * rows, plain)
+
+    def _best_of_one(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
+        drafted = drafts.cumsum(axis=1)
+        passes = seconds[1] + np.cumsum(drafts * np.diff(seconds[1 : 2 + drafts.shape[1]]), axis=1)
+        drafting = self._drafting(drafted, drafted)
+        _, last, rate = best_stop(1, survives, drafting, passes, self.overhead.value)
+        return [last + 1], rate
+
+    def _best_of_many(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
+        rows = len(survives)
+        # Position by position, so that at equal chances an earlier position comes first.
+        order = np.argsort(-survives.T.ravel(), kind="stable")
+        depths = order // rows
+        # The longest chain sets how many passes a draft model makes, so several bounds on it compete.
+        within = depths < self._longest[:, None]
+        gains = survives.T.ravel()[order] * within
+        drafted = np.cumsum(drafts.T.ravel()[order] * within, axis=1)
+        passes = np.interp(rows + drafted, np.arange(len(seconds)), seconds)
+        reached = drafts.max(axis=0).cumsum()[np.maximum.accumulate(depths * within, axis=1)]
+        bound, last, rate = best_stop(rows, gains, self._drafting(reached, drafted), passes, self.overhead.value)
+        taken = order[: last + 1][within[bound, : last + 1]]
+        return np.bincount(taken % rows, minlength=rows).tolist(), rate
+
+    def _drafting(self, longest: HostFloats, tokens: HostFloats) -> HostFloats:
+        """Seconds of drafting so many tokens, `longest` of them in one chain."""
+        call, position, token = self.draft_cost.prices
+        return call + position * longest + token * tokens
 
     def _probe(
         self,
         sequences: Sequence[Hashable],
-        probing: Sequence[Probing],
-        chosen: list[int],
+        lengths: list[int],
         drafts: HostFloats,
+        seconds: HostFloats,
         rate: float,
     ) -> None:
-        """Give those of the idle sequences a lookahead whose time has come."""
+        """Plan a probe for those of the idle sequences whose time has come."""
         hopes = self._survival.accepted(sequences, HOPE).cumsum(axis=1)
-        losses = self._losses(drafts, chosen, rate) - hopes
-        for place, each in enumerate(probing):
-            if not chosen[place] and each.idle:
-                least = int(losses[place].argmin())
-                if each.idle >= min(each.wait, losses[place, least] / PROBE_SHARE):
-                    each.now = True
-                    chosen[place] = least + 1
-                    losses = self._losses(drafts, chosen, rate) - hopes  # beside a draft another one is cheaper
+        losses = self._tokens_missed(drafts, lengths, seconds, rate) - hopes
+        for row, sequence in enumerate(sequences):
+            probing = self._sequences[sequence]
+            if not lengths[row] and probing.idle:
+                least = int(losses[row].argmin())
+                if probing.idle >= min(probing.wait, losses[row, least] / PROBE_SHARE):
+                    probing.now = True
+                    lengths[row] = least + 1
+                    # Beside a draft another one is cheaper.
+                    losses = self._tokens_missed(drafts, lengths, seconds, rate) - hopes
 
-    def _losses(self, drafts: HostFloats, chosen: Sequence[int], rate: float) -> HostFloats:
-        """[sequences, positions]: tokens that the others could emit in the time that a sequence's draft would add."""
+    def _tokens_missed(
+        self, drafts: HostFloats, lengths: Sequence[int], seconds: HostFloats, rate: float
+    ) -> HostFloats:
+        """[sequences, positions]: tokens that all could emit in the time that a sequence's draft would add."""
         rows, positions = drafts.shape
-        seconds = self._seconds(rows, positions)
         call, position, token = self.draft_cost.prices
-        longest = max(chosen)
-        others = rows + float(drafts[np.arange(positions) < np.array(chosen)[:, None]].sum())
+        longest = max(lengths)
+        others = rows + float(drafts[np.arange(positions) < np.array(lengths)[:, None]].sum())
         drafted = drafts.cumsum(axis=1)
-        table = np.arange(len(seconds))
-        added = np.interp(others + drafted, table, seconds) - np.interp(others, table, seconds)
+        counts = np.arange(len(seconds))
+        added = np.interp(others + drafted, counts, seconds) - np.interp(others, counts, seconds)
         deeper = np.maximum(np.arange(1, positions + 1) - longest, 0)
         return np.asarray((added + token * drafted + position * deeper + (0.0 if longest else call)) * rate)
 
-    def _seconds(self, rows: int, positions: int) -> HostFloats:
-        """Of passes over up to 1 + positions tokens of each row."""
-        if self.costs is None:
-            self.costs = CostCurve()
-        return self.costs.table(rows, rows * (1 + positions), hope=COST_HOPE)
 
-    def _best(self, survives: HostFloats, drafts: HostFloats) -> tuple[list[int], float]:
-        """The lookahead of each sequence, and the tokens per second that they promise together.
-
-        Args:
-            survives, drafts: S and D, [sequences, positions].
-        """
-        rows, positions = survives.shape
-        seconds = self._seconds(rows, positions)
-        call, position, token = self.draft_cost.prices
-        if rows == 1:
-            gains, drafted = survives, drafts.cumsum(axis=1)
-            passes = seconds[1] + np.cumsum(drafts * np.diff(seconds[1 : 2 + positions]), axis=1)
-            reached = drafted
-        else:
-            # Position by position, so that at equal chances an earlier position comes first.
-            order = np.argsort(-survives.T.ravel(), kind="stable")
-            depths = order // rows
-            # The longest draft sets how many passes a draft model makes, so that several longest ones are tried.
-            within = depths < self._longest[:, None]
-            gains = survives.T.ravel()[order] * within
-            drafted = np.cumsum(drafts.T.ravel()[order] * within, axis=1)
-            passes = np.interp(rows + drafted, np.arange(len(seconds)), seconds)
-            reached = drafts.max(axis=0).cumsum()[np.maximum.accumulate(depths * within, axis=1)]
-        plain = float(rows / (seconds[rows] + self.overhead.value))
-        drafting = call + position * reached + token * drafted
-        way, last, rate = best_stop(rows, gains, drafting, passes, self.overhead.value)
-        if rate <= plain:
-            return [0] * rows, plain
-        if rows == 1:
-            return [last + 1], rate
-        taken = order[: last + 1][within[way, : last + 1]]
-        return np.bincount(taken % rows, minlength=rows).tolist(), rate
-
-
-def _longest_to_try(positions: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16 ... up to `positions`, itself included."""
-    steps = [length for power in range(positions.bit_length()) for length in (1 << power, 3 << power)]
-    return sorted({length for length in steps if length < positions} | {positions})
+def _longest_to_try(most: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, 16 ... up to `most`, itself included."""
+    steps = [length for power in range(most.bit_length()) for length in (1 << power, 3 << power)]
+    return sorted({length for length in steps if length < most} | {most})

@@ -1,65 +1,70 @@
-"""Prices for drafters that know how likely their tokens are accepted."""
+"""Goodput for drafters that estimate the chances of their own tokens: they are told prices, and decide."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 import numpy as np
 
-from outrider.lookahead.costs.drafting import DraftCost
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.costs.running_mean import RunningMean
+from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.share import Share
 from outrider.lookahead.policy import UNBOUNDED, Outcome, Times
 from outrider.maths.arrays import HostFloats
 from outrider.maths.budget import Budget, Prices
 
-SEQUENCE_MEMORY = 0.98  # of what one draft says of the estimates for its sequence
-POOL_MEMORY = 0.998  # of what it says of them for all sequences, and per round in which nothing is drafted
-IDLE_MEMORY = 0.98  # of what a sequence knows, per round without a draft
-GAIN_MEMORY = 0.99  # of one round after the next
-GAIN_PRIOR = 20.0  # plain rounds that the first ones are weighed against
-LASTING = 8  # rounds without a draft, for which prices hold
+SEQUENCE_MEMORY = 0.98  # EMA decay, per draft, of how right the estimates are for its sequence
+POOL_MEMORY = 0.998  # the same for all sequences together, and per round in which nothing is drafted
+IDLE_MEMORY = 0.98  # EMA decay of what is known about a sequence, per round without a draft
+GAIN_MEMORY = 0.99  # EMA decay, per round, of what speculation gains
+GAIN_PRIOR = 20.0  # pseudo-counts: plain rounds without gain, against which the first rounds are weighed
+LASTING = 8  # rounds without a draft for which prices stay as they are
 
 
-class PricedGoodput:
-    """Goodput's part for drafters that estimate the chance of every token, round by round.
+class PricedGoodput(Learner[Share]):
+    """Tells each drafter what its tokens cost.
 
-    A text that is copied now and then is best drafted far where it is copied and not at all elsewhere, and only the
-    drafter sees in which of the two it is. So it is told what drafting costs, and decides. In units of the time that
-    an emitted token takes at present, a draft of n tokens costs (C(r + d + n) - C(r + d) + n p) / t: r rows, of which
-    the others draft d tokens as of late; C the time of a pass, p that of drafting a token, and t that of an emitted
-    token. Drafting while a token's chance exceeds what it adds to this cost maximises tokens per second: t is what
-    Dinkelbach's method for quotients iterates.
+    A text that copies now and then is best drafted far where it copies and not at all elsewhere, and only the drafter
+    sees which is the case. So the drafter decides, token by token, and this policy tells it prices, in tokens of output
+    that could be emitted in the same time. A draft of n tokens costs (C(r + d + n) - C(r + d) + n p) / t: r is the
+    number of rows, d the tokens that the other rows usually draft, C the time of a pass, p that of drafting a token,
+    and t the present time per emitted token. A drafter that drafts while a token's chance exceeds its price maximises
+    tokens per second: with t from the rounds so far, this is Dinkelbach's iteration for quotients.
 
-    An estimate may be wrong, and is then wrong alike for a while. The chances are corrected by accepted over expected
-    tokens, of all sequences and of each by itself. Where nothing is drafted trust comes back in time.
+    Estimates may be wrong, and then tend to stay wrong in the same way. They are corrected by the acceptance ratio
+    accepted / expected, of all sequences and of each by itself. While nothing is drafted the correction fades, so that
+    drafts are tried again: there is nothing to explore.
 
-    Where costs come in steps, the last token on a step is free. If every sequence took one because the others do, all
-    of them would pay for the steps that only their sum has climbed. So none pays less than its share of what all
-    drafts cost together.
+    Costs have steps, and the last token on a step is free. If every sequence took one because the others do, all would
+    pay for a step that none would climb alone. So no draft pays less than its share of what all drafts cost together.
 
     Args:
-        most: the largest draft.
+        most: tokens of the largest draft.
     """
 
     def __init__(self, most: int) -> None:
-        self.draft_cost = DraftCost()
-        self.overhead = RunningMean()
+        super().__init__(partial(Share, SEQUENCE_MEMORY))
         self._most = most
         self._pool = Share(POOL_MEMORY)
-        self._sequences: dict[Hashable, Share] = {}
         self._rounds = 0
-        self._seconds = self._plain_seconds = 0.0  # of late: of rounds, and of plain rounds for as many tokens
+        self._quiet = True  # whether nothing was drafted in the last round
+        self._spent = self._plain = 0.0  # EMAs of rounds' times, and of those of plain decoding for as many tokens
         self._drafted = RunningMean()  # tokens per row and round
-        self._drafted_last: set[Hashable] = set()
-        self._table: HostFloats = np.empty(0)  # seconds of passes, as the last round was planned with
-        self._prices: dict[Hashable, Prices] = {}  # that still hold
+        self._table: HostFloats = np.empty(0)  # seconds of passes, as in the last prices
+        self._prices: dict[Hashable, Prices] = {}  # empty when new ones are due
 
     def budgets(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Budget]:
+        """The largest draft for each sequence, and the prices."""
         if self._prices.keys() != set(sequences):
             self._prices = dict(zip(sequences, self._prices_of(sequences, costs), strict=True))
         return [Budget(self._most, UNBOUNDED, self._prices[sequence]) for sequence in sequences]
+
+    def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
+        super().observe(outcomes, times)
+        if not self._quiet or self._rounds % LASTING == 0:
+            self._prices = {}
 
     def _prices_of(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Prices]:
         rows = len(sequences)
@@ -70,66 +75,57 @@ class PricedGoodput:
         drafted = np.arange(self._most + 1)
         share = (passes - self._table[rows]) * drafted / np.maximum(drafted + others - rows, 1)
         added = np.maximum(passes - passes[0], share) + (position + token) * drafted
-        per_token = self._share_of_plain * (self._table[rows] + self.overhead.value) / rows
+        per_token = self._time_ratio * (self._table[rows] + self.overhead.value) / rows
         prices = added / (per_token * self._trust)
-        return [Prices(tuple((prices / self._of(sequence).factor).tolist())) for sequence in sequences]
-
-    def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
-        for outcome in outcomes:
-            self._learn_acceptance(outcome)
-        if not any(outcome.drafted for outcome in outcomes):
-            self._pool.fade(POOL_MEMORY)  # or a drafter that is not believed could never show that it is right by now
-        drafting = {outcome.sequence for outcome in outcomes if outcome.planned}
-        if times is not None and drafting:
-            # A drafter that was left out for a while catches up first: that is no price of its tokens.
-            self._learn_times(outcomes, times, steady=drafting <= self._drafted_last)
-        self._drafted_last = drafting
-        if self._rounds % LASTING == 0 or any(outcome.drafted for outcome in outcomes):
-            self._prices = {}
-
-    def forget(self, sequence: Hashable) -> None:
-        self._sequences.pop(sequence, None)
-        self._drafted_last.discard(sequence)
-
-    def _of(self, sequence: Hashable) -> Share:
-        if sequence not in self._sequences:
-            self._sequences[sequence] = Share(SEQUENCE_MEMORY)
-        return self._sequences[sequence]
+        return [Prices(tuple((prices / self._sequences[sequence].factor).tolist())) for sequence in sequences]
 
     @property
-    def _share_of_plain(self) -> float:
-        """The time that an emitted token takes, of what it would in plain decoding."""
-        return min((self._seconds + GAIN_PRIOR) / (self._plain_seconds + GAIN_PRIOR), 1.0)
+    def _time_ratio(self) -> float:
+        """The time per emitted token, relative to plain decoding; at most 1."""
+        return min((self._spent + GAIN_PRIOR) / (self._plain + GAIN_PRIOR), 1.0)
 
     @property
     def _trust(self) -> float:
-        """What estimates are worth in a sequence of which nothing is known.
+        """The factor on the estimates for a sequence of which nothing is known.
 
-        Not more than they say: texts in which they say too little are the ones with many drafts, and they would speak
-        for all others.
+        At most 1: drafters estimate too little mostly in texts with many drafts. Those texts would dominate the ratio,
+        and raise it for all others.
         """
         return min(self._pool.factor, 1.0)
 
-    def _learn_acceptance(self, outcome: Outcome) -> None:
-        own = self._of(outcome.sequence)
-        if outcome.drafted:
-            own.add(outcome.accepted, outcome.expected * self._trust)
-            self._pool.add(outcome.accepted, outcome.expected)
-        else:
-            own.fade(IDLE_MEMORY)
+    def _learn_acceptance(self, outcomes: Sequence[Outcome]) -> None:
+        self._quiet = True
+        for outcome in outcomes:
+            own = self._sequences[outcome.sequence]
+            if outcome.drafted:
+                self._quiet = False
+                own.add(outcome.accepted, outcome.expected * self._trust)
+                self._pool.add(outcome.accepted, outcome.expected)
+            else:
+                own.fade(IDLE_MEMORY)
+        if self._quiet:
+            self._pool.fade(POOL_MEMORY)  # else a drafter that is not trusted could never show that it has become right
 
-    def _learn_times(self, outcomes: Sequence[Outcome], times: Times, steady: bool) -> None:
-        rows, drafted = len(outcomes), [outcome.drafted for outcome in outcomes]
-        self._rounds += 1
-        self.overhead.add(times.overhead)
-        self._drafted.add(sum(drafted) / rows)
-        # The curve, not the clock: a pass that was held up says nothing about what drafts are worth.
+    def _learn_overhead(self, outcomes: Sequence[Outcome], times: Times) -> None:
+        if any(outcome.planned for outcome in outcomes):
+            self._rounds += 1
+            super()._learn_overhead(outcomes, times)
+            self._learn_gain(outcomes)
+
+    def _learn_gain(self, outcomes: Sequence[Outcome]) -> None:
+        """From the cost curve, not the clock: a pass that something held up says nothing about the worth of drafts."""
+        rows, counts = len(outcomes), [outcome.drafted for outcome in outcomes]
+        drafted = sum(counts)
+        self._drafted.add(drafted / rows)
         plain = float(self._table[rows]) + self.overhead.value
-        drafting = self.draft_cost.seconds(max(drafted), sum(drafted))
-        spent = float(self._table[rows + sum(drafted)]) + self.overhead.value + drafting
+        spent = float(self._table[rows + drafted]) + self.overhead.value + self.draft_cost.seconds(max(counts), drafted)
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
-        self._seconds = GAIN_MEMORY * self._seconds + spent / plain
-        self._plain_seconds = GAIN_MEMORY * self._plain_seconds + emitted / rows
-        # Rounds in which nothing was found are all alike: a few of them are enough.
-        if steady and (any(drafted) or self._rounds % LASTING == 0):
-            self.draft_cost.observe(max(drafted), sum(drafted), times.drafting)
+        self._spent = GAIN_MEMORY * self._spent + spent / plain
+        self._plain = GAIN_MEMORY * self._plain + emitted / rows
+
+    def _learn_draft_cost(self, outcomes: Sequence[Outcome], times: Times) -> None:
+        # Rounds in which the drafter found nothing are all alike: a few of them are enough.
+        if not self._quiet or self._rounds % LASTING == 0:
+            # Looking up a node on a branch takes as long as one on the path: a tree counts like a chain of its nodes.
+            counts = [outcome.drafted for outcome in outcomes]
+            self.draft_cost.observe(max(counts), sum(counts), times.drafting)

@@ -1,4 +1,4 @@
-"""Which nodes of trees are accepted: by their rank, under every bound on the depth at once."""
+"""How often nodes of trees were accepted, by rank and bound on the depth."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy as np
 from outrider.lookahead.policy import Outcome
 from outrider.maths.arrays import HostFloats
 
-FIRST_GUESS = 0.75  # the chance of the first node, before anything was seen
-NEXT_GUESS = 0.75  # that of a node, compared with the one before it
-PRIOR = 2.0  # how many trees these guesses are worth
-POOL_MEMORY = 0.995  # of one tree after the next
+FIRST_GUESS = 0.75  # the chance of the first node, before the first tree
+NEXT_GUESS = 0.75  # the chance of a node, relative to that of the node before it
+PRIOR = 2.0  # pseudo-counts: trees that these guesses are worth
+MEMORY = 0.995  # EMA decay, per tree
 
 
 class TreeCounts:
-    """Counts of trees that grow best node first.
+    """Counts accepted nodes of trees that grow best node first; old trees fade (EMA).
 
-    Such a tree holds the trees of all smaller budgets as its beginnings, and those of smaller depth as what is left of
-    it without the levels below: one round tells what every smaller tree would have had accepted.
+    The first nodes of such a tree are the trees of all smaller budgets. Without its lower levels it is the tree of a
+    smaller depth. So one round tells what every smaller tree would have had accepted.
 
     Args:
-        limits: the bounds on the depth that are told apart, rising.
+        limits: the bounds on the depth that are told apart, in rising order.
         nodes: the largest budget.
     """
 
@@ -46,17 +46,17 @@ class TreeCounts:
                 break
             within = depths <= limit
             count = min(int(within.sum()), most)
-            # A drafter that stopped by itself would have stopped under a larger budget too.
+            # A drafter that stopped by itself would also have stopped under a larger budget.
             told = count if outcome.drafted == outcome.planned else min(max(outcome.planned, count), most)
             for counts in (self._tried, self._drafted, self._accepted, self._levels):
-                counts[place, :told] *= POOL_MEMORY
+                counts[place, :told] *= MEMORY
             self._tried[place, :told] += 1
             self._drafted[place, :count] += 1
             self._accepted[place, :count] += accepted[within][:count]
             self._levels[place, :count] += np.maximum.accumulate(depths[within])[:count]
 
     def chances(self) -> HostFloats:
-        """[limits, nodes]: that the node of each rank is accepted; falling."""
+        """[limits, nodes]: the chance that the node of each rank is accepted, at most that of the rank before."""
         if self._chances is None:
             self._chances = self._estimate()
         return self._chances
@@ -72,7 +72,7 @@ class TreeCounts:
         return chances
 
     def sizes(self) -> HostFloats:
-        """[limits, nodes]: that the drafter goes so far at all."""
+        """[limits, nodes]: the chance that the drafter drafts a node of each rank."""
         sizes: HostFloats = (self._drafted + PRIOR) / (self._tried + PRIOR)
         return np.asarray(np.minimum.accumulate(sizes, axis=1))
 
