@@ -60,9 +60,21 @@ def test_a_closed_pipe_ends_quietly(folder):
     process.wait()
 
 
+def test_an_interrupt_during_the_imports_is_no_traceback():
+    code = (
+        "import sys, outrider.cli\n"
+        "class Key:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'outrider.cli.app': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Key()); outrider.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_help_is_quick_to_load():
     slow = ("torch", "transformers", "mlx", "matplotlib")
-    code = f"import sys, outrider.cli; sys.exit(any(module in sys.modules for module in {slow}))"
+    code = f"import sys, outrider.cli.app; sys.exit(any(module in sys.modules for module in {slow}))"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
 
 

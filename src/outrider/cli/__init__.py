@@ -1,5 +1,15 @@
-"""The command line: `outrider generate | check | bench | doctor`."""
+"""The command line: `outrider generate | check | bench | trace | doctor`."""
 
-from outrider.cli.app import main
+import sys
 
-__all__ = ["main"]
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """The entry point of the `outrider` command."""
+    try:
+        # Here and not above, so that a key pressed while it is imported ends without a traceback.
+        from outrider.cli.app import run
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(run(sys.argv[1:]))

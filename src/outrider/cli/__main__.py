@@ -1,5 +1,5 @@
 """`python -m outrider.cli`, the same as `outrider`."""
 
-from outrider.cli.app import main
+from outrider.cli import main
 
 main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import typer
@@ -49,8 +48,3 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     return run_app(app, "outrider", arguments)
-
-
-def main() -> None:
-    """The entry point of the `outrider` command."""
-    sys.exit(run(sys.argv[1:]))

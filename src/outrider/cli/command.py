@@ -13,13 +13,13 @@ from typing import Annotated, Any, TextIO
 import typer
 import typer.main
 
+from outrider.cli import INTERRUPTED
 from outrider.cli.options.group import Command, flattened, option, with_parameters
 from outrider.cli.options.output import OUTPUT
 from outrider.errors import OutriderError
 
 BAD_INPUT = 2
 UNFORESEEN = 1
-INTERRUPTED = 130
 
 VerboseOption = Annotated[bool, option("--verbose -v", None, "Show where an error comes from.", OUTPUT)]
 INVOCATION = Parameter("invocation", Parameter.KEYWORD_ONLY, annotation=typer.Context)
