@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from benchmarks import overhead_table, regret_table
-from benchmarks.peers import command as peers
+from benchmarks.overhead.command import command as overhead
+from benchmarks.peers.command import command as peers
+from benchmarks.simulation.command import command as simulate
 from outrider.cli.command import as_command, run_app
 
 app = typer.Typer(
@@ -17,9 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("simulate")(as_command(regret_table.command))
-app.command("overhead")(as_command(overhead_table.command))
-app.command("peers")(as_command(peers.command))
+app.command("simulate")(as_command(simulate))
+app.command("overhead")(as_command(overhead))
+app.command("peers")(as_command(peers))
 
 
 def run(arguments: list[str]) -> int:

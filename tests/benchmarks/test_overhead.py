@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import overhead
 from benchmarks.__main__ import run
+from benchmarks.overhead import measurement as overhead
 
 
 def test_every_library_and_rule_is_measured(monkeypatch, capsys):

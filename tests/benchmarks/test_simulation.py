@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import run
-from benchmarks.regret_picture import draw_regrets
-from benchmarks.scenarios import (
+from benchmarks.simulation.catalogue import (
     BOASTER,
     COPIER,
     LOOKUP,
@@ -23,16 +22,11 @@ from benchmarks.scenarios import (
     steady,
     torch_cpu,
 )
-from benchmarks.simulation import (
-    LONGEST,
-    Drafting,
-    Oracle,
-    Scenario,
-    Texts,
-    measure_regret,
-    policies,
-    simulate,
-)
+from benchmarks.simulation.oracle import Oracle
+from benchmarks.simulation.picture import draw_regrets
+from benchmarks.simulation.regret import measure_regret, policies
+from benchmarks.simulation.rounds import simulate
+from benchmarks.simulation.scenario import LONGEST, Drafting, Scenario, Texts
 from outrider import CostCurve, Fixed, Goodput
 from outrider.errors import SettingError
 
@@ -202,7 +196,7 @@ def test_chances_are_chances() -> None:
 
 def test_the_command_prints_a_table_and_draws(monkeypatch, tmp_path, capsys) -> None:
     few = [Scenario("a", llama_cpp, changing(0.1, 0.9), LOOKUP, texts=2, tokens=60)]
-    monkeypatch.setattr("benchmarks.regret_table.scenarios", lambda: few)
+    monkeypatch.setattr("benchmarks.simulation.command.scenarios", lambda: few)
     assert run(["simulate"]) == 0
     assert "Goodput" in capsys.readouterr().out
     assert run(["simulate", "--json"]) == 0

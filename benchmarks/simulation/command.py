@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.regret_picture import draw_regrets, title_of
-from benchmarks.scenarios import scenarios
-from benchmarks.simulation import Regret, measure_regret
+from benchmarks.simulation.catalogue import scenarios
+from benchmarks.simulation.picture import draw_regrets, title_of
+from benchmarks.simulation.regret import Regret, measure_regret
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import bar, messages
 from outrider.trace import require_picture_format

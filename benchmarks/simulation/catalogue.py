@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.simulation import Chances, Drafting, Scenario, Seconds
+from benchmarks.simulation.scenario import Chances, Drafting, Scenario, Seconds
 from outrider.maths.arrays import HostFloats
 
 # Cost curves

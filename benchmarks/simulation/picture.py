@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.simulation import Course, Regret
+from benchmarks.simulation.regret import Regret
+from benchmarks.simulation.rounds import Course
 from outrider.trace.picture import DARK, GREEN, GREY, picture
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.overhead import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
+from benchmarks.overhead.measurement import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
 from outrider.cli.bench import tables
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import bar
