@@ -20,6 +20,8 @@ FLOORS = (
     ("maths.noise",),
     ("maths.sampling",),
     ("maths.budget", "maths.draft"),
+    ("maths.draws",),
+    ("maths.distributions",),
     ("maths.rules",),
     ("lookahead", "runtimes"),
     ("drafters",),

@@ -17,7 +17,7 @@ from outrider.engine.request import Request
 from outrider.lookahead import Goodput
 from outrider.maths.arrays import Array
 from outrider.maths.draft import Draft
-from outrider.maths.rules import RULES
+from outrider.maths.rules import RULES, Rule
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Pass, Scored, Traits
 from outrider.runtimes.ledger import Ledger
@@ -32,8 +32,8 @@ PROMPT = 64  # tokens
 ROUNDS = 200
 WARM_UP = 20
 SAMPLING = {
-    "greedy": (SamplingParams(temperature=0, seed=0), "token"),
-    **{f"sampled, {rule}": (SamplingParams(seed=0), rule) for rule in RULES},
+    "greedy": (SamplingParams(temperature=0, seed=0), RULES["token"]),
+    **{f"sampled, {rule}": (SamplingParams(seed=0), rule) for rule in RULES.values()},
 }
 
 
@@ -127,7 +127,7 @@ class _Planned(Goodput):
 def measure_overhead(
     rows: int,
     sampling: SamplingParams,
-    rule: str,
+    rule: Rule,
     make_logits: Callable[[np.ndarray[Any, Any]], Array],
     vocab_size: int,
     rounds: int,

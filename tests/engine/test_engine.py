@@ -29,12 +29,12 @@ from outrider import (
     SpeculativeDecoder,
     TableModel,
 )
+from outrider.maths.rules import RULES
 from tiny.tables import DRAFT, TARGET
 
 PROMPT = (0, 1, 2)
 SEEDED = SamplingParams(seed=3)
 GREEDY = SamplingParams(temperature=0)
-RULES = ("token", "block", "coupled")
 
 
 def generate(drafter: Drafter | None, target=TARGET, lookahead=3, rule="coupled", prompt=PROMPT, **arguments):

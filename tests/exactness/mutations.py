@@ -13,17 +13,11 @@ from outrider.drafters.growth import Growth
 from outrider.drafters.several.joining import join
 from outrider.maths.arrays import numpy as in_numpy
 from outrider.maths.budget import FREE
+from outrider.maths.distributions import Distributions, OnDemand
+from outrider.maths.draft import Verdict
+from outrider.maths.draws import draw, normalised
 from outrider.maths.noise import RoundNoise, key, uniform
-from outrider.maths.rules import (
-    RULES,
-    Distributions,
-    OnDemand,
-    Rule,
-    Verdict,
-    _block_residual,
-    draw,
-    normalised,
-)
+from outrider.maths.rules import RULES, _block_residual
 from outrider.maths.sampling import adjust
 from outrider.runtimes.ledger import Ledger
 from outrider.runtimes.stateless import StatelessSession
@@ -207,38 +201,41 @@ def sibling_judged_by_the_first_childs_q() -> AbstractContextManager:
     return patch("outrider.maths.rules._q_of_trial", q_of_first)
 
 
-def _rules_changed(change: Callable[[Rule], Rule]) -> AbstractContextManager:
-    return patch.dict(RULES, {name: change(rule) for name, rule in RULES.items()})
+Judge = Callable[[Draft, Distributions, RoundNoise], Verdict]
+
+
+def _rules_changed(change: Callable[[Judge], Judge]) -> AbstractContextManager:
+    return patch.dict(RULES, {name: replace(rule, judge=change(rule.judge)) for name, rule in RULES.items()})
 
 
 def bonus_drawn_from_q() -> AbstractContextManager:
-    def change(rule: Rule) -> Rule:
-        def judge(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
-            verdict = rule(draft, p, noise)
+    def change(judge: Judge) -> Judge:
+        def changed(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
+            verdict = judge(draft, p, noise)
             if not (verdict.bonus and len(draft)):
                 return verdict
             token = draw(draft.q[-1], noise.next(noise.start + len(draft)))
             return Verdict(verdict.path, token, bonus=True)
 
-        return judge
+        return changed
 
     return _rules_changed(change)
 
 
 def bonus_drawn_from_the_row_before() -> AbstractContextManager:
-    def change(rule: Rule) -> Rule:
-        def judge(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
+    def change(judge: Judge) -> Judge:
+        def changed(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
             last = len(p) - 1
-            return rule(draft, OnDemand(len(p), lambda row: p[row - 1 if row == last > 0 else row]), noise)
+            return judge(draft, OnDemand(len(p), lambda row: p[row - 1 if row == last > 0 else row]), noise)
 
-        return judge
+        return changed
 
     return _rules_changed(change)
 
 
 def rows_of_the_target_off_by_one() -> AbstractContextManager:
-    def change(rule: Rule) -> Rule:
-        return lambda draft, p, noise: rule(draft, OnDemand(len(p), lambda row: p[max(row - 1, 0)]), noise)
+    def change(judge: Judge) -> Judge:
+        return lambda draft, p, noise: judge(draft, OnDemand(len(p), lambda row: p[max(row - 1, 0)]), noise)
 
     return _rules_changed(change)
 

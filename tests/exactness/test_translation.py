@@ -19,13 +19,13 @@ from outrider import (
     StringDrafter,
     TableModel,
 )
+from outrider.maths.rules import RULES
 from outrider.maths.sampling import distribution
 
 tiny_tokenizers = pytest.importorskip("tiny.tokenizers")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
-RULES = ("token", "block", "coupled")
 DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
     "intersection": IntersectionDrafter,
     "string": StringDrafter,

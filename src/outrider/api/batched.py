@@ -13,6 +13,7 @@ from outrider.engine.request import Request
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import BatchError, InputError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
+from outrider.maths.rules import Rule, RuleName
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
@@ -27,7 +28,7 @@ def batched_speculative_decode(
     *,
     sampling: SamplingParams | Sequence[SamplingParams] | None = None,
     lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
-    rule: str = "token",
+    rule: RuleName | Rule = "token",
     stop: str | Iterable[str] = (),
     stop_token_ids: Iterable[int] | None = None,
     tokenizer: Any = None,

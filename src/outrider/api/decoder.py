@@ -16,9 +16,10 @@ from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError, VocabularyError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
 from outrider.maths.arrays import float32, to_numpy
+from outrider.maths.distributions import AllAtOnce
 from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import RoundNoise
-from outrider.maths.rules import follow, rule_named
+from outrider.maths.rules import Rule, RuleName, follow, rule_named
 from outrider.maths.sampling import SamplingParams, check_finite, distribution, most_probable
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
@@ -71,12 +72,11 @@ class SpeculativeDecoder:
         target_model: Any,
         lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = 4,
         *,
-        rule: str = "token",
+        rule: RuleName | Rule = "token",
         tokenizer: Any = None,
         observer: Observer | None = None,
     ) -> None:
-        self.rule = rule
-        rule_named(rule)
+        self.rule = rule_named(rule)
         self.lookahead = as_policy(lookahead)
         self.target: Model = as_model(target_model, tokenizer)
         self.drafter = as_drafter(draft_model, self.target, tokenizer)
@@ -166,7 +166,7 @@ class SpeculativeDecoder:
         prompt = self._tokens_of(prompt_tokens)
         check_prompt(prompt, self.target, self.target.traits.context_length)
         request = Request(prompt, max(num_tokens, 1), _seeded(sampling))
-        sequence = ActiveSequence(0, request, len(prompt) + num_tokens, shared_noise=self.rule == "coupled")
+        sequence = ActiveSequence(0, request, len(prompt) + num_tokens, shared_noise=self.rule.shares_noise)
         self._engine = None  # the drafter is prepared anew here, and again for the next text
         self.drafter.prepare(1, len(prompt) + num_tokens, self.target.traits.vocab_size)
         draft = self.drafter.propose([sequence], [num_tokens])[0]
@@ -284,7 +284,7 @@ def verify_speculation(
     draft_logits: Any,
     *,
     temperature: float = 1.0,
-    rule: str = "token",
+    rule: RuleName | Rule = "token",
     seed: int | None = None,
 ) -> tuple[int, list[int]]:
     """Verify a chain of draft tokens: arXiv 2211.17192, algorithm 1.
@@ -312,7 +312,7 @@ def verify_speculation(
         ModelError: a logit is not a finite number.
         SettingError: an unknown rule, a temperature below 0.
     """
-    chosen = rule_named(rule)
+    rule = rule_named(rule)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     tokens = tuple(token_list(draft_tokens))
     target = _two_axes(float32(target_logits), "target_logits")
@@ -345,7 +345,8 @@ def verify_speculation(
         q = None if draft_rows is None else distribution(draft_rows, sampling)
         seed = _seeded(sampling).seed
         assert seed is not None
-        verdict = chosen(Draft(tokens, q=q), distribution(target, sampling), RoundNoise(seed, 0, rule == "coupled"))
+        p = AllAtOnce(distribution(target, sampling))
+        verdict = rule.judge(Draft(tokens, q=q), p, RoundNoise(seed, 0, rule.shares_noise))
     following = [] if verdict.token is None else [verdict.token]
     return verdict.accepted, [*(tokens[node] for node in verdict.path), *following]
 

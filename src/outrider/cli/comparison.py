@@ -95,7 +95,7 @@ def compare_with_plain(
             runs[speculative].append(decoders[speculative].generate(prompt, sampling=same_seed, **settings))
     speeds = {which: median(run.stats.tokens_per_second for run in runs[which]) for which in runs}
     prefills = {which: median(run.stats.seconds_prefill for run in runs[which]) for which in runs}
-    comparable = sampling.greedy or decoder.rule == "coupled"
+    comparable = sampling.greedy or decoder.rule.shares_noise
     difference = None
     if comparable:
         difference = first_difference(logits_of(target), prompt, runs[False][0].tokens, streamed.tokens)

@@ -25,6 +25,7 @@ from outrider.errors import InputError, OutriderError, SettingError
 from outrider.jobs import Common, Defaults
 from outrider.jobs.encoding import chat_tokens
 from outrider.lookahead import AdaptiveSpeculator
+from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Model
 from outrider.trace import TraceWriter
@@ -44,7 +45,7 @@ class Task:
     prompt: PromptOptions
     models: ModelOptions
     kind: DrafterKind
-    rule: str
+    rule: RuleName
     lookahead: int | AdaptiveSpeculator | None
     predicted: str
     sampling: SamplingParams

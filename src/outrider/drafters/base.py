@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from outrider.maths.budget import Budget
-from outrider.maths.draft import Draft
+from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
-from outrider.maths.rules import Verdict
 from outrider.maths.sampling import History, SamplingParams
 
 

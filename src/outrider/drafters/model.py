@@ -10,9 +10,9 @@ import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.errors import SettingError
-from outrider.maths.arrays import Array, columns, float32, gather, stack
+from outrider.maths.arrays import Array, columns, float32, stack
 from outrider.maths.draft import EMPTY, Draft
-from outrider.maths.rules import draw, draw_shared
+from outrider.maths.draws import draw, draw_shared, probability
 from outrider.maths.sampling import adjust, distribution, log_probabilities, most_probable
 from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
 
@@ -227,7 +227,7 @@ class ModelDrafter(Drafter):
         noise = draft.sequence.noise
         token = (draw_shared if noise.shared else draw)(q, noise.draft(position))
         if self.min_survival:
-            draft.survival *= float(gather(q[None], [0], [token])[0])
+            draft.survival *= probability(q, token)
         return token
 
     def _finished(self, draft: _Growing) -> Draft:

@@ -29,8 +29,8 @@ from outrider.lookahead import (
 )
 from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
-from outrider.maths.draft import EMPTY, Draft
-from outrider.maths.rules import Verdict, rule_named
+from outrider.maths.draft import EMPTY, Draft, Verdict
+from outrider.maths.rules import FOR_TREES, Rule, RuleName, rule_named
 from outrider.runtimes.base import Model, Pass
 
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
@@ -114,7 +114,7 @@ class Engine:
         drafter: Drafter | None = None,
         *,
         lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
-        rule: str = "token",
+        rule: RuleName | Rule = "token",
         max_rows: int = 8,
         capacity: int | None = None,
         max_waiting: int = 1024,
@@ -129,11 +129,10 @@ class Engine:
             raise SettingError(f"capacity is {capacity}: it must be at least 2, a token of prompt and one of output")
         self._rule = rule_named(rule)
         self._trees = drafter is not None and drafter.trees
-        if rule == "block" and drafter is not None and drafter.trees:
+        if drafter is not None and drafter.trees and not self._rule.judges_trees:
             raise SettingError(
-                f"rule block judges chains, and drafter {drafter.name} proposes trees: use rule token or coupled"
+                f"rule {self._rule} judges chains, and drafter {drafter.name} proposes trees: use rule {FOR_TREES}"
             )
-        self._shared_noise = rule == "coupled"
         self._lookahead = as_policy(lookahead)
         self.target = target
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
@@ -198,7 +197,7 @@ class Engine:
                 f"output, and a row of this engine holds {self.capacity}: ask for at most "
                 f"{self.capacity - len(request.prompt)} tokens, or open the engine with a larger capacity"
             )
-        sequence = ActiveSequence(next(self._ids), request, min(limit, self.capacity), self._shared_noise)
+        sequence = ActiveSequence(next(self._ids), request, min(limit, self.capacity), self._rule.shares_noise)
         self._scheduler.add(sequence)
         return sequence
 

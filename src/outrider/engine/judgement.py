@@ -9,9 +9,10 @@ from typing import Protocol
 
 from outrider.errors import OutriderError
 from outrider.maths.arrays import Array, float32, float32_on_host, on_host
-from outrider.maths.draft import Draft
+from outrider.maths.distributions import AllAtOnce, OnDemand
+from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
-from outrider.maths.rules import OnDemand, Rule, Verdict, follow
+from outrider.maths.rules import Rule, follow
 from outrider.maths.sampling import (
     History,
     SamplingParams,
@@ -84,7 +85,7 @@ def _judge_alike(
     except OutriderError:
         return None
     return [
-        rule(_beside(draft, p), p[rows], sequence.noise)
+        rule.judge(_beside(draft, p), AllAtOnce(p[rows]), sequence.noise)
         for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
 
@@ -129,8 +130,8 @@ def judge(
         return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
     if not on_host(logits):
         p = distribution(adjusted(float32(logits), 0, rows), sampling)
-        return rule(_beside(draft, logits), p, noise)
-    return rule(
+        return rule.judge(_beside(draft, logits), AllAtOnce(p), noise)
+    return rule.judge(
         draft if draft.q is None else replace(draft, q=float32_on_host(draft.q)), OnDemand(rows, in_numpy), noise
     )
 

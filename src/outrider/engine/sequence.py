@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
 from outrider.engine.statistics import Statistics
-from outrider.maths.draft import Draft
+from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
-from outrider.maths.rules import Verdict
 from outrider.maths.sampling import History, SamplingParams
 from outrider.text import Detokenizer, StopScanner
 

@@ -12,6 +12,7 @@ from outrider.errors import InputError, SettingError
 from outrider.jobs.encoding import encode
 from outrider.jobs.fingerprint import derived_seed, fingerprint
 from outrider.jobs.prompts import Id, Prompt
+from outrider.maths.rules import RuleName
 from outrider.runtimes.base import Model
 
 
@@ -30,7 +31,7 @@ class Common:
     """
 
     model: str
-    rule: str = "token"
+    rule: RuleName = "token"
     seed: int | None = None
     system_prompt: str | None = None
     use_chat_template: bool = True

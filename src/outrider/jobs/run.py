@@ -19,6 +19,7 @@ from outrider.jobs.jobs import Job
 from outrider.jobs.prompts import key_of
 from outrider.jobs.results import Results
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
+from outrider.maths.rules import Rule, RuleName
 from outrider.runtimes.base import Model
 
 
@@ -114,7 +115,7 @@ def run(
     drafter: Drafter | None,
     *,
     lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
-    rule: str = "token",
+    rule: RuleName | Rule = "token",
     max_rows: int = 8,
     memory_limit: int | None = None,
     observer: Observer | None = None,

@@ -1,4 +1,4 @@
-"""A draft: the tokens that a drafter proposes in one round, as a chain or as a tree."""
+"""A draft, the tokens that a drafter proposes in one round as a chain or as a tree; and the verdict on it."""
 
 from __future__ import annotations
 
@@ -135,3 +135,24 @@ class Draft:
 
 
 EMPTY = Draft()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a draft.
+
+    Attributes:
+        path: the accepted draft nodes, from the root's child on.
+        token: the correction (after a rejection) or the bonus (after full acceptance); None only where everything was
+            accepted and no target distribution was given for the position after it.
+        bonus: whether the path ended at a node without children, so that nothing was rejected.
+    """
+
+    path: tuple[int, ...]
+    token: int | None
+    bonus: bool
+
+    @property
+    def accepted(self) -> int:
+        """The number of accepted draft tokens."""
+        return len(self.path)

@@ -10,165 +10,19 @@ Row 0 of the target distributions p predicts what follows the pending token, row
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from outrider.errors import SettingError
-from outrider.maths.arrays import (
-    Array,
-    divide,
-    gather,
-    keyed_race,
-    multiply,
-    positive_difference,
-    sums,
-    token_at,
-    without,
-)
-from outrider.maths.draft import CHOSEN, ROOT, Draft, Trial
-from outrider.maths.noise import Key, RoundNoise, uniform
+from outrider.maths.arrays import Array, gather, multiply, positive_difference, sums, without
+from outrider.maths.distributions import Distributions, Indexed
+from outrider.maths.draft import CHOSEN, ROOT, Draft, Trial, Verdict
+from outrider.maths.draws import draw, normalised, probability, residual
+from outrider.maths.noise import RoundNoise
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a draft.
-
-    Attributes:
-        path: the accepted draft nodes, from the root's child on.
-        token: the correction (after a rejection) or the bonus (after full acceptance); None only where everything was
-            accepted and no target distribution was given for the position after it.
-        bonus: whether the path ended at a node without children, so that nothing was rejected.
-    """
-
-    path: tuple[int, ...]
-    token: int | None
-    bonus: bool
-
-    @property
-    def accepted(self) -> int:
-        """The number of accepted draft tokens."""
-        return len(self.path)
-
-
-Item = TypeVar("Item", covariant=True)
-
-
-class Indexed(Protocol[Item]):
-    """A sequence whose items may be made when they are asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, place: int, /) -> Item: ...
-
-
-class _Lazy(Indexed[Item]):
-    """Makes each item once, when it is first asked for."""
-
-    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
-        self._count = count
-        self._make = make
-        self._made: dict[int, Item] = {}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, place: int, /) -> Item:
-        if place not in self._made:
-            self._made[place] = self._make(place)
-        return self._made[place]
-
-
-class Distributions(Indexed[Array], Protocol):
-    """The target's distributions of one draft, as the rules read them: no further than the verdict needs.
-
-    Each is float32 [vocab].
-    """
-
-    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
-        """At (rows[i], tokens[i])."""
-
-    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
-        """From each row the token that the noise of its key draws."""
-
-
-class AllAtOnce:
-    """Distributions that lie ready, float32 [rows, vocab], for accelerators, which answer many questions like one."""
-
-    def __init__(self, p: Array) -> None:
-        self._p = p
-
-    def __len__(self) -> int:
-        return int(self._p.shape[0])
-
-    def __getitem__(self, row: int, /) -> Array:
-        return self._p[row]
-
-    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
-        return gather(self._p, rows, tokens).tolist() if len(rows) else []
-
-    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
-        choices: list[int] = keyed_race(self._p, [key_of(row) for row in range(len(self))]).tolist()
-        return choices
-
-
-class OnDemand:
-    """Distributions of which each is made when it is first read: most drafts are rejected before their end.
-
-    Args:
-        make: from the number of a row to float32 [vocab].
-    """
-
-    def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
-        self._rows = _Lazy(rows, make)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, row: int, /) -> Array:
-        return self._rows[row]
-
-    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
-        return _Lazy(len(rows), lambda i: _probability(self[rows[i]], tokens[i]))
-
-    def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
-        return _Lazy(len(self), lambda row: draw_shared(self[row], key_of(row)))
-
-
-Rule = Callable[[Draft, Array | Distributions, RoundNoise], Verdict]
 SURELY = 1 + 1e-4  # sums of float32 distributions are 1 up to rounding
-
-
-def readable(p: Array | Distributions) -> Distributions:
-    """An array [rows, vocab] as distributions to read; these as they are."""
-    return p if isinstance(p, AllAtOnce | OnDemand) else AllAtOnce(p)
-
-
-def draw(weights: Array, key: Key, otherwise: Array | None = None) -> int:
-    """One draw from the weights, float32 [vocab]: the token at a uniform share of their sum.
-
-    Args:
-        otherwise: the weights to draw from where those are all 0.
-    """
-    token = token_at(weights, uniform(key))
-    return draw(otherwise, key) if token < 0 and otherwise is not None else token
-
-
-def draw_shared(weights: Array, key: Key) -> int:
-    """One draw by the noise that drafter and target share under `coupled`: argmax(log weight + Gumbel noise)."""
-    return int(keyed_race(weights[None], [key])[0])
-
-
-def residual(p: Array, q: Array) -> Array:
-    """max(p - q, 0), float32 [vocab]: normalised, the distribution of the correction: arXiv 2211.17192, section 2.3."""
-    return positive_difference(p, q)
-
-
-def normalised(weights: Array, otherwise: Array) -> Array:
-    """The weights divided by their sum; `otherwise` where nothing is left, because p equals q up to rounding."""
-    total = sums(weights)
-    return divide(weights, total) if total > 0 else otherwise
 
 
 def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
@@ -193,17 +47,17 @@ def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
             return Verdict(tuple(path), choice, bonus=not children)
 
 
-def coupled(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
+def coupled(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
     """The target draws by itself, argmax(log p + g) with Gumbel noise g keyed by position; agreement is acceptance.
 
     The output depends on nothing but the seed, the prompt and the target. It is exact for any draft; a drafter that
     draws with the same g agrees nearly as often as `token` accepts (arXiv 2408.07978 bounds the difference).
     """
     depths = (0, *draft.depths)
-    return follow(draft, readable(p).races(lambda row: noise.target(noise.start + depths[row])))
+    return follow(draft, p.races(lambda row: noise.target(noise.start + depths[row])))
 
 
-def token(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
+def token(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
     """Token-wise rejection: arXiv 2211.17192, algorithm 1, and arXiv 2302.01318; on trees the multi-step
     speculative sampling of SpecInfer, arXiv 2305.09781, section 4.3, for children drawn without replacement.
 
@@ -213,7 +67,6 @@ def token(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
     A token that several drafters drew is one node and as many trials: rejected once, it has no probability left, but
     the residual still has to make up for the other q that it was drawn from.
     """
-    p = readable(p)
     trials = draft.in_order()
     tried_tokens = [draft.tokens[trial.node] for trial in trials]
     p_of_first = p.probabilities([draft.parent(trial.node) + 1 for trial in trials], tried_tokens)
@@ -239,8 +92,8 @@ def token(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
             else:
                 target = normalised(weights, otherwise=target)
                 q = _q_of_trial(draft, [trials[earlier] for earlier in numbers[:order]], trial)
-                p_of_child = _probability(target, tried)
-                q_of_child = 1.0 if q is None else _probability(q, tried)
+                p_of_child = probability(target, tried)
+                q_of_child = 1.0 if q is None else probability(q, tried)
             if noise.accept(position, branch=number) * q_of_child < p_of_child:
                 accepted = trial.node
                 break
@@ -253,7 +106,7 @@ def token(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
         node = accepted
 
 
-def block(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
+def block(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
     """Block verification (arXiv 2403.10444, algorithm 2): the draft is judged as a whole.
 
     It never accepts fewer tokens in expectation than `token`. With r_0 = 1 and r_i = min(1, r_(i-1) p_i / q_i) at the
@@ -267,8 +120,7 @@ def block(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
         SettingError: the draft is a tree.
     """
     if not draft.is_chain:
-        raise SettingError("rule block judges chains, and the draft is a tree: use rule token or coupled for trees")
-    p = readable(p)
+        raise SettingError(f"rule block judges chains, and the draft is a tree: use rule {FOR_TREES} for trees")
     count = len(draft)
     p_of_draft = p.probabilities(range(count), draft.tokens)
     q_of_draft = _q_of_trials(draft, draft.in_order())
@@ -301,14 +153,52 @@ def block(draft: Draft, p: Array | Distributions, noise: RoundNoise) -> Verdict:
     return Verdict(path, draw(weights, noise.next(noise.start + accepted), otherwise=p[accepted]), bonus=False)
 
 
-RULES: dict[str, Rule] = {"token": token, "block": block, "coupled": coupled}
+RuleName = Literal["token", "block", "coupled"]
 
 
-def rule_named(name: str) -> Rule:
-    """The rule of that name. Raises SettingError if there is none."""
-    if name not in RULES:
-        raise SettingError(f"rule {name!r} is unknown: choose one of {', '.join(RULES)}")
-    return RULES[name]
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How drafts are verified.
+
+    Attributes:
+        name: as in settings and traces.
+        judge: from a draft, the target's distributions and the noise of the round to the verdict.
+        shares_noise: whether drafter and target draw with the same noise, so that the output depends on nothing but the
+            seed, the prompt and the target.
+        judges_trees: whether drafts may be trees.
+    """
+
+    name: str
+    judge: Callable[[Draft, Distributions, RoundNoise], Verdict] = field(repr=False)
+    shares_noise: bool
+    judges_trees: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule("token", token, shares_noise=False, judges_trees=True),
+        Rule("block", block, shares_noise=False, judges_trees=False),
+        Rule("coupled", coupled, shares_noise=True, judges_trees=True),
+    )
+}
+FOR_TREES = " or ".join(rule.name for rule in RULES.values() if rule.judges_trees)
+
+
+def rule_named(rule: str | Rule) -> Rule:
+    """The rule of that name; a Rule as it is.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if isinstance(rule, Rule):
+        return rule
+    if rule not in RULES:
+        raise SettingError(f"rule {rule!r} is unknown: choose one of {', '.join(RULES)}")
+    return RULES[rule]
 
 
 def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> list[float]:
@@ -321,10 +211,6 @@ def _q_of_trials(draft: Draft, trials: Sequence[Trial]) -> list[float]:
         for number, q in zip(drawn, gather(draft.q, rows, tokens).tolist(), strict=True):
             q_of_trial[number] = q
     return q_of_trial
-
-
-def _probability(distribution: Array, token: int) -> float:
-    return float(gather(distribution[None], [0], [token])[0])
 
 
 def _q_of_trial(draft: Draft, earlier: Sequence[Trial], trial: Trial) -> Array | None:

@@ -15,7 +15,6 @@ from outrider.cli.options.drafting import ChosenLookaheadOption, RuleOption, che
 from outrider.cli.options.models import ModelOptions
 from outrider.drafters.base import Drafter
 from outrider.errors import SettingError
-from outrider.maths.rules import rule_named
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Model
 
@@ -55,7 +54,7 @@ class SystemOptions:
     seed: Annotated[int, typer.Option("--seed")] = 0
 
     def named(self, models: ModelOptions, others: Collection[str] = (), counted: Collection[str] = ()) -> list[Named]:
-        """The systems. The rule is checked as well.
+        """The systems.
 
         Args:
             others: systems that are not Outrider.
@@ -64,7 +63,6 @@ class SystemOptions:
         Raises:
             SettingError: a name is unknown, or a drafter lacks its model.
         """
-        rule_named(self.rule)
         found = [_parse(name.strip()) for name in self.systems.split(",") if name.strip()]
         known = (PLAIN, *DRAFTING, *others)
         numbered = (*DRAFTING, *counted)

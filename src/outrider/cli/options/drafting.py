@@ -14,14 +14,14 @@ from outrider.cli.options.models import ModelOptions
 from outrider.cli.terminal import messages
 from outrider.errors import SettingError
 from outrider.lookahead import AdaptiveSpeculator
-from outrider.maths.rules import rule_named
+from outrider.maths.rules import FOR_TREES, RULES, RuleName
 
 SPECULATION = "Speculation"
 LOOKAHEAD_FLAGS = "--num-draft-tokens --draft-max"
 LONGEST_ADAPTIVE = 16  # tokens, unless --num-draft-tokens asks for more
 
 RuleOption = Annotated[
-    str, option("--rule", "NAME", "How drafts are verified: token, block or coupled. All are exact.", SPECULATION)
+    RuleName, option("--rule", "NAME", f"How drafts are verified: {', '.join(RULES)}. All are exact.", SPECULATION)
 ]
 LookaheadOption = Annotated[
     int | None,
@@ -73,16 +73,15 @@ class DraftingOptions:
     rule: RuleOption = "token"
 
     def kind(self, models: ModelOptions) -> DrafterKind:
-        """What drafts. The rule is checked as well.
+        """What drafts. Whether the rule judges it is checked as well.
 
         Raises:
             SettingError: flags contradict each other, or name something unknown.
         """
-        rule_named(self.rule)
         kind = _named(self.drafter, models.draft_model)
-        if kind.trees and self.rule == "block":
+        if kind.trees and not RULES[self.rule].judges_trees:
             raise SettingError(
-                f"--rule block judges chains and --drafter {kind} drafts trees: use --rule token or coupled"
+                f"--rule {self.rule} judges chains and --drafter {kind} drafts trees: use --rule {FOR_TREES}"
             )
         return kind if self.tree is None else _shaped(kind, self.tree)
 
@@ -159,9 +158,9 @@ def check_lookahead(kind: DrafterKind, given: int | None) -> None:
         raise SettingError(f"--num-draft-tokens is {given} and --drafter is none: leave one of them out")
 
 
-def say_whether_reproducible(rule: str, lookahead: object) -> None:
+def say_whether_reproducible(rule: RuleName, lookahead: object) -> None:
     """A line where the seed alone does not decide what is drawn. `lookahead` None is chosen by measured goodput."""
-    if rule != "coupled" and lookahead is None:
+    if not RULES[rule].shares_noise and lookahead is None:
         messages().print(
             f"under --rule {rule} the text depends on the lookahead, which is chosen from measured times: for the same "
             "text from the same --seed add --rule coupled, or --num-draft-tokens N",

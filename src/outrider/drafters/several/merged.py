@@ -12,9 +12,8 @@ from outrider.drafters.several.accounts import Account
 from outrider.drafters.several.joining import Places, join
 from outrider.errors import SettingError
 from outrider.maths.budget import Budget
-from outrider.maths.draft import EMPTY, ROOT, Draft
+from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 from outrider.maths.noise import MOST_DRAFTERS, RoundNoise
-from outrider.maths.rules import Verdict
 from outrider.maths.sampling import History, SamplingParams
 
 STEP = 0.1  # how fast the price of a token follows

@@ -1,41 +1,24 @@
 """Facts about the rules one by one; what they amount to together is in exactness/."""
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import get_args
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from exactness.libraries import LIBRARIES, array_maker
-from outrider import (
-    Draft,
-    InputError,
-    ModelError,
-    SettingError,
-    VocabularyError,
-    verify_speculation,
-)
-from outrider.maths.draft import ROOT
-from outrider.maths.noise import RoundNoise
-from outrider.maths.rules import (
-    RULES,
-    OnDemand,
-    Verdict,
-    block,
-    coupled,
-    draw,
-    follow,
-    normalised,
-    residual,
-    rule_named,
-    token,
-)
+from outrider import Draft, SettingError
+from outrider.maths.distributions import AllAtOnce, Distributions, OnDemand
+from outrider.maths.draft import ROOT, Verdict
+from outrider.maths.draws import draw, draw_shared, normalised, residual
+from outrider.maths.noise import Key, RoundNoise
+from outrider.maths.rules import RULES, RuleName, block, coupled, follow, rule_named, token
 
 NOISE = RoundNoise(seed=1, start=0)
 SHARED = RoundNoise(seed=1, start=0, shared=True)
+JUDGES = [rule.judge for rule in RULES.values()]
 
 
 def rows(*weights) -> np.ndarray:
@@ -45,6 +28,10 @@ def rows(*weights) -> np.ndarray:
 
 def one_hot(*tokens: int, vocab_size: int = 4) -> np.ndarray:
     return np.eye(vocab_size, dtype=np.float32)[list(tokens)]
+
+
+def judged(rule, draft: Draft, p: np.ndarray, noise: RoundNoise = NOISE) -> Verdict:
+    return rule(draft, AllAtOnce(p), noise)
 
 
 def with_uniforms(*uniforms: float):
@@ -71,7 +58,7 @@ def test_a_rejection_without_a_residual_draws_from_p() -> None:
     p = rows([1, 1, 0, 0], [1, 1, 1, 1])
     with with_uniforms(1.0):  # beyond what a uniform number can be: even p = q is rejected
         for rule in (token, block):
-            verdict = rule(Draft((0,), q=p[:1]), p, NOISE)
+            verdict = judged(rule, Draft((0,), q=p[:1]), p)
             assert verdict.path == ()
             assert verdict.token in (0, 1)
 
@@ -119,66 +106,76 @@ def test_a_tree_is_followed_from_the_root_down(choices: list[int], expected: Ver
 # All rules
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", JUDGES)
 def test_a_certain_target_decides_by_itself(rule) -> None:
     """One-hot distributions make greedy decoding of every rule."""
     p = one_hot(1, 2, 3)
-    assert rule(Draft((1, 2)), p, SHARED) == Verdict((0, 1), 3, bonus=True)
-    assert rule(Draft((1, 0)), p, SHARED) == Verdict((0,), 2, bonus=False)
-    assert rule(Draft((0, 2)), p, SHARED) == Verdict((), 1, bonus=False)
-    assert rule(Draft(), p[:1], SHARED) == Verdict((), 1, bonus=True)
+    assert judged(rule, Draft((1, 2)), p, SHARED) == Verdict((0, 1), 3, bonus=True)
+    assert judged(rule, Draft((1, 0)), p, SHARED) == Verdict((0,), 2, bonus=False)
+    assert judged(rule, Draft((0, 2)), p, SHARED) == Verdict((), 1, bonus=False)
+    assert judged(rule, Draft(), p[:1], SHARED) == Verdict((), 1, bonus=True)
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", JUDGES)
 def test_without_a_row_for_the_bonus_there_is_no_bonus_token(rule) -> None:
-    assert rule(Draft((1, 2)), one_hot(1, 2), SHARED) == Verdict((0, 1), None, bonus=True)
+    assert judged(rule, Draft((1, 2)), one_hot(1, 2), SHARED) == Verdict((0, 1), None, bonus=True)
 
 
-@pytest.mark.parametrize("rule", [token, block], ids=["token", "block"])
+@pytest.mark.parametrize("rule", [token, block])
 def test_a_draft_of_the_targets_own_distribution_is_always_accepted(rule) -> None:
     generator = np.random.default_rng(1)
     for seed in range(200):
         p = generator.dirichlet(np.ones(6), 4).astype(np.float32)
         draft = Draft(tuple(int(row.argmax()) for row in p[:3]), q=p[:3])
-        assert rule(draft, p, RoundNoise(seed, 0)).accepted == 3
+        assert judged(rule, draft, p, RoundNoise(seed, 0)).accepted == 3
 
 
-@pytest.mark.parametrize("rule", [token, block], ids=["token", "block"])
+@pytest.mark.parametrize("rule", [token, block])
 def test_where_q_is_zero_the_token_is_accepted_just_if_the_target_may_emit_it(rule) -> None:
     """A drafter that breaks the contract does not break the arithmetic."""
     q = one_hot(3)
-    assert rule(Draft((0,), q=q), rows([1, 1, 0, 0], [1, 1, 1, 1]), NOISE).accepted == 1
-    assert rule(Draft((2,), q=q), rows([1, 1, 0, 0], [1, 1, 1, 1]), NOISE).accepted == 0
+    assert judged(rule, Draft((0,), q=q), rows([1, 1, 0, 0], [1, 1, 1, 1])).accepted == 1
+    assert judged(rule, Draft((2,), q=q), rows([1, 1, 0, 0], [1, 1, 1, 1])).accepted == 0
 
 
-@pytest.mark.parametrize("rule", [token, block], ids=["token", "block"])
+@pytest.mark.parametrize("rule", [token, block])
 def test_a_uniform_of_zero_accepts_whatever_is_possible_and_nothing_else(rule) -> None:
     q = rows([1, 1, 1, 1])
     with with_uniforms(0.0):
-        assert rule(Draft((0,), q=q), rows([1e-6, 1, 1, 0], [1, 1, 1, 1]), NOISE).accepted == 1
-        assert rule(Draft((3,), q=q), rows([1e-6, 1, 1, 0], [1, 1, 1, 1]), NOISE).accepted == 0
+        assert judged(rule, Draft((0,), q=q), rows([1e-6, 1, 1, 0], [1, 1, 1, 1])).accepted == 1
+        assert judged(rule, Draft((3,), q=q), rows([1e-6, 1, 1, 0], [1, 1, 1, 1])).accepted == 0
 
 
-@pytest.mark.parametrize("rule", [token, block], ids=["token", "block"])
+@pytest.mark.parametrize("rule", [token, block])
 def test_the_acceptance_probability_is_p_over_q(rule) -> None:
     p, q = rows([2, 8], [1, 1]), rows([5, 5])
     for uniform, accepted in ((0.399, 1), (0.401, 0)):
         with with_uniforms(uniform):
-            assert rule(Draft((0,), q=q), p, NOISE).accepted == accepted
+            assert judged(rule, Draft((0,), q=q), p).accepted == accepted
 
 
 def test_block_refuses_trees() -> None:
     with pytest.raises(SettingError, match="rule block judges chains, and the draft is a tree"):
-        block(TREE, np.full((6, 10), 0.1, dtype=np.float32), NOISE)
+        judged(block, TREE, np.full((6, 10), 0.1, dtype=np.float32))
 
 
 def test_block_takes_a_chain_that_names_its_parents() -> None:
-    assert block(Draft((1, 2), parents=(ROOT, 0)), one_hot(1, 2, 3), NOISE).accepted == 2
+    assert judged(block, Draft((1, 2), parents=(ROOT, 0)), one_hot(1, 2, 3)).accepted == 2
 
 
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(SettingError, match="rule 'typical' is unknown: choose one of token, block, coupled"):
         rule_named("typical")
+
+
+def test_a_rule_knows_its_name_and_may_be_given_itself() -> None:
+    assert {name: str(rule) for name, rule in RULES.items()} == {name: name for name in get_args(RuleName)}
+    assert all(rule_named(name) is rule_named(rule) is rule for name, rule in RULES.items())
+
+
+def test_only_coupled_shares_noise_and_only_block_refuses_trees() -> None:
+    assert [name for name, rule in RULES.items() if rule.shares_noise] == ["coupled"]
+    assert [name for name, rule in RULES.items() if not rule.judges_trees] == ["block"]
 
 
 # Rows that are made when they are read
@@ -193,20 +190,20 @@ def some_draft(generator: np.random.Generator, vocab_size: int) -> tuple[Draft, 
     return Draft(tokens, q=q if generator.random() < 0.5 else None), p
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", JUDGES)
 def test_the_verdict_is_the_same_whether_rows_lie_ready_or_not(rule) -> None:
     generator = np.random.default_rng(3)
     accepted = 0
     for seed in range(500):
         draft, p = some_draft(generator, vocab_size=5)
         noise = RoundNoise(seed, 0, shared=True)
-        ready = rule(draft, p, noise)
+        ready = judged(rule, draft, p, noise)
         accepted += ready.accepted
         assert rule(draft, OnDemand(len(p), p.__getitem__), noise) == ready
     assert accepted > 100
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", JUDGES)
 def test_rows_behind_the_stop_are_never_made(rule) -> None:
     made = []
 
@@ -218,6 +215,35 @@ def test_rows_behind_the_stop_are_never_made(rule) -> None:
     assert made == [0, 1]
 
 
+class Listed:
+    """Distributions of a kind that the rules have never seen."""
+
+    def __init__(self, p: np.ndarray) -> None:
+        self._p = p
+
+    def __len__(self) -> int:
+        return len(self._p)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self._p[row]
+
+    def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
+        return self._p[rows, tokens].tolist()
+
+    def races(self, key_of: Callable[[int], Key]) -> list[int]:
+        return [draw_shared(row, key_of(number)) for number, row in enumerate(self._p)]
+
+
+@pytest.mark.parametrize("rule", JUDGES)
+def test_a_rule_reads_distributions_of_any_kind(rule) -> None:
+    generator = np.random.default_rng(4)
+    for seed in range(100):
+        draft, p = some_draft(generator, vocab_size=5)
+        noise = RoundNoise(seed, 0, shared=True)
+        distributions: Distributions = Listed(p)
+        assert rule(draft, distributions, noise) == judged(rule, draft, p, noise)
+
+
 # Trees under rejection
 
 
@@ -226,21 +252,21 @@ def test_a_rejected_child_leaves_its_sibling_a_better_chance() -> None:
     p, q = rows([0, 3, 1], [1, 1, 1], [1, 1, 1]), rows([2, 1, 1])
     draft = Draft((0, 1), parents=(ROOT, ROOT), q=q, q_rows=(0, 0))
     for seed in range(50):
-        assert token(draft, p, RoundNoise(seed, 0)).path == (1,)
+        assert judged(token, draft, p, RoundNoise(seed, 0)).path == (1,)
 
 
 def test_after_all_children_are_rejected_the_residual_has_none_of_them() -> None:
     p = rows([0, 0, 3, 1], [1, 1, 1, 1], [1, 1, 1, 1])
     draft = Draft((0, 1), parents=(ROOT, ROOT))
-    tokens = {token(draft, p, RoundNoise(seed, 0)).token for seed in range(100)}
+    tokens = {judged(token, draft, p, RoundNoise(seed, 0)).token for seed in range(100)}
     assert tokens == {2, 3}
 
 
 def test_children_of_the_accepted_node_are_judged_next() -> None:
     draft = Draft((0, 1, 2, 3), parents=(ROOT, ROOT, 0, 1))
     p = one_hot(1, 2, 3, 0, 2)
-    assert token(draft, p, NOISE) == Verdict((1, 3), 2, bonus=True)
-    assert coupled(draft, p, SHARED) == Verdict((1, 3), 2, bonus=True)
+    assert judged(token, draft, p) == Verdict((1, 3), 2, bonus=True)
+    assert judged(coupled, draft, p, SHARED) == Verdict((1, 3), 2, bonus=True)
 
 
 # Block against token
@@ -262,7 +288,7 @@ def accepted_by_block(p: list[np.ndarray], q: list[np.ndarray], tokens: tuple[in
         for _ in range(30):
             middle = (low + high) / 2
             with with_uniforms(*(middle if j == i else 2.0 for j in range(count))):
-                held = block(draft, target, NOISE).accepted == i + 1
+                held = judged(block, draft, target).accepted == i + 1
             low, high = (middle, high) if held else (low, middle)
         hold.append(high)
     return sum(1 - math.prod(1 - h for h in hold[i:]) for i in range(count))
@@ -284,107 +310,3 @@ def test_block_accepts_at_least_as_many_tokens_as_token(seed: int) -> None:
         of_token += drawn * accepted_by_token(ratios)
         of_block += drawn * accepted_by_block(p, q, tokens)
     assert of_block >= of_token - 1e-5
-
-
-# verify_speculation
-
-
-TARGET = np.array([[0.0, 2.0, -1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 3.0]], dtype=np.float32)
-DRAFTS = np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.0]], dtype=np.float32)
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("rule", RULES)
-def test_all_libraries_agree_on_the_verdict(rule: str, library: str) -> None:
-    make_array = array_maker(library)
-    for seed in range(30):
-        found = verify_speculation(
-            make_array([1, 0]), make_array(TARGET), make_array(DRAFTS), rule=rule, seed=seed, temperature=0.8
-        )
-        assert found == verify_speculation([1, 0], TARGET, DRAFTS, rule=rule, seed=seed, temperature=0.8)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_temperature_0_compares_with_the_most_probable_token(rule: str) -> None:
-    assert verify_speculation([1, 0], TARGET, DRAFTS, temperature=0, rule=rule) == (2, [1, 0, 2])
-    assert verify_speculation([1, 2], TARGET, DRAFTS, temperature=0, rule=rule) == (1, [1, 0])
-    assert verify_speculation([1, 0], TARGET[:2], None, temperature=0, rule=rule) == (2, [1, 0])
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_the_number_accepted_counts_the_tokens_that_stay(rule: str) -> None:
-    for seed in range(50):
-        accepted, tokens = verify_speculation([1, 0], TARGET, DRAFTS, rule=rule, seed=seed)
-        assert tokens[:accepted] == [1, 0][:accepted]
-        assert len(tokens) == accepted + 1
-
-
-def test_a_seed_reproduces_the_verdict() -> None:
-    seen = [verify_speculation([0, 1], TARGET, DRAFTS, seed=5) for _ in range(5)]
-    assert all(verdict == seen[0] for verdict in seen)
-
-
-def test_without_a_seed_the_draws_differ() -> None:
-    flat = np.zeros((2, 1000), dtype=np.float32)
-    assert len({tuple(verify_speculation([0], flat, None)[1]) for _ in range(5)}) > 1
-
-
-def test_no_draft_is_a_plain_draw() -> None:
-    accepted, tokens = verify_speculation([], TARGET[:1], None, seed=0)
-    assert accepted == 0
-    assert len(tokens) == 1
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_half_precision_and_a_batch_axis_will_do(seed: int) -> None:
-    expected = verify_speculation([1, 0], TARGET, DRAFTS, seed=seed)
-    tokens = np.array([[1, 0]], dtype=np.int32)
-    assert verify_speculation(tokens, TARGET[None], DRAFTS[None].astype(np.float16), seed=seed) == expected
-
-
-GOOD = {"draft_tokens": [1, 0], "target_logits": TARGET, "draft_logits": DRAFTS}
-
-
-@pytest.mark.parametrize(
-    "change, error, message",
-    [
-        ({"target_logits": TARGET[:1]}, InputError, "target_logits has 1 rows for 2 draft tokens: give 3"),
-        ({"target_logits": np.vstack([TARGET, TARGET])}, InputError, "target_logits has 6 rows"),
-        (
-            {"target_logits": TARGET[0]},
-            InputError,
-            r"target_logits has shape \(3,\): it must be \[tokens, vocab\]",
-        ),
-        ({"target_logits": TARGET.tolist()}, InputError, "cannot compute with a list"),
-        (
-            {"draft_logits": DRAFTS[:1]},
-            InputError,
-            "draft_logits has 1 rows for 2 draft tokens: give one each",
-        ),
-        ({"draft_logits": DRAFTS[:, :2]}, VocabularyError, "draft_logits are 2 wide and target_logits 3"),
-        ({"draft_tokens": [1, 3]}, InputError, "draft token 3 is outside the vocabulary of 3"),
-        ({"draft_tokens": [1, -1]}, InputError, "draft token -1 is outside the vocabulary of 3"),
-        ({"draft_tokens": np.array([1.0, 0.0])}, InputError, "token ids must be whole numbers in one row"),
-        ({"draft_tokens": [1.5, 0]}, InputError, "token ids must be whole numbers in one row"),
-        (
-            {"draft_tokens": np.array([[1, 0], [0, 1]])},
-            InputError,
-            "token ids must be whole numbers in one row",
-        ),
-        ({"draft_tokens": [], "target_logits": TARGET[:0]}, InputError, "target_logits has 0 rows"),
-        ({"target_logits": TARGET * np.nan}, ModelError, "a logit of nan: it must be finite"),
-        ({"draft_logits": DRAFTS + np.inf}, ModelError, "a logit of inf: it must be finite"),
-        ({"temperature": -1}, SettingError, "temperature is -1"),
-        ({"temperature": math.nan}, SettingError, "temperature is nan"),
-        ({"rule": "typical"}, SettingError, "rule 'typical' is unknown"),
-        ({"seed": -1}, SettingError, "seed is -1"),
-    ],
-)
-def test_what_cannot_be_verified_is_refused(change: dict, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        verify_speculation(**(GOOD | change))
-
-
-def test_a_nan_is_refused_at_temperature_0_as_well() -> None:
-    with pytest.raises(ModelError, match="a logit of nan"):
-        verify_speculation([1, 0], TARGET * np.nan, DRAFTS, temperature=0)
