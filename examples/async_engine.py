@@ -16,7 +16,7 @@ async def ask(running: outrider.AsyncEngine, target: outrider.Model, question: s
         tuple(prompt),
         max_tokens=60,
         sampling=outrider.SamplingParams(temperature=0, seed=0),
-        stop_token_ids=target.stop_token_ids,
+        stop_token_ids=target.traits.stop_token_ids,
         tokenizer=target.tokenizer,
     )
     text = ""
