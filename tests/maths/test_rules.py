@@ -12,7 +12,7 @@ import pytest
 from outrider import Draft, SettingError
 from outrider.maths.distributions import AllAtOnce, Distributions, OnDemand
 from outrider.maths.draft import ROOT, Verdict
-from outrider.maths.draws import draw, draw_shared, normalised, residual
+from outrider.maths.draws import draw_shared
 from outrider.maths.noise import Key, RoundNoise
 from outrider.maths.rules import RULES, RuleName, block, coupled, follow, rule_named, token
 
@@ -37,30 +37,6 @@ def judged(rule, draft: Draft, p: np.ndarray, noise: RoundNoise = NOISE) -> Verd
 def with_uniforms(*uniforms: float):
     """The numbers that decide about acceptance at positions 0, 1, ..."""
     return patch.object(RoundNoise, "accept", lambda self, position, branch=0: uniforms[position])
-
-
-# The residual
-
-
-def test_the_residual_is_what_p_has_beyond_q() -> None:
-    p = rows([5, 3, 2])[0]
-    found = normalised(residual(p, rows([2, 2, 6])[0]), otherwise=p)
-    np.testing.assert_allclose(found, [0.75, 0.25, 0], atol=1e-6)
-
-
-def test_an_empty_residual_falls_back_to_p() -> None:
-    p = rows([5, 3, 2])[0]
-    np.testing.assert_array_equal(normalised(residual(p, p), otherwise=p), p)
-    assert draw(residual(p, p), NOISE.next(0), otherwise=p) == draw(p, NOISE.next(0))
-
-
-def test_a_rejection_without_a_residual_draws_from_p() -> None:
-    p = rows([1, 1, 0, 0], [1, 1, 1, 1])
-    with with_uniforms(1.0):  # beyond what a uniform number can be: even p = q is rejected
-        for rule in (token, block):
-            verdict = judged(rule, Draft((0,), q=p[:1]), p)
-            assert verdict.path == ()
-            assert verdict.token in (0, 1)
 
 
 # Following the target's own choices
@@ -152,6 +128,15 @@ def test_the_acceptance_probability_is_p_over_q(rule) -> None:
     for uniform, accepted in ((0.399, 1), (0.401, 0)):
         with with_uniforms(uniform):
             assert judged(rule, Draft((0,), q=q), p).accepted == accepted
+
+
+def test_a_rejection_without_a_residual_draws_from_p() -> None:
+    p = rows([1, 1, 0, 0], [1, 1, 1, 1])
+    with with_uniforms(1.0):  # beyond what a uniform number can be: even p = q is rejected
+        for rule in (token, block):
+            verdict = judged(rule, Draft((0,), q=p[:1]), p)
+            assert verdict.path == ()
+            assert verdict.token in (0, 1)
 
 
 def test_block_refuses_trees() -> None:

@@ -28,7 +28,7 @@ from outrider.lookahead import (
     as_policy,
 )
 from outrider.maths.arrays import Array, stack
-from outrider.maths.budget import Budget
+from outrider.maths.budget import NO_BUDGET, Budget
 from outrider.maths.draft import EMPTY, Draft, Verdict
 from outrider.maths.rules import FOR_TREES, Rule, RuleName, rule_named
 from outrider.runtimes.base import Model, Pass
@@ -39,7 +39,6 @@ READING_BESIDE_OTHERS = 128
 # (SHORT in models/ragged_cache.py): the prompt itself would be read with other rounding, by the draft behind it.
 READING_BESIDE_A_DRAFT = 64
 
-NO_BUDGET = Budget(0, 0)
 
 Observer = Callable[[RoundRecord], None]
 

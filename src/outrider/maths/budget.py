@@ -10,22 +10,22 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Prices:
-    """What a draft costs, counted in tokens of output that could be made in the same time.
+    """What a draft costs, in tokens: as many as the engine emits in the same time.
 
     Attributes:
-        totals: [1 + most], of drafts of 0, 1, ... `most` tokens; longer ones are out of the question. Empty where
-            drafts cost nothing.
+        totals: [1 + most], of drafts of 0, 1, ... `most` tokens; longer ones are not drafted. Empty where drafts cost
+            nothing.
     """
 
     totals: tuple[float, ...] = ()
 
     def worthwhile(self, chances: Sequence[float]) -> int:
-        """How many of these tokens to draft, so that what they bring exceeds what they cost by most.
+        """How many of these tokens to draft for the largest expected gain minus cost.
 
-        All of them are looked at before any is left out, so that they must have been chosen deterministically.
+        All tokens are looked at before any is left out, so they must have been chosen deterministically.
 
         Args:
-            chances: of each token to be accepted, in the order in which they join the draft.
+            chances: the probability of each token to be accepted, in the order in which they join the draft.
         """
         if not self.totals:
             return len(chances)
@@ -37,18 +37,18 @@ class Prices:
         return count
 
     def pays(self, place: int, chance: float) -> bool:
-        """Whether to draft one more token, the one at this place, which is accepted with this chance.
+        """Whether to draft one more token: the one with this index, which is accepted with probability `chance`.
 
-        The decision knows neither that token nor what comes behind it, so that it may be about to be drawn.
+        The decision depends neither on that token nor on later ones, so the token may be drawn after it.
         """
         return not self.totals or (place < len(self._steps) and chance > self._steps[place])
 
     @cached_property
     def _steps(self) -> tuple[float, ...]:
-        """[most], what each token adds to the total; a step in the cost is shared by the tokens that lead up to it.
+        """[most], what each token adds to the cost: the slopes of the lower convex envelope of `totals`.
 
-        These are the slopes of the lower convex envelope. They rise and chances fall, so that the first token that does
-        not pay is the place to stop.
+        A step in the cost is shared by the tokens that lead up to it. The slopes rise and chances fall, so the first
+        token that does not pay is the place to stop.
         """
         steps: list[float] = []
         while len(steps) < len(self.totals) - 1:
@@ -79,3 +79,6 @@ class Budget(NamedTuple):
     def longest(self) -> int:
         """The most tokens of a chain."""
         return min(self.nodes, self.depth)
+
+
+NO_BUDGET = Budget(0, 0)

@@ -23,22 +23,22 @@ class Trial(NamedTuple):
 class Draft:
     """Tokens proposed to continue one sequence.
 
-    Contract: q is the very distribution from which the tokens were drawn. A drafter may stop after having seen a
-    token that it drew; it may never look at a drawn token and then leave it out. In a tree, what is drawn and whether,
-    may depend on all tokens drawn before, as long as those stay.
+    Contract: q is the very distribution from which the tokens were drawn. A drafter may look at a token that it drew
+    and stop after it; it must not look at a token that it drew and leave it out. In a tree, whether to draw and from
+    what may depend on all tokens drawn before, as long as those stay.
 
     Attributes:
         tokens: the proposed tokens; a parent always stands before its children.
         parents: for each token the index of its parent, ROOT for a child of the pending token. None is a chain.
         q: float32 [distributions, vocab], after the same sampling settings as the target's; None where every token
             was chosen deterministically (a one-hot q).
-        q_rows: for each token the row of q that it was drawn from, -1 for a token chosen deterministically. None means
-            that token i was drawn from row i. Siblings that share a row were drawn from it one after the other
-            without replacement, in the order in which they stand.
+        q_rows: for each token the row of q that it was drawn from, CHOSEN for a token chosen deterministically. None
+            means that token i was drawn from row i. Siblings that share a row were drawn from it without replacement,
+            in the order in which they stand.
         source: the name of the drafter, for the trace.
-        trials: for trees that several drafters made: the children in the order in which they are tried, each parent's
-            after one another. A node occurs as often as its token was drawn, since a token that was rejected and drawn
-            again, from another q, changes the residual again. Takes the place of q_rows; None tries every node once.
+        trials: for trees that several drafters made: all children in the order in which they are tried. A node occurs
+            once for each time that its token was drawn: a token that was rejected and drawn again, from another q,
+            changes the residual again. Replaces q_rows; None tries every node once.
         sources: for each token the names of the drafters that proposed it; None where all are of `source`.
         chances: for each token the drafter's own estimate, made before it was drawn, that it is accepted; None where
             it makes none.
@@ -85,7 +85,7 @@ class Draft:
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """How many draft tokens stand on the path from the root to each node, itself included."""
+        """Of each node: how many draft tokens the path from the root to it holds, itself included."""
         if self.parents is None:
             return tuple(range(1, len(self.tokens) + 1))
         depths: list[int] = []
@@ -103,7 +103,7 @@ class Draft:
         return node if self.q_rows is None else self.q_rows[node]
 
     def in_order(self) -> tuple[Trial, ...]:
-        """All trials, those of each parent in their order."""
+        """All trials; those of one parent stand in the order in which they are tried."""
         if self.trials is not None:
             return self.trials
         return tuple([Trial(node, self.q_row(node)) for node in range(len(self.tokens))])
@@ -122,7 +122,7 @@ class Draft:
         return self._children.get(node, [])
 
     def depth(self, node: int) -> int:
-        """How many draft tokens stand on the path from the root to `node`, itself included."""
+        """How many draft tokens the path from the root to `node` holds, itself included."""
         return len(self.path(node))
 
     def path(self, node: int) -> tuple[int, ...]:

@@ -1,12 +1,12 @@
-"""Stateless random numbers: every draw is a pure function of what it is for.
+"""Stateless random numbers: every draw is a pure function of what it is for (a counter-based generator).
 
-A *key* is two 32-bit words, hashed from (seed, round start, sequence position, purpose, branch). Nothing is consumed
-in order, so a result cannot depend on who shares a batch, on rounds that were skipped, or on the runtime.
+A *key* is two 32-bit words, hashed from (seed, round start, sequence position, purpose, branch). There is no state, so
+a result cannot depend on who shares a batch, on rounds that were skipped, or on the runtime.
 
 The *round start* is part of the key because a position may be drafted again after a rejection. Under the `block` rule
-the verdict of a round has looked at the draft tokens and the uniforms beyond the place where it stopped; were they to
-come back in the next round, they would no longer be independent of what was emitted. Under `coupled` the opposite is
-wanted: the draw at a position is one and the same whoever looks at it, so there the round start is left out.
+the verdict of a round depends on draft tokens and uniforms beyond the place where it stopped. If the next round drew
+the same numbers, they would not be independent of what was emitted. Under `coupled` the opposite is wanted: the draw at
+a position is the same in every round, so its key leaves the round start out.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def uniform(key: Key) -> float:
 def exponential(keys: Sequence[Key], vocab_size: int, like: Array) -> Array:
     """Standard exponential noise, float32 [keys, vocab], in the library and on the device of `like`.
 
-    argmax(weight / exponential) over the tokens draws from the normalised weights. With Gumbel noise
-    g = -log(exponential) it is argmax(log weight + g), the Gumbel-max trick, at the price of one logarithm.
+    A *race*, argmax(weight / exponential) over the tokens, draws from the normalised weights. With Gumbel noise
+    g = -log(exponential) it is argmax(log weight + g), the Gumbel-max trick, and takes one logarithm less.
     """
     return operations(like).exponential(keys, vocab_size, like)
 
@@ -75,7 +75,7 @@ class RoundNoise:
         seed: of the request, 0 <= seed < 2**64.
         start: the sequence position of the round's first draft token, in tokens from the start of the prompt.
         shared: whether drafter and target use the same draw at a position (the `coupled` rule).
-        drafter: tells apart drafters that propose for the same round, whose draws have to be independent.
+        drafter: the number of the drafter, 0 for the only one. Drafters of one round must draw independently.
     """
 
     seed: int
@@ -84,13 +84,13 @@ class RoundNoise:
     drafter: int = 0
 
     def draft(self, position: int, branch: int = 0) -> Key:
-        """For drawing the draft token at `position`. `branch` tells apart the nodes of a tree at one position."""
+        """For drawing the draft token at `position`. Nodes of a tree at one position have a `branch` each."""
         if self.shared:
             return self.target(position)
         return key(self.seed, self.start, position, Purpose.DRAFT, (self.drafter << 32) | branch)
 
     def of_drafter(self, number: int) -> RoundNoise:
-        """The same for one of several drafters, counted from 0, of at most MOST_DRAFTERS."""
+        """The noise of one of several drafters, counted from 0; there are at most MOST_DRAFTERS."""
         return replace(self, drafter=self.drafter * (MOST_DRAFTERS + 1) + number + 1)
 
     def accept(self, position: int, branch: int = 0) -> float:

@@ -29,7 +29,8 @@ def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
     """Accept the path along which the draft agrees with the target's own choices.
 
     Args:
-        choices: the target's choice after the pending token, then after each draft node. A chain may lack the last.
+        choices: the target's choice after the pending token, then after each draft node. For a chain the last one may
+            be missing.
     """
     path: list[int] = []
     node = ROOT
@@ -58,14 +59,14 @@ def coupled(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
 
 
 def token(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
-    """Token-wise rejection: arXiv 2211.17192, algorithm 1, and arXiv 2302.01318; on trees the multi-step
+    """Rejection sampling token by token: arXiv 2211.17192, algorithm 1, and arXiv 2302.01318; on trees the multi-step
     speculative sampling of SpecInfer, arXiv 2305.09781, section 4.3, for children drawn without replacement.
 
     A child x is accepted with probability min(1, p(x) / q(x)). After a rejection p becomes
     normalise(max(p - q, 0)) and q loses that child. Where no child is left, the next token is drawn from p.
 
-    A token that several drafters drew is one node and as many trials: rejected once, it has no probability left, but
-    the residual still has to make up for the other q that it was drawn from.
+    A token that several drafters drew is one node with a trial for each: once rejected it has no probability left, but
+    the residual still has to account for the other q that it was drawn from.
     """
     trials = draft.in_order()
     tried_tokens = [draft.tokens[trial.node] for trial in trials]
@@ -110,11 +111,11 @@ def block(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
     """Block verification (arXiv 2403.10444, algorithm 2): the draft is judged as a whole.
 
     It never accepts fewer tokens in expectation than `token`. With r_0 = 1 and r_i = min(1, r_(i-1) p_i / q_i) at the
-    draft tokens, and s_i = sum over x of max(r_i p_(i+1)(x) - q_(i+1)(x), 0), prefix i is held good with probability
-    h_i = s_i / (s_i + 1 - r_i), the whole draft with h_k = r_k. The longest prefix held good is accepted.
+    draft tokens, and s_i = sum over x of max(r_i p_(i+1)(x) - q_(i+1)(x), 0), prefix i holds with probability
+    h_i = s_i / (s_i + 1 - r_i), the whole draft with h_k = r_k. The longest prefix that holds is accepted.
 
-    A drafter may stop after a token that it has seen: the recursion behind the proof runs over the tree of prefixes,
-    and its leaves may lie at different depths.
+    A drafter may stop after a token that it has seen: the proof is a recursion over the tree of prefixes, whose leaves
+    may lie at different depths.
 
     Raises:
         SettingError: the draft is a tree.
@@ -132,15 +133,8 @@ def block(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
         reach.append(min(1.0, reach[-1] * ratio))
     for accepted in range(len(reach) - 1, 0, -1):
         uniform_number = uniforms[accepted - 1]
-        if accepted == count:
-            hold = reach[accepted]
-        elif uniform_number < reach[accepted] * SURELY:  # h_i is at most r_i
-            surplus = _surplus(draft, p, accepted, reach[accepted], p_of_draft)
-            total = surplus + 1 - reach[accepted]
-            hold = surplus / total if total > 0 else 1.0
-        else:
-            continue
-        if uniform_number < hold:
+        at_most = reach[accepted] * SURELY  # h_i is at most r_i, and takes a sum over the vocabulary
+        if uniform_number < at_most and uniform_number < _hold(draft, p, accepted, reach[accepted], p_of_draft):
             break
     else:
         accepted = 0
@@ -234,9 +228,9 @@ def _left_by(target: Array, token: int, q: Array | None) -> Array:
 
 
 def _may_still_hold(reach: float, q_to_come: Sequence[float], uniforms: Sequence[float]) -> bool:
-    """Whether a longer prefix can be held good under rule `block`, when p at every token to come is at most 1.
+    """Whether a longer prefix can hold under rule `block`, whatever p is at the tokens to come.
 
-    That of a prefix is at most its r, which is at most the present one divided by the q of the tokens between.
+    h of a prefix is at most its r, which is at most the present r divided by the q of the tokens between.
     """
     most = reach * SURELY
     for q_of_token, uniform_number in zip(q_to_come, uniforms, strict=True):
@@ -244,6 +238,15 @@ def _may_still_hold(reach: float, q_to_come: Sequence[float], uniforms: Sequence
         if uniform_number < most:
             return True
     return False
+
+
+def _hold(draft: Draft, p: Distributions, i: int, reach: float, p_of_draft: Indexed[float]) -> float:
+    """h_i, the probability with which prefix i holds."""
+    if i == len(draft):
+        return reach
+    surplus = _surplus(draft, p, i, reach, p_of_draft)
+    total = surplus + 1 - reach
+    return surplus / total if total > 0 else 1.0
 
 
 def _surplus(draft: Draft, p: Distributions, i: int, reach: float, p_of_draft: Indexed[float]) -> float:

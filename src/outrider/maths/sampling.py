@@ -87,7 +87,7 @@ class SamplingParams:
 
     @property
     def looks_back(self) -> bool:
-        """Whether a distribution depends on which tokens occurred, beyond what the model makes of them."""
+        """Whether a penalty makes the distribution depend on which tokens occurred."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @property
@@ -101,7 +101,7 @@ def _require(holds: bool, name: str, value: object, limit: str) -> None:
 
 
 class History:
-    """Which tokens occurred in a sequence, for the penalties. Owned by the sequence; grows by `extend` only."""
+    """Which tokens occurred in a sequence, for the penalties."""
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self.prompt = frozenset(prompt)
@@ -118,7 +118,7 @@ def adjust(logits: Array, params: SamplingParams, history: History, paths: Seque
     Args:
         logits: float32 [rows, vocab].
         history: the tokens emitted so far.
-        paths: for each row the draft tokens that stand between the history and the position that the row predicts.
+        paths: for each row the draft tokens between the history and the position that the row predicts.
 
     Returns:
         float32 [rows, vocab], a new array where anything changed.
