@@ -13,12 +13,12 @@ import numpy as np
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord
-from outrider.engine.request import Request
 from outrider.lookahead import Goodput
 from outrider.maths.arrays import Array
 from outrider.maths.draft import Draft
 from outrider.maths.rules import RULES, Rule
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.request import Request
 from outrider.runtimes.base import Pass, Scored, Traits
 from outrider.runtimes.ledger import Ledger
 from outrider.text import Tokenizer

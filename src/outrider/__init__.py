@@ -22,7 +22,7 @@ from outrider.drafters.tree_shapes import DynamicTree, StaticTree
 from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord, SequenceRound
-from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
+from outrider.engine.request import FinishReason, Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.errors import (
     BatchError,
@@ -47,6 +47,7 @@ from outrider.lookahead import (
 from outrider.maths.budget import Budget, Prices
 from outrider.maths.draft import Draft
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.request import Request
 from outrider.runtimes.base import Model, Session
 from outrider.runtimes.loading import load
 from outrider.runtimes.stateless import FunctionModel

@@ -79,7 +79,7 @@ def test_a_bad_prompt_is_named_before_anything_is_decoded() -> None:
         batched_speculative_decode([[1], []], DRAFT, TARGET)
     with pytest.raises(InputError, match="prompt 0 cannot be decoded: prompt token 9 is outside"):
         batched_speculative_decode([[9]], DRAFT, TARGET)
-    with pytest.raises(InputError, match="prompt 1 is a text"):
+    with pytest.raises(InputError, match="prompt 1 cannot be decoded: a prompt of text needs a tokenizer"):
         batched_speculative_decode([[1], "two"], DRAFT, TARGET)
 
 

@@ -432,73 +432,17 @@ def test_a_system_prompt_comes_first_where_there_is_none():
         ({"tokens": [1], "stop": "a"}, table(tokenizer=False), {}, "stop strings need a tokenizer"),
         ({"tokens": [1]}, table(tokenizer=False), {"predicted": "a"}, "expected text needs a tokenizer"),
         ({"prompt": "a"}, TARGET, {"use_chat_template": False, "system_prompt": "b"}, "chat template is ignored"),
-        (LINES[1], TARGET, {"use_chat_template": False}, f"line 1 of {SOURCE} is a conversation"),
+        (
+            LINES[1],
+            TARGET,
+            {"use_chat_template": False},
+            f"line 1 of {SOURCE} cannot be decoded: the prompt is a conversation",
+        ),
     ],
 )
 def test_what_no_prompt_can_have_is_refused(line, target, settings, message):
     with pytest.raises(SettingError, match=message):
         jobs_of([line], target, **settings)
-
-
-BAD = {
-    "no JSON": ("the cat", "no JSON"),
-    "no object": ('["the cat"]', "no JSON object"),
-    "nested": ("[" * 100_000, "no JSON"),
-    "nothing": ('{"id": 1}', "it has none of these: give one of prompt, messages, tokens, turns"),
-    "two prompts": ('{"prompt": "a", "tokens": [1]}', "it has prompt and tokens"),
-    "empty": ('{"prompt": " "}', "prompt is empty"),
-    "empty turn": ('{"turns": [""]}', "prompt is empty"),
-    "no turn": ('{"turns": []}', "turns is"),
-    "turn of no text": ('{"turns": [3]}', "must be a text"),
-    "no text": ('{"prompt": 3}', "prompt is 3"),
-    "half a character": ('{"prompt": "a \\ud800"}', "half a character"),
-    "no tokens": ('{"tokens": []}', "prompt is empty"),
-    "no token": ('{"tokens": [1.5]}', "list of whole numbers"),
-    "truth as token": ('{"tokens": [true]}', "list of whole numbers"),
-    "no messages": ('{"messages": []}', "messages must be a list"),
-    "message of no object": ('{"messages": ["hello"]}', "must be an object"),
-    "message of nobody": ('{"messages": [{"content": "a"}]}', "role of a message is None"),
-    "message of parts": ('{"messages": [{"role": "user", "content": [1]}]}', "content of a message"),
-    "no tokens wanted": ('{"prompt": "a", "max_tokens": 0}', "max_tokens is 0"),
-    "half a token": ('{"prompt": "a", "max_tokens": 1.5}', "whole number"),
-    "cold": ('{"prompt": "a", "temperature": -1}', "temperature is -1"),
-    "warm": ('{"prompt": "a", "temperature": "warm"}', "must be a number"),
-    "not a number": ('{"prompt": "a", "top_p": NaN}', "top_p is nan"),
-    "truth as number": ('{"prompt": "a", "top_k": true}', "whole number"),
-    "large seed": ('{"prompt": "a", "seed": 18446744073709551616}', "seed is"),
-    "empty stop": ('{"prompt": "a", "stop": [""]}', "stop string is empty"),
-    "no stop": ('{"prompt": "a", "stop": 3}', "stop is 3"),
-    "id of no kind": ('{"prompt": "a", "id": [1]}', "its id is"),
-    "truth as id": ('{"prompt": "a", "id": true}', "its id is"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_line_is_named(name):
-    line, message = BAD[name]
-    with pytest.raises(InputError, match=f"line 3 of {SOURCE} cannot be used: .*{message}"):
-        parse_prompts('{"prompt": "a"}\n\n' + line, SOURCE, DEFAULTS)
-
-
-@pytest.mark.parametrize("lines", [[{"id": "x"}, {"id": "x"}], [{}, {"id": 1}], [{"id": 2}, {}]])
-def test_ids_that_are_there_twice_are_refused(lines):
-    with pytest.raises(InputError, match=f"line 2 of {SOURCE} has the id .* and so has line 1"):
-        parse_prompts(text_of([{"prompt": "a", **line} for line in lines]), SOURCE, DEFAULTS)
-
-
-def test_ids_that_look_alike_are_not_the_same():
-    prompts = parse_prompts('{"prompt": "a", "id": 1}\n{"prompt": "a", "id": "1"}', SOURCE, DEFAULTS)
-    assert [prompt.id for prompt in prompts] == [1, "1"]
-
-
-def test_lines_end_where_lines_end():
-    prompts = parse_prompts('\ufeff{"prompt": "a\u2028b\x85"}\r\n \n{"prompt": "c"}\n', SOURCE, DEFAULTS)
-    assert [(prompt.text, prompt.id) for prompt in prompts] == [("a\u2028b\x85", 1), ("c", 3)]
-
-
-def test_a_file_without_prompts_is_refused():
-    with pytest.raises(InputError, match="holds no prompt"):
-        parse_prompts("\n\n", SOURCE, DEFAULTS)
 
 
 def test_fingerprints_say_what_differs():

@@ -129,10 +129,10 @@ def test_a_template_may_refuse(file, tmp_path):
     refusing = tiny_gguf.save(
         tmp_path / "refusing.gguf", words=WORDS, chat_template="{{ raise_exception('no system prompt') }}"
     )
-    from outrider.jobs.encoding import chat_tokens
+    from outrider.prompts.chat import encode_messages
 
     with pytest.raises(InputError, match=r"refuses the prompt \(no system prompt\)"):
-        chat_tokens([{"role": "user", "content": "cat"}], outrider.load(refusing, threads=1).tokenizer, "refusing")
+        encode_messages([{"role": "user", "content": "cat"}], outrider.load(refusing, threads=1).tokenizer, "refusing")
 
 
 def test_the_same_vocabulary_in_two_runtimes_is_a_pair(model):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
-from outrider.api.decoder import as_drafter, token_list
-from outrider.engine.engine import Engine, check_prompt
-from outrider.engine.request import Request
+from outrider.api.decoder import as_drafter
+from outrider.engine.engine import Engine
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import BatchError, InputError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
 from outrider.maths.sampling import SamplingParams
-from outrider.runtimes.base import Model
+from outrider.prompts.request import PreparedRequest, Request, prepare_request, seeded
 from outrider.runtimes.loading import as_model, as_tokenizer
-from outrider.text import Tokenizer
 
 
 def batched_speculative_decode(
@@ -63,28 +59,33 @@ def batched_speculative_decode(
         BatchError: the target failed on some prompts; the error holds the outputs of all.
         VocabularyError, SettingError, ModelError: as SpeculativeDecoder.
     """
-    if max_tokens < 1:
-        raise SettingError(f"max_tokens is {max_tokens}: it must be at least 1")
     target = as_model(target_model, tokenizer)
     drafter = as_drafter(draft_model, target, tokenizer)
     words = as_tokenizer(tokenizer) if tokenizer is not None else target.tokenizer
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if stops and words is None:
-        raise SettingError("stop strings need a tokenizer and these models have none: pass tokenizer=")
-    prompts = [_tokens_of(prompt, place, words, target) for place, prompt in enumerate(batch_prompts)]
-    if not prompts:
-        return []
-    ends = target.traits.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids)
+    ends = None if stop_token_ids is None else frozenset(stop_token_ids)
+    prompts = list(batch_prompts)
+
+    def prepared(place: int, prompt: Any, settings: SamplingParams) -> PreparedRequest:
+        try:
+            request = Request(prompt, max_tokens, settings, ends, stops, detokenize=bool(stops))
+            return prepare_request(request, target, words)
+        except InputError as error:
+            raise InputError(f"prompt {place} cannot be decoded: {error}") from error
+
     requests = [
-        Request(prompt, max_tokens, settings, ends, stops, tokenizer=words if stops else None)
-        for prompt, settings in zip(prompts, _settings(sampling, len(prompts)), strict=True)
+        prepared(place, prompt, settings)
+        for place, (prompt, settings) in enumerate(zip(prompts, _settings(sampling, len(prompts)), strict=True))
     ]
-    capacity = min(max(map(len, prompts)) + max_tokens, target.traits.context_length)
+    if not requests:
+        return []
+    capacity = min(max(len(request.prompt) for request in requests) + max_tokens, target.traits.context_length)
     engine = Engine(
         target,
         drafter,
         lookahead=lookahead,
         rule=rule,
+        tokenizer=words,
         max_rows=min(max_rows, len(prompts)),
         capacity=capacity,
         max_waiting=len(prompts),
@@ -112,23 +113,10 @@ def _run(engine: Engine, sequences: Sequence[ActiveSequence], progress: Callable
         progress(len(sequences), len(sequences))
 
 
-def _tokens_of(prompt: Any, place: int, tokenizer: Tokenizer | None, target: Model) -> tuple[int, ...]:
-    if isinstance(prompt, str) and tokenizer is None:
-        raise InputError(f"prompt {place} is a text and these models have no tokenizer: pass tokenizer=")
-    try:
-        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer else token_list(prompt)
-        check_prompt(tokens, target, target.traits.context_length)
-    except InputError as error:
-        raise InputError(f"prompt {place} cannot be decoded: {error}") from error
-    return tuple(tokens)
-
-
 def _settings(sampling: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
     """One for each prompt, with seeds."""
     if sampling is None or isinstance(sampling, SamplingParams):
-        settings = sampling if sampling is not None else SamplingParams()
-        first = settings.seed if settings.seed is not None else secrets.randbits(63)
-        return [replace(settings, seed=(first + place) % 2**64) for place in range(count)]
+        return seeded(sampling or SamplingParams(), count)
     if len(sampling) != count:
         raise SettingError(f"there are {len(sampling)} sampling settings for {count} prompts: give one, or one each")
-    return [one if one.seed is not None else replace(one, seed=secrets.randbits(63)) for one in sampling]
+    return list(sampling)

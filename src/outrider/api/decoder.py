@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.drafters.model import ModelDrafter
-from outrider.engine.engine import Engine, Observer, check_prompt
-from outrider.engine.request import FinishReason, Request, TokenEvent
+from outrider.engine.engine import Engine, Observer
+from outrider.engine.request import FinishReason, TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError, VocabularyError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
-from outrider.maths.arrays import float32, to_numpy
+from outrider.maths.arrays import float32
 from outrider.maths.distributions import AllAtOnce
 from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import Rule, RuleName, follow, rule_named
 from outrider.maths.sampling import SamplingParams, check_finite, distribution, most_probable
+from outrider.prompts.chat import encode
+from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
+from outrider.prompts.tokens import check_tokens, token_list
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
 from outrider.text import first_difference
@@ -114,14 +116,13 @@ class SpeculativeDecoder:
         engine, sequence = self._start(prompt, max_tokens, sampling, stop, stop_token_ids, predicted, logprobs)
         events = list(_run(engine, sequence))
         assert sequence.finish_reason is not None
-        assert sequence.sampling.seed is not None
         return Generation(
             tokens=list(sequence.output),
             text="".join(event.text for event in events),
             finish_reason=sequence.finish_reason,
             stats=sequence.statistics,
             logprobs=[event.logprob for event in events if event.logprob is not None] if logprobs else None,
-            seed=sequence.sampling.seed,
+            seed=sequence.seed,
         )
 
     def stream(
@@ -163,10 +164,12 @@ class SpeculativeDecoder:
             raise SettingError(
                 "a stream of this decoder is open and uses its drafter: finish or close the stream first"
             )
-        prompt = self._tokens_of(prompt_tokens)
-        check_prompt(prompt, self.target, self.target.traits.context_length)
-        request = Request(prompt, max(num_tokens, 1), _seeded(sampling))
-        sequence = ActiveSequence(0, request, len(prompt) + num_tokens, shared_noise=self.rule.shares_noise)
+        prompt = encode(prompt_tokens, self.tokenizer, self.target.name)
+        check_tokens(prompt, self.target, self.target.traits.context_length)
+        sampling = sampling or SamplingParams()
+        seed = drawn_seed() if sampling.seed is None else sampling.seed
+        request = PreparedRequest(prompt, max(num_tokens, 1), sampling)
+        sequence = ActiveSequence(0, request, len(prompt) + num_tokens, self.rule.shares_noise, seed)
         self._engine = None  # the drafter is prepared anew here, and again for the next text
         self.drafter.prepare(1, len(prompt) + num_tokens, self.target.traits.vocab_size)
         draft = self.drafter.propose([sequence], [num_tokens])[0]
@@ -184,26 +187,17 @@ class SpeculativeDecoder:
         predicted: str | Sequence[int],
         logprobs: bool,
     ) -> tuple[Engine, ActiveSequence]:
-        if max_tokens < 1:
-            raise SettingError(f"max_tokens is {max_tokens}: it must be at least 1")
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if stops and self.tokenizer is None:
-            raise SettingError(
-                "stop strings need a tokenizer and this decoder has none: pass tokenizer=, or stop_token_ids="
-            )
-        tokens = self._tokens_of(prompt)
-        check_prompt(tokens, self.target, self.target.traits.context_length)
-        request = Request(
-            prompt=tokens,
-            max_tokens=max_tokens,
-            sampling=_seeded(sampling),
-            stop_token_ids=self.target.traits.stop_token_ids if stop_token_ids is None else frozenset(stop_token_ids),
-            stop=stops,
-            predicted=self._tokens_of(predicted) if len(predicted) else (),
+        asked = Request(
+            prompt,
+            max_tokens,
+            sampling or SamplingParams(),
+            stop_token_ids=None if stop_token_ids is None else frozenset(stop_token_ids),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            predicted=predicted if isinstance(predicted, str) else tuple(token_list(predicted)),
             logprobs=logprobs,
-            tokenizer=self.tokenizer,
         )
-        engine = self._engine_for(len(tokens) + max_tokens)
+        request = prepare_request(asked, self.target, self.tokenizer)
+        engine = self._engine_for(len(request.prompt) + max_tokens)
         return engine, engine.submit(request)
 
     def _engine_for(self, length: int) -> Engine:
@@ -212,6 +206,7 @@ class SpeculativeDecoder:
         capacity = min(self.target.traits.context_length, 256 * -(-length // 256))
         settings: dict[str, Any] = {
             "rule": self.rule,
+            "tokenizer": self.tokenizer,
             "max_rows": 1,
             "capacity": capacity,
             "observer": self._observer,
@@ -222,13 +217,6 @@ class SpeculativeDecoder:
         if self._engine is None or self._engine.capacity < length:
             self._engine = Engine(self.target, self.drafter, lookahead=self.lookahead, **settings)
         return self._engine
-
-    def _tokens_of(self, prompt: str | Sequence[int] | Any) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise InputError("a prompt of text needs a tokenizer and this decoder has none: pass tokenizer=")
-            return tuple(self.tokenizer.encode(prompt))
-        return tuple(token_list(prompt))
 
 
 class TokenStream:
@@ -255,9 +243,7 @@ class TokenStream:
 
     @property
     def seed(self) -> int:
-        seed = self._sequence.sampling.seed
-        assert seed is not None
-        return seed
+        return self._sequence.seed
 
     def close(self) -> None:
         self._events.close()
@@ -343,32 +329,11 @@ def verify_speculation(
         verdict = follow(Draft(tokens), most_probable(target).tolist())
     else:
         q = None if draft_rows is None else distribution(draft_rows, sampling)
-        seed = _seeded(sampling).seed
-        assert seed is not None
         p = AllAtOnce(distribution(target, sampling))
-        verdict = rule.judge(Draft(tokens, q=q), p, RoundNoise(seed, 0, rule.shares_noise))
+        noise = RoundNoise(drawn_seed() if seed is None else seed, 0, rule.shares_noise)
+        verdict = rule.judge(Draft(tokens, q=q), p, noise)
     following = [] if verdict.token is None else [verdict.token]
     return verdict.accepted, [*(tokens[node] for node in verdict.path), *following]
-
-
-def token_list(tokens: Any) -> list[int]:
-    """Token ids as Python ints, from a sequence, or from an integer array [tokens] or [1, tokens] of any library.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if isinstance(tokens, Sequence) and all(type(token) is int for token in tokens):
-        return list(tokens)
-    array = to_numpy(list(tokens) if isinstance(tokens, range) else tokens)
-    if array.ndim == 2 and array.shape[0] == 1:
-        array = array[0]
-    if array.size == 0:
-        return []
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(
-            f"token ids must be whole numbers in one row: this is {array.dtype} of shape {tuple(array.shape)}"
-        )
-    return [int(token) for token in array]
 
 
 def _two_axes(logits: Any, name: str) -> Any:
@@ -377,12 +342,6 @@ def _two_axes(logits: Any, name: str) -> Any:
     if logits.ndim != 2:
         raise InputError(f"{name} has shape {tuple(logits.shape)}: it must be [tokens, vocab]")
     return logits
-
-
-def _seeded(sampling: SamplingParams | None) -> SamplingParams:
-    """The settings with a seed, drawn from the system's entropy where there is none."""
-    sampling = sampling if sampling is not None else SamplingParams()
-    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(63))
 
 
 def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from outrider.bench.questions import Question
 from outrider.bench.systems import Measurement, System
+from outrider.prompts.chat import Chat, encode_within
+from outrider.prompts.files import FilePrompt
 from outrider.runtimes.base import Model
 
 
@@ -45,7 +46,7 @@ class Row:
 
 
 def run_comparison(
-    questions: Sequence[Question],
+    questions: Sequence[FilePrompt],
     systems: Mapping[str, System],
     target: Model,
     max_tokens: int,
@@ -69,13 +70,10 @@ def run_comparison(
     return answers
 
 
-def question_tokens(question: Question, target: Model, max_tokens: int) -> list[int]:
-    """A question as a chat prompt, cut where it leaves no room for max_tokens."""
-    tokenizer = target.tokenizer
-    assert tokenizer is not None
-    message = [{"role": "user", "content": question.text}]
-    tokens = tokenizer.encode_chat(message) or tokenizer.encode(question.text)
-    return tokens[: target.traits.context_length - max_tokens]
+def question_tokens(question: FilePrompt, target: Model, max_tokens: int) -> tuple[int, ...]:
+    """A question as a chat prompt; its text is cut where it leaves no room for max_tokens."""
+    room = target.traits.context_length - max_tokens
+    return encode_within(question.request.prompt, target.tokenizer, target.name, room, Chat())
 
 
 def summarise(answers: Sequence[Answer], baseline: str) -> list[Row]:

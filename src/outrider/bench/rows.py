@@ -9,9 +9,9 @@ from functools import partial
 
 from outrider.engine.engine import Engine, Observer
 from outrider.engine.record import RoundRecord
-from outrider.engine.request import Request
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.request import Request
 from outrider.trace import summarise
 
 TURN = 2.0  # seconds
@@ -106,7 +106,7 @@ def measure_rows(
         progress: told (prompts answered, all prompts), of all systems together.
     """
     capacity = max(len(prompt) for prompt in prompts) + max_tokens
-    requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids) for prompt in prompts]
+    requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids, detokenize=False) for prompt in prompts]
     runs = {
         (name, together): _Run(partial(make, rows if together else 1, capacity), requests)
         for name, make in systems.items()

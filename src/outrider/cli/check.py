@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from outrider.api.decoder import SpeculativeDecoder
-from outrider.bench.questions import read_questions
 from outrider.check import (
     Answer,
     Decode,
@@ -22,30 +21,33 @@ from outrider.check import (
     outrider_greedy,
 )
 from outrider.cli.check_report import show
-from outrider.cli.generate import encode_prompt
 from outrider.cli.options.drafters import NONE
 from outrider.cli.options.drafting import DraftingOptions
-from outrider.cli.options.files import read_file
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import OUTPUT, JsonOption
 from outrider.cli.options.prompt import PROMPT
 from outrider.cli.render import print_json
 from outrider.cli.terminal import bar, messages
-from outrider.errors import InputError, SettingError
+from outrider.errors import SettingError
+from outrider.prompts.chat import Chat, encode_within
+from outrider.prompts.files import FilePrompt, parse_prompts, read_prompts
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import Dtype
 
-BUILT_IN = (
-    "Explain in three sentences why the sky is blue.",
-    "Write a short story about a lighthouse keeper who collects clocks.",
-    "List the planets of the solar system with one fact about each.",
-    "Translate into French: The train leaves at seven, and nobody is late.",
-    "Write a Python function that returns the n-th Fibonacci number, and explain it line by line.",
-)
+BUILT_IN_NAME = "prompts.txt"
+BUILT_IN = """
+Explain in three sentences why the sky is blue.
+Write a short story about a lighthouse keeper who collects clocks.
+List the planets of the solar system with one fact about each.
+Translate into French: The train leaves at seven, and nobody is late.
+Write a Python function that returns the n-th Fibonacci number, and explain it line by line.
+"""
 FAILED = 1
 MARGIN = 1e-4
 MARGIN_OF_LLAMA = 0.5  # quantised weights, activations in int8, keys and values in float16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,14 @@ class CheckOptions:
         if self.margin is not None and not self.margin >= 0:  # also a NaN
             raise SettingError(f"--margin is {self.margin}: it must be at least 0")
 
-    def texts(self) -> list[str]:
+    def read(self) -> list[FilePrompt]:
         """The prompts to compare on.
 
         Raises:
             InputError: the file cannot be read, or holds none.
         """
-        return evenly(BUILT_IN if self.prompts is None else read_prompts(self.prompts), self.limit)
+        found = parse_prompts(BUILT_IN, BUILT_IN_NAME) if self.prompts is None else read_prompts(self.prompts)
+        return evenly(found, self.limit)
 
 
 def command(options: CheckOptions, models: ModelOptions, drafting: DraftingOptions) -> int:
@@ -100,9 +103,9 @@ def command(options: CheckOptions, models: ModelOptions, drafting: DraftingOptio
     lookahead = drafting.lookahead(kind)
     if kind.name == NONE:
         raise SettingError("check compares a drafter with plain decoding and --drafter is none: give another")
-    texts = options.texts()
+    asked = options.read()
     target = models.open_target()
-    prompts = _encoded(texts, target, options.max_tokens)
+    prompts = _encoded(asked, target, options.max_tokens)
     drafter = kind.open(models.open_draft, target)
     peers, judge = _peers(target, models)
     systems = {
@@ -121,7 +124,7 @@ def command(options: CheckOptions, models: ModelOptions, drafting: DraftingOptio
     if options.json:
         print_json({"passed": passed, "margin": margin, "outcomes": [asdict(outcome) for outcome in outcomes]})
     else:
-        show(outcomes, target, texts, margin, str(models.runtime.dtype))
+        show(outcomes, target, [prompt.text for prompt in asked], margin, str(models.runtime.dtype))
     return 0 if passed else FAILED
 
 
@@ -139,31 +142,18 @@ def _margin(options: CheckOptions, models: ModelOptions) -> float:
     return MARGIN_OF_LLAMA if models.target_backend == "llama" else MARGIN
 
 
-def _encoded(texts: Sequence[str], target: Model, max_tokens: int) -> list[list[int]]:
+def _encoded(asked: Sequence[FilePrompt], target: Model, max_tokens: int) -> list[tuple[int, ...]]:
+    """The prompts' tokens; texts are cut where they leave no room for max_tokens."""
     if max_tokens >= target.traits.context_length:
         raise SettingError(
             f"--max-tokens is {max_tokens} and the context of {target.name} holds {target.traits.context_length}: "
             "give less"
         )
     room = target.traits.context_length - max_tokens
-    return [encode_prompt(target, text, None, False)[:room] for text in texts]
+    return [encode_within(one.request.prompt, target.tokenizer, target.name, room, Chat()) for one in asked]
 
 
-def read_prompts(file: Path) -> list[str]:
-    """One prompt per line of a .txt file; of anything else, the first turns of its questions.
-
-    Raises:
-        InputError: the file cannot be read, or holds no prompt.
-    """
-    if file.suffix != ".txt":
-        return [question.text for question in read_questions(file)]
-    lines = [line.strip() for line in read_file(file).splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"file {file} holds no prompt: give one per line")
-    return lines
-
-
-def evenly(texts: Sequence[str], limit: int) -> list[str]:
+def evenly(texts: Sequence[T], limit: int) -> list[T]:
     """At most `limit` of them, at even distances."""
     count = min(limit, len(texts))
     return [texts[index * len(texts) // count] for index in range(count)]

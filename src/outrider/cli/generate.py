@@ -23,10 +23,10 @@ from outrider.drafters.base import Drafter
 from outrider.engine.request import TokenEvent
 from outrider.errors import InputError, OutriderError, SettingError
 from outrider.jobs import Common, Defaults
-from outrider.jobs.encoding import chat_tokens
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.chat import Chat, encode
 from outrider.runtimes.base import Model
 from outrider.trace import TraceWriter
 
@@ -152,22 +152,17 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
 
     Raises:
         InputError: the model has no tokenizer.
-        SettingError: there is a system prompt and nothing to put it into.
+        SettingError: there is a system prompt and nothing to put it into, or the chat template refuses the prompt.
     """
     if target.tokenizer is None:
         raise InputError(f"model {target.name} has no tokenizer beside it: give a model folder with tokenizer files")
-    if not ignore_chat_template:
-        system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        try:
-            tokens = chat_tokens([*system, {"role": "user", "content": text}], target.tokenizer, target.name)
-        except InputError as error:
-            remedy = f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
-            raise SettingError(f"{error}: {remedy}") from error
-        if tokens is not None:
-            return tokens
-    if system_prompt:
+    if system_prompt and ignore_chat_template:
         raise SettingError("--system-prompt needs a chat template: leave --ignore-chat-template out, or the prompt")
-    return target.tokenizer.encode(text)
+    try:
+        return list(encode(text, target.tokenizer, target.name, Chat(system_prompt, not ignore_chat_template)))
+    except InputError as error:
+        remedy = f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
+        raise SettingError(f"{error}: {remedy}") from error
 
 
 def _writer(output: OutputOptions) -> Writer | None:

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import TypeVar
 
 from outrider.engine.engine import Engine
-from outrider.engine.request import Request, TokenEvent
+from outrider.engine.request import TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import ModelError, OutriderError, SettingError
+from outrider.prompts.request import PreparedRequest, Request
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class AsyncEngine:
     ) -> None:
         await self.close()
 
-    async def stream(self, request: Request) -> AsyncGenerator[TokenEvent, None]:
+    async def stream(self, request: Request | PreparedRequest) -> AsyncGenerator[TokenEvent, None]:
         """The tokens of one text, as they come.
 
         Raises:
@@ -151,7 +152,7 @@ class AsyncEngine:
             action()
         return not closed
 
-    def _submit(self, request: Request, listener: _Listener) -> None:
+    def _submit(self, request: Request | PreparedRequest, listener: _Listener) -> None:
         try:
             sequence = self._engine.submit(request)
         except Exception as error:

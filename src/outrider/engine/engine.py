@@ -13,7 +13,7 @@ from outrider.engine.grouping import group_by_work
 from outrider.engine.judgement import judge_rows, logprobs_of
 from outrider.engine.memory import NODES_OF_A_TREE, plan_capacity
 from outrider.engine.record import RoundRecord, SequenceRound
-from outrider.engine.request import Request, TokenEvent
+from outrider.engine.request import TokenEvent
 from outrider.engine.scheduler import Scheduler, reading_shares
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.warmup import measure_costs
@@ -31,7 +31,10 @@ from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import NO_BUDGET, Budget
 from outrider.maths.draft import EMPTY, Draft, Verdict
 from outrider.maths.rules import FOR_TREES, Rule, RuleName, rule_named
+from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
+from outrider.prompts.tokens import check_tokens
 from outrider.runtimes.base import Model, Pass
+from outrider.text import Tokenizer
 
 READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
 READING_BESIDE_OTHERS = 128
@@ -91,6 +94,7 @@ class Engine:
         lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None, which chooses what
             promises most tokens per second (Goodput).
         rule: token, block or coupled.
+        tokenizer: for prompts and output; None takes the target's own.
         max_rows: how many texts may be decoded at once.
         capacity: the longest that a text may become, prompt and output, in tokens; None is the model's context, or what
             fits into memory.
@@ -114,6 +118,7 @@ class Engine:
         *,
         lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
         rule: RuleName | Rule = "token",
+        tokenizer: Tokenizer | None = None,
         max_rows: int = 8,
         capacity: int | None = None,
         max_waiting: int = 1024,
@@ -134,6 +139,7 @@ class Engine:
             )
         self._lookahead = as_policy(lookahead)
         self.target = target
+        self.tokenizer = target.tokenizer if tokenizer is None else tokenizer
         self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
         self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if self._trees else 0))
         self._scheduler = Scheduler(max_rows, max_waiting)
@@ -178,17 +184,19 @@ class Engine:
     def idle(self) -> bool:
         return not (self._scheduler.active or self._scheduler.waiting)
 
-    def submit(self, request: Request) -> ActiveSequence:
+    def submit(self, request: Request | PreparedRequest) -> ActiveSequence:
         """Queue a request; the next `step` takes it on if a row is free.
 
         Raises:
             InputError: the prompt is empty, holds an unknown token, or is too long; or there is no room for max_tokens.
-            SettingError: max_tokens is below 1.
+            SettingError: stop strings need a tokenizer, or a conversation a chat template, and there is none.
             QueueFullError: too many requests wait already.
         """
-        check_prompt(request.prompt, self.target, self.capacity)
-        if request.max_tokens < 1:
-            raise SettingError(f"max_tokens is {request.max_tokens}: it must be at least 1")
+        if isinstance(request, Request):
+            request = prepare_request(request, self.target, self.tokenizer)
+        elif not isinstance(request, PreparedRequest):
+            raise InputError(f"a {type(request).__name__} cannot be decoded: give a Request, such as Request(prompt)")
+        check_tokens(request.prompt, self.target, self.capacity)
         limit = len(request.prompt) + request.max_tokens
         if limit > self.capacity and self.capacity < self.target.traits.context_length:
             raise InputError(
@@ -196,7 +204,14 @@ class Engine:
                 f"output, and a row of this engine holds {self.capacity}: ask for at most "
                 f"{self.capacity - len(request.prompt)} tokens, or open the engine with a larger capacity"
             )
-        sequence = ActiveSequence(next(self._ids), request, min(limit, self.capacity), self._rule.shares_noise)
+        sequence = ActiveSequence(
+            next(self._ids),
+            request,
+            min(limit, self.capacity),
+            self._rule.shares_noise,
+            drawn_seed() if request.sampling.seed is None else request.sampling.seed,
+            self.tokenizer if request.detokenize else None,
+        )
         self._scheduler.add(sequence)
         return sequence
 
@@ -444,27 +459,6 @@ class Engine:
                 else CostCurve()
             )
         return costs
-
-
-def check_prompt(prompt: Sequence[int], model: Model, capacity: int) -> None:
-    """Refuse a prompt that cannot be decoded.
-
-    Raises:
-        InputError: it is empty, holds a token outside the vocabulary, or leaves no room for a token of output.
-    """
-    if not prompt:
-        raise InputError("the prompt is empty: give at least one token")
-    worst = next((token for token in prompt if not 0 <= token < model.traits.vocab_size), None)
-    if worst is not None:
-        raise InputError(
-            f"prompt token {worst} is outside the vocabulary of {model.traits.vocab_size}: "
-            f"encode the prompt with the tokenizer of {model.name}"
-        )
-    if len(prompt) >= capacity:
-        raise InputError(
-            f"the prompt has {len(prompt)} tokens and the context of {model.name} holds {capacity}: "
-            f"shorten it to {capacity - 1} or less"
-        )
 
 
 def check_drafts(drafts: Sequence[Draft], budgets: Sequence[Budget], vocab_size: int) -> None:

@@ -1,12 +1,11 @@
-"""What is asked for, and what comes back token by token."""
+"""What comes back token by token."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
-from outrider.maths.sampling import SamplingParams
-from outrider.text import Tokenizer
+from outrider.prompts.request import Request as Request
 
 
 class Origin(StrEnum):
@@ -25,31 +24,6 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens, or the end of the model's context
     CANCELLED = "cancelled"  # by the caller
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One text to continue.
-
-    Attributes:
-        prompt: token ids, at least one.
-        max_tokens: the most tokens to emit.
-        sampling: how; its seed must be set.
-        stop_token_ids: tokens that end the text. The stop token is emitted, its text is not.
-        stop: strings that end the text; needs a tokenizer. The text ends before the string.
-        predicted: tokens that the caller expects in the output, for drafters that can use them.
-        logprobs: whether to report the target's log probability of every emitted token.
-        tokenizer: to turn tokens into text; None emits tokens only.
-    """
-
-    prompt: tuple[int, ...]
-    max_tokens: int
-    sampling: SamplingParams
-    stop_token_ids: frozenset[int] = frozenset()
-    stop: tuple[str, ...] = ()
-    predicted: tuple[int, ...] = ()
-    logprobs: bool = False
-    tokenizer: Tokenizer | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from outrider.engine.request import FinishReason, Origin, Request, TokenEvent
+from outrider.engine.request import FinishReason, Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
 from outrider.maths.sampling import History, SamplingParams
-from outrider.text import Detokenizer, StopScanner
+from outrider.prompts.request import PreparedRequest
+from outrider.text import Detokenizer, StopScanner, Tokenizer
 
 
 class ActiveSequence:
@@ -23,10 +24,19 @@ class ActiveSequence:
         request: what was asked for.
         limit: the longest that prompt and output together may become, in tokens.
         shared_noise: whether drafter and target draw with the same noise (the `coupled` rule).
+        seed: of its draws.
+        tokenizer: makes the text; None leaves it out.
     """
 
-    def __init__(self, id: int, request: Request, limit: int, shared_noise: bool) -> None:
-        assert request.sampling.seed is not None
+    def __init__(
+        self,
+        id: int,
+        request: PreparedRequest,
+        limit: int,
+        shared_noise: bool,
+        seed: int,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         self.id = id
         self.request = request
         self.settings = replace(request.sampling, seed=None)
@@ -37,9 +47,11 @@ class ActiveSequence:
         self.statistics = Statistics()
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
-        self._seed = request.sampling.seed
+        self.seed = seed
+        self._pieces: list[str] = []
         self._shared_noise = shared_noise
-        self._detokenizer = _detokenizer_of(request)
+        self._tokenizer = tokenizer
+        self._detokenizer = self._new_detokenizer()
         self._scanner = StopScanner(request.stop)
 
     @property
@@ -59,6 +71,11 @@ class ActiveSequence:
         return self.tokens[len(self.request.prompt) :]
 
     @property
+    def text(self) -> str:
+        """What the tokens emitted so far say."""
+        return "".join(self._pieces)
+
+    @property
     def room(self) -> int:
         """How many tokens may still be emitted."""
         return self.limit - len(self.tokens)
@@ -70,7 +87,7 @@ class ActiveSequence:
     @property
     def noise(self) -> RoundNoise:
         """The random numbers of the coming round, whose first token stands behind the pending one."""
-        return RoundNoise(self._seed, len(self.tokens), self._shared_noise)
+        return RoundNoise(self.seed, len(self.tokens), self._shared_noise)
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[float] | None) -> Iterator[TokenEvent]:
         """Emit what a round decided, up to a stop."""
@@ -97,10 +114,9 @@ class ActiveSequence:
         """After an interrupt in the midst of `advance`: make everything else agree with the tokens again."""
         self.history = History(self.request.prompt)
         self.history.extend(self.output)
-        self._detokenizer = _detokenizer_of(self.request)
+        self._detokenizer = self._new_detokenizer()
         self._scanner = StopScanner(self.request.stop)
-        for token in self.output:
-            self._text_of(token)
+        self._pieces = [self._text_of(token) for token in self.output]
         if not self.finished and len(self.output):
             self._finish_if_due()
 
@@ -113,6 +129,7 @@ class ActiveSequence:
         self._finish_if_due()
         if self.finished and not self._scanner.stopped:
             text += self._rest_of_text()
+        self._pieces.append(text)
         index = len(self.tokens) - len(self.request.prompt) - 1
         return TokenEvent(self.id, index, token, text, origin, source, logprob, self.finish_reason)
 
@@ -121,6 +138,9 @@ class ActiveSequence:
             self.finish_reason = FinishReason.STOP
         elif self.room <= 0:
             self.finish_reason = FinishReason.LENGTH
+
+    def _new_detokenizer(self) -> Detokenizer | None:
+        return Detokenizer(self._tokenizer) if self._tokenizer is not None else None
 
     def _text_of(self, token: int) -> str:
         if self._detokenizer is None or token in self.request.stop_token_ids:
@@ -131,10 +151,6 @@ class ActiveSequence:
         if self._detokenizer is None:
             return ""
         return self._scanner.push(self._detokenizer.flush()) + self._scanner.flush()
-
-
-def _detokenizer_of(request: Request) -> Detokenizer | None:
-    return Detokenizer(request.tokenizer) if request.tokenizer is not None else None
 
 
 def _origin_of_next(draft: Draft, verdict: Verdict) -> Origin:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from outrider.engine.engine import check_prompt
-from outrider.engine.request import Request
 from outrider.errors import InputError, SettingError
-from outrider.jobs.encoding import encode
 from outrider.jobs.fingerprint import derived_seed, fingerprint
-from outrider.jobs.prompts import Id, Prompt
 from outrider.maths.rules import RuleName
+from outrider.prompts.chat import Chat
+from outrider.prompts.files import FilePrompt, Id
+from outrider.prompts.request import PreparedRequest, drawn_seed, prepare_request
+from outrider.prompts.tokens import is_conversation
 from outrider.runtimes.base import Model
 
 
@@ -50,22 +49,20 @@ class Job:
 
     id: Id
     fingerprint: str
-    request: Request | InputError
+    request: PreparedRequest | InputError
     seed: int | None
 
 
-def prepare(prompts: Sequence[Prompt], target: Model, common: Common) -> list[Job]:
+def prepare(prompts: Sequence[FilePrompt], target: Model, common: Common) -> list[Job]:
     """A job for each prompt.
 
     Raises:
         SettingError: something needs a tokenizer or a chat template, and there is none.
     """
-    base = common.seed if common.seed is not None else secrets.randbits(63)
+    base = common.seed if common.seed is not None else drawn_seed()
     tokenizer = target.tokenizer
-    if tokenizer is None and any(prompt.stop for prompt in prompts):
-        raise SettingError(f"stop strings need a tokenizer and model {target.name} has none: leave them out")
-    if tokenizer is None and common.predicted:
-        raise SettingError(f"expected text needs a tokenizer and model {target.name} has none: leave it out")
+    if tokenizer is None:
+        _require_no_text(prompts, target, common)
     predicted = () if tokenizer is None or not common.predicted else tuple(tokenizer.encode(common.predicted))
     model = [common.model, target.traits.vocab_size, sorted(target.traits.stop_token_ids)]
     if tokenizer is not None:
@@ -73,45 +70,68 @@ def prepare(prompts: Sequence[Prompt], target: Model, common: Common) -> list[Jo
     return [_job(prompt, target, common, base, predicted, model) for prompt in prompts]
 
 
+def _require_no_text(prompts: Sequence[FilePrompt], target: Model, common: Common) -> None:
+    """Without a tokenizer a run of text has nothing to decode: one refusal, instead of one for each prompt."""
+    if any(prompt.request.stop for prompt in prompts):
+        raise SettingError(f"stop strings need a tokenizer and model {target.name} has none: leave them out")
+    if common.predicted:
+        raise SettingError(f"expected text needs a tokenizer and model {target.name} has none: leave it out")
+    for prompt in prompts:
+        if isinstance(prompt.request.prompt, str) or is_conversation(prompt.request.prompt):
+            raise SettingError(
+                f"{prompt.place} is text and model {target.name} has no tokenizer beside it: "
+                "give a model folder with tokenizer files, or tokens"
+            )
+
+
 def _job(
-    prompt: Prompt, target: Model, common: Common, base: int, predicted: tuple[int, ...], model: Sequence[object]
+    prompt: FilePrompt, target: Model, common: Common, base: int, predicted: tuple[int, ...], model: Sequence[object]
 ) -> Job:
-    seed = prompt.sampling.seed if prompt.sampling.seed is not None else derived_seed(base, prompt.id)
-    request: Request | InputError
+    asked = prompt.request
+    seed = asked.sampling.seed if asked.sampling.seed is not None else derived_seed(base, prompt.id)
+    chat = Chat(common.system_prompt, common.use_chat_template)
+    request: PreparedRequest | InputError
     try:
-        tokens = encode(prompt, target, common.system_prompt, common.use_chat_template)
-        check_prompt(tokens, target, target.traits.context_length)
+        request = prepare_request(
+            replace(asked, sampling=replace(asked.sampling, seed=seed), predicted=predicted, logprobs=common.logprobs),
+            target,
+            target.tokenizer,
+            chat,
+        )
     except InputError as error:
         request = error
-        content: object = [prompt.text, [dict(message) for message in prompt.messages], prompt.tokens]
+        content: object = _as_given(prompt)
+    except SettingError as error:
+        raise SettingError(f"{prompt.place} cannot be decoded: {error}") from error
     else:
-        request = Request(
-            prompt=tokens,
-            max_tokens=prompt.max_tokens,
-            sampling=replace(prompt.sampling, seed=seed),
-            stop_token_ids=target.traits.stop_token_ids,
-            stop=prompt.stop,
-            predicted=predicted,
-            logprobs=common.logprobs,
-            tokenizer=target.tokenizer,
-        )
-        content = tokens
+        content = request.prompt
     return Job(
         prompt.id,
         fingerprint(model, content, _settings(prompt, common)),
         request,
-        None if prompt.sampling.greedy else seed,
+        None if asked.sampling.greedy else seed,
     )
 
 
-def _settings(prompt: Prompt, common: Common) -> list[object]:
+def _as_given(prompt: FilePrompt) -> list[object]:
+    """The prompt as the file has it: [text, messages, tokens], two of them empty."""
+    given = prompt.request.prompt
+    if isinstance(given, str):
+        return [given, [], []]
+    if is_conversation(given):
+        return ["", [dict(message) for message in given], []]
+    return ["", [], list(given)]
+
+
+def _settings(prompt: FilePrompt, common: Common) -> list[object]:
     """What makes a result another one. What drafts, how far, and with how many others is not among it."""
-    sampling = asdict(prompt.sampling)
-    sampling["logit_bias"] = sorted(prompt.sampling.logit_bias.items())
-    if not prompt.sampling.greedy:
+    request = prompt.request
+    sampling = asdict(request.sampling)
+    sampling["logit_bias"] = sorted(request.sampling.logit_bias.items())
+    if not request.sampling.greedy:
         sampling["rule"] = common.rule
         if sampling["seed"] is None and common.seed is not None:
             sampling["seed"] = ["derived from", common.seed]
     else:
         del sampling["seed"]
-    return [prompt.max_tokens, prompt.stop, common.logprobs, sampling]
+    return [request.max_tokens, request.stop, common.logprobs, sampling]

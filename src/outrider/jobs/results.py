@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 
 from outrider.errors import InputError
 from outrider.jobs.fingerprint import differing
-from outrider.jobs.prompts import Id, key_of
+from outrider.prompts.files import Id, key_of
 
 if sys.platform != "win32":
     import fcntl

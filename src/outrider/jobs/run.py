@@ -12,14 +12,15 @@ from typing import Any
 from outrider.drafters.base import Drafter
 from outrider.engine.engine import Engine, Observer
 from outrider.engine.record import RoundRecord
-from outrider.engine.request import Request, TokenEvent
+from outrider.engine.request import TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import InputError, SettingError
 from outrider.jobs.jobs import Job
-from outrider.jobs.prompts import key_of
 from outrider.jobs.results import Results
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
+from outrider.prompts.files import key_of
+from outrider.prompts.request import PreparedRequest
 from outrider.runtimes.base import Model
 
 
@@ -145,7 +146,7 @@ def run(
     left = [job for job in jobs if key_of(job.id) not in known]
     progress = Progress(len(jobs), len(known), failed=sum(not fine for fine in known.values()))
     observers = [progress.count] if observer is None else [progress.count, observer]
-    requests = [job.request for job in left if isinstance(job.request, Request)]
+    requests = [job.request for job in left if isinstance(job.request, PreparedRequest)]
     engine = None
     if requests:
         longest = max(len(request.prompt) + request.max_tokens for request in requests)
@@ -174,7 +175,7 @@ def run(
         if isinstance(job.request, InputError):
             finish(job, _error(job.request))
     if engine is not None:
-        waiting = deque(job for job in left if isinstance(job.request, Request))
+        waiting = deque(job for job in left if isinstance(job.request, PreparedRequest))
         texts: dict[int, _Text] = {}
         started = clock()
         while waiting or texts:
@@ -194,7 +195,7 @@ def _submit(
 ) -> None:
     while waiting and engine.has_room:
         job = waiting.popleft()
-        assert isinstance(job.request, Request)
+        assert isinstance(job.request, PreparedRequest)
         try:
             sequence = engine.submit(job.request)
         except InputError as error:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from outrider.bench.comparison import Row, run_comparison, summarise
-from outrider.bench.questions import Question, read_questions, spread
+from outrider.bench.questions import spread
 from outrider.bench.systems import System
 from outrider.cli.bench import tables
 from outrider.cli.bench.systems import SystemOptions
@@ -18,6 +18,7 @@ from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import bar
 from outrider.errors import InputError
+from outrider.prompts.files import FilePrompt, read_prompts
 from outrider.runtimes.base import Model
 
 HEADINGS = ("category", "system", "questions", "tokens/s", "speed-up", "median", "tokens/round", "overhead", "same")
@@ -40,13 +41,13 @@ class QuestionOptions:
     ] = None
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Tokens per answer.", min=1)] = 128
 
-    def read(self) -> list[Question]:
+    def read(self) -> list[FilePrompt]:
         """The questions, all categories in turn.
 
         Raises:
             InputError: the file cannot be used, or there is no question of these categories.
         """
-        questions = read_questions(self.file)
+        questions = read_prompts(self.file)
         if self.categories is not None:
             wanted = {name.strip() for name in self.categories.split(",")}
             questions = [question for question in questions if question.category in wanted]
@@ -77,7 +78,7 @@ def open_target(models: ModelOptions) -> Model:
     return target
 
 
-def measure(questions: list[Question], systems: Mapping[str, System], target: Model, max_tokens: int) -> list[Row]:
+def measure(questions: list[FilePrompt], systems: Mapping[str, System], target: Model, max_tokens: int) -> list[Row]:
     """Every system on every question; the first system is the baseline."""
     assert target.tokenizer is not None
     for system in systems.values():

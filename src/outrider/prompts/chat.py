@@ -1,0 +1,127 @@
+"""Conversations, and what a model's chat template makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from outrider.errors import InputError, OutriderError, SettingError, first_line
+from outrider.prompts.tokens import Message, Prompt, is_conversation, plain_prompt
+from outrider.text import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """How text and conversations are put to a model.
+
+    Attributes:
+        system_prompt: put before conversations that have none of their own; token ids are taken as they are.
+        use_template: False takes text as it is.
+    """
+
+    system_prompt: str | None = None
+    use_template: bool = True
+
+    def conversation(self, prompt: str | Sequence[Message]) -> list[Message]:
+        """The messages, those of a text being one of the user's."""
+        messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        if self.system_prompt and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self.system_prompt})
+        return messages
+
+
+def encode(prompt: Prompt, tokenizer: Tokenizer | None, name: str, chat: Chat | None = None) -> tuple[int, ...]:
+    """The token ids of a prompt.
+
+    Args:
+        name: of the model, for messages.
+        chat: puts text through the model's chat template where it has one; None takes text as it is.
+
+    Raises:
+        InputError: a text has no tokenizer, or the chat template refuses the conversation.
+        SettingError: there is a conversation or a system prompt, and no chat template is used.
+    """
+    prompt = plain_prompt(prompt)
+    if isinstance(prompt, tuple) and not is_conversation(prompt):
+        return prompt  # token ids already
+    if tokenizer is None:
+        what = "a prompt of text" if isinstance(prompt, str) else "a conversation"
+        raise InputError(f"{what} needs a tokenizer and {name} has none: pass tokenizer=, or token ids")
+    if isinstance(prompt, str) and chat is None:
+        return tuple(tokenizer.encode(prompt))
+    chat = chat or Chat()
+    if chat.use_template:
+        tokens = encode_messages(chat.conversation(prompt), tokenizer, name)
+        if tokens is not None:
+            return tuple(tokens)
+    if not isinstance(prompt, str) or chat.system_prompt:
+        what = "there is a system prompt" if isinstance(prompt, str) else "the prompt is a conversation"
+        why = f"model {name} has no chat template" if chat.use_template else "the chat template is ignored"
+        raise SettingError(f"{what} and {why}: give bare prompts, or leave one of them out")
+    return tuple(tokenizer.encode(prompt))
+
+
+def encode_messages(messages: Sequence[Message], tokenizer: Tokenizer, name: str) -> list[int] | None:
+    """The tokens of a conversation up to the assistant's turn; None where the model has no chat template.
+
+    Raises:
+        InputError: the template refuses the conversation, or fails on it.
+    """
+    try:
+        return tokenizer.encode_chat(messages)
+    except OutriderError:
+        raise
+    except Exception as error:  # a template is a program of its own: it may divide by zero, or add a text to a number
+        own = type(error).__module__.startswith("jinja2")
+        why = first_line(error) if own else f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"the chat template of {name} refuses the prompt ({why})") from error
+
+
+def encode_within(
+    prompt: Prompt, tokenizer: Tokenizer | None, name: str, room: int, chat: Chat | None = None
+) -> tuple[int, ...]:
+    """The token ids of a prompt, cut to `room` of them where there are more.
+
+    What is cut is the end of the text; of a conversation the end of the user's last message, so that the chat template
+    keeps its shape, with the assistant's header at the end.
+
+    Raises:
+        InputError: as `encode`; or token ids are too many, or a conversation is too long without that message.
+        SettingError: as `encode`.
+    """
+    prompt = plain_prompt(prompt)
+    tokens = encode(prompt, tokenizer, name, chat)
+    if len(tokens) <= room:
+        return tokens
+    if isinstance(prompt, str):
+        return _longest(prompt, lambda text: encode(text, tokenizer, name, chat), room, name)
+    if not is_conversation(prompt):
+        raise InputError(f"the prompt has {len(tokens)} tokens and {name} has room for {room}: shorten it")
+    place = next((place for place in reversed(range(len(prompt))) if prompt[place]["role"] == "user"), None)
+    text = "" if place is None else prompt[place]["content"]
+    if place is None or not isinstance(text, str):
+        raise InputError(f"the conversation has {len(tokens)} tokens and {name} has room for {room}: shorten it")
+
+    def with_text(text: str) -> tuple[int, ...]:
+        messages = [*prompt[:place], {**prompt[place], "content": text}, *prompt[place + 1 :]]
+        return encode(tuple(messages), tokenizer, name, chat)
+
+    return _longest(text, with_text, room, name)
+
+
+def _longest(text: str, encoded: Callable[[str], tuple[int, ...]], room: int, name: str) -> tuple[int, ...]:
+    """What the longest beginning of `text` that fits is encoded to."""
+    found = encoded("")
+    if len(found) > room:
+        raise InputError(
+            f"the prompt has {len(found)} tokens without the user's text and {name} has room for {room}: shorten it"
+        )
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        tokens = encoded(text[:middle])
+        if len(tokens) <= room:
+            fits, found = middle, tokens
+        else:
+            too_long = middle
+    return found

@@ -1,0 +1,162 @@
+"""What is asked for, as plain data, and the one builder that puts it into the terms of a model."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from outrider.errors import SettingError
+from outrider.maths.sampling import SamplingParams
+from outrider.prompts.chat import Chat, encode
+from outrider.prompts.tokens import Prompt, check_tokens, plain_prompt, token_list
+from outrider.runtimes.base import Model
+from outrider.text import Tokenizer
+
+MAX_TOKENS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One text to continue. Plain data, which can be pickled.
+
+    Attributes:
+        prompt: text, token ids (a list, or an array [tokens] or [1, tokens] of any library), or a conversation: a list
+            of messages such as {"role": "user", "content": "..."}.
+        max_tokens: the most tokens to emit.
+        sampling: how; where it has no seed, the engine draws one.
+        stop_token_ids: tokens that end the text; None takes the model's own. The stop token is emitted, its text is
+            not.
+        stop: strings that end the text; they need a tokenizer. The text ends before the string.
+        predicted: text or token ids that are expected in the output, for drafters that copy from it.
+        logprobs: True reports the target's log probability of every emitted token; a number k also those of the k most
+            probable ones.
+        detokenize: False leaves out the text, and the time that it takes.
+
+    Raises:
+        InputError: the prompt is none of these.
+        SettingError: a number is out of its range, or a stop string is empty.
+    """
+
+    prompt: Prompt
+    max_tokens: int = MAX_TOKENS
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop_token_ids: frozenset[int] | None = None
+    stop: tuple[str, ...] = ()
+    predicted: str | tuple[int, ...] = ()
+    logprobs: bool | int = False
+    detokenize: bool = True
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.sampling, SamplingParams), "sampling", self.sampling, "SamplingParams(...)")
+        _require(_is_whole(self.max_tokens, 1), "max_tokens", self.max_tokens, "at least 1")
+        _require(
+            isinstance(self.logprobs, bool) or _is_whole(self.logprobs, 0),
+            "logprobs",
+            self.logprobs,
+            "True, False, or how many of the most probable tokens to report",
+        )
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        for string in stop:
+            _require(isinstance(string, str), "a stop string", string, "a text")
+            if not string:
+                raise SettingError("a stop string is empty: give at least one character, or leave it out")
+        if stop and not self.detokenize:
+            raise SettingError("stop strings need the text and detokenize is False: leave one of them out")
+        put = object.__setattr__  # frozen for everybody else
+        put(self, "prompt", plain_prompt(self.prompt))
+        put(self, "stop", stop)
+        if not isinstance(self.predicted, str):
+            put(self, "predicted", tuple(token_list(self.predicted)))
+        if self.stop_token_ids is not None:
+            put(self, "stop_token_ids", frozenset(token_list(list(self.stop_token_ids))))
+
+    def samples(self, n: int) -> list[Request]:
+        """`n` requests that differ in their seeds alone: the request's own, or a drawn one, plus 0, 1, 2 and so on.
+
+        Raises:
+            SettingError: n is below 1.
+        """
+        _require(_is_whole(n, 1), "n", n, "at least 1")
+        return [replace(self, sampling=sampling) for sampling in seeded(self.sampling, n)]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request in the terms of one model, ready to be decoded. Plain data as well.
+
+    Attributes:
+        prompt: token ids of the model's vocabulary, which leave room for output.
+        max_tokens, sampling, stop, detokenize: as in Request.
+        stop_token_ids: tokens that end the text.
+        predicted: token ids.
+        logprobs: whether to report the log probability of every emitted token.
+        top_logprobs: of how many most probable tokens to report it as well.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams
+    stop_token_ids: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    predicted: tuple[int, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    detokenize: bool = True
+
+
+def prepare_request(
+    request: Request, model: Model, tokenizer: Tokenizer | None, chat: Chat | None = None
+) -> PreparedRequest:
+    """The request in the terms of a model. Every door to the engine goes through here.
+
+    Args:
+        model: the target.
+        tokenizer: its tokenizer, or one that stands in for it.
+        chat: puts a prompt of text through the model's chat template where it has one; None takes it as it is.
+
+    Raises:
+        InputError: the prompt cannot be decoded: it is empty or too long, a token is unknown, there is no tokenizer for
+            its text, or the chat template refuses it.
+        SettingError: stop strings or expected text need a tokenizer, or a conversation a chat template, and there is
+            none.
+    """
+    if tokenizer is None and request.stop:
+        raise SettingError(
+            f"stop strings need a tokenizer and {model.name} has none: pass tokenizer=, or stop_token_ids="
+        )
+    if tokenizer is None and isinstance(request.predicted, str) and request.predicted:
+        raise SettingError(f"expected text needs a tokenizer and {model.name} has none: pass tokenizer=, or token ids")
+    prompt = encode(request.prompt, tokenizer, model.name, chat)
+    check_tokens(prompt, model, model.traits.context_length)
+    return PreparedRequest(
+        prompt=prompt,
+        max_tokens=request.max_tokens,
+        sampling=request.sampling,
+        stop_token_ids=model.traits.stop_token_ids if request.stop_token_ids is None else request.stop_token_ids,
+        stop=request.stop,
+        predicted=encode(request.predicted, tokenizer, model.name) if request.predicted else (),
+        logprobs=bool(request.logprobs),
+        top_logprobs=0 if isinstance(request.logprobs, bool) else request.logprobs,
+        detokenize=request.detokenize,
+    )
+
+
+def drawn_seed() -> int:
+    """A fresh seed: 63 bits, since more than a signed word holds troubles readers of JSON."""
+    return secrets.randbits(63)
+
+
+def seeded(sampling: SamplingParams, count: int) -> list[SamplingParams]:
+    """The same settings for `count` texts, with seeds that follow one another from the given one, or a drawn one."""
+    first = drawn_seed() if sampling.seed is None else sampling.seed
+    return [replace(sampling, seed=(first + place) % 2**64) for place in range(count)]
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _require(holds: bool, name: str, value: object, limit: str) -> None:
+    if not holds:
+        raise SettingError(f"{name} is {value!r}: it must be {limit}")

@@ -1,0 +1,105 @@
+"""What a prompt may be, and the token ids in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+from outrider.errors import InputError
+from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Model
+
+Message = Mapping[str, Any]  # {"role": ..., "content": ...}
+# Text, token ids (a list, or an array of any library), or a conversation.
+Prompt = str | Sequence[int] | Sequence[Message] | Any
+PlainPrompt = str | tuple[int, ...] | tuple[Message, ...]
+
+
+def plain_prompt(prompt: Prompt) -> PlainPrompt:
+    """A prompt in any form as text, a tuple of token ids, or a tuple of messages.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list | tuple) and any(isinstance(part, Mapping) for part in prompt):
+        for message in prompt:
+            _check_message(message)
+        return tuple(prompt)
+    if isinstance(prompt, Mapping):
+        raise InputError("the prompt is a single message: put it into a list, [message]")
+    return tuple(token_list(prompt))
+
+
+def is_conversation(prompt: object) -> TypeGuard[tuple[Message, ...]]:
+    """Whether a plain prompt is a tuple of messages."""
+    return isinstance(prompt, tuple) and bool(prompt) and isinstance(prompt[0], Mapping)
+
+
+def token_list(tokens: Any) -> list[int]:
+    """Token ids as Python ints, from a sequence, or from an integer array [tokens] or [1, tokens] of any library.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(tokens, str | bytes | bytearray | Mapping):
+        raise _no_tokens(tokens)
+    if isinstance(tokens, Sequence) and all(type(token) is int for token in tokens):
+        return list(tokens)
+    try:
+        array = to_numpy(list(tokens) if isinstance(tokens, range) else tokens)
+    except (InputError, ValueError, TypeError) as error:
+        raise _no_tokens(tokens) from error
+    if array.ndim == 2 and array.shape[0] == 1:
+        array = array[0]
+    if array.size == 0:
+        return []
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"token ids must be whole numbers in one row: this is {array.dtype} of shape {tuple(array.shape)}"
+        )
+    return [int(token) for token in array]
+
+
+def check_tokens(tokens: Sequence[int], model: Model, capacity: int) -> None:
+    """Refuse token ids that cannot be decoded.
+
+    Args:
+        capacity: the longest that prompt and output together may become, in tokens.
+
+    Raises:
+        InputError: there are none, one lies outside the vocabulary, or they leave no room for a token of output.
+    """
+    if not tokens:
+        raise InputError("the prompt is empty: give at least one token")
+    if min(tokens) < 0 or max(tokens) >= model.traits.vocab_size:
+        worst = next(token for token in tokens if not 0 <= token < model.traits.vocab_size)
+        raise InputError(
+            f"prompt token {worst} is outside the vocabulary of {model.traits.vocab_size}: "
+            f"encode the prompt with the tokenizer of {model.name}"
+        )
+    if len(tokens) >= capacity:
+        raise InputError(
+            f"the prompt has {len(tokens)} tokens and the context of {model.name} holds {capacity}: "
+            f"shorten it to {capacity - 1} or less"
+        )
+
+
+def _check_message(message: object) -> None:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise InputError(
+            f'the message {_shown(message)} must be a mapping with a role: {{"role": "user", "content": "..."}}'
+        )
+
+
+def _no_tokens(given: object) -> InputError:
+    return InputError(
+        f"token ids cannot be read from a {type(given).__name__}: give a list of whole numbers, or an array of NumPy, "
+        "PyTorch or MLX"
+    )
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
