@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from outrider.prompts.request import Request as Request
-
 
 class Origin(StrEnum):
     """Where a token came from."""
