@@ -1,4 +1,4 @@
-"""What verifying several tokens costs on this machine: measured, never assumed to be linear."""
+"""What verifying several tokens costs on this machine, as `outrider doctor` shows it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import Model, Pass, prefill
+from outrider.runtimes.base import Model
+from outrider.runtimes.timing import time_passes
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)
 
@@ -43,24 +43,20 @@ def cost_curve(
         repeats: passes of each count, after one that is not counted.
         progress: told (passes done, all passes).
     """
-    longest = max(counts)
-    context = min(context, model.traits.context_length - longest)
-    tokens = [1 + number % (model.traits.vocab_size - 1) for number in range(context + longest)]
-    session = model.open(1, context + longest)
-    rest = prefill(session, 0, tokens[:context])
-    session.extend(Pass([0], [rest], wanted=[0]))
-    session.keep(0, range(len(rest)))
+    context = min(context, model.traits.context_length - max(counts))
+    passes = time_passes(
+        model.open(1, context + max(counts)),
+        rows=1,
+        context=context,
+        counts=[*counts] * (1 + repeats),
+        vocab_size=model.traits.vocab_size,
+        clock=time.perf_counter,
+    )
     times: dict[int, list[float]] = {count: [] for count in counts}
-    for repeat in range(repeats + 1):
-        for index, count in enumerate(counts):
-            started = time.perf_counter()
-            # Reading one number makes lazy and asynchronous runtimes finish.
-            to_numpy(session.extend(Pass([0], [tokens[context : context + count]])).logits[-1])
-            ended = time.perf_counter()
-            session.truncate(0, context)
-            if repeat:
-                times[count].append(ended - started)
-            if progress is not None:
-                progress(repeat * len(counts) + index + 1, (repeats + 1) * len(counts))
+    for done, (count, seconds) in enumerate(passes, start=1):
+        if done > len(counts):  # the first pass of each count pays for what is set up once
+            times[count].append(seconds)
+        if progress is not None:
+            progress(done, (1 + repeats) * len(counts))
     medians = {count: statistics.median(measured) for count, measured in times.items()}
     return [Cost(count, medians[count], medians[count] / medians[counts[0]]) for count in counts]

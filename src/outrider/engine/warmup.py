@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from outrider.lookahead import CostCurve
-from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import Pass, Session
+from outrider.runtimes.base import Session
+from outrider.runtimes.timing import time_passes
 
 # The ends of the curve first, in case the time is up early.
 TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
@@ -15,47 +15,44 @@ CONTEXT = 64  # tokens cached before, in all rows together
 REPEATS = 2
 SECONDS = 1.0  # after which no more passes are timed, for each number of rows
 FEWEST = 2
+SHORTEST = 1e-9  # seconds: a clock may be too coarse to see a pass
+
+Points = dict[tuple[int, int], float]  # (rows, tokens of all rows together) -> seconds
 
 
 def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float]) -> CostCurve:
     """Time a few passes over an empty session: one row, and all rows where there are several.
 
-    The faster of two counts: the first pays for what is set up once, and whatever else runs can only add. That is
-    rough, but soon over, and the passes that follow refine it.
+    The faster of two passes counts: the first one pays for what is set up once, and other programs can only slow a pass
+    down. That is rough but quick, and the curve learns from every later pass.
+
+    Args:
+        clock: tells seconds.
     """
-    points: dict[tuple[int, int], float] = {}
+    points: Points = {}
     depth = 0  # of one row, where it tells most
     for rows in sorted({1, session.rows}):
         context = min(max(CONTEXT // rows, 1), session.capacity // 2)
         room = session.capacity - context
         counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
-        points |= _measure(session, rows, context, [n for n in counts if n <= room], vocab_size, clock)
+        points |= _fastest(session, rows, context, [n for n in counts if n <= room], vocab_size, clock)
         depth = depth or context
     return CostCurve(points, depth)
 
 
-def _measure(
+def _fastest(
     session: Session, rows: int, context: int, counts: Sequence[int], vocab_size: int, clock: Callable[[], float]
-) -> dict[tuple[int, int], float]:
-    numbers = range(rows)
-    tokens = [number % vocab_size for number in range(1, context + max(counts) + 1)]
+) -> Points:
     begun = clock()
-    if context:
-        session.extend(Pass(numbers, [tokens[:context]] * rows, wanted=[0] * rows))
-        for row in numbers:
-            session.keep(row, range(context))
-    points: dict[tuple[int, int], float] = {}
-    for count in [*counts] * REPEATS:
+    passes = time_passes(
+        session, rows=rows, context=context, counts=[*counts] * REPEATS, vocab_size=vocab_size, clock=clock
+    )
+    points: Points = {}
+    for count, seconds in passes:
+        point = rows, rows * count
+        points[point] = min(max(seconds, SHORTEST), points.get(point, seconds))
         if len(points) >= FEWEST and clock() - begun > SECONDS:
             break
-        started = clock()
-        # Reading one number makes lazy and asynchronous runtimes finish.
-        to_numpy(session.extend(Pass(numbers, [tokens[context : context + count]] * rows)).logits[-1:, :1])
-        seconds = clock() - started
-        for row in numbers:
-            session.truncate(row, context)
-        point = (rows, rows * count)
-        points[point] = min(max(seconds, 1e-9), points.get(point, seconds))
-    for row in numbers:
+    for row in range(rows):
         session.release(row)
     return points
