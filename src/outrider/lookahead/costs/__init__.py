@@ -1,1 +1,1 @@
-"""What passes of the target and drafts cost, learned from measured times."""
+"""What rounds cost: passes of the target, and drafting. Learned from times; nothing here reads a clock."""

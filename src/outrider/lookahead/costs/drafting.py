@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-MEMORY = 0.98  # of one round after the next
-# Of each price, as a share of what was observed. Where all sequences draft alike, calls, positions and tokens cannot be
-# told apart; then the position has it, for what costs most is a draft model, which pays by the pass.
+MEMORY = 0.98  # EMA decay, per round
+# Ridge, for each price, as a share of its observations. Where all sequences draft alike, calls, positions and tokens
+# cannot be told apart. The position has the smallest ridge and so gets the cost: the drafters that cost most are draft
+# models, which pay per pass.
 DOUBT = np.array([1e-2, 1e-4, 1e-2])
 LEAST_DOUBT = 1e-9
-OUTLIER = 4.0  # times what was expected
-SETTLED = 16  # observations, after which so many more change little
+OUTLIER = 4.0  # a round counts as at most so many times slower than expected
+SETTLED = 16  # observations; later ones change the prices little, and are fitted so many at a time
 
 
 class DraftCost:
-    """Seconds of drafting as call + passes x (longest draft) + tokens x (all drafts together).
+    """Seconds of drafting as call + position x (longest draft) + token x (tokens of all drafts).
 
     A draft model pays for passes, a drafter that looks things up pays for the call and hardly for tokens. The three
-    prices are a least-squares fit in which old rounds count less and less.
+    prices are a ridge regression in which old rounds fade.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class DraftCost:
         self._products = np.zeros(3)
         self._observations = 0
         self._prices = 0.0, 0.0, 0.0
-        self._unfitted: list[tuple[float, float, float, float]] = []  # calls, passes, tokens and seconds of rounds
+        self._unfitted: list[tuple[float, float, float, float]] = []  # calls, positions, tokens and seconds of rounds
 
     @property
     def prices(self) -> tuple[float, float, float]:
@@ -43,7 +44,7 @@ class DraftCost:
         """Learn from a round in which the drafter was asked.
 
         Args:
-            longest: the tokens of the longest draft.
+            longest: the tokens of the longest draft; of trees the levels of the deepest.
             tokens: of all drafts together.
         """
         if self._observations > 2:
@@ -52,7 +53,7 @@ class DraftCost:
         self._unfitted.append((1.0, longest, tokens, seconds))
 
     def _fit(self) -> tuple[float, float, float]:
-        """Least squares with prices of at least 0: the negative ones are set to 0 one after the other."""
+        """Least squares with prices of at least 0: negative ones are set to 0 one after the other."""
         rounds = np.array(self._unfitted)
         self._unfitted.clear()
         features, seconds = rounds[:, :3], rounds[:, 3]

@@ -1,12 +1,16 @@
-"""A mean that soon forgets."""
+"""A plain mean that becomes an exponential moving average."""
 
 from __future__ import annotations
 
-STEP = 0.05  # the weight of a new value, once there were many
+STEP = 0.05  # the weight of a new value in the EMA
 
 
 class RunningMean:
-    """The mean of what was seen, and later of what was seen of late."""
+    """The mean of the first values, and an EMA once there are more than 1 / STEP of them.
+
+    Attributes:
+        value: 0 before the first one.
+    """
 
     def __init__(self) -> None:
         self.value = 0.0

@@ -1,0 +1,85 @@
+"""What the passes that are run say about the measured curve."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outrider.maths.arrays import HostFloats
+
+PRIOR = 2.0  # pseudo-counts: observations that the measurement at start is worth
+REACH = 0.2  # bandwidth of the kernel by which an observation speaks for its neighbours, in doublings of the count
+SPAN = 4  # times the token count, beyond which it speaks for none
+SMOOTH_FROM = 10.0  # tokens; among n of them, one token more changes a pass by at most a share of 1 / n
+
+
+class Refinement:
+    """Observations for one row count: how far passes lay from the measured curve, by token count.
+
+    Kernel regression. Its sums are kept up to date with each observation, because every round needs a table.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._logs = np.empty(0)  # [counts], log of observed over measured seconds at each count
+        self._weights = np.empty(0)  # [counts], how many observations stand behind it
+        self._told = np.empty(0)  # [counts], sum over all counts of nearness x weight x log
+        self._evidence = np.empty(0)  # [counts], sum over all counts of nearness x weight
+        self._grow(table_size(rows))
+
+    def at(self, tokens: int) -> tuple[float, float]:
+        """The log at a count, and its weight."""
+        if tokens >= len(self._logs):
+            return 0.0, 0.0
+        return float(self._logs[tokens]), float(self._weights[tokens])
+
+    def put(self, tokens: int, log: float, weight: float) -> None:
+        """Replace both."""
+        old_log, old_weight = self.at(tokens)
+        if SPAN * tokens >= len(self._logs):
+            self._grow(table_size(SPAN * tokens))
+        nearness = self._nearness(tokens)
+        self._told += (weight * log - old_weight * old_log) * nearness
+        self._evidence += (weight - old_weight) * nearness
+        self._logs[tokens], self._weights[tokens] = log, weight
+
+    def table(self, most: int, level: float, hope: float) -> HostFloats:
+        """[most + 1]: log of what passes take, over what was measured.
+
+        Args:
+            level: log of how much slower all passes are at present.
+            hope: an optimism bonus, the smaller the more was observed.
+        """
+        told, evidence = self._told[: most + 1], self._evidence[: most + 1]
+        logs, weights = self._logs[: most + 1], self._weights[: most + 1]
+        correction = told / (evidence + PRIOR)
+        # At a step of the curve the neighbours mislead, the more so the fewer tokens there are: a count that was itself
+        # observed is trusted more.
+        blur = self._blur[: most + 1]
+        trust = weights / (weights + blur)
+        seen = weights + (evidence - weights) * blur / (1 + blur)
+        correction = correction + trust * (logs - correction) + level - hope / (1 + seen)
+        beyond = np.full(most + 1 - len(correction), level - hope)  # no observation speaks for these
+        return np.concatenate([correction, beyond])
+
+    def _nearness(self, tokens: int) -> HostFloats:
+        """[counts]: how much an observation at one count says about another."""
+        if tokens not in self._kernels:
+            distances = self._doublings - self._doublings[tokens]
+            self._kernels[tokens] = np.exp(-0.5 * (distances / REACH) ** 2)
+        return self._kernels[tokens]
+
+    def _grow(self, size: int) -> None:
+        """Make room for larger counts; no observation so far speaks for them."""
+        more = np.zeros(size - len(self._logs))
+        self._logs, self._weights, self._told, self._evidence = (
+            np.concatenate([values, more]) for values in (self._logs, self._weights, self._told, self._evidence)
+        )
+        counts = np.maximum(np.arange(size), self._rows)
+        self._doublings = np.log2(counts)
+        self._blur = (counts / SMOOTH_FROM) ** 2
+        self._kernels: dict[int, HostFloats] = {}
+
+
+def table_size(most: int) -> int:
+    """Rounded up, so that tables are not computed again for every longer draft."""
+    return 1 << max(most, 31).bit_length()
