@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider import CostCurve, Outcome
+from outrider import CostCurve, DraftingTraits, Goodput, Outcome, Times
 from outrider.lookahead.costs.running_mean import RunningMean
 from outrider.lookahead.goodput.best_stop import best_stop
 from outrider.lookahead.goodput.probing import FIRST_WAIT, Patience, Probing
@@ -114,3 +114,102 @@ def test_a_table_of_costs_does_not_depend_on_how_far_it_goes(most: int) -> None:
         curve.observe(2, tokens, 1.5 + 0.2 * tokens)
     np.testing.assert_allclose(curve.table(2, most), curve.table(2, 1000)[: most + 1], rtol=1e-12)
     assert curve.seconds(2, 9) == pytest.approx(1.5 + 0.2 * 9, rel=0.05)
+
+
+# What the three policies share, and the choice between them
+
+CURVE = {(rows, rows * n): 1.0 + 0.01 * rows * n for rows in (1, 2) for n in (1, 4, 16)}
+KINDS = {
+    "chains": DraftingTraits(),
+    "trees": DraftingTraits(trees=True),
+    "priced": DraftingTraits(estimates=True),
+    "priced trees": DraftingTraits(trees=True, estimates=True),
+}
+
+
+def bound(kind: str, policy: Goodput | None = None) -> Goodput:
+    policy = policy or Goodput(8)
+    policy.bind(KINDS[kind], policy.costs or CostCurve(CURVE))
+    return policy
+
+
+def nodes(policy: Goodput, sequences: list, chances: list[float]) -> list[int]:
+    """Tokens that a drafter with these chances drafts within the budgets."""
+    return [min(budget.nodes, budget.prices.worthwhile(chances)) for budget in policy.budgets(sequences)]
+
+
+def rounds(policy: Goodput, count: int, accepted: int, drafting: float, sequence: str = "a") -> None:
+    """Rounds in which 4 tokens are drafted, in `drafting` seconds."""
+    for _ in range(count):
+        policy.budgets([sequence])
+        policy.observe([Outcome(sequence, 8, 4, accepted, expected=3.0, levels=8)], Times(drafting, 1.0, 0.01))
+
+
+LIKELY = [0.95**place for place in range(1, 9)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_policy_drafts_where_drafting_is_cheap_and_not_where_it_is_dear(kind: str) -> None:
+    for drafting, drafts in ((0.01, True), (40.0, False)):
+        policy = bound(kind)
+        rounds(policy, 60, 3, drafting)
+        assert (nodes(policy, ["a"], LIKELY)[0] > 0) == drafts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_round_in_which_a_drafter_catches_up_teaches_no_price(kind: str) -> None:
+    policy = bound(kind)
+    for _ in range(60):
+        for sequence in ("a", "b"):  # each drafts after a pause, and pays for it
+            policy.budgets([sequence])
+            policy.observe([Outcome(sequence, 8, 4, 3, expected=3.0, levels=8)], Times(40.0, 1.0, 0.01))
+    assert nodes(policy, ["a"], LIKELY)[0] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sequence_that_is_forgotten_is_like_any_other(kind: str) -> None:
+    policy = bound(kind)
+    rounds(policy, 30, 3, 0.01, "good")
+    rounds(policy, 30, 0, 0.01, "bad")
+    policy.forget("bad")
+    policy.forget("never seen")
+    assert policy.budgets(["bad"]) == policy.budgets(["new"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_that_serves_another_engine_knows_what_it_learned(kind: str) -> None:
+    policy = bound(kind)
+    rounds(policy, 60, 3, 40.0)
+    policy.forget("a")
+    other = next(each for each in KINDS if each.split()[0] != kind.split()[0])
+    assert nodes(bound(other, policy), ["a"], LIKELY)[0] > 0  # another kind of drafter has prices of its own
+    assert nodes(bound(kind, policy), ["a"], LIKELY)[0] == 0
+
+
+def test_chains_that_a_subclass_plans_are_what_the_engine_asks_for() -> None:
+    class Twice(Goodput):
+        def plan(self, sequences):
+            return [2 * lookahead for lookahead in super().plan(sequences)]
+
+    policy = bound("chains", Twice(4))
+    assert [budget.nodes for budget in policy.budgets(["a"])] == [8]
+
+
+def test_a_policy_that_no_engine_bound_plans_by_a_guess() -> None:
+    policy = Goodput(4)
+    assert policy.plan(["a"]) == [4]
+    assert not policy.explores("a")
+
+
+def test_where_drafts_do_not_pay_a_sequence_explores_now_and_then() -> None:
+    policy = Goodput(4)
+    policy.bind(DraftingTraits(), CostCurve({(1, n): float(n) for n in range(1, 6)}))
+    explored = []
+    for number in range(300):
+        (lookahead,) = policy.plan(["a"])
+        if policy.explores("a"):
+            explored.append(number)
+            assert lookahead > 0
+        policy.observe([Outcome("a", lookahead, lookahead, 0)], Times(0.0, 1.0 + lookahead, 0.0))
+    assert len(explored) > 2
+    assert (np.diff(explored)[1:] >= np.diff(explored)[:-1]).all()

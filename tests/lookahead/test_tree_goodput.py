@@ -18,32 +18,44 @@ from outrider import (
     SamplingParams,
     TableModel,
 )
-from outrider.lookahead.goodput.tree_counts import TreeCounts
+from outrider.lookahead.goodput.tree_counts import PRIOR, TreeCounts
 
 #   root - 0 - 1 - 3      in the order in which the nodes joined it
 #        \ 2 - 4
 DEPTHS = (1, 2, 1, 3, 2)
+# Of 20 such trees: which path was accepted, and how often. Nodes 0 to 4 are accepted in 12, 10, 7, 6 and 4 of them.
+PATHS = {(0, 1, 3): 6, (0, 1): 4, (0,): 2, (2, 4): 4, (2,): 3, (): 1}
 
 
 def test_a_tree_tells_what_every_smaller_and_every_flatter_tree_would_have_had_accepted() -> None:
     counts = TreeCounts((1, 2, 4), 8)
+    paths = [path for path, often in PATHS.items() for _ in range(often)]
+    mixed = [paths[place] for place in np.random.default_rng(0).permutation(20)]
+    for path in 100 * mixed:
+        counts.add(Outcome("a", 5, 5, len(path), DEPTHS, path, levels=4))
+    one, two, all_levels = counts.chances()
+    # One level holds nodes 0 and 2, two levels nodes 0, 1, 2 and 4.
+    np.testing.assert_allclose(one[:2], [12 / 20, 7 / 20], atol=0.02)
+    np.testing.assert_allclose(two[:4], [12 / 20, 10 / 20, 7 / 20, 4 / 20], atol=0.02)
+    np.testing.assert_allclose(all_levels[:5], [12 / 20, 10 / 20, 7 / 20, 6 / 20, 4 / 20], atol=0.02)
+    np.testing.assert_allclose(counts.levels()[2, :5], [1, 2, 2, 3, 3], atol=0.02)
+
+
+def test_what_follows_a_node_that_fails_is_worth_no_more() -> None:
+    counts = TreeCounts((1, 2, 4), 8)
     for _ in range(2000):
         counts.add(Outcome("a", 5, 5, 2, DEPTHS, path=(2, 4), levels=4))
-    chances = counts.chances()
-    # One level: nodes 0 and 2. Two: 0, 1, 2, 4. Falling, so that what follows a node that fails is worth no more.
-    np.testing.assert_allclose(counts._accepted[0, :2] / counts._tried[0, :2], [0, 1], atol=1e-9)
-    np.testing.assert_allclose(counts._accepted[1, :4] / counts._tried[1, :4], [0, 0, 1, 1], atol=1e-9)
-    np.testing.assert_allclose(counts._accepted[2, :5] / counts._tried[2, :5], [0, 0, 1, 0, 1], atol=1e-9)
-    assert (np.diff(chances, axis=1) <= 1e-12).all()
-    np.testing.assert_allclose(counts.levels()[2, :5], [1, 2, 2, 3, 3], atol=0.02)
+    assert (counts.chances() < 0.01).all()  # node 0 is never accepted, and is drafted first
 
 
 def test_a_bound_that_was_felt_tells_nothing_of_deeper_trees() -> None:
     counts = TreeCounts((1, 2, 4), 8)
+    guess = counts.chances()[0, 0]
     counts.add(Outcome("a", 6, 4, 0, (1, 2, 1, 2), levels=2))
-    assert counts._tried[:, 0].tolist() == pytest.approx([1, 1, 0])
+    assert counts.chances()[:, 0] == pytest.approx([guess * PRIOR / (PRIOR + 1)] * 2 + [guess])
     counts.add(Outcome("a", 6, 4, 0, (1, 2, 1, 2), levels=4))
-    assert counts._tried[:, 0].tolist() == pytest.approx([2, 2, 1], rel=0.01)
+    failed = [guess * PRIOR / (PRIOR + trees) for trees in (2, 2, 1)]
+    assert counts.chances()[:, 0] == pytest.approx(failed, rel=0.01)
 
 
 def chosen(target_price, draft_price, *, spread: float = 1.5, draws: int = 40) -> list[Outcome]:
