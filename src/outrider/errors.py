@@ -34,6 +34,9 @@ class BatchError(ModelError):
         super().__init__(message)
         self.outputs = outputs
 
+    def __reduce__(self) -> tuple[type[BatchError], tuple[str, list[list[int]]]]:
+        return type(self), (str(self), self.outputs)  # pickle would call the class with the message alone
+
 
 class QueueFullError(OutriderError):
     """An engine has as many requests waiting as it may have: try again later."""

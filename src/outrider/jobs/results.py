@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
+from filelock import FileLock, Timeout
+
 from outrider.errors import InputError
 from outrider.jobs.fingerprint import differing
 from outrider.prompts.files import Id, key_of
 
-if sys.platform != "win32":
-    import fcntl
-
+LOCK_SUFFIX = ".lock"
 REMEDY = "--overwrite starts it anew, another --output keeps it"
 
 
@@ -66,7 +65,8 @@ class ResultStream:
 class ResultFile:
     """Results in a file of which this object is the only writer.
 
-    Opening it changes nothing, except that a missing file is made; `start` cuts it to the results that `recover` found.
+    Opening it changes nothing, except that a missing file is made, and a lock file beside it; `start` cuts it to the
+    results that `recover` found.
 
     Args:
         overwrite: forget what is there.
@@ -87,9 +87,9 @@ class ResultFile:
         try:
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 raise InputError(f"{path} is no plain file: give another, or - for standard output")
-            self._lock()
+            self._lock = _locked(self.path)
         except BaseException:
-            self.close()
+            os.close(self._descriptor)
             raise
 
     def __enter__(self) -> ResultFile:
@@ -101,7 +101,9 @@ class ResultFile:
         self.close()
 
     def close(self) -> None:
+        """Give the file up, for another run."""
         os.close(self._descriptor)
+        self._lock.release()
 
     def recover(self, expected: Mapping[str, str]) -> dict[str, bool]:
         """Raises InputError where the file holds anything but results of this run."""
@@ -135,16 +137,20 @@ class ResultFile:
                 written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
 
-    def _lock(self) -> None:
-        """The system takes the lock away from a process that is killed."""
-        if sys.platform == "win32":
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another run writes to {self.path}: wait for it, or give another --output") from error
-        except OSError:
-            pass  # some network file systems know no locks
+
+def _locked(path: Path) -> FileLock:
+    """A lock that the system takes away from a process that is killed.
+
+    Its file stays when the lock is given up: another run may be about to take the lock on it.
+    """
+    lock = FileLock(f"{path}{LOCK_SUFFIX}", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another run writes to {path}: wait for it, or give another --output") from error
+    except (OSError, NotImplementedError):
+        pass  # some network file systems know no locks
+    return lock
 
 
 @contextmanager

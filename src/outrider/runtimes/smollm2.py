@@ -6,6 +6,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from outrider.errors import ModelError
 
 SMOLLM2 = "smollm2"
@@ -14,10 +16,10 @@ FOLDER_NAME = "SmolLM2-135M-Instruct"
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: $OUTRIDER_CACHE, or outrider in the user's cache folder."""
+    """Where converted models are kept: $OUTRIDER_CACHE, or outrider in the user's cache folder of this system."""
     if chosen := os.environ.get("OUTRIDER_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
+    return user_cache_path("outrider", appauthor=False)
 
 
 def smollm2_file() -> Path | None:

@@ -196,7 +196,7 @@ def test_interrupted_after_every_round(tmp_path, expected):
 CHILD = """
 import sys
 sys.path[:0] = sys.argv[1:3]
-import test_many as t
+import test_jobs as t
 t.decode(sys.argv[3], t.jobs_of(t.KILLED), max_rows=3, lookahead=0)
 """
 KILLED = [{"prompt": WORDS[place % 8] + WORDS[place // 8 % 8], "max_tokens": 20} for place in range(200)]
@@ -314,13 +314,6 @@ def test_nothing_is_overwritten_before_the_engine_is_open(tmp_path):
     with pytest.raises(SettingError, match="rule"):
         decode(path, jobs_of(), overwrite=True, rule="none of these")
     assert path.read_bytes() == before
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
-def test_two_runs_do_not_write_to_one_file(tmp_path):
-    with ResultFile(tmp_path / "r"), pytest.raises(InputError, match="another run writes to"):
-        ResultFile(tmp_path / "r")
-    ResultFile(tmp_path / "r").close()
 
 
 @pytest.mark.parametrize("name, message", [("", "Is a directory"), ("no/such", "No such file"), ("pipe", "plain file")])
