@@ -13,14 +13,14 @@ class BigramDrafter(outrider.Drafter):
 
     name = "bigram"
 
-    def propose(self, sequences, lookahead):
-        return [self.draft_for(sequence, planned) for sequence, planned in zip(sequences, lookahead, strict=True)]
+    def propose(self, sequences, budgets):
+        return [self.draft_for(sequence, budget.longest) for sequence, budget in zip(sequences, budgets, strict=True)]
 
-    def draft_for(self, sequence, planned):
+    def draft_for(self, sequence, longest):
         follows = dict(zip(sequence.tokens, sequence.tokens[1:], strict=False))
         draft = []
         token = sequence.tokens[-1]
-        while len(draft) < planned and token in follows:
+        while len(draft) < longest and token in follows:
             token = follows[token]
             draft.append(token)
         return outrider.Draft(tuple(draft), source=self.name)

@@ -15,6 +15,7 @@ from outrider.engine.engine import Engine
 from outrider.engine.record import RoundRecord
 from outrider.lookahead import Goodput
 from outrider.maths.arrays import Array
+from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft
 from outrider.maths.rules import RULES, Rule
 from outrider.maths.sampling import SamplingParams
@@ -111,9 +112,9 @@ class _InstantDrafter(Drafter):
     def __init__(self, stopwatch: _Stopwatch) -> None:
         self._stopwatch = stopwatch
 
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         with self._stopwatch:
-            return [Draft(DRAFT[:limit]) for limit in lookahead]
+            return [Draft(DRAFT[: budget.longest]) for budget in budgets]
 
 
 class _Planned(Goodput):

@@ -311,11 +311,11 @@ class Compared(Drafter):
         self.settings = (rows, capacity, vocab_size)
         self.drafter.prepare(*self.settings)
 
-    def propose(self, sequences, lookahead):
-        drafts = self.drafter.propose(sequences, lookahead)
+    def propose(self, sequences, budgets):
+        drafts = self.drafter.propose(sequences, budgets)
         fresh = self.make()
         fresh.prepare(*self.settings)
-        for draft, expected in zip(drafts, fresh.propose(sequences, lookahead), strict=True):
+        for draft, expected in zip(drafts, fresh.propose(sequences, budgets), strict=True):
             assert draft.tokens == expected.tokens
             assert draft.q is None or np.array_equal(draft.q, expected.q)
         return drafts
@@ -394,10 +394,10 @@ def test_coupled_text_depends_on_no_drafter(drafter, draft, target):
 @pytest.mark.parametrize("rule", ["token", "block", "coupled"])
 def test_a_text_does_not_depend_on_its_company(drafter, rule, monkeypatch):
     """Neither on how the reading of its prompt is cut into pieces."""
-    from outrider.engine import engine as engine_module
+    from outrider.engine import feeds as feeds_module
     from outrider.engine import scheduler as scheduler_module
 
-    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 3)
+    monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 3)
     monkeypatch.setattr(scheduler_module, "SMALLEST_SHARE", 2)
     target = model(BYTES, 1)
     prompts = [BYTES.encode(text) for text in ("the undo the do undo undo", "a", "do the undo", "a b the the")]

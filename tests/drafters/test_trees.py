@@ -45,11 +45,8 @@ class Watched(Drafter):
     def prepare(self, rows, capacity, vocab_size):
         self.drafter.prepare(rows, capacity, vocab_size)
 
-    def propose(self, sequences, lookahead):
-        raise NotImplementedError
-
-    def propose_trees(self, sequences, budgets):
-        drafts = self.drafter.propose_trees(sequences, budgets)
+    def propose(self, sequences, budgets):
+        drafts = self.drafter.propose(sequences, budgets)
         self.drafts += drafts
         return drafts
 
@@ -226,11 +223,11 @@ class Scripted(Drafter):
         self.calls = 0
         self.seen = []
 
-    def propose(self, sequences, lookahead):
+    def propose(self, sequences, budgets):
         self.calls += 1
         if self.clock is not None:
             self.clock.now += self.seconds
-        return [Draft(tuple(self.tokens[:k]), source=self.name) for k in lookahead]
+        return [Draft(tuple(self.tokens[: budget.longest]), source=self.name) for budget in budgets]
 
     def observe(self, sequence, draft, verdict):
         self.seen.append((draft.tokens, verdict.path))
@@ -279,7 +276,7 @@ def test_a_drafter_that_fails_leaves_the_others() -> None:
     class Broken(Drafter):
         name = "broken"
 
-        def propose(self, sequences, lookahead):
+        def propose(self, sequences, budgets):
             raise ValueError("out of order")
 
     decoder = SpeculativeDecoder(Merged([Broken(), Scripted("good", [2, 2])]), always(2), 4)

@@ -55,11 +55,11 @@ class FailingDrafter(ModelDrafter):
         self.failure = failure
         self.rounds = 0
 
-    def propose(self, sequences, lookahead):
+    def propose(self, sequences, budgets):
         self.rounds += 1
         if self.rounds > 2:
-            return [self.failure(limit) for limit in lookahead]
-        return super().propose(sequences, lookahead)
+            return [self.failure(budget.longest) for budget in budgets]
+        return super().propose(sequences, budgets)
 
 
 class ForgetsToObserve(ModelDrafter):
@@ -182,9 +182,9 @@ class Recorder(ModelDrafter):
         super().__init__(DRAFT)
         self.asked: list[tuple[int, int]] = []
 
-    def propose(self, sequences, lookahead):
-        self.asked += [(limit, sequence.room) for sequence, limit in zip(sequences, lookahead, strict=True)]
-        return super().propose(sequences, lookahead)
+    def propose(self, sequences, budgets):
+        self.asked += [(budget.longest, sequence.room) for sequence, budget in zip(sequences, budgets, strict=True)]
+        return super().propose(sequences, budgets)
 
 
 def test_the_lookahead_never_reaches_past_the_end() -> None:

@@ -42,7 +42,7 @@ from outrider import (
     SpeculativeDecoder,
     TableModel,
 )
-from outrider.engine import engine as engine_module
+from outrider.engine import feeds as feeds_module
 from outrider.engine import scheduler as scheduler_module
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.arrays import to_numpy
@@ -56,7 +56,14 @@ ROWS = 3
 CAPACITY = 40
 INTERRUPTED = tuple(
     str(Path(outrider.__file__).parent / name)
-    for name in ("engine", "runtimes/base.py", "runtimes/torch/session.py", "drafters/model.py", "lookahead")
+    for name in (
+        "engine",
+        "runtimes/base.py",
+        "runtimes/ledger.py",
+        "runtimes/torch/session.py",
+        "drafters/model.py",
+        "lookahead",
+    )
 )
 LINES_OF_A_ROUND = 800
 
@@ -120,17 +127,17 @@ class TroubledDrafter(ModelDrafter):
             self.failing = None
             raise Trouble(call)
 
-    def read(self, sequences, counts):
+    def read(self, sequences, readings):
         self._maybe_fail("read")
-        super().read(sequences, counts)
+        super().read(sequences, readings)
         self._maybe_fail("read, late")
 
-    def propose(self, sequences, lookahead):
+    def propose(self, sequences, budgets):
         self._maybe_fail("propose")
-        drafts = super().propose(sequences, lookahead)
+        drafts = super().propose(sequences, budgets)
         self._maybe_fail("propose, late")
         if self.nonsense is not None:
-            drafts[-1] = self.nonsense(lookahead[-1], self._vocab_size)
+            drafts[-1] = self.nonsense(budgets[-1].longest, self._vocab_size)
             self.nonsense = None
         return drafts
 
@@ -151,10 +158,7 @@ class Bushes(Drafter):
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
         self._vocab_size = vocab_size
 
-    def propose(self, sequences, lookahead):
-        return self.propose_trees(sequences, [Budget(nodes, nodes) for nodes in lookahead])
-
-    def propose_trees(self, sequences, budgets):
+    def propose(self, sequences, budgets):
         return [self._bush(len(sequence.tokens), budget) for sequence, budget in zip(sequences, budgets, strict=True)]
 
     def _bush(self, place: int, budget: Budget) -> Draft:
@@ -241,8 +245,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.interrupts = 0
         # Prompts are read in pieces of a few tokens, beside rows that decode.
         self.patches = [
-            patch.object(engine_module, "READING_BESIDE_OTHERS", 4),
-            patch.object(engine_module, "READING_ALONE", 6),
+            patch.object(feeds_module, "READING_BESIDE_OTHERS", 4),
+            patch.object(feeds_module, "READING_ALONE", 6),
             patch.object(scheduler_module, "SMALLEST_SHARE", 2),
         ]
         for patched in self.patches:
@@ -303,7 +307,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.session.after_pass = fail if what == "pass, late" else spoil
         elif what == "interrupt":
             self.session.keeps_to_interrupt = 1 + int(place * ROWS)
-        elif self.engine._drafter is not self.drafter or not isinstance(self.drafter, TroubledDrafter):
+        elif self.engine.drafter is not self.drafter or not isinstance(self.drafter, TroubledDrafter):
             return
         elif what == "drafter":
             self.drafter.failing = call
@@ -339,7 +343,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_drafters_cache_holds_what_the_sequences_say(self) -> None:
-        if not isinstance(self.engine._drafter, TroubledDrafter):
+        if not isinstance(self.engine.drafter, TroubledDrafter):
             return
         active = {sequence.id: sequence for sequence in self.engine.active}
         session = self.drafter._session
@@ -458,7 +462,7 @@ class Happenings(Counter[str]):
                     happenings["rejected"] += sequence.statistics.drafted - sequence.statistics.accepted
                 if hasattr(self, "engine"):
                     happenings["interrupted"] += self.interrupts
-                    happenings["drafter dropped"] += self.engine._drafter is None
+                    happenings["drafter dropped"] += self.engine.drafter is None
 
         return Watched
 
@@ -510,7 +514,7 @@ def the_last_key_is_lost() -> Iterator[None]:
 
 
 def tentative_tokens_stay() -> AbstractContextManager:
-    return patch.object(Engine, "_forget_tentative", lambda self, sequence: None)
+    return patch("outrider.engine.failures.forget_tentative", lambda feeds, session: None)
 
 
 def rows_are_not_emptied() -> AbstractContextManager:

@@ -20,7 +20,8 @@ from outrider import (
     SettingError,
     TableModel,
 )
-from outrider.engine import engine as engine_module
+from outrider.drafters.base import READING_BESIDE_A_DRAFT
+from outrider.engine import feeds as feeds_module
 from outrider.engine.grouping import group_by_work
 from outrider.engine.memory import plan_capacity
 from outrider.engine.scheduler import reading_shares
@@ -93,7 +94,7 @@ def test_shares_are_fair(unread: list[int], budget: int) -> None:
 
 
 def test_a_long_prompt_does_not_stall_the_others(monkeypatch) -> None:
-    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 16)
+    monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 16)
     engine = Engine(TARGET, max_rows=3, capacity=1024)
     quick = engine.submit(request(max_tokens=50))
     engine.step()
@@ -124,13 +125,13 @@ def test_reading_in_pieces_changes_nothing(monkeypatch) -> None:
         return [list(sequence.output) for sequence in sequences]
 
     whole = decode()
-    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 16)
-    monkeypatch.setattr(engine_module, "READING_ALONE", 20)
+    monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 16)
+    monkeypatch.setattr(feeds_module, "READING_ALONE", 20)
     assert decode() == whole
 
 
 def test_a_draft_model_reads_along_with_the_target(monkeypatch) -> None:
-    monkeypatch.setattr(engine_module, "READING_ALONE", 20)
+    monkeypatch.setattr(feeds_module, "READING_ALONE", 20)
     drafter = ModelDrafter(TARGET)
     engine = Engine(TARGET, drafter, lookahead=3, max_rows=1, capacity=256)
     engine.submit(request(length=100))
@@ -255,7 +256,7 @@ def test_costs_are_measured_with_the_clock_of_the_engine() -> None:
 def test_no_draft_stands_behind_a_long_piece_of_a_prompt() -> None:
     """It would change how the piece is rounded, and so the text behind it."""
     target = TableModel.random(6, 1, seed=3)
-    for length, drafts in ((engine_module.READING_BESIDE_A_DRAFT + 1, True), (engine_module.READING_ALONE, False)):
+    for length, drafts in ((READING_BESIDE_A_DRAFT + 1, True), (feeds_module.READING_ALONE, False)):
         records: list[RoundRecord] = []
         engine = Engine(target, ModelDrafter(target), lookahead=2, max_rows=1, observer=records.append)
         engine.submit(Request((1,) * length, 8, SamplingParams(temperature=0, seed=0)))

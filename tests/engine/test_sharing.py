@@ -19,7 +19,7 @@ from outrider import (
     Request,
     SamplingParams,
 )
-from outrider.engine import engine as engine_module
+from outrider.engine import feeds as feeds_module
 from outrider.runtimes.base import Model, Pass, Scored
 from tiny import model as tiny_model
 
@@ -73,7 +73,7 @@ def decode(
 
 @pytest.mark.parametrize("lookahead", [3, Adaptive, Goodput], ids=["fixed", "adaptive", "goodput"])
 def test_under_coupled_a_text_is_the_same_in_any_company(models, lookahead, monkeypatch) -> None:
-    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 16)
+    monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 16)
     target, draft = models
     asked = requests(12)
     alone = [decode(target, None, [request], 1, "coupled", 0)[0] for request in asked]
@@ -85,7 +85,7 @@ def test_under_coupled_a_text_is_the_same_in_any_company(models, lookahead, monk
 @pytest.mark.parametrize("rows", [2, 5])
 def test_for_equal_noise_a_text_is_the_same_in_any_company(models, rule: str, rows: int, monkeypatch) -> None:
     """Under the other rules the lookahead matters, and so it is fixed."""
-    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 16)
+    monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 16)
     target, draft = models
     asked = requests(12)
     alone = [decode(target, ModelDrafter(draft), [request], 1, rule)[0] for request in asked]
@@ -103,11 +103,11 @@ class Failing(ModelDrafter):
         super().__init__(model)
         self.rounds = rounds
 
-    def propose(self, sequences, lookahead) -> list[Draft]:
+    def propose(self, sequences, budgets) -> list[Draft]:
         self.rounds -= 1
         if self.rounds < 0:
             raise RuntimeError("out of cheese")
-        return super().propose(sequences, lookahead)
+        return super().propose(sequences, budgets)
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 5])
@@ -139,15 +139,27 @@ class Spoiled:
         return replace(scored, logits=logits)
 
 
+class Spoiling:
+    """A model whose sessions are Spoiled."""
+
+    def __init__(self, model: Model, **settings) -> None:
+        self._model, self._settings = model, settings
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def open(self, rows: int, capacity: int) -> Spoiled:
+        return Spoiled(self._model.open(rows, capacity), **self._settings)
+
+
 @pytest.mark.parametrize("drafting", [True, False], ids=["drafting", "plain"])
 def test_a_row_without_numbers_ends_alone(models, drafting: bool) -> None:
     target, draft = models
     asked = requests(4)
     alone = [decode(target, None, [request], 1, "coupled", 0)[0] for request in asked]
-    engine = Engine(
-        target, ModelDrafter(draft) if drafting else None, lookahead=2, rule="coupled", max_rows=4, capacity=64
-    )
-    engine._session = Spoiled(engine._session, row=1, passes=2)
+    drafter = ModelDrafter(draft) if drafting else None
+    spoiled = Spoiling(target, row=1, passes=2)
+    engine = Engine(spoiled, drafter, lookahead=2, rule="coupled", max_rows=4, capacity=64)
     sequences = [engine.submit(request) for request in asked]
     while not engine.idle:
         engine.step()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from outrider import Draft, DraftedSequence, Drafter, ModelDrafter, TableModel
+from outrider import Budget, Draft, DraftedSequence, Drafter, ModelDrafter, TableModel
 from outrider.maths.arrays import race_order
 from outrider.maths.draft import ROOT
 from outrider.maths.noise import exponential
@@ -26,8 +26,8 @@ class TreeDrafter(Drafter):
         self.model = model
         self.width = width
 
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        return [self._draft(sequence, nodes) for sequence, nodes in zip(sequences, lookahead, strict=True)]
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        return [self._draft(sequence, budget.longest) for sequence, budget in zip(sequences, budgets, strict=True)]
 
     def choose_children(self, q: np.ndarray, noise: np.ndarray, count: int) -> list[int]:
         return race_order(q, noise, count)

@@ -40,9 +40,9 @@ def most_probable_token_drafted_as_if_sampled() -> AbstractContextManager:
 def drawn_token_left_out_when_it_is_token_0() -> Iterator[None]:
     propose = ModelDrafter.propose
 
-    def choosy(self, sequences, lookahead):
+    def choosy(self, sequences, budgets):
         drafts = []
-        for draft in propose(self, sequences, lookahead):
+        for draft in propose(self, sequences, budgets):
             kept = draft.tokens.index(0) if 0 in draft.tokens else len(draft)
             drafts.append(Draft(draft.tokens[:kept], q=draft.q[:kept] if kept else None))
         return drafts
@@ -313,7 +313,7 @@ def cache_keeps_a_rejected_token() -> AbstractContextManager:
 def drawn_tokens_weighed_after_the_draw() -> Iterator[None]:
     with ExitStack() as stack:
         for kind in (SuffixDrafter, SuffixTreeDrafter):
-            stack.enter_context(patch.object(kind, "propose_trees", _weighing(kind.propose_trees)))
+            stack.enter_context(patch.object(kind, "propose", _weighing(kind.propose)))
         yield
 
 

@@ -15,6 +15,7 @@ from exactness.traffic import Kind, serve
 from outrider import (
     Adaptive,
     AdaptiveSpeculator,
+    Budget,
     Draft,
     DraftedSequence,
     Drafter,
@@ -31,7 +32,7 @@ from outrider import (
     StaticTree,
     TableModel,
 )
-from outrider.engine import engine as engine_module
+from outrider.engine import feeds as feeds_module
 from outrider.engine import scheduler as scheduler_module
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -56,11 +57,12 @@ PADDED_PASSES = steady(0.2, 0.4)
 class TimedTreeDrafter(TreeDrafter):
     model: TimedModel
 
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        levels = 2 if max(lookahead) > 2 else 1 if max(lookahead) else 0
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        longest = max(budget.longest for budget in budgets)
+        levels = 2 if longest > 2 else 1 if longest else 0
         for _ in range(levels):
             self.model.pay(len(sequences), 1)
-        return super().propose(sequences, lookahead)
+        return super().propose(sequences, budgets)
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,8 @@ def target_and_drafter(course: Course, number: int, clock: Clock) -> tuple[Timed
 @pytest.mark.parametrize("name", COURSES)
 def test_every_text_has_its_own_distribution(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Prompts are read in pieces of a few tokens, beside rows that decode.
-    monkeypatch.setattr(engine_module, "READING_BESIDE_OTHERS", 3)
-    monkeypatch.setattr(engine_module, "READING_ALONE", 5)
+    monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 3)
+    monkeypatch.setattr(feeds_module, "READING_ALONE", 5)
     monkeypatch.setattr(scheduler_module, "SMALLEST_SHARE", 2)
     course = COURSES[name]
     clock = Clock()

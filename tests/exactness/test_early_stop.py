@@ -18,10 +18,12 @@ OTHER = TableModel(0.4 * TARGET.table + TableModel.random(8, 1, spread=1.2, seed
 class Drops(ModelDrafter):
     """The mistake: the token at which confidence is lost is looked at and left out."""
 
-    def propose(self, sequences, lookahead):
+    def propose(self, sequences, budgets):
         return [
-            Draft(draft.tokens[:-1], q=draft.q[:-1] if len(draft) > 1 else None) if 0 < len(draft) < planned else draft
-            for draft, planned in zip(super().propose(sequences, lookahead), lookahead, strict=True)
+            Draft(draft.tokens[:-1], q=draft.q[:-1] if len(draft) > 1 else None)
+            if 0 < len(draft) < budget.longest
+            else draft
+            for draft, budget in zip(super().propose(sequences, budgets), budgets, strict=True)
         ]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from outrider import FunctionModel, InputError, ModelError, TableModel
 from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import Pass
+from outrider.runtimes.base import Features, Pass
 from tiny import gguf as tiny_gguf
 from tiny import mlx as tiny_mlx
 
@@ -739,3 +739,81 @@ def test_a_leaking_mask_and_a_wrong_position_are_found(mistake, dtype, monkeypat
 
     monkeypatch.setattr(Plan, "of", classmethod(wrong))
     assert worst_node(model) > 2 * TOLERANCES[dtype]
+
+
+# Features: what a pass tells besides logits
+
+# Of each model that gives hidden states, the one of transformers that it was made of.
+SHOWING = {
+    "llama": lambda: tiny("Llama"),
+    "qwen3": lambda: tiny("Qwen3"),
+    "mistral-sliding": lambda: tiny("Mistral", **SLIDING),
+    "gemma3-sliding": lambda: tiny("Gemma3Text", **GEMMA),
+    "gpt-neox": lambda: tiny("GPTNeoX"),
+    "fused-llama": lambda: tiny("Llama"),
+    "fused-qwen2": lambda: tiny("Qwen2"),
+    "fused-qwen3": lambda: tiny("Qwen3"),
+}
+
+
+def hidden_of(reference, tokens, layers):
+    """[tokens, size] of each layer, from transformers' own forward."""
+    import torch
+
+    with torch.inference_mode():
+        states = reference(torch.tensor([tokens]), output_hidden_states=True).hidden_states
+    return [to_numpy(states[layer][0]).astype(np.float64) for layer in layers]
+
+
+@pytest.mark.parametrize("name", SHOWING)
+def test_hidden_states_are_those_of_transformers(name):
+    model, reference = MODELS[name](), SHOWING[name]()
+    last = model.traits.layers
+    assert model.traits.hidden_size == 32
+    for layers in ((0, 1, last), (last, 1)):
+        features = Features(hidden=layers)
+        session = model.open(2, CAPACITY)
+        one, other = text(model, 9, 1), text(model, 5, 2)
+        # Prompts in pieces, whose logits nobody wants; of every fed token the states are told.
+        scored = session.extend(Pass([0, 1], [one[:6], other], wanted=[0, 1], features=features))
+        truth = [hidden_of(reference, one, layers), hidden_of(reference, other, layers)]
+        for found, of_one, of_other in zip(scored.hidden, *truth, strict=True):
+            same(found, np.concatenate([of_one[:6], of_other]))
+        session.keep(0, range(6))
+        session.keep(1, range(5))
+        # A tree behind row 0, and one token behind row 1.
+        work = Pass([0, 1], [[*one[6:], 3, 4, 5], [7]], [[-1, 0, 1, 2, 2, 4], [-1]], [4, 1], features)
+        scored = session.extend(work)
+        assert len(scored.logits) == 5
+        paths = ([*one, 3], [*one, 4, 5])
+        truth = [hidden_of(reference, path, layers) for path in (*paths, [*other, 7])]
+        for found, left, right, of_other in zip(scored.hidden, *truth, strict=True):
+            same(found, np.concatenate([left[6:], right[-2:], of_other[-1:]]))
+
+
+def test_the_most_probable_tokens_are_those_of_the_logits(model):
+    session = model.open(2, CAPACITY)
+    features = Features(top=3)
+    scored = session.extend(Pass([0, 1], [text(model, 5, 1), text(model, 3, 2)], wanted=[2, 3], features=features))
+    scored.wait()
+    logits = to_numpy(scored.logits).astype(np.float64)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    tokens, probabilities = to_numpy(scored.top.tokens), to_numpy(scored.top.probabilities)
+    assert tokens.shape == probabilities.shape == (5, 3)
+    np.testing.assert_allclose(probabilities, -np.sort(-p)[:, :3], rtol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(p, tokens.astype(np.int64), -1), probabilities, rtol=1e-4)
+    nothing = session.extend(Pass([0], [text(model, 2)], wanted=[0], features=features))
+    assert nothing.top.tokens.shape == (0, 3)
+    assert session.extend(Pass([0], [text(model, 1)])).top is None
+
+
+def test_features_that_cannot_be_had_are_refused(model):
+    session = model.open(1, CAPACITY)
+    traits = model.traits
+    unknown = Features(hidden=(traits.layers + 1,)) if traits.hidden_size else Features(hidden=(0,))
+    why = "it has layers 0 to" if traits.hidden_size else "gives no hidden states"
+    for features, message in ((unknown, why), (Features(top=traits.vocab_size + 1), "its vocabulary has")):
+        with pytest.raises(InputError, match=message):
+            session.extend(Pass([0], [text(model, 4)], features=features))
+    same(session.extend(Pass([0], [text(model, 4)], wanted=[1])).logits, fresh(model, text(model, 4)))

@@ -49,9 +49,10 @@ class Guessing(outrider.Drafter):
 
     name = "guessing"
 
-    def propose(self, sequences, lookahead):
+    def propose(self, sequences, budgets):
         choose = random.Random(len(sequences[0].tokens))
-        return [outrider.Draft(tuple(choose.choices(s.tokens, k=k))) for s, k in zip(sequences, lookahead, strict=True)]
+        pairs = zip(sequences, budgets, strict=True)
+        return [outrider.Draft(tuple(choose.choices(s.tokens, k=budget.longest))) for s, budget in pairs]
 
 
 def test_greedy_text_is_that_of_transformers(target, prompts):

@@ -8,13 +8,15 @@ from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.drafters.model import ModelDrafter
-from outrider.engine.engine import Engine, Observer
+from outrider.engine.engine import Engine
+from outrider.engine.record import Observer
 from outrider.engine.request import FinishReason, TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError, VocabularyError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
 from outrider.maths.arrays import float32
+from outrider.maths.budget import Budget
 from outrider.maths.distributions import AllAtOnce
 from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import RoundNoise
@@ -172,10 +174,9 @@ class SpeculativeDecoder:
         sequence = ActiveSequence(0, request, len(prompt) + num_tokens, self.rule.shares_noise, seed)
         self._engine = None  # the drafter is prepared anew here, and again for the next text
         self.drafter.prepare(1, len(prompt) + num_tokens, self.target.traits.vocab_size)
-        draft = self.drafter.propose([sequence], [num_tokens])[0]
+        draft = self.drafter.propose([sequence], [Budget(num_tokens, num_tokens)])[0]
         self.drafter.forget(sequence)
-        deepest = max(range(len(draft)), key=draft.depths.__getitem__, default=ROOT)  # of a tree, the longest path
-        return [draft.tokens[node] for node in draft.path(deepest)]
+        return [draft.tokens[node] for node in _chain_within(draft)]
 
     def _start(
         self,
@@ -262,6 +263,19 @@ def _run(engine: Engine, sequence: ActiveSequence) -> Generator[TokenEvent, None
         engine.cancel(sequence)
     if sequence.error is not None:
         raise sequence.error
+
+
+def _chain_within(draft: Draft) -> Sequence[int]:
+    """The nodes of one path of a draft: the longest, or, where tokens were drawn, that of the first draws.
+
+    The longest path is chosen by what was drawn: its tokens do not have the distribution q.
+    """
+    if draft.q is None:
+        return draft.path(max(range(len(draft)), key=draft.depths.__getitem__, default=ROOT))
+    path: list[int] = []
+    while children := draft.children(path[-1] if path else ROOT):
+        path.append(children[0])
+    return path
 
 
 def verify_speculation(

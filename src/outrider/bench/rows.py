@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from outrider.engine.engine import Engine, Observer
-from outrider.engine.record import RoundRecord
+from outrider.engine.engine import Engine
+from outrider.engine.record import Observer, RoundRecord
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request

@@ -13,7 +13,7 @@ from outrider.cli.options.files import STANDARD_INPUT, read_text
 from outrider.cli.options.jobs import DEFAULT_ROWS, JobOptions
 from outrider.cli.terminal import messages, working
 from outrider.drafters.base import Drafter
-from outrider.engine.engine import Observer
+from outrider.engine.record import Observer
 from outrider.jobs import Common, Defaults, Progress, ResultFile, Results, ResultStream, parse_prompts, prepare, run
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.runtimes.base import Model

@@ -1,15 +1,23 @@
-"""What the engine asks of a drafter, and what a drafter may know of a sequence."""
+"""What the engine asks of a drafter, and what a drafter may know of a sequence and of the target's passes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from outrider.maths.arrays import Array
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
 from outrider.maths.sampling import History, SamplingParams
+from outrider.runtimes.base import NOTHING, Features, Top
+
+# A row whose pass reads more prompt tokens than this does not draft in the same round. Attention over many tokens is
+# not cut at every block of keys (SHORT in runtimes/torch/ragged_cache.py): the draft after it would change how the
+# prompt itself is rounded.
+READING_BESIDE_A_DRAFT = 64
 
 
 class DraftedSequence(Protocol):
@@ -43,11 +51,46 @@ class DraftedSequence(Protocol):
     def noise(self) -> RoundNoise: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one pass of the target fed of one sequence, and what it told.
+
+    The arrays may be the runtime's own memory: they are good until `Drafter.read` returns. Copy what you keep.
+
+    Attributes:
+        start: the position in the text of the first token that was fed.
+        tokens: those fed: what the cache lacked, then the nodes of the draft.
+        draft: None while the prompt is not read to its end. Where several drafters share a round, the draft of all.
+        hidden: for each layer of `wants.hidden`, [tokens fed, hidden size].
+        top: of the scored tokens, which are the last one before the draft and every node of it; None where nothing was
+            wanted or scored.
+    """
+
+    start: int
+    tokens: Sequence[int]
+    draft: Draft | None
+    hidden: tuple[Array, ...] = ()
+    top: Top | None = None
+
+    @property
+    def prefilled(self) -> int:
+        """How many prompt tokens the pass read in a round in which the sequence could not draft; 0 in other rounds.
+
+        The pending token is not counted.
+        """
+        if self.draft is None:
+            return len(self.tokens)
+        read = len(self.tokens) - len(self.draft) - 1
+        return read if read > READING_BESIDE_A_DRAFT else 0
+
+
 class Drafter(ABC):
     """Proposes tokens. A drafter that only overrides `propose` is complete.
 
     Attributes:
         name: what its tokens are attributed to.
+        wants: what it reads of the target's passes besides the tokens. A drafter that wants anything is asked for a
+            draft only once the target has read the whole prompt.
         bytes_per_token: of memory that it holds for every token of every row.
         trees: whether it may propose trees, so that rule block cannot be used.
         estimates: whether its drafts say how likely each token is accepted, and end where the prices in the budget say
@@ -55,6 +98,7 @@ class Drafter(ABC):
     """
 
     name = "drafter"
+    wants: Features = NOTHING
     bytes_per_token = 0
     trees = False
     estimates = False
@@ -68,26 +112,23 @@ class Drafter(ABC):
             vocab_size: of the target; q must be as wide, and tokens below it.
         """
 
-    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:  # noqa: B027
-        """The target reads the next `counts` tokens of long prompts in this round: a drafter may read along.
-
-        One that does not has to read the whole prompt in its first `propose`, and the others wait for it.
-        """
-
     @abstractmethod
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        """A draft for each sequence, of at most its lookahead in tokens; an empty one is always allowed.
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        """A draft for each sequence, within its budget; an empty one is always allowed.
 
         The last token of each sequence is the newest one emitted. Rounds may have passed without a call.
+
+        A chain has at most `budget.longest` tokens. The tokens of a tree stand in the order in which they joined it:
+        with a smaller budget it would have been a beginning of itself. What is drawn next may depend on all tokens
+        drawn before; no drawn token may be left out.
         """
 
-    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
-        """The same, as a tree within each budget, its tokens in the order in which they joined it: with a smaller
-        budget it would have been a beginning of itself.
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:  # noqa: B027
+        """Called after each pass of the target, before anything is accepted, for all sequences that took part.
 
-        What may be drawn next may depend on all tokens drawn before; none that was drawn may be left out.
+        A drafter with a cache of its own may read prompts along (`Reading.prefilled`). One that does not has to read
+        the whole prompt in its first `propose`, and the other sequences wait for it.
         """
-        return self.propose(sequences, [budget.longest for budget in budgets])
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:  # noqa: B027
         """What became of the draft. `sequence.tokens` already holds the outcome."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.errors import SettingError
 from outrider.maths.arrays import Array, columns, float32, stack
+from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.draws import draw, draw_shared, probability
 from outrider.maths.sampling import adjust, distribution, log_probabilities, most_probable
@@ -101,7 +102,15 @@ class ModelDrafter(Drafter):
     def bytes_per_token(self) -> int:  # type: ignore[override]
         return self.model.traits.bytes_per_token
 
-    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        prefilled = [place for place, reading in enumerate(readings) if reading.prefilled]
+        if prefilled:
+            self._read_along(
+                [sequences[place] for place in prefilled], [readings[place].prefilled for place in prefilled]
+            )
+
+    def _read_along(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
+        """The next `counts` tokens of each prompt."""
         session = self._opened()
         rows = [self._row_of(sequence).number for sequence in sequences]
         pieces = []
@@ -118,17 +127,17 @@ class ModelDrafter(Drafter):
             for place in fed:
                 session.keep(rows[place], range(len(pieces[place])))
 
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         growing: list[_Growing | None] = []
-        for sequence, planned in zip(sequences, lookahead, strict=True):
-            context = self._context(sequence) if planned > 0 else ()
+        for sequence, budget in zip(sequences, budgets, strict=True):
+            context = self._context(sequence) if budget.longest > 0 else ()
             # The newest draft token is never fed, so that a draft of k needs room for k - 1 more.
             room = self._capacity - len(context) + 1
             if not context or room <= 0:
                 growing.append(None)
             else:
                 row = self._row_of(sequence)
-                growing.append(_Growing(sequence, row, min(planned, room), self._catch_up(row, context)))
+                growing.append(_Growing(sequence, row, min(budget.longest, room), self._catch_up(row, context)))
         active = [draft for draft in growing if draft is not None]
         if self._may_roll_out(active):
             self._roll_out(active)

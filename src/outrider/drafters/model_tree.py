@@ -41,7 +41,7 @@ class ModelTreeDrafter(ModelDrafter):
     """Drafts trees with another model, by the same sampling settings as the target's: a pass of the model per level.
 
     Where the target samples, children are drawn without replacement; where it is greedy, they are the most probable
-    tokens. As a drafter of chains (`propose`) it is a ModelDrafter.
+    tokens.
 
     Args:
         model: the draft model.
@@ -62,7 +62,7 @@ class ModelTreeDrafter(ModelDrafter):
     def _room_for_branches(self) -> int:
         return self.shape.beam * (self.shape.depth - 1)
 
-    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         growing = [self._begin(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
         active = [tree for tree in growing if tree is not None]
         while active:

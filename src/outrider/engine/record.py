@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from outrider.engine.request import FinishReason, Origin
@@ -54,3 +55,6 @@ class RoundRecord:
     seconds_verification: float
     seconds_elsewhere: float
     sequences: tuple[SequenceRound, ...]
+
+
+Observer = Callable[[RoundRecord], None]

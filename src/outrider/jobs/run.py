@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outrider.drafters.base import Drafter
-from outrider.engine.engine import Engine, Observer
-from outrider.engine.record import RoundRecord
+from outrider.engine.engine import Engine
+from outrider.engine.record import Observer, RoundRecord
 from outrider.engine.request import TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import InputError, SettingError

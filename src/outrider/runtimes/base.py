@@ -73,6 +73,10 @@ class Top:
     tokens: Array
     probabilities: Array
 
+    def part(self, first: int, end: int) -> Top:
+        """Of the scored tokens from `first` up to `end`."""
+        return Top(self.tokens[first:end], self.probabilities[first:end])
+
 
 def at_once() -> None:
     pass

@@ -17,7 +17,8 @@ from outrider.cli.options.jobs import DEFAULT_ROWS
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import bar
-from outrider.engine.engine import Engine, Observer
+from outrider.engine.engine import Engine
+from outrider.engine.record import Observer
 from outrider.runtimes.base import Model
 
 RATES = ("alone", "together", "speed-up")

@@ -53,8 +53,8 @@ class TranslatingDrafter(ModelDrafter):
     def bytes_per_token(self) -> int:  # type: ignore[override]
         return super().bytes_per_token * DRAFT_TOKENS_PER_TOKEN
 
-    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
-        super().read(sequences, counts)
+    def _read_along(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
+        super()._read_along(sequences, counts)
         for sequence in sequences:
             self._fed[self._row_of(sequence).number] = self._context(sequence)
 

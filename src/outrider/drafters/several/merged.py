@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.several.accounts import Account
 from outrider.drafters.several.joining import Places, join
 from outrider.errors import SettingError
@@ -15,6 +15,7 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 from outrider.maths.noise import MOST_DRAFTERS, RoundNoise
 from outrider.maths.sampling import History, SamplingParams
+from outrider.runtimes.base import Features, Top
 
 STEP = 0.1  # how fast the price of a token follows
 OUTLIER = 4.0  # times what was expected: a round that was held up says little
@@ -43,6 +44,19 @@ def _seen_by(number: int, sequence: DraftedSequence) -> _Seen:
     )
 
 
+def _all_features(wants: Sequence[Features]) -> Features:
+    return Features(tuple(sorted({layer for each in wants for layer in each.hidden})), max(each.top for each in wants))
+
+
+def _told(reading: Reading, given: Features, wanted: Features) -> Reading:
+    """As much of a reading, which has the features `given`, as one drafter wants."""
+    hidden = tuple(reading.hidden[given.hidden.index(layer)] for layer in wanted.hidden)
+    top = None
+    if reading.top is not None and wanted.top:
+        top = Top(reading.top.tokens[:, : wanted.top], reading.top.probabilities[:, : wanted.top])
+    return replace(reading, hidden=hidden, top=top)
+
+
 class _Several(Drafter):
     """What Merged and Chained share. One drafter that fails is dropped with a warning; the others go on."""
 
@@ -51,6 +65,7 @@ class _Several(Drafter):
             raise SettingError(f"{len(drafters)} drafters are given: it must be 1 to {MOST_DRAFTERS}")
         self.drafters: list[Drafter | None] = list(drafters)
         self.name = "+".join(drafter.name for drafter in drafters) if name is None else name
+        self.wants = _all_features([drafter.wants for drafter in drafters])
 
     @property
     def bytes_per_token(self) -> int:  # type: ignore[override]
@@ -60,12 +75,12 @@ class _Several(Drafter):
         for _, drafter in self._present():
             drafter.prepare(rows, capacity, vocab_size)
 
-    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         for _, drafter in self._present():
-            drafter.read(sequences, counts)
-
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        return self.propose_trees(sequences, [Budget(count, count) for count in lookahead])
+            same = drafter.wants == self.wants
+            drafter.read(
+                sequences, readings if same else [_told(reading, self.wants, drafter.wants) for reading in readings]
+            )
 
     def forget(self, sequence: DraftedSequence) -> None:
         for _, drafter in self._present():
@@ -78,7 +93,7 @@ class _Several(Drafter):
         drafter = self.drafters[number]
         assert drafter is not None
         try:
-            return drafter.propose_trees(sequences, budgets)
+            return drafter.propose(sequences, budgets)
         except Exception as error:
             if len(self._present()) == 1:
                 raise
@@ -145,7 +160,7 @@ class Merged(_Several):
         self._lengths: dict[int, int] = {}
         self._seconds_per_token = 0.0
 
-    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         self._settle(sequences)
         self._round = _Round({}, {}, {})
         if not any(budget.longest > 0 for budget in budgets):
@@ -241,7 +256,7 @@ class Chained(_Several):
         self.trees = any(drafter.trees for drafter in drafters)
         self._spoke: dict[int, int] = {}
 
-    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         drafts = [EMPTY] * len(sequences)
         silent = [place for place, budget in enumerate(budgets) if budget.longest > 0]
         for number, _ in self._present():

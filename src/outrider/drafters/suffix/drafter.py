@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.suffix.automaton import SuffixAutomaton
 from outrider.errors import SettingError
 from outrider.maths.arrays import Array, race
@@ -69,14 +69,12 @@ class SuffixDrafter(Drafter):
         self._vocab_size = vocab_size
         self._texts = {}
 
-    def read(self, sequences: Sequence[DraftedSequence], counts: Sequence[int]) -> None:
-        for sequence in sequences:
-            self._catch_up(sequence)
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        for sequence, reading in zip(sequences, readings, strict=True):
+            if reading.prefilled:
+                self._catch_up(sequence)
 
-    def propose(self, sequences: Sequence[DraftedSequence], lookahead: Sequence[int]) -> list[Draft]:
-        return [self._chain(sequence, Budget(n, n)) for sequence, n in zip(sequences, lookahead, strict=True)]
-
-    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         return [self._chain(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
 
     def forget(self, sequence: DraftedSequence) -> None:

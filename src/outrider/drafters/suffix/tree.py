@@ -23,8 +23,7 @@ class SuffixTreeDrafter(SuffixDrafter):
 
     A match of length l that occurred N times, n of them followed by a token, gives that token the probability
     n / (N + NOVELTY / l). What is left is spread over the continuations of the next shorter match in the same way, and
-    so on, as prediction by partial matching does (Cleary and Witten 1984). As a drafter of chains (`propose`) it is a
-    SuffixDrafter.
+    so on, as prediction by partial matching does (Cleary and Witten 1984).
 
     Args:
         greedy: take the likeliest continuations, each with a one-hot q. False draws them without replacement.
@@ -43,7 +42,7 @@ class SuffixTreeDrafter(SuffixDrafter):
     ) -> None:
         super().__init__(greedy=greedy, min_survival=min_survival, max_tokens=max_tokens, name=name)
 
-    def propose_trees(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         return [self._grow(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
 
     def _grow(self, sequence: DraftedSequence, budget: Budget) -> Draft:

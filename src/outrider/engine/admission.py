@@ -1,0 +1,57 @@
+"""What is refused before the first token: by an engine that opens, and by one that is asked."""
+
+from __future__ import annotations
+
+from outrider.drafters.base import Drafter
+from outrider.errors import InputError, SettingError
+from outrider.maths.rules import FOR_TREES, Rule
+from outrider.prompts.request import PreparedRequest
+from outrider.prompts.tokens import check_tokens
+from outrider.runtimes.base import Model
+
+
+def require_size(max_rows: int, max_waiting: int, capacity: int | None) -> None:
+    """Raises SettingError where an engine would be too small for anything."""
+    for name, value, least in (("max_rows", max_rows, 1), ("max_waiting", max_waiting, 0)):
+        if value < least:
+            raise SettingError(f"{name} is {value}: it must be at least {least}")
+    if capacity is not None and capacity < 2:
+        raise SettingError(f"capacity is {capacity}: it must be at least 2, a token of prompt and one of output")
+
+
+def require_drafts_judged(drafter: Drafter, rule: Rule) -> None:
+    """Raises SettingError where the rule cannot judge what the drafter proposes."""
+    if drafter.trees and not rule.judges_trees:
+        raise SettingError(
+            f"rule {rule} judges chains, and drafter {drafter.name} proposes trees: use rule {FOR_TREES}"
+        )
+
+
+def require_features(drafter: Drafter, target: Model) -> None:
+    """Raises SettingError where the target does not give what the drafter reads."""
+    refusal = target.traits.refusal(drafter.wants)
+    if refusal is not None:
+        raise SettingError(f"drafter {drafter.name} cannot draft for model {target.name}: {refusal}")
+
+
+def check_request(request: PreparedRequest, model: Model, capacity: int) -> int:
+    """Refuse a request that does not fit into a row.
+
+    Args:
+        capacity: of a row, in tokens.
+
+    Returns:
+        the longest that its prompt and output may become, in tokens.
+
+    Raises:
+        InputError: the prompt cannot be decoded, or there is no room for max_tokens.
+    """
+    check_tokens(request.prompt, model, capacity)
+    limit = len(request.prompt) + request.max_tokens
+    if limit > capacity and capacity < model.traits.context_length:
+        raise InputError(
+            f"the request needs {limit} tokens, {len(request.prompt)} of prompt and {request.max_tokens} of "
+            f"output, and a row of this engine holds {capacity}: ask for at most "
+            f"{capacity - len(request.prompt)} tokens, or open the engine with a larger capacity"
+        )
+    return min(limit, capacity)

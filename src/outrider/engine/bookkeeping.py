@@ -1,0 +1,87 @@
+"""What is written down of a round: for the lookahead policy, for each text's statistics, for those who look on."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from outrider.engine.feeds import Feed
+from outrider.engine.record import Observer, RoundRecord, SequenceRound
+from outrider.engine.round import Committed, RoundResult
+from outrider.engine.stopwatch import Stopwatch
+from outrider.lookahead import LookaheadPolicy, Outcome, Times
+
+
+class Books:
+    """Writes down every round.
+
+    Args:
+        opened: when the engine was opened, by its clock.
+        observer: told every round.
+    """
+
+    def __init__(self, lookahead: LookaheadPolicy, observer: Observer | None, opened: float) -> None:
+        self._lookahead = lookahead
+        self._observer = observer
+        self._opened = opened
+        self._rounds = count()
+
+    def enter(self, result: RoundResult, watch: Stopwatch, drafting: bool) -> None:
+        """Write a round down.
+
+        Args:
+            drafting: whether there is a drafter.
+        """
+        times = watch.times
+        if drafting and result.committed:
+            steady = len(result.committed) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
+            self._lookahead.observe([_outcome_of(each) for each in result.committed], times if steady else None)
+        for feed in result.feeds:
+            feed.sequence.statistics.count_time(
+                times.drafting, times.verification, times.elsewhere, read=feed.read, fed=len(feed.tokens)
+            )
+        number = next(self._rounds)
+        if self._observer is not None:
+            self._observer(_record_of(number, watch.started - self._opened, result, times))
+
+
+def _outcome_of(committed: Committed) -> Outcome:
+    feed, draft, verdict = committed.feed, committed.feed.proposed, committed.verdict
+    depths = () if draft.is_chain else draft.depths
+    return Outcome(
+        feed.sequence.id,
+        feed.budget.nodes,
+        len(draft),
+        verdict.accepted,
+        depths,
+        verdict.path,
+        feed.budget.depth,
+        sum(draft.chances or ()),
+    )
+
+
+def _record_of(number: int, started: float, result: RoundResult, times: Times) -> RoundRecord:
+    parts = [_part_of(each) for each in result.committed]
+    parts += [_part_of_reader(feed) for feed in result.feeds if not feed.emits]
+    return RoundRecord(
+        number, started, result.passes, times.drafting, times.verification, times.elsewhere, tuple(parts)
+    )
+
+
+def _part_of(committed: Committed) -> SequenceRound:
+    feed, draft, verdict = committed.feed, committed.feed.proposed, committed.verdict
+    return SequenceRound(
+        feed.sequence.id,
+        feed.read,
+        None if feed.budget.prices.totals else feed.budget.nodes,
+        len(draft),
+        verdict.accepted,
+        tuple(event.token for event in committed.events),
+        tuple(event.origin for event in committed.events),
+        draft.source if len(draft) else "",
+        feed.sequence.finish_reason,
+        () if draft.is_chain else draft.depths,
+    )
+
+
+def _part_of_reader(feed: Feed) -> SequenceRound:
+    return SequenceRound(feed.sequence.id, feed.read, 0, 0, 0, (), (), "", feed.sequence.finish_reason)

@@ -1,0 +1,88 @@
+"""What each row adds to a round: its pending token and a draft, or a piece of its prompt (chunked prefill)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from outrider.engine.scheduler import reading_shares
+from outrider.engine.sequence import ActiveSequence
+from outrider.maths.budget import NO_BUDGET, Budget
+from outrider.maths.draft import EMPTY, Draft
+from outrider.runtimes.base import Session
+
+READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
+READING_BESIDE_OTHERS = 128
+
+
+@dataclass(slots=True)
+class Feed:
+    """What one row adds to a round: the tokens not yet in the cache, and a draft.
+
+    Attributes:
+        start: where in the text the first of the tokens stands.
+        read: prompt tokens among the fed ones, besides the pending one.
+        budget: what the drafter was allowed.
+        draft: None while the prompt is not read to its end.
+    """
+
+    sequence: ActiveSequence
+    start: int
+    tokens: list[int]
+    read: int = 0
+    budget: Budget = NO_BUDGET
+    draft: Draft | None = None
+
+    @property
+    def emits(self) -> bool:
+        """Whether the round emits tokens for this row."""
+        return self.draft is not None
+
+    @property
+    def proposed(self) -> Draft:
+        return EMPTY if self.draft is None else self.draft
+
+    @property
+    def wanted(self) -> int:
+        """How many of its last tokens are scored."""
+        return 0 if self.draft is None else 1 + len(self.draft)
+
+    @property
+    def parents(self) -> list[int] | None:
+        if self.draft is None or self.draft.parents is None:
+            return None
+        # The tokens not yet in the cache are a chain, and what the draft calls its root is the last of them.
+        first = len(self.tokens) - len(self.draft)
+        return [node - 1 for node in range(first)] + [first + parent for parent in self.draft.parents]
+
+    def path_of(self, nodes: Sequence[int]) -> list[int]:
+        """The fed tokens that stay where these nodes of the draft do, by their number."""
+        first = len(self.tokens) - len(self.proposed)
+        return [*range(first), *(first + node for node in nodes)]
+
+    def add(self, budget: Budget, draft: Draft) -> None:
+        self.budget = budget
+        self.draft = draft
+        self.tokens.extend(draft.tokens)
+
+
+def plan_feeds(active: Sequence[ActiveSequence], session: Session) -> list[Feed]:
+    """What each row feeds: its pending token, or a piece of its prompt. Drafts come later."""
+    feeds, readers, unread = [], [], []
+    for sequence in active:
+        held = session.length(sequence.row)
+        missing = len(sequence.tokens) - held
+        if missing == 1:
+            feed = Feed(sequence, held, [sequence.pending], draft=EMPTY)
+        else:
+            feed = Feed(sequence, held, [])
+            readers.append(feed)
+            unread.append(missing)
+        feeds.append(feed)
+    if readers:
+        budget = READING_ALONE if len(readers) == len(feeds) else READING_BESIDE_OTHERS
+        for feed, missing, share in zip(readers, unread, reading_shares(unread, budget), strict=True):
+            feed.tokens = feed.sequence.tokens[feed.start : feed.start + share]
+            feed.read = min(share, missing - 1)
+            feed.draft = EMPTY if share == missing else None
+    return feeds

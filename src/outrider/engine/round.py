@@ -1,0 +1,214 @@
+"""One round over all rows: plan -> launch -> collect -> commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from outrider.drafters.base import Reading
+from outrider.engine.drafting import GuardedDrafter
+from outrider.engine.failures import as_text_error, isolated
+from outrider.engine.feeds import Feed, plan_feeds
+from outrider.engine.grouping import group_by_work
+from outrider.engine.judgement import judge_rows, logprobs_of
+from outrider.engine.request import TokenEvent
+from outrider.engine.sequence import ActiveSequence
+from outrider.engine.stopwatch import Stopwatch
+from outrider.lookahead import CostCurve, LookaheadPolicy
+from outrider.maths.arrays import Array
+from outrider.maths.budget import Budget
+from outrider.maths.draft import Verdict
+from outrider.maths.rules import Rule
+from outrider.runtimes.base import NOTHING, Model, Pass, Scored, Session
+
+
+@dataclass(slots=True)
+class Flight:
+    """A forward pass that was launched.
+
+    Attributes:
+        seconds: what it took, once it is collected.
+    """
+
+    feeds: list[Feed]
+    scored: Scored
+    started: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one row got out of a round."""
+
+    feed: Feed
+    verdict: Verdict
+    events: list[TokenEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What came of a round.
+
+    Attributes:
+        feeds: of all rows that took part.
+        committed: of those that were judged.
+        passes: forward passes of the target.
+    """
+
+    feeds: list[Feed]
+    committed: list[Committed]
+    passes: int
+
+    @property
+    def events(self) -> list[TokenEvent]:
+        return [event for each in self.committed for event in each.events]
+
+
+class Round:
+    """What every round does: draft, score with the target, judge, commit.
+
+    Args:
+        costs: what passes cost; it groups rows where passes pad them, and learns from each pass where `learns` says so.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        target: Model,
+        session: Session,
+        drafter: GuardedDrafter,
+        lookahead: LookaheadPolicy,
+        rule: Rule,
+        costs: CostCurve,
+        learns: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._target = target
+        self._session = session
+        self._drafter = drafter
+        self._lookahead = lookahead
+        self._rule = rule
+        self._costs = costs
+        self._learns = learns
+        self._pads = target.traits.pads_rows
+        self._trees = drafter.drafter is not None and drafter.drafter.trees
+        self._clock = clock
+
+    def run(self, active: Sequence[ActiveSequence], watch: Stopwatch) -> RoundResult:
+        """One round; texts that fail are marked so, and the others go on."""
+        feeds = self.plan(active)
+        watch.phase_ends("drafting")
+        committed: list[Committed] = []
+        passes = 0
+        for members in self._groups(feeds):
+            for flight in isolated(self._fly, members, self._session, self._target):
+                watch.phase_ends("verification")
+                self._tell_drafter(flight)
+                watch.phase_ends("drafting")
+                committed += self.commit(flight)  # before the next pass, which may overwrite the logits
+                watch.phase_ends("elsewhere")
+                passes += 1
+        watch.phase_ends("verification")  # of passes that failed
+        return RoundResult(feeds, committed, passes)
+
+    def plan(self, active: Sequence[ActiveSequence]) -> list[Feed]:
+        """What every row feeds: tokens that its cache lacks, and a draft behind them."""
+        feeds = plan_feeds(active, self._session)
+        self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
+        most = self._drafter.may_draft_beside
+        drafting = [feed for feed in feeds if feed.emits and feed.read <= most]
+        if drafting and self._drafter.present:
+            sequences = [feed.sequence for feed in drafting]
+            planned = self._lookahead.budgets([sequence.id for sequence in sequences])
+            budgets = [self._within_row(budget, s) for budget, s in zip(planned, sequences, strict=True)]
+            drafts = self._drafter.propose(sequences, budgets) or ()
+            for feed, budget, draft in zip(drafting, budgets, drafts, strict=False):
+                feed.add(budget, draft)
+        return feeds
+
+    def launch(self, feeds: list[Feed]) -> Flight:
+        """Start a forward pass of the target over what these rows feed."""
+        work = Pass(
+            [feed.sequence.row for feed in feeds],
+            [feed.tokens for feed in feeds],
+            [feed.parents for feed in feeds],
+            [feed.wanted for feed in feeds],
+            self._drafter.wants,
+        )
+        started = self._clock()
+        return Flight(feeds, self._session.extend(work), started)
+
+    def collect(self, flight: Flight) -> Flight:
+        """Wait until the device is done, and learn what the pass cost."""
+        flight.scored.wait()
+        flight.seconds = self._clock() - flight.started
+        if self._learns and all(feed.read == 0 for feed in flight.feeds):
+            counts = [len(feed.tokens) for feed in flight.feeds]
+            tokens = len(counts) * max(counts) if self._pads else sum(counts)
+            self._costs.observe(len(counts), tokens, flight.seconds)
+        return flight
+
+    def commit(self, flight: Flight) -> Iterator[Committed]:
+        """Judge every draft, keep what was accepted, emit it; a row whose logits are no numbers fails alone."""
+        judged = [feed for feed in flight.feeds if feed.emits]
+        drafts = [feed.proposed for feed in judged]
+        logits = flight.scored.logits
+        verdicts = judge_rows(drafts, logits, [feed.sequence for feed in judged], self._rule)
+        first = 0
+        for feed, verdict in zip(judged, verdicts, strict=True):
+            rows = logits[first : first + feed.wanted]
+            first += feed.wanted
+            if isinstance(verdict, Verdict):
+                yield Committed(feed, verdict, self._emit(feed, verdict, rows))
+            else:
+                feed.sequence.fail(as_text_error(self._target, verdict))
+
+    def _fly(self, feeds: list[Feed]) -> Flight:
+        flight = self.collect(self.launch(feeds))
+        for feed in feeds:
+            if not feed.emits:
+                self._session.keep(feed.sequence.row, range(len(feed.tokens)))
+        return flight
+
+    def _groups(self, feeds: list[Feed]) -> list[list[Feed]]:
+        """Rows that share a pass, so that all passes together are cheapest."""
+        if not self._pads:
+            return [feeds]
+        groups = group_by_work([len(feed.tokens) for feed in feeds], self._costs)
+        return [[feeds[index] for index in group] for group in groups]
+
+    def _emit(self, feed: Feed, verdict: Verdict, logits: Array) -> list[TokenEvent]:
+        sequence, draft = feed.sequence, feed.proposed
+        self._session.keep(sequence.row, feed.path_of(verdict.path))
+        logprobs = logprobs_of(draft, verdict, logits) if sequence.request.logprobs else None
+        events = list(sequence.advance(draft, verdict, logprobs))
+        self._drafter.observe(sequence, draft, verdict)
+        return events
+
+    def _tell_drafter(self, flight: Flight) -> None:
+        if self._drafter.present:
+            sequences = [feed.sequence for feed in flight.feeds]
+            self._drafter.read(sequences, readings_of(flight.feeds, flight.scored, self._drafter.wants != NOTHING))
+
+    def _within_row(self, planned: Budget, sequence: ActiveSequence) -> Budget:
+        """As much of a budget as the rest of the row has a use and a place for."""
+        # A round emits one token more than it accepts: a draft up to the limit would be cut.
+        depth = max(min(planned.nodes, planned.depth, sequence.room - 1), 0)
+        if not depth or not self._trees:
+            return Budget(depth, depth, planned.prices)
+        return Budget(min(planned.nodes, self._session.capacity - len(sequence.tokens)), depth, planned.prices)
+
+
+def readings_of(feeds: Sequence[Feed], scored: Scored, features: bool) -> list[Reading]:
+    """What a pass told of each row."""
+    if not features:
+        return [Reading(feed.start, feed.tokens, feed.draft) for feed in feeds]
+    readings = []
+    fed = judged = 0
+    for feed in feeds:
+        hidden = tuple(layer[fed : fed + len(feed.tokens)] for layer in scored.hidden)
+        top = scored.top.part(judged, judged + feed.wanted) if scored.top is not None and feed.wanted else None
+        readings.append(Reading(feed.start, feed.tokens, feed.draft, hidden, top))
+        fed += len(feed.tokens)
+        judged += feed.wanted
+    return readings
