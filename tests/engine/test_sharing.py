@@ -21,6 +21,7 @@ from outrider import (
 )
 from outrider.engine import feeds as feeds_module
 from outrider.runtimes.base import Model, Pass, Scored
+from outrider.runtimes.ledger import LedgerSession
 from tiny import model as tiny_model
 
 KINDS = (
@@ -202,6 +203,9 @@ class Counting:
     def extend(self, work: Pass) -> Scored:
         self.rows_of_passes.append(len(work.rows))
         return self._session.extend(work)
+
+    def rollout(self, rows, tokens, count, vocab_size):
+        return LedgerSession.rollout(self, rows, tokens, count, vocab_size)
 
 
 class Different(LookaheadPolicy):
