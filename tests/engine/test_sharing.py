@@ -221,7 +221,7 @@ def test_the_batch_drafts_in_one_pass_per_position_and_rows_that_are_done_sit_ou
     engine = Engine(target, drafter, lookahead=Different(), max_rows=5, capacity=64)
     drafter._session = counting = Counting(drafter._session)
     for request in requests(5):
-        engine.submit(Request(request.prompt[:4], 40, request.sampling))
+        engine.submit(Request(request.prompt[:4], 40, request.sampling, stop_token_ids=frozenset()))
     engine.step()
     # Lookaheads of 0, 1, 2, 3 and 4: four rows draft a first token, three a second one, and so on.
     assert counting.rows_of_passes == [4, 3, 2, 1]
