@@ -12,6 +12,7 @@ import torch
 from outrider.errors import ModelError
 from outrider.runtimes.base import UNBOUNDED, Session, Traits, stop_token_ids
 from outrider.runtimes.replay import ReplaySession
+from outrider.runtimes.torch.attention import without_cudnn
 from outrider.runtimes.torch.placement import free_bytes
 from outrider.runtimes.torch.session import Forward, Hidden, TorchSession
 from outrider.runtimes.torch.transformers_cache import ATTENTION, TransformersCache
@@ -126,7 +127,7 @@ class TransformersModel:
             arguments["output_hidden_states"] = True
         if self._keeps_logits and not whole:
             arguments["logits_to_keep"] = torch.tensor(columns, device=device)
-        with self._ragged_attention():
+        with self._ragged_attention(), without_cudnn():
             output = self.module(**arguments)
         hidden = _flat_hidden(output.hidden_states, layers, plan.counts) if layers else ()
         logits: torch.Tensor = output.logits  # [batch, columns, vocab]

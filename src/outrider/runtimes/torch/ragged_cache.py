@@ -88,6 +88,7 @@ class TorchPlan(Plan):
 
     blocks: Blocks = field(default_factory=Blocks)
     _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
+    _slots_there: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
 
     def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
@@ -176,6 +177,17 @@ class TorchPlan(Plan):
         )
         return torch.from_numpy(rows), torch.from_numpy(places)
 
+    def slots_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The slots on a device, copied once per pass, and which places [batch * width] of a padded batch hold tokens,
+        None where all do.
+        """
+        if self._slots_there is None:
+            held = np.arange(self.width)[None, :] < np.array(self.counts)[:, None]
+            tokens = None if held.all() else torch.from_numpy(np.flatnonzero(held)).to(device)
+            rows, places = self.slots
+            self._slots_there = rows.to(device), places.to(device), tokens
+        return self._slots_there
+
 
 def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, blocks: Blocks) -> torch.Tensor:
     """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held], in blocks."""
@@ -189,6 +201,19 @@ def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, block
     if missing := blocks.missing_queries(queries):
         additive = torch.nn.functional.pad(additive, (0, 0, 0, missing))
     return additive[:, None]
+
+
+def write_row_by_row(buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> None:
+    """Copy [batch, heads, width, size] to where the plan says."""
+    for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
+        buffer[row, :, start : start + count] = new[batch, :, :count]
+
+
+def write_at_once(buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> None:
+    """The same in one kernel for all rows: on a GPU the host takes longer to launch a copy than the copy takes."""
+    rows, places, held = plan.slots_on(buffer.device)
+    tokens = new.transpose(1, 2).flatten(0, 1)  # [batch * width, heads, size]
+    buffer[rows, :, places] = tokens if held is None else tokens[held]
 
 
 class RaggedCache:
@@ -283,9 +308,10 @@ class RaggedCache:
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def _write(self, buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> torch.Tensor:
-        for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
-            end = start + count
-            buffer[row, :, start:end] = new[batch, :, :count]
+        if buffer.is_cuda and len(plan.rows) > 1:
+            write_at_once(buffer, new, plan)
+        else:
+            write_row_by_row(buffer, new, plan)
         if plan.adjacent:
             return buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.held]
         return buffer[list(plan.rows), :, : plan.held]

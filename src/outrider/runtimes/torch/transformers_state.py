@@ -20,6 +20,7 @@ from transformers.cache_utils import (
 
 from outrider.errors import ModelError, first_line
 from outrider.runtimes.replay import Snapshots
+from outrider.runtimes.torch.attention import without_cudnn
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params")
 # Layers that put new keys and values behind the old ones in a new tensor, and leave the old one as it is.
@@ -97,7 +98,9 @@ class TransformersState:
         if self._model.keeps_logits:
             arguments["logits_to_keep"] = max(wanted, 1)
         self._length += len(tokens)
-        logits: torch.Tensor = module(torch.tensor([list(tokens)], device=module.device), **arguments).logits[0]
+        ids = torch.tensor([list(tokens)], device=module.device)
+        with without_cudnn():
+            logits: torch.Tensor = module(ids, **arguments).logits[0]
         return logits
 
 
