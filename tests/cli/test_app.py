@@ -57,7 +57,7 @@ def test_a_closed_pipe_ends_quietly(folder):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
-    process.wait()
+    assert process.wait() == 0
 
 
 def test_an_interrupt_during_the_imports_is_no_traceback():
