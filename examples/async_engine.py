@@ -10,15 +10,9 @@ import outrider
 QUESTIONS = ["Name three rivers.", "Count from one to twenty in words.", "What is a haiku?", "Why is the sky blue?"]
 
 
-async def ask(running: outrider.AsyncEngine, target: outrider.Model, question: str, patience: int) -> None:
-    prompt = target.tokenizer.encode_chat([{"role": "user", "content": question}])
-    request = outrider.Request(
-        tuple(prompt),
-        max_tokens=60,
-        sampling=outrider.SamplingParams(temperature=0, seed=0),
-        stop_token_ids=target.traits.stop_token_ids,
-        tokenizer=target.tokenizer,
-    )
+async def ask(running: outrider.AsyncEngine, question: str, patience: int) -> None:
+    messages = [{"role": "user", "content": question}]
+    request = outrider.Request(messages, max_tokens=60, sampling=outrider.SamplingParams(temperature=0))
     text = ""
     async for event in running.stream(request):
         text += event.text
@@ -29,11 +23,10 @@ async def ask(running: outrider.AsyncEngine, target: outrider.Model, question: s
 
 
 async def main() -> None:
-    target = outrider.load("smollm2")
-    engine = outrider.Engine(target, outrider.SuffixDrafter(), max_rows=3, capacity=512)
+    engine = outrider.Engine(outrider.load("smollm2"), outrider.SuffixDrafter(), max_rows=3, capacity=512)
     async with outrider.AsyncEngine(engine) as running:
         patience = [10 if "haiku" in question else 1000 for question in QUESTIONS]
-        await asyncio.gather(*(ask(running, target, *client) for client in zip(QUESTIONS, patience, strict=True)))
+        await asyncio.gather(*(ask(running, *client) for client in zip(QUESTIONS, patience, strict=True)))
 
 
 asyncio.run(main())

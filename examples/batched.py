@@ -9,7 +9,7 @@ QUESTIONS = ["Name three rivers.", "What is a haiku?", "Count from one to ten in
 
 if __name__ == "__main__":
     target = outrider.load("smollm2")
-    prompts = [target.tokenizer.encode_chat([{"role": "user", "content": question}]) for question in QUESTIONS]
+    prompts = [[{"role": "user", "content": question}] for question in QUESTIONS]
     outputs = outrider.batched_speculative_decode(
         prompts,
         outrider.SuffixDrafter(),

@@ -60,3 +60,11 @@ def test_tables_are_for_people_or_markdown(outrider, folder, tmp_path):
     status, out, _ = outrider(*arguments, "--markdown")
     assert out.startswith("| category | system |")
     assert out.endswith("speed-up over plain.\n")
+
+
+def test_a_category_that_is_not_there_is_refused_with_those_that_are(outrider, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"category": "cats", "prompt": PROMPT}))
+    status, _, err = outrider("bench", "questions", questions, "--categories", "dogs")
+    assert status == 2
+    assert "has cats: choose of these" in err

@@ -63,7 +63,7 @@ def test_compare_finds_where_tokens_differ(folder):
     greedy = outrider.SamplingParams(temperature=0)
     generation = decoder.generate([6, 7, 8], max_tokens=8, sampling=greedy)
     wrong = replace(generation, tokens=other_last_token(generation.tokens))
-    comparison = compare_with_plain(decoder, target, [6, 7, 8], greedy, {"max_tokens": 8}, wrong)
+    comparison = compare_with_plain(decoder, target, outrider.Request([6, 7, 8], 8, greedy), wrong)
     assert comparison.first_difference == len(generation.tokens) - 1
     assert comparison.margin > 0
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 from outrider.api.decoder import Generation, SpeculativeDecoder
 from outrider.check import first_difference, logits_of
 from outrider.cli.terminal import working
-from outrider.maths.sampling import SamplingParams
+from outrider.prompts.request import Request
+from outrider.prompts.tokens import token_list
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import Dtype
 
@@ -73,32 +72,37 @@ class Comparison:
 
 
 def compare_with_plain(
-    decoder: SpeculativeDecoder,
-    target: Model,
-    prompt: Sequence[int],
-    sampling: SamplingParams,
-    settings: Mapping[str, Any],
-    streamed: Generation,
+    decoder: SpeculativeDecoder, target: Model, request: Request, streamed: Generation
 ) -> Comparison:
     """Decode plainly and speculatively in turns.
 
     Args:
-        sampling, settings: what `streamed` was decoded with.
+        request: what `streamed` was decoded from; its prompt is token ids.
         streamed: a speculative run that has warmed both up; its tokens are those compared.
     """
-    same_seed = replace(sampling, seed=streamed.seed)
+    sampling = replace(request.sampling, seed=streamed.seed)
     decoders = {False: SpeculativeDecoder(None, target, 0, rule=decoder.rule), True: decoder}
     runs: dict[bool, list[Generation]] = {False: [], True: []}
     with working("comparing with plain decoding") as say:
         for turn, speculative in enumerate(TURNS, start=1):
             say(f"comparing, turn {turn} of {len(TURNS)}: {'speculatively' if speculative else 'plainly'}")
-            runs[speculative].append(decoders[speculative].generate(prompt, sampling=same_seed, **settings))
+            run = decoders[speculative].generate(
+                request.prompt,
+                max_tokens=request.max_tokens,
+                sampling=sampling,
+                stop=request.stop,
+                predicted=request.predicted,
+                logprobs=bool(request.logprobs),
+            )
+            runs[speculative].append(run)
     speeds = {which: median(run.stats.tokens_per_second for run in runs[which]) for which in runs}
     prefills = {which: median(run.stats.seconds_prefill for run in runs[which]) for which in runs}
     comparable = sampling.greedy or decoder.rule.shares_noise
     difference = None
     if comparable:
-        difference = first_difference(logits_of(target), prompt, runs[False][0].tokens, streamed.tokens)
+        difference = first_difference(
+            logits_of(target), token_list(request.prompt), runs[False][0].tokens, streamed.tokens
+        )
     # The margin is one of raw logits: where penalties or Gumbel noise are added to them it explains nothing.
     raw = sampling.greedy and not sampling.adjusts_logits
     return Comparison(

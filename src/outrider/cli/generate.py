@@ -17,20 +17,19 @@ from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import OutputOptions
 from outrider.cli.options.prompt import PromptOptions
 from outrider.cli.options.sampling import SamplingOptions
-from outrider.cli.render import OriginWriter, PlainWriter, print_json, summary
-from outrider.cli.terminal import messages, working
+from outrider.cli.render import print_json, summary
+from outrider.cli.streaming import stream, writer_of
+from outrider.cli.terminal import messages
 from outrider.drafters.base import Drafter
-from outrider.engine.request import TokenEvent
-from outrider.errors import InputError, OutriderError, SettingError
+from outrider.errors import InputError, SettingError
 from outrider.jobs import Common, Defaults
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode
+from outrider.prompts.request import Request
 from outrider.runtimes.base import Model
 from outrider.trace import TraceWriter
-
-Writer = PlainWriter | OriginWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +126,20 @@ def _one(task: Task) -> int:
     with task.tracing() as observer:
         target, drafter = task.open()
         decoder = SpeculativeDecoder(drafter, target, task.lookahead, rule=task.rule, observer=observer)
-        tokens = encode_prompt(target, text, task.prompt.system_prompt, task.prompt.ignore_chat_template)
-        settings: dict[str, Any] = {
-            "max_tokens": task.prompt.max_tokens,
-            "stop": task.prompt.stops,
-            "predicted": task.predicted,
-            "logprobs": output.logprobs,
-        }
-        generation = _stream(decoder, tokens, sampling, settings, _writer(output))
+        request = Request(
+            prompt=encode_prompt(target, text, task.prompt.system_prompt, task.prompt.ignore_chat_template),
+            max_tokens=task.prompt.max_tokens,
+            sampling=sampling,
+            stop=task.prompt.stops,
+            predicted=task.predicted,
+            logprobs=output.logprobs,
+        )
+        generation = stream(decoder, request, writer_of(output))
     if not output.json:
         messages().print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
     comparison = None
     if output.compare:
-        comparison = compare_with_plain(decoder, target, tokens, sampling, settings, generation)
+        comparison = compare_with_plain(decoder, target, request, generation)
     if output.json:
         print_json(_as_dict(generation, comparison))
     elif comparison is not None:
@@ -147,7 +147,7 @@ def _one(task: Task) -> int:
     return 0
 
 
-def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_chat_template: bool) -> list[int]:
+def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_chat_template: bool) -> tuple[int, ...]:
     """The prompt's tokens, through the model's chat template where it has one.
 
     Raises:
@@ -159,54 +159,10 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
     if system_prompt and ignore_chat_template:
         raise SettingError("--system-prompt needs a chat template: leave --ignore-chat-template out, or the prompt")
     try:
-        return list(encode(text, target.tokenizer, target.name, Chat(system_prompt, not ignore_chat_template)))
+        return encode(text, target.tokenizer, target.name, Chat(system_prompt, not ignore_chat_template))
     except InputError as error:
         remedy = f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
         raise SettingError(f"{error}: {remedy}") from error
-
-
-def _writer(output: OutputOptions) -> Writer | None:
-    if output.json:
-        return None
-    return OriginWriter(output.color) if output.show else PlainWriter()
-
-
-def _stream(
-    decoder: SpeculativeDecoder,
-    tokens: list[int],
-    sampling: SamplingParams,
-    settings: dict[str, Any],
-    writer: Writer | None,
-) -> Generation:
-    """Decode, writing as it comes."""
-    with working("reading the prompt"):
-        stream = decoder.stream(tokens, sampling=sampling, **settings)
-        events: list[TokenEvent] = [next(stream)]
-    try:
-        if writer is not None:
-            writer.write(events[0])
-        for event in stream:
-            events.append(event)
-            if writer is not None:
-                writer.write(event)
-    except (KeyboardInterrupt, OutriderError) as error:
-        if writer is not None:
-            writer.close()
-        if isinstance(error, KeyboardInterrupt):
-            seed = None if sampling.greedy else stream.seed
-            messages().print(f"stopped · {summary(stream.stats, seed)}", style="dim")
-        raise
-    if writer is not None:
-        writer.close()
-    assert events[-1].finish_reason is not None
-    return Generation(
-        tokens=[event.token for event in events],
-        text="".join(event.text for event in events),
-        finish_reason=events[-1].finish_reason,
-        stats=stream.stats,
-        logprobs=[event.logprob for event in events if event.logprob is not None] if settings["logprobs"] else None,
-        seed=stream.seed,
-    )
 
 
 def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str, Any]:

@@ -48,12 +48,14 @@ class QuestionOptions:
             InputError: the file cannot be used, or there is no question of these categories.
         """
         questions = read_prompts(self.file)
-        if self.categories is not None:
-            wanted = {name.strip() for name in self.categories.split(",")}
-            questions = [question for question in questions if question.category in wanted]
-            if not questions:
-                raise InputError(f"--categories is {self.categories!r}: {self.file} has no question of these")
-        return spread(questions, self.per_category)
+        if self.categories is None:
+            return spread(questions, self.per_category)
+        wanted = {name.strip() for name in self.categories.split(",")}
+        chosen = [question for question in questions if question.category in wanted]
+        if not chosen:
+            known = ", ".join(dict.fromkeys(question.category for question in questions))
+            raise InputError(f"--categories is {self.categories!r} and {self.file} has {known}: choose of these")
+        return spread(chosen, self.per_category)
 
 
 def command(asked: QuestionOptions, systems: SystemOptions, models: ModelOptions, table: TableOptions) -> None:

@@ -28,7 +28,7 @@ def read_standard_input() -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
-        raise InputError(f"standard input cannot be read as text: {error}") from error
+        raise InputError(f"standard input cannot be read as text ({error}): give UTF-8") from error
 
 
 def read_file(file: Path) -> str:
@@ -42,4 +42,4 @@ def read_file(file: Path) -> str:
     except FileNotFoundError as error:
         raise InputError(f"file {file} does not exist: check the path") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"file {file} cannot be read as text: {error}") from error
+        raise InputError(f"file {file} cannot be read as text ({error}): give a readable file of UTF-8") from error
