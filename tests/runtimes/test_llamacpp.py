@@ -10,8 +10,8 @@ from test_sessions import CAPACITY, VOCABULARY, fresh, llamacpp, same, text
 
 import outrider
 from outrider import InputError, ModelError, SettingError, SuffixDrafter, VocabularyError
-from outrider.api.decoder import require_same_vocabulary
 from outrider.cli.app import run
+from outrider.drafters.loading import require_same_vocabulary
 from outrider.runtimes import loading
 from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf

@@ -3,7 +3,7 @@
 import pytest
 
 from outrider import TableModel, VocabularyError
-from outrider.api.decoder import require_same_vocabulary
+from outrider.drafters.loading import require_same_vocabulary
 from outrider.text import fingerprint_of
 
 

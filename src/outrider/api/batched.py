@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from outrider.api.decoder import as_drafter
+from outrider.drafters.loading import as_drafter
 from outrider.engine.engine import Engine
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import BatchError, InputError, SettingError

@@ -6,8 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outrider.drafters.base import Drafter
-from outrider.drafters.model import ModelDrafter
+from outrider.drafters.loading import as_drafter
 from outrider.engine.engine import Engine
 from outrider.engine.record import Observer
 from outrider.engine.request import FinishReason, TokenEvent
@@ -27,7 +26,6 @@ from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepa
 from outrider.prompts.tokens import check_tokens, token_list
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
-from outrider.text import first_difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,42 +354,3 @@ def _two_axes(logits: Any, name: str) -> Any:
     if logits.ndim != 2:
         raise InputError(f"{name} has shape {tuple(logits.shape)}: it must be [tokens, vocab]")
     return logits
-
-
-def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:
-    """A drafter from whatever a user gives: None, a Drafter, or a model in any form that `as_model` takes.
-
-    Raises:
-        VocabularyError: a draft model has another vocabulary than the target.
-    """
-    if draft_model is None or isinstance(draft_model, Drafter):
-        return draft_model
-    model = as_model(draft_model, tokenizer)
-    require_same_vocabulary(model, target)
-    return ModelDrafter(model)
-
-
-def require_same_vocabulary(draft: Model, target: Model) -> None:
-    """Refuse two models whose token ids mean different things; their logits may be padded to different widths.
-
-    Raises:
-        VocabularyError: the tokenizers differ, or, where one has none, the widths of the logits.
-    """
-    if draft.tokenizer is not None and target.tokenizer is not None:
-        difference = first_difference(draft.tokenizer, target.tokenizer)
-        if difference is None:
-            return
-        reason = (
-            f"their tokenizers differ: token {difference.token} is {difference.one} to the draft and "
-            f"{difference.other} to the target"
-        )
-    elif draft.traits.vocab_size == target.traits.vocab_size:
-        return
-    else:
-        reason = "without both tokenizers the widths must be equal"
-    raise VocabularyError(
-        f"draft {draft.name} has a vocabulary of {draft.traits.vocab_size} and target {target.name} one of "
-        f"{target.traits.vocab_size}, and {reason}; choose a draft model of the same family, or draft across "
-        "tokenizers "
-        "(IntersectionDrafter or StringDrafter; --drafter intersection or string)"
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.draws import draw, draw_shared, probability
 from outrider.maths.sampling import adjust, distribution, log_probabilities, most_probable
 from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
+from outrider.runtimes.loading import as_model
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class ModelDrafter(Drafter):
     the rest and feeds what is missing, whether rounds were skipped or a draft was accepted in full.
 
     Args:
-        model: the draft model.
+        model: the draft model, in any form that `as_model` takes: a Model, a name or path, a model of transformers ...
         greedy: always draft the most probable token, with a one-hot q, even where the target samples.
         min_survival: drafting stops after a token with which the product of the probabilities that the draft model
             gives its own tokens falls below this; 0 drafts as far as the lookahead goes. The token stays in the draft:
@@ -75,16 +77,16 @@ class ModelDrafter(Drafter):
         SettingError: min_survival is not within 0 to 1.
     """
 
-    def __init__(self, model: Model, *, greedy: bool = False, min_survival: float = 0.0, name: str = "model") -> None:
+    def __init__(self, model: Any, *, greedy: bool = False, min_survival: float = 0.0, name: str = "model") -> None:
         if not 0 <= min_survival <= 1:
             raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")
-        self.model = model
+        self.model: Model = as_model(model)
         self.greedy = greedy
         self.min_survival = min_survival
         self.name = name
         self._session: Session | None = None
         self._capacity = 0
-        self._vocab_size = model.traits.vocab_size
+        self._vocab_size = self.model.traits.vocab_size
         self._rows: dict[int, _Row] = {}
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
@@ -14,7 +15,7 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
 from outrider.maths.sampling import SamplingParams, adjust, distribution
-from outrider.runtimes.base import Model, Pass
+from outrider.runtimes.base import Pass
 
 UNCHANGED = SamplingParams()  # what the model itself says
 
@@ -53,7 +54,7 @@ class ModelTreeDrafter(ModelDrafter):
     trees = True
 
     def __init__(
-        self, model: Model, shape: TreeShape | None = None, *, greedy: bool = False, name: str = "model"
+        self, model: Any, shape: TreeShape | None = None, *, greedy: bool = False, name: str = "model"
     ) -> None:
         super().__init__(model, greedy=greedy, name=name)
         self.shape = DynamicTree() if shape is None else shape

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
 
 from outrider.drafters.base import Drafter
+from outrider.drafters.loading import as_drafter
 from outrider.engine.admission import check_request, require_drafts_judged, require_features, require_size
 from outrider.engine.bookkeeping import Books
 from outrider.engine.drafting import GuardedDrafter
@@ -23,7 +25,7 @@ from outrider.lookahead import AdaptiveSpeculator, CostCurve, DraftingTraits, Lo
 from outrider.maths.rules import Rule, RuleName, rule_named
 from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
 from outrider.runtimes.base import Model
-from outrider.text import Tokenizer
+from outrider.runtimes.loading import as_model, as_tokenizer
 
 
 class Engine:
@@ -33,12 +35,14 @@ class Engine:
     length, settings, lookahead and noise, and what it emits does not depend on the others.
 
     Args:
-        target: the model whose distribution the output has.
-        drafter: None decodes plainly. A drafter serves one engine at a time.
+        target: the model whose distribution the output has: a Model, a name or path for `outrider.load`, a model of
+            transformers or mlx-lm, or a function from token ids to logits.
+        drafter: a Drafter, or a draft model in any of these forms; None decodes plainly. A drafter serves one engine at
+            a time.
         lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None, which chooses what
             promises most tokens per second (Goodput).
         rule: token, block or coupled.
-        tokenizer: for prompts and output; None takes the target's own.
+        tokenizer: for prompts and output: of transformers, or an outrider Tokenizer; None takes the target's own.
         max_rows: how many texts may be decoded at once.
         capacity: the longest that a text may become, prompt and output, in tokens; None is the model's context, or what
             fits into memory.
@@ -53,16 +57,18 @@ class Engine:
     Raises:
         SettingError: an unknown rule, one that cannot judge the drafter's trees, a number out of its range, or rows
             that do not fit into memory.
+        ModelError: a model cannot be found or used.
+        VocabularyError: a draft model has another vocabulary.
     """
 
     def __init__(
         self,
-        target: Model,
-        drafter: Drafter | None = None,
+        target: Any,
+        drafter: Any = None,
         *,
         lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
         rule: RuleName | Rule = "token",
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Any = None,
         max_rows: int = 8,
         capacity: int | None = None,
         max_waiting: int = 1024,
@@ -72,28 +78,29 @@ class Engine:
     ) -> None:
         require_size(max_rows, max_waiting, capacity)
         self._rule = rule_named(rule)
-        if drafter is not None:
-            require_drafts_judged(drafter, self._rule)
-            require_features(drafter, target)
-        trees = drafter is not None and drafter.trees
-        self.target = target
-        self.tokenizer = target.tokenizer if tokenizer is None else tokenizer
-        self.capacity = plan_capacity(target, drafter, max_rows, capacity, memory_limit)
-        self._session = target.open(max_rows, self.capacity + (NODES_OF_A_TREE if trees else 0))
+        self._lookahead = as_policy(lookahead)
+        self.target: Model = as_model(target, tokenizer)
+        self.tokenizer = self.target.tokenizer if tokenizer is None else as_tokenizer(tokenizer)
+        chosen = as_drafter(drafter, self.target, tokenizer)
+        if chosen is not None:
+            require_drafts_judged(chosen, self._rule)
+            require_features(chosen, self.target)
+        trees = chosen is not None and chosen.trees
+        self.capacity = plan_capacity(self.target, chosen, max_rows, capacity, memory_limit)
+        self._session = self.target.open(max_rows, self.capacity + (NODES_OF_A_TREE if trees else 0))
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._clock = clock
-        self._lookahead = as_policy(lookahead)
         self._books = Books(self._lookahead, observer, clock())
         self._unsettled = False  # whether a round may have been left in its midst
-        self._drafter = GuardedDrafter(drafter, target.traits.vocab_size)
+        self._drafter = GuardedDrafter(chosen, self.target.traits.vocab_size)
         self._drafter.prepare(max_rows, self.capacity)
         self.costs = self._find_costs()
         if self._drafter.drafter is not None:
             self._lookahead.bind(DraftingTraits(trees, self._drafter.drafter.estimates), self.costs)
-        learns = target.traits.pads_rows or self._lookahead.costs is self.costs
+        learns = self.target.traits.pads_rows or self._lookahead.costs is self.costs
         self._round = Round(
-            target, self._session, self._drafter, self._lookahead, self._rule, self.costs, learns, clock
+            self.target, self._session, self._drafter, self._lookahead, self._rule, self.costs, learns, clock
         )
 
     @property

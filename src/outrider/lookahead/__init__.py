@@ -1,5 +1,6 @@
 """How many tokens to draft. A policy plans before the round and learns after it; it never sees the tokens drafted."""
 
+from outrider.errors import SettingError
 from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.fixed import Fixed
@@ -21,11 +22,19 @@ __all__ = [
 
 
 def as_policy(lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None) -> LookaheadPolicy:
-    """A policy from whatever a user gives: a number, a speculator, a policy; None chooses by measured goodput."""
+    """A policy from whatever a user gives: a number, a speculator, a policy; None chooses by measured goodput.
+
+    Raises:
+        SettingError: it is none of these, or a number below 0.
+    """
     if lookahead is None:
         return Goodput()
     if isinstance(lookahead, int):
         return Fixed(lookahead)
     if isinstance(lookahead, AdaptiveSpeculator):
         return Adaptive(lookahead)
+    if not isinstance(lookahead, LookaheadPolicy):
+        raise SettingError(
+            f"lookahead is {lookahead!r}: give a number of tokens, an AdaptiveSpeculator, a policy, or None"
+        )
     return lookahead

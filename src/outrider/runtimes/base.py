@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from outrider.maths.arrays import Array
 from outrider.text import Tokenizer
@@ -186,6 +186,7 @@ class Session(Protocol):
         """Empty the row for another sequence."""
 
 
+@runtime_checkable
 class Model(Protocol):
     """A causal language model.
 

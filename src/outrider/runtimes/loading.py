@@ -163,11 +163,16 @@ def as_model(model: Any, tokenizer: Any = None) -> Model:
 
     Args:
         tokenizer: for models that come without one: a Tokenizer, or a tokenizer of transformers or mlx-lm.
+
+    Raises:
+        ModelError: it is none of these, or a model cannot be found or used.
     """
     if isinstance(model, str | Path):
         return load(model)
-    if hasattr(model, "open") and hasattr(model, "traits"):
-        return model  # type: ignore[no-any-return]
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, type):
+        raise ModelError(f"{model.__name__} is a class: give a model, {model.__name__}(...)")
     wrapped = as_tokenizer(tokenizer)
     if "transformers" in sys.modules and isinstance(model, sys.modules["transformers"].PreTrainedModel):
         from outrider.runtimes.torch.model import TransformersModel
@@ -200,9 +205,17 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
 
 
 def as_tokenizer(tokenizer: Any) -> Tokenizer | None:
-    """A Tokenizer from one of ours or of transformers."""
+    """A Tokenizer from one of ours or of transformers.
+
+    Raises:
+        ModelError: it is neither.
+    """
     if tokenizer is None or hasattr(tokenizer, "encode_chat"):
         return tokenizer  # type: ignore[no-any-return]
+    if not hasattr(tokenizer, "get_vocab"):
+        raise ModelError(
+            f"cannot encode with a {type(tokenizer).__name__}: give an outrider Tokenizer or one of transformers"
+        )
     from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 
     return HuggingFaceTokenizer(tokenizer)

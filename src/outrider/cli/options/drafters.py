@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import outrider
-from outrider.api.decoder import require_same_vocabulary
 from outrider.drafters.base import Drafter
+from outrider.drafters.loading import require_same_vocabulary
 from outrider.errors import SettingError
 from outrider.runtimes.base import Model
 

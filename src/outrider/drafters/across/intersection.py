@@ -6,11 +6,11 @@ Token-level intersection, arXiv 2502.05202.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from outrider.drafters.across.translating import TranslatingDrafter
 from outrider.errors import VocabularyError
 from outrider.maths.arrays import Array, columns
-from outrider.runtimes.base import Model
 
 
 class IntersectionDrafter(TranslatingDrafter):
@@ -21,8 +21,8 @@ class IntersectionDrafter(TranslatingDrafter):
     the distribution that the draft token is drawn from.
 
     Args:
-        model: the draft model.
-        target: the target, whose vocabulary is drafted in.
+        model: the draft model, in any form that `as_model` takes.
+        target: the target, likewise, whose vocabulary is drafted in.
         greedy: always draft the most probable token, with a one-hot q, even where the target samples.
         min_survival: as ModelDrafter's.
         name: what its tokens are attributed to.
@@ -34,8 +34,8 @@ class IntersectionDrafter(TranslatingDrafter):
 
     def __init__(
         self,
-        model: Model,
-        target: Model,
+        model: Any,
+        target: Any,
         *,
         greedy: bool = False,
         min_survival: float = 0.0,
@@ -44,7 +44,8 @@ class IntersectionDrafter(TranslatingDrafter):
         super().__init__(model, target, greedy=greedy, min_survival=min_survival, name=name)
         if not self._translation.shared:
             raise VocabularyError(
-                f"draft {model.name} and target {target.name} share no token: draft strings, with a StringDrafter"
+                f"draft {self.model.name} and target {self._target_name} share no token: "
+                "draft strings, with a StringDrafter"
             )
 
     def _logits_of(self, logits: Array) -> Array:

@@ -6,6 +6,7 @@ String-level exact match, arXiv 2502.05202.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from outrider.drafters.across.translating import TranslatingDrafter
 from outrider.drafters.across.translation import NONE, whole_characters
@@ -13,7 +14,6 @@ from outrider.drafters.model import _Growing
 from outrider.maths.arrays import Array
 from outrider.maths.draft import Draft
 from outrider.maths.sampling import log_probabilities, most_probable
-from outrider.runtimes.base import Model
 
 
 class StringDrafter(TranslatingDrafter):
@@ -29,8 +29,8 @@ class StringDrafter(TranslatingDrafter):
     does not spell as it was drafted, and all behind a special token is left out.
 
     Args:
-        model: the draft model.
-        target: the target, whose tokens are proposed.
+        model: the draft model, in any form that `as_model` takes.
+        target: the target, likewise, whose tokens are proposed.
         min_survival: as ModelDrafter's.
         name: what its tokens are attributed to.
 
@@ -39,7 +39,7 @@ class StringDrafter(TranslatingDrafter):
         SettingError: min_survival is not within 0 to 1.
     """
 
-    def __init__(self, model: Model, target: Model, *, min_survival: float = 0.0, name: str = "string") -> None:
+    def __init__(self, model: Any, target: Any, *, min_survival: float = 0.0, name: str = "string") -> None:
         super().__init__(model, target, greedy=True, min_survival=min_survival, name=name)
 
     def _logits_of(self, logits: Array) -> Array:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from outrider.drafters.across.translation import Transcript, Translation, common_length
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.model import ModelDrafter, _Row
 from outrider.errors import VocabularyError
-from outrider.runtimes.base import Model
+from outrider.runtimes.loading import as_model
 
 # Room in the draft model's cache for each token of the target: its tokens may be shorter. A text that outgrows its row
 # is no longer drafted for.
@@ -32,7 +33,8 @@ class TranslatingDrafter(ModelDrafter):
         SettingError: min_survival is not within 0 to 1.
     """
 
-    def __init__(self, model: Model, target: Model, *, greedy: bool, min_survival: float, name: str) -> None:
+    def __init__(self, model: Any, target: Any, *, greedy: bool, min_survival: float, name: str) -> None:
+        model, target = as_model(model), as_model(target)
         super().__init__(model, greedy=greedy, min_survival=min_survival, name=name)
         self._translation = Translation(model, target)
         self._target_name, self._target_size = target.name, target.traits.vocab_size

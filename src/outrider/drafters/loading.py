@@ -1,0 +1,55 @@
+"""From whatever a user gives to a Drafter, and whether a draft model goes with a target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outrider.drafters.base import Drafter
+from outrider.drafters.model import ModelDrafter
+from outrider.errors import SettingError, VocabularyError
+from outrider.runtimes.base import Model
+from outrider.runtimes.loading import as_model
+from outrider.text import first_difference
+
+
+def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:
+    """A drafter from whatever a user gives: None, a Drafter, or a model in any form that `as_model` takes.
+
+    Raises:
+        VocabularyError: a draft model has another vocabulary than the target.
+        ModelError: it is none of these, or a model cannot be found or used.
+        SettingError: it is a class of drafters.
+    """
+    if draft_model is None or isinstance(draft_model, Drafter):
+        return draft_model
+    if isinstance(draft_model, type) and issubclass(draft_model, Drafter):
+        raise SettingError(f"{draft_model.__name__} is a class of drafters: give one of them, {draft_model.__name__}()")
+    model = as_model(draft_model, tokenizer)
+    require_same_vocabulary(model, target)
+    return ModelDrafter(model)
+
+
+def require_same_vocabulary(draft: Model, target: Model) -> None:
+    """Refuse two models whose token ids mean different things; their logits may be padded to different widths.
+
+    Raises:
+        VocabularyError: the tokenizers differ, or, where one has none, the widths of the logits.
+    """
+    if draft.tokenizer is not None and target.tokenizer is not None:
+        difference = first_difference(draft.tokenizer, target.tokenizer)
+        if difference is None:
+            return
+        reason = (
+            f"their tokenizers differ: token {difference.token} is {difference.one} to the draft and "
+            f"{difference.other} to the target"
+        )
+    elif draft.traits.vocab_size == target.traits.vocab_size:
+        return
+    else:
+        reason = "without both tokenizers the widths must be equal"
+    raise VocabularyError(
+        f"draft {draft.name} has a vocabulary of {draft.traits.vocab_size} and target {target.name} one of "
+        f"{target.traits.vocab_size}, and {reason}; choose a draft model of the same family, or draft across "
+        "tokenizers "
+        "(IntersectionDrafter or StringDrafter; --drafter intersection or string)"
+    )

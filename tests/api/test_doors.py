@@ -1,0 +1,215 @@
+"""Every door takes models, drafters and prompts in the same forms, and refuses all else in one line."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import outrider
+from outrider import (
+    AsyncEngine,
+    Engine,
+    FunctionModel,
+    IntersectionDrafter,
+    ModelDrafter,
+    ModelTreeDrafter,
+    OutriderError,
+    Request,
+    SamplingParams,
+    SettingError,
+    SpeculativeDecoder,
+    StringDrafter,
+    SuffixDrafter,
+    TableModel,
+    VocabularyError,
+    batched_speculative_decode,
+)
+from outrider.runtimes import loading
+
+WORDS = "abcde"
+GREEDY = SamplingParams(temperature=0)
+
+
+class Letters:
+    """A tokenizer of one token a letter, whose chat template adds a header."""
+
+    fingerprint = "letters"
+    vocabulary = tuple(letter.encode() for letter in WORDS)
+    special_tokens = frozenset()
+
+    def encode(self, text):
+        return [WORDS.index(letter) for letter in text if letter in WORDS]
+
+    def decode(self, tokens):
+        return "".join(WORDS[token] for token in tokens)
+
+    def encode_chat(self, messages):
+        return [0, *self.encode("".join(message["content"] for message in messages)), 4]
+
+
+TABLE = TableModel.random(5, 2, spread=1.5, seed=1).table
+TARGET = TableModel(TABLE, name="letters", tokenizer=Letters())
+
+
+@pytest.fixture
+def shelf(monkeypatch):
+    """Models by name, without files."""
+    monkeypatch.setattr(loading, "load", lambda name: {"letters": TARGET}[Path(name).name])
+
+
+def function(tokens):
+    return np.stack([TARGET.logits_after(tokens[0, : end + 1].tolist()) for end in range(tokens.shape[1])])
+
+
+MODELS = {
+    "a name": "letters",
+    "a path": Path("/folder/letters"),
+    "a Model": TARGET,
+    "a function": FunctionModel(function, vocab_size=5, tokenizer=Letters()),
+}
+DRAFTERS = {
+    "ModelDrafter": lambda model: ModelDrafter(model),
+    "ModelTreeDrafter": lambda model: ModelTreeDrafter(model),
+    "IntersectionDrafter": lambda model: IntersectionDrafter(model, model),
+    "StringDrafter": lambda model: StringDrafter(model, model),
+    "a model": lambda model: model,
+}
+
+
+def tokens_of(engine, prompt="abc"):
+    handle = engine.submit(Request(prompt, 8, GREEDY))
+    while not engine.idle:
+        engine.step()
+    return list(handle.output)
+
+
+EXPECTED = SpeculativeDecoder(None, TARGET).generate("abc", max_tokens=8, sampling=GREEDY).tokens
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_engine_takes_a_model_in_any_form(shelf, model):
+    assert tokens_of(Engine(MODELS[model], capacity=64)) == EXPECTED
+    assert tokens_of(Engine(MODELS[model], MODELS[model], lookahead=2, capacity=64)) == EXPECTED
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_a_drafter_takes_a_model_in_any_form(shelf, drafter, model):
+    engine = Engine(TARGET, DRAFTERS[drafter](MODELS[model]), lookahead=3, capacity=64)
+    assert tokens_of(engine) == EXPECTED
+    assert engine.drafter is not None
+
+
+def test_a_plain_function_and_a_tokenizer_are_enough():
+    engine = Engine(function, tokenizer=Letters(), capacity=64)
+    assert tokens_of(engine) == EXPECTED
+    assert engine.tokenizer.decode([0]) == "a"
+
+
+WRONG = [None, 7, object(), 3.5, SuffixDrafter(), TableModel, b"letters", ["letters"]]
+
+
+@pytest.mark.parametrize("model", WRONG, ids=repr)
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda model: Engine(model),
+        lambda model: ModelDrafter(model),
+        lambda model: ModelTreeDrafter(model),
+        lambda model: IntersectionDrafter(model, TARGET),
+        lambda model: StringDrafter(TARGET, model),
+        lambda model: SpeculativeDecoder(None, model),
+        lambda model: batched_speculative_decode(["a"], None, model),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_line(door, model):
+    with pytest.raises(OutriderError) as caught:
+        door(model)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("drafter", [7, object(), SuffixDrafter, ModelDrafter, [SuffixDrafter()]], ids=repr)
+@pytest.mark.parametrize(
+    "door", [lambda drafter: Engine(TARGET, drafter), lambda drafter: SpeculativeDecoder(drafter, TARGET)]
+)
+def test_what_is_no_drafter_is_refused_in_one_line(door, drafter):
+    with pytest.raises(OutriderError) as caught:
+        door(drafter)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("lookahead", ["4", 2.5, [4]])
+def test_what_is_no_lookahead_is_refused(lookahead):
+    with pytest.raises(SettingError, match="lookahead is"):
+        Engine(TARGET, lookahead=lookahead)
+
+
+def test_what_is_no_tokenizer_is_refused():
+    with pytest.raises(OutriderError, match="cannot encode with a int"):
+        Engine(TARGET, tokenizer=7)
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused_at_every_door():
+    other = TableModel.random(4, 1, seed=0)
+    for door in (Engine(TARGET).__class__, lambda target, draft: SpeculativeDecoder(draft, target)):
+        with pytest.raises(VocabularyError):
+            door(TARGET, other)
+
+
+# Prompts
+
+PROMPTS = {
+    "text": "abc",
+    "a list": [0, 1, 2],
+    "a tuple": (0, 1, 2),
+    "an array": np.array([0, 1, 2]),
+    "an array of a row": np.array([[0, 1, 2]]),
+}
+MESSAGES = [{"role": "user", "content": "abc"}]
+CONVERSATION = (0, 0, 1, 2, 4)
+
+
+async def awaited(prompt):
+    async with AsyncEngine(Engine(TARGET, capacity=64)) as running:
+        return [event.token async for event in running.stream(Request(prompt, 8, GREEDY))]
+
+
+DOORS = {
+    "generate": lambda prompt: SpeculativeDecoder(None, TARGET).generate(prompt, max_tokens=8, sampling=GREEDY).tokens,
+    "stream": lambda prompt: [
+        event.token for event in SpeculativeDecoder(None, TARGET).stream(prompt, max_tokens=8, sampling=GREEDY)
+    ],
+    "batched": lambda prompt: batched_speculative_decode([prompt], None, TARGET, 8, sampling=GREEDY)[0],
+    "submit": lambda prompt: tokens_of(Engine(TARGET, capacity=64), prompt),
+    "async": lambda prompt: asyncio.run(awaited(prompt)),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_has_the_same_forms_at_every_door(door, prompt):
+    assert DOORS[door](PROMPTS[prompt]) == EXPECTED
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_conversation_goes_through_the_chat_template_at_every_door(door):
+    assert DOORS[door](MESSAGES) == DOORS[door](CONVERSATION)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("prompt", [None, 7, [], "", [[0, 1], [2]], [99], {"role": "user"}, object()], ids=repr)
+def test_what_is_no_prompt_is_refused_in_one_line_at_every_door(door, prompt):
+    with pytest.raises(OutriderError) as caught:
+        DOORS[door](prompt)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_engine_is_asked_with_requests():
+    with pytest.raises(OutriderError, match="a str cannot be decoded: give a Request"):
+        Engine(TARGET).submit("abc")
+
+
+def test_what_is_exported_is_listed_in_order():
+    assert outrider.__all__ == sorted(outrider.__all__)
+    assert all(getattr(outrider, name) is not None for name in outrider.__all__)
