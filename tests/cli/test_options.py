@@ -1,7 +1,7 @@
 """Flags in groups: what they mean together, and that typer sees each of them."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 import pytest
 import typer
@@ -13,6 +13,7 @@ from outrider.cli.options.drafters import DRAFTERS, drafter_named
 from outrider.cli.options.drafting import DraftingOptions
 from outrider.cli.options.group import flattened, option
 from outrider.errors import ModelError, SettingError
+from outrider.runtimes.loading import CacheDtype, Dtype
 
 
 def lookahead_of(outrider, monkeypatch, *arguments):
@@ -109,3 +110,12 @@ def test_every_drafter_is_made_by_its_name(folder, name):
 def test_a_drafter_without_a_name_is_refused():
     with pytest.raises(SettingError, match="choose one of model, model-tree"):
         drafter_named("oracle")
+
+
+def test_llama_cpp_stores_what_the_flags_name():
+    pytest.importorskip("llama_cpp")
+    from outrider.runtimes.llamacpp.loading import FILE_TYPES
+    from outrider.runtimes.llamacpp.model import CACHE_TYPES
+
+    assert get_args(CacheDtype) == tuple(CACHE_TYPES)
+    assert set(get_args(Dtype)) == {"auto", *FILE_TYPES}

@@ -33,11 +33,11 @@ LONGEST_HEAD = 100_000_000  # bytes, of a safetensors file
 def load(
     name_or_path: str | Path,
     *,
-    backend: str = "auto",
-    dtype: str = "auto",
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
     device: str = "auto",
     threads: int | None = None,
-    cache_type: str | None = None,
+    cache_type: CacheDtype | None = None,
     context_length: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
