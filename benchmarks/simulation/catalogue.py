@@ -116,7 +116,7 @@ def copied(low: float, high: float, length: float, gap: float) -> Chances:
 
 
 def scenarios() -> list[Scenario]:
-    """What `outrider bench --simulate` measures."""
+    """What `python -m benchmarks simulate` measures."""
     small_model = Drafting(position=1.0e-3, token=0.01e-3)  # an eighth of the weights
     cpu_model = Drafting(position=7.0e-3, token=0.1e-3)  # a fifth
     return [

@@ -42,7 +42,9 @@ def test_bench_measures_several_rows_of_every_system(outrider, folder, tmp_path)
     assert "speed-up" in out
 
 
-@pytest.mark.parametrize("arguments", [("--questions", "q.jsonl"), ("--questions", "q.jsonl", "--batch", "8")])
+@pytest.mark.parametrize(
+    "arguments", [("--questions", "q.jsonl"), ("--questions", "q.jsonl", "--batch", "8"), ("--simulate",)]
+)
 def test_flags_of_before_are_refused_with_the_new_names(outrider, arguments):
     status, out, err = outrider("bench", *arguments)
     assert (status, out) == (2, "")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from outrider.api.decoder import Generation, SpeculativeDecoder
-from outrider.cli import jobs as many
 from outrider.cli.comparison import Comparison, compare_with_plain
+from outrider.cli.jobs import decode
 from outrider.cli.options.drafters import NONE, DrafterKind
 from outrider.cli.options.drafting import SelfTuningOptions, say_whether_reproducible
 from outrider.cli.options.jobs import JobOptions
@@ -99,7 +99,7 @@ def command(
 
 def _many(task: Task, jobs: JobOptions) -> int:
     with task.tracing() as observer:
-        return many.decode(
+        return decode(
             jobs,
             Defaults(task.prompt.max_tokens, task.sampling, task.prompt.stops),
             Common(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,12 +13,18 @@ def _refuse(given: object) -> None:
     if given:
         raise SettingError(
             "bench has commands of its own: outrider bench questions FILE compares systems, outrider bench rows FILE "
-            "several prompts at once with one after the other"
+            "several prompts at once with one after the other; python -m benchmarks simulates, in the repository"
         )
 
 
+def _moved(flag: str) -> Any:
+    """A flag of version 0.1, refused with the names of what replaces it."""
+    return typer.Option(flag, hidden=True, is_eager=True, callback=_refuse)
+
+
 def bench(
-    # Flags of version 0.1, each refused with the name of what replaces it.
-    questions: Annotated[str | None, typer.Option("--questions", hidden=True, is_eager=True, callback=_refuse)] = None,
+    questions: Annotated[str | None, _moved("--questions")] = None,
+    simulate: Annotated[bool, _moved("--simulate")] = False,
+    overhead: Annotated[bool, _moved("--overhead")] = False,
 ) -> None:
     """Measure systems of Outrider on prompts of your own, interleaved in one run."""
