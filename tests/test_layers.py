@@ -17,6 +17,7 @@ FLOORS = (
     ("maths.arrays.numpy",),
     ("maths.arrays.torch", "maths.arrays.mlx"),
     ("maths.arrays",),
+    ("maths.processors",),
     ("maths.noise", "maths.sampling", "maths.budget", "maths.draft"),
     ("maths.draws",),
     ("maths.distributions",),

@@ -46,6 +46,7 @@ from outrider.lookahead import (
 )
 from outrider.maths.budget import Budget, Prices
 from outrider.maths.draft import Draft
+from outrider.maths.processors import LogitsProcessor
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
 from outrider.runtimes.base import Model, Session
@@ -77,6 +78,7 @@ __all__ = [
     "Goodput",
     "InputError",
     "IntersectionDrafter",
+    "LogitsProcessor",
     "LookaheadPolicy",
     "Merged",
     "Model",

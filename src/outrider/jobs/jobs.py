@@ -126,7 +126,12 @@ def _as_given(prompt: FilePrompt) -> list[object]:
 def _settings(prompt: FilePrompt, common: Common) -> list[object]:
     """What makes a result another one. What drafts, how far, and with how many others is not among it."""
     request = prompt.request
+    if request.sampling.logits_processors:
+        raise SettingError(
+            "logits processors cannot be told apart by a results file: leave them out of jobs, or decode with an Engine"
+        )
     sampling = asdict(request.sampling)
+    del sampling["logits_processors"]
     sampling["logit_bias"] = sorted(request.sampling.logit_bias.items())
     if not request.sampling.greedy:
         sampling["rule"] = common.rule

@@ -3,7 +3,8 @@
 The order, which follows transformers' `generate` (the presence and frequency penalties, which it lacks, follow the
 OpenAI API and stand beside the repetition penalty):
 
-    logit bias, repetition penalty, frequency and presence penalty, temperature, top-k, top-p, min-p, softmax
+    logit bias, repetition penalty, frequency and presence penalty, logits processors, temperature, top-k, top-p, min-p,
+    softmax
 
 Drafter and target pass through the same functions, so that the drafter's q is the distribution it really drew from.
 Ties at a threshold are all kept: the distribution does not depend on how a library sorts.
@@ -21,6 +22,7 @@ import numpy as np
 
 from outrider.errors import ModelError, SettingError
 from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp, operations, replace
+from outrider.maths.processors import LogitsProcessor, process
 
 SMALLEST_TEMPERATURE = 1e-6
 
@@ -40,6 +42,8 @@ class SamplingParams:
         frequency_penalty: subtracted once per occurrence in the output.
         logit_bias: added to the logits of single tokens, {token: bias}.
         seed: for reproducible output; None draws a fresh one.
+        logits_processors: functions of (output so far, logits) that change logits: grammars, for example
+            (processors.py).
 
     Raises:
         SettingError: a value is out of its range.
@@ -54,6 +58,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
+    logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
         _require(
@@ -79,6 +84,12 @@ class SamplingParams:
         for token, bias in self.logit_bias.items():
             _require(token >= 0 and bias < math.inf, "logit_bias", f"{token}: {bias}", "{token id >= 0: number}")
         whole = self.seed is None or (isinstance(self.seed, int) and 0 <= self.seed < 2**64)
+        _require(
+            isinstance(self.logits_processors, tuple) and all(map(callable, self.logits_processors)),
+            "logits_processors",
+            self.logits_processors,
+            "a tuple of functions (output, logits) -> logits",
+        )
         _require(whole, "seed", self.seed, "a whole number from 0 to 2**64 - 1, or None")
 
     @property
@@ -92,7 +103,7 @@ class SamplingParams:
 
     @property
     def adjusts_logits(self) -> bool:
-        return self.looks_back or bool(self.logit_bias)
+        return self.looks_back or bool(self.logit_bias) or bool(self.logits_processors)
 
 
 def _require(holds: bool, name: str, value: object, limit: str) -> None:
@@ -101,30 +112,45 @@ def _require(holds: bool, name: str, value: object, limit: str) -> None:
 
 
 class History:
-    """Which tokens occurred in a sequence, for the penalties."""
+    """What a sequence says so far, as penalties and logits processors look at it.
+
+    Attributes:
+        prompt: the tokens that occurred in it.
+        output: how often each token occurred.
+        tokens: the output in its order.
+    """
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self.prompt = frozenset(prompt)
         self.output: Counter[int] = Counter()
+        self.tokens: list[int] = []
 
     def extend(self, tokens: Sequence[int]) -> None:
+        self.tokens.extend(tokens)
         for token in tokens:  # Counter.update takes longer for the few of a round
             self.output[token] += 1
 
 
 def adjust(logits: Array, params: SamplingParams, history: History, paths: Sequence[Sequence[int]]) -> Array:
-    """Logit bias and penalties, position by position.
+    """Logit bias, penalties and logits processors, position by position.
 
     Args:
         logits: float32 [rows, vocab].
         history: the tokens emitted so far.
-        paths: for each row the draft tokens between the history and the position that the row predicts.
+        paths: for each row the draft tokens between the history and the position that the row predicts; parents come
+            first.
 
     Returns:
         float32 [rows, vocab], a new array where anything changed.
     """
-    if not params.adjusts_logits:
-        return logits
+    if params.looks_back or params.logit_bias:
+        logits = _with_penalties(logits, params, history, paths)
+    if params.logits_processors:
+        logits = process(logits, params.logits_processors, history.tokens, paths)
+    return logits
+
+
+def _with_penalties(logits: Array, params: SamplingParams, history: History, paths: Sequence[Sequence[int]]) -> Array:
     vocab_size = logits.shape[-1]
     rows: list[int] = []
     tokens: list[int] = []

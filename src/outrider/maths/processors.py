@@ -1,0 +1,70 @@
+"""A hook for grammars and whatever else changes logits: asked position by position, along drafts too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from outrider.errors import InputError
+from outrider.maths.arrays import Array, gather, stack
+
+
+class LogitsProcessor(Protocol):
+    """Changes the logits of one position, from what was emitted before it.
+
+    Speculation asks about positions that are never reached: it must depend on its arguments alone, and be cheap to ask
+    again. Drafter and target ask it alike, so that drafts follow a grammar by themselves.
+    """
+
+    def __call__(self, output: Sequence[int], logits: Array, /) -> Array:
+        """The logits, float32 [vocab], of the token that follows `output` (the prompt left out); -inf bans a token.
+
+        Args:
+            logits: an array of the model's library, which stays as it is.
+        """
+
+
+def process(
+    logits: Array, processors: Sequence[LogitsProcessor], output: Sequence[int], paths: Sequence[Sequence[int]]
+) -> Array:
+    """Apply the processors, in their order, to each row.
+
+    A row behind a token that is banned is left alone: nothing is ever drawn from it, and a grammar has nothing to say
+    about a text that it forbids.
+
+    Args:
+        logits: float32 [rows, vocab].
+        output: the tokens emitted so far.
+        paths: for each row the draft tokens between them and the position that the row predicts; parents come first.
+
+    Returns:
+        float32 [rows, vocab], a new array.
+
+    Raises:
+        InputError: a processor returns another shape.
+    """
+    rows: list[Array] = []
+    row_of: dict[tuple[int, ...], int] = {}
+    dead: set[tuple[int, ...]] = set()
+    for row, tokens in enumerate(paths):
+        path = tuple(tokens)
+        before = path[:-1]
+        if path and (before in dead or (before in row_of and _bans(rows[row_of[before]], path[-1]))):
+            dead.add(path)
+        text = [*output, *path]
+        changed = logits[row]
+        for processor in () if path in dead else processors:
+            changed = processor(text, changed)
+            if tuple(changed.shape) != (logits.shape[-1],):
+                raise InputError(
+                    f"a logits processor returned shape {tuple(changed.shape)}: return logits of shape "
+                    f"({logits.shape[-1]},), as it was given"
+                )
+        row_of[path] = row
+        rows.append(changed)
+    return stack(rows)
+
+
+def _bans(logits: Array, token: int) -> bool:
+    return bool(gather(logits[None], [0], [token])[0] == -math.inf)
