@@ -4,7 +4,7 @@ from outrider.errors import SettingError
 from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.fixed import Fixed
-from outrider.lookahead.goodput.policy import Goodput
+from outrider.lookahead.goodput.goodput import Goodput
 from outrider.lookahead.policy import DraftingTraits, LookaheadPolicy, Outcome, Times
 
 __all__ = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.maths.budget import Budget
 
-UNBOUNDED = 2**20
+ANY_DEPTH = 2**20  # levels of a tree: no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Outcome:
         planned: how many tokens the drafter was allowed.
         drafted: how many it proposed; drafters may stop earlier.
         accepted: how many of them were accepted.
-        depths: of the proposed tokens where they are a tree, in the order in which they joined it; empty for chains.
-        path: the accepted ones among them.
+        depths: the level of each token of a tree, in the order in which they joined it; empty for chains.
+        path: the accepted ones among them, by their index.
         levels: how deep a tree was allowed to be.
-        expected: how many the drafter expected to be accepted, where it estimates that.
+        expected: how many tokens the drafter expected to be accepted, where it estimates that.
     """
 
     sequence: Hashable
@@ -58,7 +58,7 @@ class Times:
 
     @property
     def overhead(self) -> float:
-        """What a round takes besides drafting and the pass; no more than the pass, where something held it up."""
+        """What a round takes besides drafting and the pass; at most as long as the pass, else something held it up."""
         return min(self.elsewhere, self.verification)
 
 
@@ -112,14 +112,14 @@ class LookaheadPolicy(ABC):
 
     def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
         """What the engine asks before each round: like `plan`, with a bound on the depth of trees, and prices."""
-        return [Budget(nodes, UNBOUNDED) for nodes in self.plan(sequences)]
+        return [Budget(nodes, ANY_DEPTH) for nodes in self.plan(sequences)]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:  # noqa: B027 (a choice, not a duty)
         """Learn from a round.
 
         Args:
             outcomes: one for each sequence that took part.
-            times: None where the round also did other work, such as reading prompts.
+            times: None where the round also did other work, such as prefill.
         """
 
     def forget(self, sequence: Hashable) -> None:  # noqa: B027

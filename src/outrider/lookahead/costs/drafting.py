@@ -9,7 +9,7 @@ MEMORY = 0.98  # EMA decay, per round
 # cannot be told apart. The position has the smallest ridge and so gets the cost: the drafters that cost most are draft
 # models, which pay per pass.
 DOUBT = np.array([1e-2, 1e-4, 1e-2])
-LEAST_DOUBT = 1e-9
+LEAST_DOUBT = 1e-9  # the same where nothing was observed, so that the equations have a solution
 OUTLIER = 4.0  # a round counts as at most so many times slower than expected
 SETTLED = 16  # observations; later ones change the prices little, and are fitted so many at a time
 

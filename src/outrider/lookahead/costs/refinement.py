@@ -21,7 +21,7 @@ class Refinement:
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._logs = np.empty(0)  # [counts], log of observed over measured seconds at each count
-        self._weights = np.empty(0)  # [counts], how many observations stand behind it
+        self._weights = np.empty(0)  # [counts], how many observations it is made of
         self._told = np.empty(0)  # [counts], sum over all counts of nearness x weight x log
         self._evidence = np.empty(0)  # [counts], sum over all counts of nearness x weight
         self._grow(table_size(rows))

@@ -7,7 +7,7 @@ import math
 OPTIMISM = 0.75  # the chance of acceptance before the first draft
 PRIOR = 2.0  # pseudo-counts: drafts that this chance, or that of the position before, is worth
 MEMORY = 0.998  # EMA decay, per draft
-SMALLEST_CHANCE = 1e-3
+SMALLEST_CHANCE = 1e-3  # chances stay this far from 0 and 1, so that odds and logarithms exist
 
 
 class PositionCounts:

@@ -11,7 +11,7 @@ from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.costs.running_mean import RunningMean
 from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.share import Share
-from outrider.lookahead.policy import UNBOUNDED, Outcome, Times
+from outrider.lookahead.policy import ANY_DEPTH, Outcome, Times
 from outrider.maths.arrays import HostFloats
 from outrider.maths.budget import Budget, Prices
 
@@ -59,7 +59,7 @@ class PricedGoodput(Learner[Share]):
         """The largest draft for each sequence, and the prices."""
         if self._prices.keys() != set(sequences):
             self._prices = dict(zip(sequences, self._prices_of(sequences, costs), strict=True))
-        return [Budget(self._most, UNBOUNDED, self._prices[sequence]) for sequence in sequences]
+        return [Budget(self._most, ANY_DEPTH, self._prices[sequence]) for sequence in sequences]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         super().observe(outcomes, times)

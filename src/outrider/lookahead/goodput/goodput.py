@@ -19,7 +19,7 @@ class Goodput(LookaheadPolicy):
 
     Acceptance is estimated from earlier rounds, times are measured. A lookahead of 0, plain decoding, competes like any
     other. Where it wins, a sequence explores with exponential back-off: it drafts now and then, ever more rarely, to
-    see whether drafts pay by now.
+    see whether drafts have begun to pay.
 
     `bind` chooses how to plan. Chains get a length each (ChainGoodput), trees a number of nodes and a depth
     (TreeGoodput). A drafter that estimates the chances of its own tokens gets their prices and decides (PricedGoodput).
