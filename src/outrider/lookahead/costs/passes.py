@@ -99,7 +99,9 @@ class CostCurve:
 
     def _refine(self, rows: int, tokens: int, log: float) -> None:
         """Move the level, and the point of the curve, towards this log of observed over expected seconds."""
-        refinement = self._refinements.setdefault(rows, Refinement(rows))
+        if rows not in self._refinements:
+            self._refinements[rows] = Refinement(rows)
+        refinement = self._refinements[rows]
         known, weight = refinement.at(tokens)
         log = known + min(max(log - known, -math.log(LARGEST_STEP)), math.log(LARGEST_RISE))
         self._level += max(LEVEL_STEP, 1 / self._observations) * (log - known) if self._observations > 1 else 0.0

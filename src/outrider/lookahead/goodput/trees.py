@@ -63,9 +63,11 @@ class TreeGoodput(Learner[_Sequence]):
         known = [self._sequences[sequence] for sequence in sequences]
         factors = np.array([sequence.share.factor for sequence in known])
         self._plans += 1
-        place, nodes, rate = self._best(factors, costs)
-        if rate <= self._plain_rate(len(known), costs):
-            place, nodes = 0, [0] * len(known)
+        rows = len(known)
+        seconds = self._seconds(rows, costs)
+        place, nodes, rate = self._best(factors, seconds)
+        if rate <= rows / (seconds[rows] + self.overhead.value):
+            place, nodes = 0, [0] * rows
         limits = self._counts.limits
         depth = limits[-1] if self._plans % DEEP_LOOK == 0 else limits[place]
         chances = self._counts.chances()[place]
@@ -73,19 +75,19 @@ class TreeGoodput(Learner[_Sequence]):
             sequence.probing.plan(pays=nodes[row] > 0)
             if not nodes[row] and sequence.probing.idle >= sequence.probing.wait:
                 sequence.probing.now = True
-                nodes[row] = self._best(factors[row : row + 1], costs).nodes[0]
+                nodes[row] = self._best(factors[row : row + 1], self._seconds(1, costs)).nodes[0]
             sequence.expected = factors[row] * float(chances[: nodes[row]].sum()) if nodes[row] else 0.0
         return [Budget(count, depth) for count in nodes]
 
-    def _best(self, factors: HostFloats, costs: CostCurve) -> _Best:
+    def _best(self, factors: HostFloats, seconds: HostFloats) -> _Best:
         """The best plan in which at least one node is drafted.
 
         Args:
             factors: [sequences], by which the chances of each sequence differ from those of all.
+            seconds: of passes over 0, 1, ... tokens.
         """
         rows = len(factors)
         chances, sizes, levels = self._counts.chances(), self._counts.sizes(), self._counts.levels()
-        seconds = self._seconds(rows, costs)
         call, level, token = self.draft_cost.prices
         # Node by node, so that at equal chances an earlier node comes first.
         gains = np.minimum(chances[:, :, None] * factors, 1.0).reshape(len(chances), -1)
@@ -97,10 +99,6 @@ class TreeGoodput(Learner[_Sequence]):
         gains = np.take_along_axis(gains, order, axis=1)
         place, last, rate = best_stop(rows, gains, drafting, passes, self.overhead.value)
         return _Best(place, np.bincount(order[place, : last + 1] % rows, minlength=rows).tolist(), rate)
-
-    def _plain_rate(self, rows: int, costs: CostCurve) -> float:
-        """Tokens per second of plain decoding."""
-        return float(rows / (self._seconds(rows, costs)[rows] + self.overhead.value))
 
     def _seconds(self, rows: int, costs: CostCurve) -> HostFloats:
         """Of passes over 0, 1, ... tokens, up to those of the largest trees."""
