@@ -1,0 +1,145 @@
+"""`python -m benchmarks.gpu`: the machine, and then the sections one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import benchmarks.gpu
+from benchmarks.gpu.greedy import check_greedy
+from benchmarks.gpu.on_device import check_tests
+from benchmarks.gpu.passes import time_attention, time_graphs, time_passes
+from benchmarks.gpu.rounds import profile_rounds, time_rounds
+from benchmarks.gpu.rules import check_rules
+from benchmarks.gpu.run import Recorder, Run, last_lines
+from benchmarks.gpu.sessions import check_sessions
+from benchmarks.gpu.speed import time_batches, time_speed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def describe(run: Run) -> None:
+    """The card and its limits, and what small steps cost."""
+    finding: dict[str, Any] = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "device": str(run.device),
+    }
+    if run.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(run.device)
+        finding |= {
+            "card": properties.name,
+            "gigabytes": properties.total_memory / 1e9,
+            "multiprocessors": properties.multi_processor_count,
+            "cuda": torch.version.cuda,
+            "driver": driver(),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        }
+        source = torch.empty(2**30, dtype=torch.int8, device=run.device).random_()
+        target = torch.empty_like(source)
+        copied = min(run.seconds_of(lambda: target.copy_(source)))
+        finding["copy_gigabytes_per_second"] = 2 * source.nbytes / copied / 1e9
+        del source, target
+        run.free()
+    one = torch.ones(1, device=run.device)
+    host = torch.ones(8)
+    small = {
+        "launch": lambda: [one.add_(1) for _ in range(1000)],
+        "read_by_host": lambda: [one.item() for _ in range(1000)],
+        "copy_from_host": lambda: [host.to(run.device) for _ in range(1000)],
+        "tensor_from_list": lambda: [torch.tensor([1, 2, 3], device=run.device) for _ in range(1000)],
+    }
+    for what, work in small.items():
+        finding[f"{what}_microseconds"] = 1000 * min(run.seconds_of(work, 0.1))
+    run.record(**finding)
+
+
+def driver() -> str:
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+SECTIONS: dict[str, Callable[[Run], None]] = {
+    "sessions": check_sessions,
+    "rules": check_rules,
+    "greedy": check_greedy,
+    "tests": check_tests,
+    "attention": time_attention,
+    "passes": time_passes,
+    "rounds": time_rounds,
+    "speed": time_speed,
+    "batches": time_batches,
+    "graphs": time_graphs,
+    "profile": profile_rounds,
+}
+SECONDS = {  # 300 in all
+    "sessions": 30,
+    "rules": 40,
+    "greedy": 25,
+    "tests": 40,
+    "attention": 8,
+    "passes": 25,
+    "rounds": 30,
+    "speed": 45,
+    "batches": 25,
+    "graphs": 15,
+    "profile": 17,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the sections; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu",
+        description=benchmarks.gpu.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sections", nargs="*", help=f"default all: {', '.join(SECTIONS)}")
+    parser.add_argument("--out", type=Path, help="a file of JSON lines, appended to")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--shapes", default="8b,1b,135m")
+    parser.add_argument("--seconds", type=float, default=1e9, help="for all sections together")
+    parser.add_argument("--patience", type=float, default=1.0, help="how many times as long a section may take")
+    parser.add_argument("--tests", type=Path, default=ROOT / "tests", help="the repository's tests")
+    parser.add_argument("--tiny", action="store_true", help="tiny models, to try the script itself")
+    given = parser.parse_args(arguments)
+    sections = given.sections or list(SECTIONS)
+    unknown = [section for section in sections if section not in SECTIONS]
+    if unknown:
+        parser.error(f"section {unknown[0]} is unknown: choose from {', '.join(SECTIONS)}")
+    shapes = ["tiny"] if given.tiny else given.shapes.split(",")
+    run = Run(Recorder(given.out), torch.device(given.device), shapes, given.tiny, given.tests)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    started = time.perf_counter()
+    describe(run)
+    for section in sections:
+        left = given.seconds - (time.perf_counter() - started)
+        if left <= 0:
+            break
+        run.record.section = section
+        begun = time.perf_counter()
+        run.ends = begun + min(left, given.patience * SECONDS[section])
+        try:
+            SECTIONS[section](run)
+        except Exception as error:
+            run.record(right=False, error=last_lines(error))
+        run.record(seconds=time.perf_counter() - begun, over=run.over)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
