@@ -1,4 +1,4 @@
-"""The parts of which Goodput is made."""
+"""The parts of which Goodput is made, and what its three policies share."""
 
 import numpy as np
 import pytest
@@ -6,20 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider import CostCurve, DraftingTraits, Goodput, Outcome, Times
-from outrider.lookahead.costs.running_mean import RunningMean
 from outrider.lookahead.goodput.best_stop import best_stop
 from outrider.lookahead.goodput.probing import FIRST_WAIT, Patience, Probing
 from outrider.lookahead.goodput.survival import Survival
-
-
-def test_a_mean_is_that_of_all_values_at_first_and_later_that_of_the_last() -> None:
-    mean = RunningMean()
-    for value in (1.0, 2.0, 6.0):
-        mean.add(value)
-    assert mean.value == pytest.approx(3.0)
-    for _ in range(200):
-        mean.add(7.0)
-    assert mean.value == pytest.approx(7.0, abs=0.01)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4))
@@ -103,17 +92,6 @@ def test_a_drafter_that_stops_by_itself_is_expected_to() -> None:
     accepted, drafted = survival.predict(["a"])
     np.testing.assert_allclose(drafted[0], [1, 1, 0, 0], atol=0.1)
     assert (accepted <= drafted).all()
-
-
-@pytest.mark.parametrize("most", [3, 16, 500])
-def test_a_table_of_costs_does_not_depend_on_how_far_it_goes(most: int) -> None:
-    curve = CostCurve({(2, 2): 1.0, (2, 64): 3.0})
-    generator = np.random.default_rng(0)
-    for _ in range(150):
-        tokens = int(generator.integers(2, 20))
-        curve.observe(2, tokens, 1.5 + 0.2 * tokens)
-    np.testing.assert_allclose(curve.table(2, most), curve.table(2, 1000)[: most + 1], rtol=1e-12)
-    assert curve.seconds(2, 9) == pytest.approx(1.5 + 0.2 * 9, rel=0.05)
 
 
 # What the three policies share, and the choice between them

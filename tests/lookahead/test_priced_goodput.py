@@ -153,19 +153,3 @@ def test_through_the_engine_it_copies_far_and_leaves_the_rest_alone() -> None:
         engine.step()
     assert lookaheads[:8] == [0] * 8  # nothing has come twice
     assert max(lookaheads) > 8
-
-
-def test_what_length_adds_to_passes_is_learned_by_rows_and_by_tokens() -> None:
-    def seconds(rows: int, tokens: int, depth: float) -> float:
-        return 1.0 + 0.1 * tokens + depth * (2e-3 * rows + 1e-3 * tokens)
-
-    curve = CostCurve({(1, n): seconds(1, n, 64) for n in (1, 2, 4, 8)}, depth=64)
-    generator = np.random.default_rng(0)
-    for number in range(300):
-        curve.depth = 100.0 + 3 * number
-        tokens = int(generator.integers(1, 6)) if number % 10 == 0 else 1
-        curve.observe(1, tokens, seconds(1, tokens, curve.depth) * float(np.exp(0.05 * generator.standard_normal())))
-    for depth in (64.0, 500.0, 2000.0):
-        curve.depth = depth
-        for tokens in (1, 3, 8):
-            assert curve.seconds(1, tokens) == pytest.approx(seconds(1, tokens, depth), rel=0.1)
