@@ -130,7 +130,7 @@ def test_each_floor_imports_only_from_floors_below_it() -> None:
         ("runtimes.base", "from outrider import SamplingParams"),
         ("runtimes.base", "import outrider.lookahead"),
         ("api.decoder", "import outrider"),
-        ("drafters.model", "def late():\n    from outrider.engine.request import Request"),
+        ("drafters.model", "def late():\n    from outrider.engine.events import Request"),
         ("text", "if typing.TYPE_CHECKING:\n    from outrider.runtimes.base import Model"),
         ("server.app", "from outrider.bench.report import table"),
         ("bench.report", "import numpy, outrider.cli.main"),

@@ -83,11 +83,11 @@ def decode(
     """The greedy text and its tokens per round."""
     engine = Engine(target, drafter, lookahead=lookahead, max_rows=1, capacity=len(prompt) + length)
     sequence = engine.submit(Request(tuple(prompt), length, GREEDY))
-    while not sequence.finished:
+    while sequence.finish_reason is None:
         engine.step()
     if sequence.error is not None:
         raise sequence.error
-    return list(sequence.output), sequence.statistics.mean_tokens_per_round
+    return sequence.tokens, sequence.stats.mean_tokens_per_round
 
 
 def decode_rows(target: TransformersModel, prompts: Sequence[Sequence[int]], length: int) -> list[list[int]]:
@@ -95,7 +95,7 @@ def decode_rows(target: TransformersModel, prompts: Sequence[Sequence[int]], len
     sequences = [engine.submit(Request(tuple(prompt), length, GREEDY)) for prompt in prompts]
     while not engine.idle:
         engine.step()
-    return [list(sequence.output) for sequence in sequences]
+    return [sequence.tokens for sequence in sequences]
 
 
 def report_texts(

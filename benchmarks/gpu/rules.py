@@ -40,13 +40,13 @@ def draw_outputs(
     sequences = [engine.submit(Request(prompt, length + 2, replace(sampling, seed=seed))) for seed in range(draws)]
     while not engine.idle and not over():
         engine.step()
-    ended = [sequence for sequence in sequences if sequence.finished]
+    ended = [sequence for sequence in sequences if sequence.finish_reason]
     for sequence in ended:
         if sequence.error is not None:
             raise sequence.error
-    drafted = sum(sequence.statistics.drafted for sequence in ended)
-    accepted = sum(sequence.statistics.accepted for sequence in ended)
-    return Counter(tuple(sequence.output[:length]) for sequence in ended), accepted / max(drafted, 1)
+    drafted = sum(sequence.stats.drafted for sequence in ended)
+    accepted = sum(sequence.stats.accepted for sequence in ended)
+    return Counter(tuple(sequence.tokens[:length]) for sequence in ended), accepted / max(drafted, 1)
 
 
 class LogitsOf:

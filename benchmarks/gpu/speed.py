@@ -114,13 +114,13 @@ def report_speed(
     best, statistics_of_best, texts = 0.0, None, []
     for _ in range(3 if isinstance(lookahead, Goodput) else 2):  # the first also warms up, and lets a policy learn
         sequence = engine.submit(Request(tuple(prompt), length, sampling))
-        while not sequence.finished:
+        while sequence.finish_reason is None:
             engine.step()
         if sequence.error is not None:
             raise sequence.error
-        texts.append(list(sequence.output))
-        if sequence.statistics.tokens_per_second > best:
-            best, statistics_of_best = sequence.statistics.tokens_per_second, sequence.statistics
+        texts.append(sequence.tokens)
+        if sequence.stats.tokens_per_second > best:
+            best, statistics_of_best = sequence.stats.tokens_per_second, sequence.stats
     assert statistics_of_best is not None
     run.record(
         shape=shape,

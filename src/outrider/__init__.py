@@ -9,7 +9,9 @@ Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened
 """
 
 from outrider.api.batched import batched_speculative_decode
-from outrider.api.decoder import Generation, SpeculativeDecoder, TokenStream, verify_speculation
+from outrider.api.course import verify_speculation
+from outrider.api.decoder import SpeculativeDecoder
+from outrider.api.stream import Generation, TokenStream
 from outrider.drafters.across.intersection import IntersectionDrafter
 from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter
@@ -21,8 +23,9 @@ from outrider.drafters.suffix.tree import SuffixTreeDrafter
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree
 from outrider.engine.asynchronous import AsyncEngine
 from outrider.engine.engine import Engine
+from outrider.engine.events import FinishReason, Origin, TokenEvent
+from outrider.engine.handle import Handle
 from outrider.engine.record import RoundRecord, SequenceRound
-from outrider.engine.request import FinishReason, Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.errors import (
     BatchError,
@@ -76,6 +79,7 @@ __all__ = [
     "FunctionModel",
     "Generation",
     "Goodput",
+    "Handle",
     "InputError",
     "IntersectionDrafter",
     "LogitsProcessor",

@@ -81,7 +81,7 @@ def tokens_of(engine, prompt="abc"):
     handle = engine.submit(Request(prompt, 8, GREEDY))
     while not engine.idle:
         engine.step()
-    return list(handle.output)
+    return handle.tokens
 
 
 EXPECTED = SpeculativeDecoder(None, TARGET).generate("abc", max_tokens=8, sampling=GREEDY).tokens

@@ -10,7 +10,7 @@ from calls import PROMPT, generated, other_last_token
 from outrider.cli.comparison import TURNS, Comparison, compare_with_plain
 from outrider.cli.options.output import Colour
 from outrider.cli.render import OriginWriter
-from outrider.engine.request import Origin, TokenEvent
+from outrider.engine.events import Origin, TokenEvent
 
 
 def test_compare_reports_the_ratio_and_that_the_tokens_agree(outrider, folder):

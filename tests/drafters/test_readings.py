@@ -140,8 +140,8 @@ def test_hidden_states_and_the_most_probable_tokens_are_those_of_a_fresh_prefill
     inner = ModelDrafter(target) if shape == "chain" else ModelTreeDrafter(target, DynamicTree(3, 3))
     reader = Reader(inner)
     sequences = serve(target, reader, 4)
-    assert sum(sequence.statistics.drafted for sequence in sequences) > 40
-    assert 0 < sum(s.statistics.accepted for s in sequences) < sum(s.statistics.drafted for s in sequences)
+    assert sum(sequence.stats.drafted for sequence in sequences) > 40
+    assert 0 < sum(s.stats.accepted for s in sequences) < sum(s.stats.drafted for s in sequences)
     assert any(read.reading.draft is None for read in reader.reads)
     for read in reader.reads:
         compare_with_a_fresh_prefill(target, read)
@@ -249,4 +249,4 @@ def test_a_drafter_that_fails_to_read_is_dropped(target) -> None:
     with pytest.warns(RuntimeWarning, match="drafter model failed and is dropped; decoding goes on plainly"):
         sequences = serve(target, Broken(ModelDrafter(target)), 3)
     plain = serve(target, None, 3)
-    assert [list(one.output) for one in sequences] == [list(other.output) for other in plain]
+    assert [one.tokens for one in sequences] == [other.tokens for other in plain]

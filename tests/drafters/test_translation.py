@@ -410,7 +410,7 @@ def test_a_text_does_not_depend_on_its_company(drafter, rule, monkeypatch):
         ]
         while not engine.idle:
             engine.step()
-        return [list(sequence.output) for sequence in sequences]
+        return [sequence.tokens for sequence in sequences]
 
     assert serve(4) == serve(1)
 

@@ -1,9 +1,7 @@
 """The engine and the classic interface: limits, stops, failures, batches and book-keeping."""
 
-import gc
 import warnings
 from collections.abc import Callable
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -288,61 +286,6 @@ def test_the_seed_that_was_drawn_reproduces_the_text() -> None:
     assert again.tokens == first.tokens
 
 
-# Streams
-
-
-def test_a_stream_gives_the_tokens_of_generate() -> None:
-    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
-    stream = decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
-    tokens = [event.token for event in stream]
-    assert tokens == decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED).tokens
-    assert stream.stats.emitted == 20
-    assert stream.seed == 3
-
-
-@pytest.mark.parametrize("read", [0, 1, 5])
-def test_closing_a_stream_releases_its_row(read: int) -> None:
-    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
-    stream = decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
-    list(islice(stream, read))
-    engine = decoder._engine
-    assert not engine.idle
-    stream.close()
-    assert engine.idle
-    decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED)
-    assert decoder._engine is engine
-
-
-def test_a_stream_that_is_dropped_unread_releases_its_row() -> None:
-    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
-    decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
-    gc.collect()
-    assert decoder._engine.idle
-
-
-def test_draft_generation_does_not_disturb_an_open_stream() -> None:
-    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3)
-    stream = decoder.stream(PROMPT, max_tokens=20, sampling=SEEDED)
-    with pytest.raises(SettingError, match="finish or close the stream first"):
-        decoder.draft_generation(PROMPT, 4)
-    stream.close()
-    assert len(decoder.draft_generation(PROMPT, 4)) == 4
-
-
-def test_two_streams_at_once_do_not_disturb_each_other() -> None:
-    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 3, rule="coupled")
-    prompts = [(0, 1, 2), (4, 4)]
-    expected = [generate(None, prompt=prompt).tokens for prompt in prompts]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        streams = [decoder.stream(prompt, max_tokens=20, sampling=SEEDED) for prompt in prompts]
-        tokens = [[event.token for event in pair] for pair in zip(*streams, strict=True)]
-    assert [list(column) for column in zip(*tokens, strict=True)] == expected
-    # Only one of them had the drafter, and it is there for the next text.
-    assert [stream.stats.drafted > 0 for stream in streams] == [True, False]
-    assert decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED).stats.drafted > 0
-
-
 # Batches
 
 
@@ -361,7 +304,7 @@ def test_every_row_of_a_batch_has_the_tokens_that_it_has_alone(drafter, lookahea
     ]
     engine = Engine(TARGET, drafter, lookahead=lookahead, rule="coupled", max_rows=4, capacity=32)
     waiting, sequences = list(requests), []
-    while waiting or not all(sequence.finished for sequence in sequences):
+    while waiting or not all(sequence.finish_reason for sequence in sequences):
         if waiting and len(engine.active) + len(engine.waiting) < 4:
             sequences.append(engine.submit(waiting.pop(0)))
         engine.step()
@@ -373,7 +316,7 @@ def test_every_row_of_a_batch_has_the_tokens_that_it_has_alone(drafter, lookahea
             sampling=request.sampling,
             stop_token_ids=request.stop_token_ids,
         )
-        assert list(sequence.output) == alone.tokens
+        assert sequence.tokens == alone.tokens
         assert sequence.finish_reason is alone.finish_reason
 
 
@@ -420,7 +363,7 @@ def test_a_bad_logit_ends_its_own_row_only() -> None:
         engine.step()
     assert doomed.finish_reason is FinishReason.ERROR
     assert isinstance(doomed.error, ModelError)
-    assert list(other.output) == generate(None, max_tokens=4).tokens
+    assert other.tokens == generate(None, max_tokens=4).tokens
 
 
 def test_a_draft_model_with_a_bad_logit_is_dropped() -> None:

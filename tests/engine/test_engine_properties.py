@@ -7,7 +7,7 @@ of code. After each of these every cache is compared with a fresh one, and at th
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from outrider import (
     Drafter,
     Engine,
     FinishReason,
+    Handle,
     ModelDrafter,
     QueueFullError,
     Request,
@@ -241,7 +242,7 @@ class EngineMachine(RuleBasedStateMachine):
             max_waiting=2,
         )
         self.session = self.engine._session
-        self.submitted: list[ActiveSequence] = []
+        self.submitted: list[tuple[Handle, Request]] = []
         self.interrupts = 0
         # Prompts are read in pieces of a few tokens, beside rows that decode.
         self.patches = [
@@ -256,7 +257,7 @@ class EngineMachine(RuleBasedStateMachine):
     def submit(self, some: list[Request]) -> None:
         for request in some:
             if self.engine.has_room:
-                self.submitted.append(self.engine.submit(request))
+                self.submitted.append((self.engine.submit(request), request))
             else:
                 with pytest.raises(QueueFullError):
                     self.engine.submit(request)
@@ -277,12 +278,12 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.submitted)
     @rule(data=st.data())
     def cancel(self, data) -> None:
-        sequence = data.draw(st.sampled_from(self.submitted))
-        ended = sequence.finish_reason
+        handle, _ = data.draw(st.sampled_from(self.submitted))
+        ended = handle.finish_reason
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            self.engine.cancel(sequence)
-        assert sequence.finish_reason is (FinishReason.CANCELLED if ended is None else ended)
+            handle.cancel()
+        assert handle.finish_reason is (FinishReason.CANCELLED if ended is None else ended)
 
     @precondition(lambda self: self.engine.active)
     @rule(
@@ -320,19 +321,24 @@ class EngineMachine(RuleBasedStateMachine):
             self.step_or_be_interrupted()
         self.step_or_be_interrupted()
 
+    @property
+    def active(self) -> Sequence[ActiveSequence]:
+        """The texts that are decoded, with their rows."""
+        return self.engine._scheduler.active
+
     # What must always hold
 
     @invariant()
     def nobody_is_lost(self) -> None:
         engine = self.engine
-        assert len({sequence.row for sequence in engine.active}) == len(engine.active) <= ROWS
+        assert len({sequence.row for sequence in self.active}) == len(engine.active) <= ROWS
         assert not set(engine.active) & set(engine.waiting)
-        for sequence in self.submitted:
-            assert (sequence in engine.active) + (sequence in engine.waiting) == 1 or sequence.finished
+        for handle, _ in self.submitted:
+            assert (handle in engine.active) + (handle in engine.waiting) == 1 or handle.finish_reason is not None
 
     @invariant()
     def the_targets_cache_holds_what_the_sequences_say(self) -> None:
-        rows = {sequence.row: sequence for sequence in self.engine.active}
+        rows = {sequence.row: sequence for sequence in self.active}
         for row in range(ROWS):
             if row not in rows:
                 assert ledger_of(self.session).end(row) == 0
@@ -345,7 +351,7 @@ class EngineMachine(RuleBasedStateMachine):
     def the_drafters_cache_holds_what_the_sequences_say(self) -> None:
         if not isinstance(self.engine.drafter, TroubledDrafter):
             return
-        active = {sequence.id: sequence for sequence in self.engine.active}
+        active = {sequence.id: sequence for sequence in self.active}
         session = self.drafter._session
         ledger = ledger_of(session)
         held_by = {row.number: (id, row) for id, row in self.drafter._rows.items()}
@@ -387,23 +393,22 @@ class EngineMachine(RuleBasedStateMachine):
             assert self.engine.idle
             for row in range(ROWS):
                 assert ledger_of(self.session).end(row) == 0
-            for sequence in self.submitted:
-                self.compare_with_the_text_alone(sequence)
+            for handle, request in self.submitted:
+                self.compare_with_the_text_alone(handle, request)
         finally:
             for patched in self.patches:
                 patched.stop()
 
-    def compare_with_the_text_alone(self, sequence) -> None:
-        request = sequence.request
+    def compare_with_the_text_alone(self, handle: Handle, request: Request) -> None:
         alone = SpeculativeDecoder(None, self.target, rule="coupled").generate(
             request.prompt,
             max_tokens=request.max_tokens,
             sampling=request.sampling,
             stop_token_ids=request.stop_token_ids,
         )
-        output = list(sequence.output)
-        if sequence.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
-            assert (output, sequence.finish_reason) == (alone.tokens, alone.finish_reason)
+        output = handle.tokens
+        if handle.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            assert (output, handle.finish_reason) == (alone.tokens, alone.finish_reason)
         else:
             assert output == alone.tokens[: len(output)]
 
@@ -457,10 +462,10 @@ class Happenings(Counter[str]):
         class Watched(machine):
             def teardown(self) -> None:
                 super().teardown()
-                for sequence in getattr(self, "submitted", []):
-                    happenings[str(sequence.finish_reason)] += 1
-                    happenings["accepted"] += sequence.statistics.accepted
-                    happenings["rejected"] += sequence.statistics.drafted - sequence.statistics.accepted
+                for handle, _ in getattr(self, "submitted", []):
+                    happenings[str(handle.finish_reason)] += 1
+                    happenings["accepted"] += handle.stats.accepted
+                    happenings["rejected"] += handle.stats.drafted - handle.stats.accepted
                 if hasattr(self, "engine"):
                     happenings["interrupted"] += self.interrupts
                     happenings["drafter dropped"] += self.engine.drafter is None

@@ -47,7 +47,7 @@ def test_first_come_first_served() -> None:
         engine.step()
         order += [sequence for sequence in engine.active if sequence not in order]
     assert order == [sequence for sequence in sequences if sequence in order]
-    assert all(sequence.finished for sequence in sequences)
+    assert all(sequence.finish_reason for sequence in sequences)
 
 
 def test_a_full_queue_refuses_and_serves_on() -> None:
@@ -59,7 +59,7 @@ def test_a_full_queue_refuses_and_serves_on() -> None:
     engine.step()
     while not engine.idle:
         engine.step()
-    assert [len(sequence.output) for sequence in sequences] == [5, 5, 5]
+    assert [len(sequence.tokens) for sequence in sequences] == [5, 5, 5]
     engine.submit(request())
 
 
@@ -100,18 +100,18 @@ def test_a_long_prompt_does_not_stall_the_others(monkeypatch) -> None:
     engine.step()
     long = engine.submit(request(length=500))
     for _ in range(10):
-        before = len(quick.output)
+        before = len(quick.tokens)
         engine.step()
-        assert len(quick.output) == before + 1
-    assert not long.output
+        assert len(quick.tokens) == before + 1
+    assert not long.tokens
     short = engine.submit(request(length=10))
     for _ in range(2):
         engine.step()
-    assert short.output  # though the long one came first
-    assert not long.output
+    assert short.tokens  # though the long one came first
+    assert not long.tokens
     while not engine.idle:
         engine.step()
-    assert len(long.output) == 5
+    assert len(long.tokens) == 5
 
 
 def test_reading_in_pieces_changes_nothing(monkeypatch) -> None:
@@ -121,8 +121,8 @@ def test_reading_in_pieces_changes_nothing(monkeypatch) -> None:
         sequences = [engine.submit(request(length=length, max_tokens=9)) for length in (3, 120, 40, 77, 1)]
         while not engine.idle:
             engine.step()
-        assert all(sequence.statistics.drafted for sequence in sequences)
-        return [list(sequence.output) for sequence in sequences]
+        assert all(sequence.stats.drafted for sequence in sequences)
+        return [sequence.tokens for sequence in sequences]
 
     whole = decode()
     monkeypatch.setattr(feeds_module, "READING_BESIDE_OTHERS", 16)
@@ -222,7 +222,7 @@ def test_a_row_as_long_as_the_context_cuts_what_goes_beyond() -> None:
     sequence = engine.submit(request(max_tokens=100))
     while not engine.idle:
         engine.step()
-    assert len(sequence.output) == 7
+    assert len(sequence.tokens) == 7
 
 
 # Costs at start

@@ -69,7 +69,7 @@ def decode(
     sequences = [engine.submit(request) for request in asked]
     while not engine.idle:
         engine.step()
-    return [(list(sequence.output), sequence.finish_reason) for sequence in sequences]
+    return [(sequence.tokens, sequence.finish_reason) for sequence in sequences]
 
 
 @pytest.mark.parametrize("lookahead", [3, Adaptive, Goodput], ids=["fixed", "adaptive", "goodput"])
@@ -165,9 +165,9 @@ def test_a_row_without_numbers_ends_alone(models, drafting: bool) -> None:
     while not engine.idle:
         engine.step()
     assert sequences[1].finish_reason is FinishReason.ERROR
-    assert list(sequences[1].output) == alone[1][0][: len(sequences[1].output)]
+    assert sequences[1].tokens == alone[1][0][: len(sequences[1].tokens)]
     for place in (0, 2, 3):
-        assert (list(sequences[place].output), sequences[place].finish_reason) == alone[place]
+        assert (sequences[place].tokens, sequences[place].finish_reason) == alone[place]
 
 
 def test_a_text_that_is_left_and_one_that_is_too_large_change_no_other(models) -> None:
@@ -184,7 +184,7 @@ def test_a_text_that_is_left_and_one_that_is_too_large_change_no_other(models) -
     while not engine.idle:
         engine.step()
     for place in (1, 2, 3, 5):
-        assert (list(sequences[place].output), sequences[place].finish_reason) == alone[place]
+        assert (sequences[place].tokens, sequences[place].finish_reason) == alone[place]
 
 
 # One pass of the draft model for each position, whoever drafts

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from exactness.statistics import Outcome, joint_distribution, p_value
-from outrider import Engine, Request, RoundRecord, SamplingParams, TableModel
-from outrider.engine.sequence import ActiveSequence
+from outrider import Engine, Handle, Request, RoundRecord, SamplingParams, TableModel
 
 LONGEST_OVERTIME = 5  # tokens that a text may have beyond those that are counted
 MOST_PATIENT = 6  # rounds after which the early leavers have gone
@@ -47,7 +46,7 @@ class _Visit:
     max_tokens: int
     leaves_after: int | None = None  # rounds
     leaves_when_counted: bool = False
-    sequence: ActiveSequence | None = None
+    handle: Handle | None = None
 
     @property
     def counted(self) -> bool:
@@ -106,7 +105,7 @@ def serve(
         _serve(open_engine(), visits, kinds, length, generator)
         for visit in visits:
             if visit.counted:
-                of_kind[visit.kind].append(tuple(visit.sequence.output[:length]))
+                of_kind[visit.kind].append(tuple(visit.handle.tokens[:length]))
     return Outputs(kinds, length, of_kind)
 
 
@@ -131,16 +130,16 @@ def _serve(
             kind = kinds[visit.kind]
             sampling = replace(kind.sampling, seed=visit.seed)
             request = Request(kind.prompt, visit.max_tokens, sampling, stop_token_ids=kind.stop_token_ids)
-            visit.sequence = engine.submit(request)
+            visit.handle = engine.submit(request)
             there.append((visit, rounds))
         for visit, came in there:
             if visit.leaves_after == rounds - came or (
-                visit.leaves_when_counted and visit.counted and len(visit.sequence.output) >= length
+                visit.leaves_when_counted and visit.counted and len(visit.handle.tokens) >= length
             ):
-                engine.cancel(visit.sequence)
+                visit.handle.cancel()
         engine.step()
         rounds += 1
         for visit, _ in there:
-            if visit.sequence.error is not None:
-                raise visit.sequence.error
-        there = [(visit, came) for visit, came in there if not visit.sequence.finished]
+            if visit.handle.error is not None:
+                raise visit.handle.error
+        there = [(visit, came) for visit, came in there if not visit.handle.finish_reason]

@@ -250,7 +250,7 @@ def test_rows_decoded_alone_after_a_failure_keep_their_own_logits(monkeypatch):
     sequences = [engine.submit(outrider.Request(prompt, 10, greedy)) for prompt in prompts]
     while not engine.idle:
         engine.step()
-    assert [sequence.output for sequence in sequences] == expected
+    assert [sequence.tokens for sequence in sequences] == expected
 
 
 def test_check_holds_it_against_llama_cpp(file, capsys):

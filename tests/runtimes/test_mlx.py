@@ -174,7 +174,7 @@ def test_greedy_drafts_are_rolled_out_on_the_device(settings, monkeypatch):
         sequences = [engine.submit(replace(request, sampling=replace(sampling, seed=0))) for request in requests]
         while not engine.idle:
             engine.step()
-        return [(sequence.output, sequence.statistics.accepted) for sequence in sequences]
+        return [(sequence.tokens, sequence.stats.accepted) for sequence in sequences]
 
     found = decode()
     assert bool(rolled) == (not settings)  # penalties depend on what was drafted before

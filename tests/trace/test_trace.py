@@ -33,7 +33,7 @@ from outrider import (
     TraceWriter,
     read_trace,
 )
-from outrider.engine.request import FinishReason, Origin
+from outrider.engine.events import FinishReason, Origin
 from outrider.trace import draw, summarise
 from outrider.trace.file import Trace
 from outrider.trace.picture import headlines
@@ -63,7 +63,7 @@ def decode(observer, texts=1, prompt=(0, 1, 2), drafter=True, lookahead=3, rule=
     sequences = [engine.submit(request) for request in requests]
     while not engine.idle:
         engine.step()
-    return [sequence.statistics for sequence in sequences]
+    return [sequence.stats for sequence in sequences]
 
 
 @pytest.fixture

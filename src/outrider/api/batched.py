@@ -7,7 +7,7 @@ from typing import Any
 
 from outrider.drafters.loading import as_drafter
 from outrider.engine.engine import Engine
-from outrider.engine.sequence import ActiveSequence
+from outrider.engine.handle import Handle
 from outrider.errors import BatchError, InputError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
@@ -90,27 +90,27 @@ def batched_speculative_decode(
         capacity=capacity,
         max_waiting=len(prompts),
     )
-    sequences = [engine.submit(request) for request in requests]
-    _run(engine, sequences, progress)
-    failed = [place for place, sequence in enumerate(sequences) if sequence.error is not None]
-    outputs = [list(sequence.output) for sequence in sequences]
+    handles = [engine.submit(request) for request in requests]
+    _run(engine, handles, progress)
+    failed = [place for place, handle in enumerate(handles) if handle.error is not None]
+    outputs = [handle.tokens for handle in handles]
     if failed:
         raise BatchError(
             f"{len(failed)} of {len(prompts)} prompts failed, the first of them number {failed[0]}: "
-            f"{sequences[failed[0]].error} (what was decoded is in .outputs)",
+            f"{handles[failed[0]].error} (what was decoded is in .outputs)",
             outputs,
-        ) from sequences[failed[0]].error
+        ) from handles[failed[0]].error
     return outputs
 
 
-def _run(engine: Engine, sequences: Sequence[ActiveSequence], progress: Callable[[int, int], None] | None) -> None:
+def _run(engine: Engine, handles: Sequence[Handle], progress: Callable[[int, int], None] | None) -> None:
     finished = 0
     while not engine.idle:
         finished += sum(event.finish_reason is not None for event in engine.step())
         if progress is not None:
-            progress(finished, len(sequences))
+            progress(finished, len(handles))
     if progress is not None:
-        progress(len(sequences), len(sequences))
+        progress(len(handles), len(handles))
 
 
 def _settings(sampling: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:

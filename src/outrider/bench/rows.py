@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from outrider.engine.engine import Engine
+from outrider.engine.handle import Handle
 from outrider.engine.record import Observer, RoundRecord
-from outrider.engine.sequence import ActiveSequence
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
 from outrider.trace import summarise
@@ -54,7 +54,7 @@ class _Run:
         self._engine = make(self._records.append)
         self._waiting = list(reversed(requests))
         self._asked = len(requests)
-        self._sequences: list[ActiveSequence] = []
+        self._handles: list[Handle] = []
         self.seconds = 0.0
 
     @property
@@ -65,7 +65,7 @@ class _Run:
 
     @property
     def tokens(self) -> int:
-        return sum(len(sequence.output) for sequence in self._sequences)
+        return sum(len(handle.tokens) for handle in self._handles)
 
     @property
     def tokens_per_second(self) -> float:
@@ -79,12 +79,12 @@ class _Run:
         started = time.perf_counter()
         while self.share < 1 and time.perf_counter() - started < TURN:
             while self._waiting and self._engine.has_room:
-                self._sequences.append(self._engine.submit(self._waiting.pop()))
+                self._handles.append(self._engine.submit(self._waiting.pop()))
             self._engine.step()
         self.seconds += time.perf_counter() - started
-        for sequence in self._sequences:
-            if sequence.error is not None:
-                raise sequence.error
+        for handle in self._handles:
+            if handle.error is not None:
+                raise handle.error
 
 
 def measure_rows(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from statistics import median
 
-from outrider.api.decoder import Generation, SpeculativeDecoder
+from outrider.api.decoder import SpeculativeDecoder
+from outrider.api.stream import Generation
 from outrider.check import first_difference, logits_of
 from outrider.cli.terminal import working
 from outrider.prompts.request import Request
@@ -81,20 +82,13 @@ def compare_with_plain(
         streamed: a speculative run that has warmed both up; its tokens are those compared.
     """
     sampling = replace(request.sampling, seed=streamed.seed)
+    again = replace(request, sampling=sampling)
     decoders = {False: SpeculativeDecoder(None, target, 0, rule=decoder.rule), True: decoder}
     runs: dict[bool, list[Generation]] = {False: [], True: []}
     with working("comparing with plain decoding") as say:
         for turn, speculative in enumerate(TURNS, start=1):
             say(f"comparing, turn {turn} of {len(TURNS)}: {'speculatively' if speculative else 'plainly'}")
-            run = decoders[speculative].generate(
-                request.prompt,
-                max_tokens=request.max_tokens,
-                sampling=sampling,
-                stop=request.stop,
-                predicted=request.predicted,
-                logprobs=bool(request.logprobs),
-            )
-            runs[speculative].append(run)
+            runs[speculative].append(decoders[speculative].start(again).generation())
     speeds = {which: median(run.stats.tokens_per_second for run in runs[which]) for which in runs}
     prefills = {which: median(run.stats.seconds_prefill for run in runs[which]) for which in runs}
     comparable = sampling.greedy or decoder.rule.shares_noise

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from outrider.api.decoder import Generation, SpeculativeDecoder
+from outrider.api.decoder import SpeculativeDecoder
+from outrider.api.stream import Generation
 from outrider.cli.comparison import Comparison, compare_with_plain
 from outrider.cli.jobs import decode
 from outrider.cli.options.drafters import NONE, DrafterKind

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.style import Style
 
 from outrider.cli.options.output import Colour
-from outrider.engine.request import Origin, TokenEvent
+from outrider.engine.events import Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 
 STYLES = {

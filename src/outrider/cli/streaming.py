@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from outrider.api.decoder import Generation, SpeculativeDecoder
+from outrider.api.decoder import SpeculativeDecoder
+from outrider.api.stream import Generation
 from outrider.cli.options.output import OutputOptions
 from outrider.cli.render import OriginWriter, PlainWriter, summary
 from outrider.cli.terminal import messages, working
-from outrider.engine.request import TokenEvent
 from outrider.errors import OutriderError
 from outrider.prompts.request import Request
 
@@ -23,20 +23,12 @@ def writer_of(output: OutputOptions) -> Writer | None:
 def stream(decoder: SpeculativeDecoder, request: Request, writer: Writer | None) -> Generation:
     """Decode, writing as it comes. What there is when a key or an error ends it is summed up."""
     with working("reading the prompt"):
-        tokens = decoder.stream(
-            request.prompt,
-            max_tokens=request.max_tokens,
-            sampling=request.sampling,
-            stop=request.stop,
-            predicted=request.predicted,
-            logprobs=bool(request.logprobs),
-        )
-        events: list[TokenEvent] = [next(tokens)]
+        tokens = decoder.start(request)
+        first = next(tokens)
     try:
         if writer is not None:
-            writer.write(events[0])
+            writer.write(first)
         for event in tokens:
-            events.append(event)
             if writer is not None:
                 writer.write(event)
     except (KeyboardInterrupt, OutriderError) as error:
@@ -48,12 +40,4 @@ def stream(decoder: SpeculativeDecoder, request: Request, writer: Writer | None)
         raise
     if writer is not None:
         writer.close()
-    assert events[-1].finish_reason is not None
-    return Generation(
-        tokens=[event.token for event in events],
-        text="".join(event.text for event in events),
-        finish_reason=events[-1].finish_reason,
-        stats=tokens.stats,
-        logprobs=[event.logprob for event in events if event.logprob is not None] if request.logprobs else None,
-        seed=tokens.seed,
-    )
+    return tokens.generation()

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from outrider.engine.engine import Engine
-from outrider.engine.request import TokenEvent
-from outrider.engine.sequence import ActiveSequence
+from outrider.engine.events import TokenEvent
+from outrider.engine.handle import Handle
 from outrider.errors import ModelError, OutriderError, SettingError
 from outrider.prompts.request import PreparedRequest, Request
 
@@ -29,7 +29,7 @@ class _Listener:
 
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[list[TokenEvent] | Exception | None]
-    sequence: ActiveSequence | None = None
+    handle: Handle | None = None
 
     def tell(self, item: list[TokenEvent] | Exception | None) -> bool:
         """Says whether anybody can still hear it."""
@@ -137,8 +137,8 @@ class AsyncEngine:
         reason = _why_closed(failure)
         for listener in self._listeners.values():
             listener.tell(reason)
-            assert listener.sequence is not None
-            self._engine.cancel(listener.sequence)
+            assert listener.handle is not None
+            listener.handle.cancel()
         self._listeners.clear()
 
     def _work(self) -> bool:
@@ -154,28 +154,27 @@ class AsyncEngine:
 
     def _submit(self, request: Request | PreparedRequest, listener: _Listener) -> None:
         try:
-            sequence = self._engine.submit(request)
+            listener.handle = self._engine.submit(request)
         except Exception as error:
             listener.tell(error)
             return
-        listener.sequence = sequence
-        self._listeners[sequence.id] = listener
+        self._listeners[listener.handle.id] = listener
 
     def _cancel(self, listener: _Listener) -> None:
-        if listener.sequence is not None and self._listeners.pop(listener.sequence.id, None) is not None:
-            self._engine.cancel(listener.sequence)
+        if listener.handle is not None and self._listeners.pop(listener.handle.id, None) is not None:
+            listener.handle.cancel()
 
     def _deliver(self, events: list[TokenEvent]) -> None:
         by_sequence = defaultdict(list)
         for event in events:
             by_sequence[event.sequence].append(event)
         for number, listener in list(self._listeners.items()):
-            sequence = listener.sequence
-            assert sequence is not None
+            handle = listener.handle
+            assert handle is not None
             heard = number not in by_sequence or listener.tell(by_sequence[number])
-            if sequence.finished:
+            if handle.finish_reason is not None:
                 del self._listeners[number]
-                listener.tell(sequence.error)
+                listener.tell(handle.error)
             elif not heard:
                 self._cancel(listener)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -12,9 +12,10 @@ from outrider.drafters.loading import as_drafter
 from outrider.engine.admission import check_request, require_drafts_judged, require_features, require_size
 from outrider.engine.bookkeeping import Books
 from outrider.engine.drafting import GuardedDrafter
+from outrider.engine.events import TokenEvent
+from outrider.engine.handle import Handle
 from outrider.engine.memory import NODES_OF_A_TREE, plan_capacity
 from outrider.engine.record import Observer
-from outrider.engine.request import TokenEvent
 from outrider.engine.round import Round
 from outrider.engine.scheduler import Scheduler
 from outrider.engine.sequence import ActiveSequence
@@ -113,14 +114,14 @@ class Engine:
         return self._scheduler.rows
 
     @property
-    def active(self) -> Sequence[ActiveSequence]:
+    def active(self) -> list[Handle]:
         """The texts that are decoded."""
-        return self._scheduler.active
+        return [Handle(sequence, self._cancel) for sequence in self._scheduler.active]
 
     @property
-    def waiting(self) -> Sequence[ActiveSequence]:
+    def waiting(self) -> list[Handle]:
         """The texts that wait for a row, the next one first."""
-        return self._scheduler.waiting
+        return [Handle(sequence, self._cancel) for sequence in self._scheduler.waiting]
 
     @property
     def has_room(self) -> bool:
@@ -131,7 +132,7 @@ class Engine:
     def idle(self) -> bool:
         return not (self._scheduler.active or self._scheduler.waiting)
 
-    def submit(self, request: Request | PreparedRequest) -> ActiveSequence:
+    def submit(self, request: Request | PreparedRequest) -> Handle:
         """Queue a request; the next `step` takes it on if a row is free.
 
         Raises:
@@ -150,7 +151,7 @@ class Engine:
             self.tokenizer if prepared.detokenize else None,
         )
         self._scheduler.add(sequence)
-        return sequence
+        return Handle(sequence, self._cancel)
 
     def step(self) -> list[TokenEvent]:
         """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in."""
@@ -186,11 +187,16 @@ class Engine:
             self._session.truncate(sequence.row, held)
         self._unsettled = False
 
-    def cancel(self, sequence: ActiveSequence) -> None:
-        """Let a text go. One that has ended already stays as it is."""
-        if not sequence.finished:
-            sequence.cancel()
-            self._remove(sequence)
+    def cancel(self, handle: Handle) -> None:
+        """End a text, as `Handle.cancel` does."""
+        handle.cancel()
+
+    def _cancel(self, sequence: ActiveSequence) -> None:
+        if sequence.finished:
+            return
+        sequence.cancel()
+        if not (self._unsettled and sequence in self._scheduler.active):
+            self._remove(sequence)  # of a round that is going on it is removed when the round ends
 
     def _remove_finished(self) -> None:
         for sequence in [sequence for sequence in self._scheduler.active if sequence.finished]:

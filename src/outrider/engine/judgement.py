@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol
 
+from outrider.engine.events import TokenLogprobs
 from outrider.errors import OutriderError
 from outrider.maths.arrays import Array, float32, float32_on_host, on_host
 from outrider.maths.distributions import AllAtOnce, OnDemand
@@ -20,6 +21,7 @@ from outrider.maths.sampling import (
     distribution,
     log_probabilities,
     most_probable,
+    top_log_probabilities,
 )
 
 
@@ -136,10 +138,20 @@ def judge(
     )
 
 
-def logprobs_of(draft: Draft, verdict: Verdict, logits: Array) -> list[float]:
-    """The target's log probabilities of the tokens that a verdict emits, before any sampling setting."""
+def logprobs_of(draft: Draft, verdict: Verdict, logits: Array, top: int) -> list[TokenLogprobs]:
+    """The target's log probabilities of the tokens that a verdict emits, before any sampling setting.
+
+    Args:
+        top: of how many most probable tokens besides.
+    """
     rows = [0, *(node + 1 for node in verdict.path)]
     tokens = [draft.tokens[node] for node in verdict.path]
     if verdict.token is not None:
         tokens.append(verdict.token)
-    return log_probabilities(float32(logits), rows[: len(tokens)], tokens)
+    rows = rows[: len(tokens)]
+    raw = float32(logits)
+    chosen = log_probabilities(raw, rows, tokens)
+    if not top:
+        return [TokenLogprobs(logprob) for logprob in chosen]
+    most = top_log_probabilities(raw, top)
+    return [TokenLogprobs(logprob, most[row]) for logprob, row in zip(chosen, rows, strict=True)]

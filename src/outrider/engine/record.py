@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outrider.engine.request import FinishReason, Origin
+from outrider.engine.events import FinishReason, Origin
 
 
 @dataclass(frozen=True, slots=True)

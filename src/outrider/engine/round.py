@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from outrider.drafters.base import Reading
 from outrider.engine.drafting import GuardedDrafter
+from outrider.engine.events import TokenEvent
 from outrider.engine.failures import as_text_error, isolated
 from outrider.engine.feeds import Feed, plan_feeds
 from outrider.engine.grouping import group_by_work
 from outrider.engine.judgement import judge_rows, logprobs_of
-from outrider.engine.request import TokenEvent
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.stopwatch import Stopwatch
 from outrider.lookahead import CostCurve, LookaheadPolicy
@@ -180,7 +180,8 @@ class Round:
     def _emit(self, feed: Feed, verdict: Verdict, logits: Array) -> list[TokenEvent]:
         sequence, draft = feed.sequence, feed.proposed
         self._session.keep(sequence.row, feed.path_of(verdict.path))
-        logprobs = logprobs_of(draft, verdict, logits) if sequence.request.logprobs else None
+        asked = sequence.request
+        logprobs = logprobs_of(draft, verdict, logits, asked.top_logprobs) if asked.logprobs else None
         events = list(sequence.advance(draft, verdict, logprobs))
         self._drafter.observe(sequence, draft, verdict)
         return events

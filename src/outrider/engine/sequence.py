@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from outrider.engine.request import FinishReason, Origin, TokenEvent
+from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent, TokenLogprobs
 from outrider.engine.statistics import Statistics
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
@@ -89,15 +89,16 @@ class ActiveSequence:
         """The random numbers of the coming round, whose first token stands behind the pending one."""
         return RoundNoise(self.seed, len(self.tokens), self._shared_noise)
 
-    def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[float] | None) -> Iterator[TokenEvent]:
-        """Emit what a round decided, up to a stop."""
+    def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> Iterator[TokenEvent]:
+        """Emit what a round decided, up to a stop; nothing where the text was cancelled in the midst of the round."""
+        if self.finished:
+            return
         self.statistics.count_round(draft.depths, verdict.accepted)
         emitted = [(draft.tokens[node], Origin.DRAFTED, draft.source_of(node)) for node in verdict.path]
         if verdict.token is not None:
             emitted.append((verdict.token, _origin_of_next(draft, verdict), ""))
         for place, (token, origin, source) in enumerate(emitted):
-            logprob = logprobs[place] if logprobs is not None else None
-            yield self._emit(token, origin, source, logprob)
+            yield self._emit(token, origin, source, NO_LOGPROBS if logprobs is None else logprobs[place])
             if self.finished:
                 return
 
@@ -119,8 +120,10 @@ class ActiveSequence:
         self._pieces = [self._text_of(token) for token in self.output]
         if not self.finished and len(self.output):
             self._finish_if_due()
+        if self.finished and not self._scanner.stopped:
+            self._pieces.append(self._rest_of_text())
 
-    def _emit(self, token: int, origin: Origin, source: str, logprob: float | None) -> TokenEvent:
+    def _emit(self, token: int, origin: Origin, source: str, logprobs: TokenLogprobs) -> TokenEvent:
         self.tokens.append(token)
         self.history.extend([token])
         self.statistics.emitted += 1
@@ -131,7 +134,9 @@ class ActiveSequence:
             text += self._rest_of_text()
         self._pieces.append(text)
         index = len(self.tokens) - len(self.request.prompt) - 1
-        return TokenEvent(self.id, index, token, text, origin, source, logprob, self.finish_reason)
+        return TokenEvent(
+            self.id, index, token, text, origin, source, logprobs.chosen, self.finish_reason, logprobs.top
+        )
 
     def _finish_if_due(self) -> None:
         if self._scanner.stopped or self.pending in self.request.stop_token_ids:

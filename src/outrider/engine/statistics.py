@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from outrider.engine.request import Origin
+from outrider.engine.events import Origin
 
 
 @dataclass(slots=True)

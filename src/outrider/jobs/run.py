@@ -11,9 +11,9 @@ from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.engine.engine import Engine
+from outrider.engine.events import TokenEvent
+from outrider.engine.handle import Handle
 from outrider.engine.record import Observer, RoundRecord
-from outrider.engine.request import TokenEvent
-from outrider.engine.sequence import ActiveSequence
 from outrider.errors import InputError, SettingError
 from outrider.jobs.jobs import Job
 from outrider.jobs.results import Results
@@ -83,7 +83,7 @@ class _Text:
     """A job in the making."""
 
     job: Job
-    sequence: ActiveSequence
+    handle: Handle
     pieces: list[str] = field(default_factory=list)
     logprobs: list[float | None] = field(default_factory=list)
 
@@ -94,17 +94,18 @@ class _Text:
             self.logprobs.append(event.logprob if math.isfinite(event.logprob) else None)
 
     def result(self) -> dict[str, Any]:
-        assert self.sequence.finish_reason is not None
-        if self.sequence.error is not None:
-            return _error(self.sequence.error)
+        assert self.handle.finish_reason is not None
+        if self.handle.error is not None:
+            return _error(self.handle.error)
         result: dict[str, Any] = {
             "text": "".join(self.pieces),
-            "tokens": list(self.sequence.output),
-            "finish_reason": str(self.sequence.finish_reason),
+            "tokens": self.handle.tokens,
+            "finish_reason": str(self.handle.finish_reason),
             "seed": self.job.seed,
-            "stats": self.sequence.statistics.as_dict(),
+            "stats": self.handle.stats.as_dict(),
         }
-        if self.sequence.request.logprobs:
+        assert isinstance(self.job.request, PreparedRequest)
+        if self.job.request.logprobs:
             result["logprobs"] = self.logprobs
         return result
 
@@ -197,11 +198,11 @@ def _submit(
         job = waiting.popleft()
         assert isinstance(job.request, PreparedRequest)
         try:
-            sequence = engine.submit(job.request)
+            handle = engine.submit(job.request)
         except InputError as error:
             finish(job, _error(error))
         else:
-            texts[sequence.id] = _Text(job, sequence)
+            texts[handle.id] = _Text(job, handle)
 
 
 def _tell(observers: Sequence[Observer], record: RoundRecord) -> None:
@@ -210,7 +211,7 @@ def _tell(observers: Sequence[Observer], record: RoundRecord) -> None:
 
 
 def _take_finished(texts: dict[int, _Text]) -> Iterable[_Text]:
-    ended = [id for id, text in texts.items() if text.sequence.finished]
+    ended = [id for id, text in texts.items() if text.handle.finish_reason is not None]
     return [texts.pop(id) for id in ended]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from outrider.errors import ModelError, SettingError
-from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp, operations, replace
+from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp, operations, replace, top
 from outrider.maths.processors import LogitsProcessor, process
 
 SMALLEST_TEMPERATURE = 1e-6
@@ -249,3 +249,10 @@ def _refuse_bad(values: np.ndarray[Any, Any]) -> None:
 def log_probabilities(logits: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
     """log softmax of the raw logits [rows, vocab] at (rows[i], tokens[i]): natural logarithms, before any setting."""
     return [float(x) for x in gather(logits, rows, tokens) - log_sum_exp(logits)[list(rows)]]
+
+
+def top_log_probabilities(logits: Array, count: int) -> list[dict[int, float]]:
+    """The same of the `count` most probable tokens of each row, {token: logarithm}, the most probable first."""
+    values, tokens = top(logits, count)
+    values = values - log_sum_exp(logits)[:, None]
+    return [dict(zip(*row, strict=True)) for row in zip(tokens.tolist(), values.tolist(), strict=True)]

@@ -24,10 +24,24 @@ class Chat:
 
     def conversation(self, prompt: str | Sequence[Message]) -> list[Message]:
         """The messages, those of a text being one of the user's."""
-        messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        messages = list(as_conversation(prompt))
         if self.system_prompt and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system_prompt})
         return messages
+
+
+def as_conversation(messages: Prompt) -> tuple[Message, ...]:
+    """The messages of a conversation; a text is a single message of the user.
+
+    Raises:
+        InputError: it is neither.
+    """
+    plain = plain_prompt(messages)
+    if isinstance(plain, str):
+        return ({"role": "user", "content": plain},)
+    if not is_conversation(plain):
+        raise InputError('a conversation is a list of messages, [{"role": "user", "content": "..."}], or a text')
+    return plain
 
 
 def encode(prompt: Prompt, tokenizer: Tokenizer | None, name: str, chat: Chat | None = None) -> tuple[int, ...]:

@@ -1,12 +1,15 @@
-"""Sampling settings as plain keywords: the one list of their names and types that all doors take."""
+"""What is asked for besides the prompt, as plain keywords: the one list of names and types that all doors take."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
+from outrider.maths.processors import LogitsProcessor
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.request import Request
+from outrider.prompts.tokens import Prompt
 
 
 class SamplingSettings(TypedDict, total=False):
@@ -21,6 +24,31 @@ class SamplingSettings(TypedDict, total=False):
     frequency_penalty: float
     logit_bias: Mapping[int, float]
     seed: int | None
+    logits_processors: tuple[LogitsProcessor, ...]
+
+
+class RequestSettings(SamplingSettings, total=False):
+    """The fields of Request besides the prompt, and those of SamplingParams.
+
+    Attributes:
+        max_tokens: the most tokens to emit; fewer where the model's context ends.
+        sampling: settings that hold where none is given by name; default SamplingParams(), which samples at
+            temperature 1.
+        stop: strings that end the text, or a single one; they are left out of it.
+        stop_token_ids: tokens that end the text; default the target's own.
+        predicted: text or token ids that you expect in the output, for drafters that copy from it.
+        logprobs: True reports the target's log probability of every token; a number k also those of the k most probable
+            tokens.
+        detokenize: False leaves out the text.
+    """
+
+    max_tokens: int
+    sampling: SamplingParams | None
+    stop: str | Iterable[str]
+    stop_token_ids: Iterable[int] | None
+    predicted: str | Sequence[int] | Any
+    logprobs: bool | int
+    detokenize: bool
 
 
 def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:
@@ -30,3 +58,15 @@ def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> 
         SettingError: a value is out of its range.
     """
     return replace(sampling if sampling is not None else SamplingParams(), **settings)
+
+
+def request_of(prompt: Prompt, settings: RequestSettings) -> Request:
+    """The request for a prompt.
+
+    Raises:
+        InputError, SettingError: as Request and SamplingParams.
+    """
+    asked: dict[str, Any] = dict(settings)
+    by_name = {name: asked.pop(name) for name in SamplingSettings.__annotations__ if name in asked}
+    sampling = sampling_of(asked.pop("sampling", None), cast(SamplingSettings, by_name))
+    return Request(prompt, sampling=sampling, **asked)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from outrider.engine.events import FinishReason, Origin
 from outrider.engine.record import RoundRecord, SequenceRound
-from outrider.engine.request import FinishReason, Origin
 
 FORMAT = "outrider-trace"
 VERSION = 1  # a reader ignores fields that it does not know: new ones alone need no new version

@@ -9,7 +9,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outrider.engine.request import Origin
+from outrider.engine.events import Origin
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError
 from outrider.trace.file import Trace

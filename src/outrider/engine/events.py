@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +26,22 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of the target's probabilities at one place, before any sampling setting.
+
+    Attributes:
+        chosen: of the emitted token; None if not asked for.
+        top: of the most probable tokens, {token: logarithm}, the most probable first; None if not asked for.
+    """
+
+    chosen: float | None = None
+    top: Mapping[int, float] | None = None
+
+
+NO_LOGPROBS = TokenLogprobs()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """One emitted token.
 
@@ -37,6 +54,8 @@ class TokenEvent:
         source: the name of the drafter, for drafted tokens.
         logprob: natural logarithm of the target's probability before any sampling setting; None if not asked for.
         finish_reason: set on the last token.
+        top_logprobs: the same of the most probable tokens, {token: logarithm}, the most probable first; None if not
+            asked for.
     """
 
     sequence: int
@@ -47,3 +66,4 @@ class TokenEvent:
     source: str = ""
     logprob: float | None = None
     finish_reason: FinishReason | None = None
+    top_logprobs: Mapping[int, float] | None = None

@@ -1,0 +1,74 @@
+"""What an engine gives to whoever asked for a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from outrider.engine.events import FinishReason
+from outrider.engine.sequence import ActiveSequence
+from outrider.engine.statistics import Statistics
+
+
+class Handle:
+    """A text that an engine decodes, or has decoded: how far it is, and a way to stop it.
+
+    It is up to date after every `step` of its engine. Handles of the same text are equal.
+    """
+
+    __slots__ = ("_cancel", "_sequence")
+
+    def __init__(self, sequence: ActiveSequence, cancel: Callable[[ActiveSequence], None]) -> None:
+        self._sequence = sequence
+        self._cancel = cancel
+
+    @property
+    def id(self) -> int:
+        """The number that events and records of this text have."""
+        return self._sequence.id
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens emitted so far, a stop token included, the prompt left out."""
+        return list(self._sequence.output)
+
+    @property
+    def text(self) -> str:
+        """What they say, without a stop string or stop token; empty where there is no tokenizer."""
+        return self._sequence.text
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the text ended; None while it goes on."""
+        return self._sequence.finish_reason
+
+    @property
+    def error(self) -> Exception | None:
+        """What the text failed of, where its finish reason is an error."""
+        return self._sequence.error
+
+    @property
+    def stats(self) -> Statistics:
+        """What speculation did."""
+        return self._sequence.statistics
+
+    @property
+    def seed(self) -> int:
+        """Reproduces the text: the request's own, or the one that the engine drew."""
+        return self._sequence.seed
+
+    def cancel(self) -> None:
+        """End the text: its row, or its place in the queue, is free at once, and no more tokens come.
+
+        A text that has ended already stays as it is.
+        """
+        self._cancel(self._sequence)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handle) and other._sequence is self._sequence
+
+    def __hash__(self) -> int:
+        return hash(id(self._sequence))
+
+    def __repr__(self) -> str:
+        state = self.finish_reason or "unfinished"
+        return f"Handle({self.id}, {state}, {len(self._sequence.output)} tokens)"
