@@ -1,4 +1,4 @@
-"""MLX; lazy, so a value is computed when it crosses to the host. Imported once an array of it exists."""
+"""MLX. It is lazy: a value is computed when it crosses to the host. Imported once the process has imported MLX."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
 
 
 def on_host(x: Array) -> bool:
-    return False  # a row that nobody looks at is not computed, and one by one they would be many small programs
+    return False  # it is lazy anyway, and rows one by one would be many small programs
 
 
 def softmax(x: Array) -> Array:
@@ -56,7 +56,7 @@ def log_sum_exp(x: Array) -> HostFloats:
 
 
 def largest(x: Array) -> tuple[HostFloats, HostInts]:
-    # MLX's max and argmax pass over NaN; a sum does not.
+    # MLX's max and argmax ignore NaN.
     values = mx.where(mx.any(mx.isnan(x), axis=-1), float("nan"), x.max(axis=-1))
     return _floats(values), np.array(x.argmax(axis=-1)).astype(np.int64)
 

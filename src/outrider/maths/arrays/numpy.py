@@ -163,8 +163,8 @@ def keyed_race(weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
 
 
 def _winner(weights: Array, key: tuple[int, int]) -> int:
-    # -log(1 - u) is at least u. So weight / u is a bound that takes no logarithm, and where it stays behind the one
-    # token that is worked out, nobody can win.
+    # -log(1 - u) is at least u, so weight / u is an upper bound that takes no logarithm. Only tokens whose bound
+    # reaches the exact value of the token with the largest bound can win.
     bits = _bits([key], _all_folded(len(weights)))[0]
     bounds = bits.astype(np.float32)
     bounds += np.float32(0.5)
@@ -176,7 +176,7 @@ def _winner(weights: Array, key: tuple[int, int]) -> int:
 
 
 def token_at(weights: Array, share: float) -> int:
-    # The block first, then the token in it: adding up is a chain of waiting, which blocks cut short.
+    # The block first, then the token in it: a running sum is a chain of dependent additions, and blocks shorten it.
     whole = len(weights) - len(weights) % BLOCK
     running = np.zeros(whole // BLOCK + 1)
     (weights[:whole].reshape(-1, BLOCK) @ _ones(BLOCK)).cumsum(out=running[:-1])

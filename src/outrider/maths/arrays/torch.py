@@ -1,4 +1,4 @@
-"""PyTorch, on whatever device the arrays live on. Imported once a tensor exists."""
+"""PyTorch, on whatever device the arrays live on. Imported once the process has imported PyTorch."""
 
 from __future__ import annotations
 
