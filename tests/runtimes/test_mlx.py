@@ -221,7 +221,7 @@ def quantised(folder, to):
 def mlx_load(folder):
     from outrider.runtimes.mlx.loading import load
 
-    return load(str(folder), progress=lambda message: None)
+    return load(str(folder), trust_remote_code=False, progress=lambda message: None)
 
 
 def test_a_folder_opened_by_mlx_lm_and_by_transformers_is_one_model(folder):

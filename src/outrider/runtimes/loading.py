@@ -39,6 +39,7 @@ def load(
     threads: int | None = None,
     cache_type: CacheDtype | None = None,
     context_length: int | None = None,
+    trust_remote_code: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
     """Open a model.
@@ -54,6 +55,8 @@ def load(
         threads: of the CPU; None leaves it to the backend.
         cache_type: of keys and values in llama.cpp: float32, float16 (the default), q8_0 or q4_0.
         context_length: the longest text in tokens; None is what the model was made for.
+        trust_remote_code: run the Python that lies in the model's folder or repository; without it such a model is
+            refused, and nothing of it runs.
         progress: told in a few words what is being done.
 
     Raises:
@@ -82,9 +85,9 @@ def load(
     elif chosen == "mlx":
         from outrider.runtimes.mlx import loading as mlx_loading
 
-        model = mlx_loading.load(name, progress=report)
+        model = mlx_loading.load(name, trust_remote_code=trust_remote_code, progress=report)
     else:
-        model = _load_torch(name, dtype, device, threads, report)
+        model = _load_torch(name, dtype, device, threads, trust_remote_code, report)
     if context_length is not None:
         if not 1 < context_length <= model.traits.context_length:
             raise SettingError(
@@ -141,15 +144,21 @@ def _require_installed(backend: str, name: str) -> None:
         raise ModelError(f"model {name} needs {title}: pip install 'outrider[{backend}]'")
 
 
-def _load_torch(name: str, dtype: str, device: str, threads: int | None, report: Callable[[str], None]) -> Model:
+def _load_torch(
+    name: str, dtype: str, device: str, threads: int | None, trust_remote_code: bool, report: Callable[[str], None]
+) -> Model:
     from outrider.runtimes.torch import llama_folder
 
     # transformers takes seconds to import and to build a model: it is left out where it can be.
-    model: Model | None = llama_folder.open_known(name, dtype=dtype, device=device, progress=report)
+    model: Model | None = llama_folder.open_known(
+        name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
+    )
     if model is None:
         from outrider.runtimes.torch import loading as transformers_loading
 
-        model = transformers_loading.load(name, dtype=dtype, device=device, progress=report)
+        model = transformers_loading.load(
+            name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
+        )
     if threads is not None:
         sys.modules["torch"].set_num_threads(threads)
     return model

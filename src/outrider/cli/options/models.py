@@ -47,6 +47,9 @@ class RuntimeOptions:
         CacheDtype | None,
         option("--cache-type", "TYPE", "Keys and values in llama.cpp: float32, float16, q8_0 or q4_0.", MODELS),
     ] = None
+    trust_remote_code: Annotated[
+        bool, option("--trust-remote-code", None, "Run the Python code that a model brings along.", MODELS)
+    ] = False
 
     def open(self, name: str, context_length: int | None = None) -> Model:
         """Load a model, with a spinner.
@@ -68,6 +71,7 @@ class RuntimeOptions:
                 threads=self.threads,
                 cache_type=self.cache_type,
                 context_length=context_length,
+                trust_remote_code=self.trust_remote_code,
                 progress=say,
             )
 

@@ -11,15 +11,16 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_config, load_model, load_tokenizer
 
-from outrider.errors import ModelError, first_line
+from outrider.errors import ModelError
 from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.hub import fetch
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.mlx.model import MlxModel
+from outrider.runtimes.refusals import reason
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 
 
-def load(name: str, *, progress: Callable[[str], None]) -> MlxModel:
+def load(name: str, *, trust_remote_code: bool, progress: Callable[[str], None]) -> MlxModel:
     """Open a folder that mlx-lm reads, in the precision in which it holds the weights.
 
     Args:
@@ -32,10 +33,12 @@ def load(name: str, *, progress: Callable[[str], None]) -> MlxModel:
     folder, title = _locate(name, progress)
     progress(f"opening {title}")
     try:
-        module, config = load_model(folder, model_config=older_names(load_config(folder)))
-        tokenizer = _tokenizer(folder, config.get("eos_token_id"))
+        module, config = load_model(
+            folder, model_config=older_names(load_config(folder)), trust_remote_code=trust_remote_code
+        )
+        tokenizer = _tokenizer(folder, config.get("eos_token_id"), trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"model {name} cannot be opened by mlx-lm: {first_line(error)}") from error
+        raise ModelError(f"model {name} cannot be opened by mlx-lm: {reason(error)}") from error
     stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
     wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
     return MlxModel(module, tokenizer=wrapped, name=title, stop_token_ids=stop)
@@ -105,8 +108,8 @@ def _smollm2_folder(progress: Callable[[str], None]) -> Path:
     return transformers_loading.smollm2_folder(progress)
 
 
-def _tokenizer(folder: Path, stop: Any) -> Any:
+def _tokenizer(folder: Path, stop: Any, trust_remote_code: bool) -> Any:
     """The tokenizer beside the weights, as mlx-lm wraps it; None where there is none, for prompts of token ids."""
     if not any(True for pattern in ("*token*", "vocab*", "*.model", "*.tiktoken") for _ in folder.glob(pattern)):
         return None
-    return load_tokenizer(folder, eos_token_ids=stop)
+    return load_tokenizer(folder, {"trust_remote_code": trust_remote_code}, eos_token_ids=stop)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from outrider.errors import ModelError, first_line
 from outrider.runtimes.base import Traits, stop_token_ids
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.refusals import unreadable_tokenizer
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 from outrider.runtimes.torch.fused_llama import FusedLlama, Shape
 from outrider.runtimes.torch.placement import find_device, find_kind, free_bytes, weight_dtype
@@ -78,7 +79,9 @@ class LlamaModel:
         return TorchSession(self._forward, rows, capacity, self.name, self.traits)
 
 
-def open_known(name: str, *, dtype: str, device: str, progress: Callable[[str], None]) -> LlamaModel | None:
+def open_known(
+    name: str, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
+) -> LlamaModel | None:
     """Open a folder of a Llama-like model, or SmolLM2 once it is converted, on the CPU.
 
     Returns:
@@ -110,7 +113,7 @@ def open_known(name: str, *, dtype: str, device: str, progress: Callable[[str], 
         with ThreadPoolExecutor(1) as pool:
             # Laying weights out runs without the interpreter's lock: the tokenizer is read meanwhile.
             building = pool.submit(_build, config, weights, theta, kind)
-            tokenizer = _tokenizer(folder)
+            tokenizer = _tokenizer(folder, trust_remote_code)
             forward = building.result()
         generation = folder / "generation_config.json"
         stop = stop_token_ids(
@@ -183,7 +186,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def _tokenizer(folder: Path) -> HuggingFaceTokenizer | None:
+def _tokenizer(folder: Path, trust_remote_code: bool) -> HuggingFaceTokenizer | None:
     """The tokenizer beside the weights; None where there is none, for prompts of token ids."""
     settings = folder / "tokenizer_config.json"
     if not settings.exists() and not (folder / "tokenizer.json").exists():
@@ -196,9 +199,9 @@ def _tokenizer(folder: Path) -> HuggingFaceTokenizer | None:
             return HuggingFaceTokenizer(PreTrainedTokenizerFast.from_pretrained(folder))
         from transformers import AutoTokenizer
 
-        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(unreadable_tokenizer(folder, error)) from error
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -6,26 +6,30 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from outrider.errors import ModelError, SettingError, first_line
+from outrider.errors import ModelError, SettingError
 from outrider.runtimes.hub import require_hub
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.refusals import reason, unreadable_tokenizer
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted, require_smollm2_file
 from outrider.runtimes.torch.fused_llama import can_take_over, take_over
 from outrider.runtimes.torch.model import TransformersModel
 from outrider.runtimes.torch.placement import find_device, find_kind, weight_dtype
 
 
-def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None]) -> TransformersModel:
+def load(
+    name: str, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
+) -> TransformersModel:
     """See outrider.load."""
     place = find_device(device)
     kind = find_kind(dtype, place)
-    model, tokenizer, title = _open(name, kind, place, progress)
+    model, tokenizer, title = _open(name, kind, place, trust_remote_code, progress)
     model = model.to(place)
     fused = None
     if can_take_over(model):
@@ -41,7 +45,7 @@ def load(name: str, *, dtype: str, device: str, progress: Callable[[str], None])
 def open_reference(name: str, dtype: str, device: str = "auto") -> Any:
     """The model as transformers itself opens and runs it, on the device that `load` would choose."""
     place = find_device(device)
-    model, _, _ = _open(name, find_kind(dtype, place), place, lambda message: None)
+    model, _, _ = _open(name, find_kind(dtype, place), place, False, lambda message: None)
     return model.to(place).eval()
 
 
@@ -90,7 +94,9 @@ def smollm2_folder(progress: Callable[[str], None]) -> Path:
 
 def convert_gguf(file: Path, folder: Path) -> None:
     """Write the float32 weights and the tokenizer of a GGUF file as a transformers folder; all of it or nothing."""
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+    )
     # A model that came out of a GGUF file refuses to be saved while its config says that it is quantised.
     del model.config.quantization_config
     fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
@@ -99,7 +105,9 @@ def convert_gguf(file: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
     try:
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(unfinished)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False).save_pretrained(
+            unfinished
+        )
         fresh.save_pretrained(unfinished)
         if not folder.exists():
             unfinished.rename(folder)
@@ -108,7 +116,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
 
 def _open(
-    name: str, kind: str, place: torch.device, progress: Callable[[str], None]
+    name: str, kind: str, place: torch.device, trust_remote_code: bool, progress: Callable[[str], None]
 ) -> tuple[Any, HuggingFaceTokenizer | None, str]:
     """(model, tokenizer, title), on the CPU."""
     if name == SMOLLM2:
@@ -117,14 +125,17 @@ def _open(
         folder, file, title = _locate(name)
     progress(f"opening {title}")
     transformers_logging.disable_progress_bar()
-    arguments: dict[str, Any] = {} if file is None else {"gguf_file": file}
+    # None, which is transformers' default, would ask on standard output whether to run the code.
+    arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if file is not None:
+        arguments["gguf_file"] = file
     if file is None and not Path(folder).is_dir():
         require_hub(name)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_dtype(kind, place), **arguments)
         tokenizer = _tokenizer(folder, arguments)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model {name} cannot be opened: {first_line(error)}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
+        raise ModelError(f"model {name} cannot be opened: {reason(error)}") from error
     return model, tokenizer, title
 
 
@@ -147,12 +158,12 @@ def _locate(name: str) -> tuple[str, str | None, str]:
 def _tokenizer(folder: str, arguments: dict[str, Any]) -> HuggingFaceTokenizer | None:
     """The tokenizer beside the weights; None where there is none, for prompts of token ids."""
     # For some models transformers makes up an empty tokenizer where there are no files.
-    if not arguments and Path(folder).is_dir() and not _has_tokenizer(Path(folder)):
+    if "gguf_file" not in arguments and Path(folder).is_dir() and not _has_tokenizer(Path(folder)):
         return None
     try:
         return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, **arguments))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(unreadable_tokenizer(folder, error)) from error
 
 
 def _has_tokenizer(folder: Path) -> bool:
