@@ -2,12 +2,14 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from test_sessions import GEMMA, SLIDING, VOCABULARY, fresh, same, tiny
 
 import outrider
 from outrider import ModelError
+from tiny import model as tiny_model
 
 pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
@@ -69,3 +71,86 @@ def test_a_missing_weight_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
     with pytest.raises(ModelError, match=r"the weights lack model\.layers\.3"):
         outrider.load(tmp_path)
+
+
+# Files of others
+
+EVIL = """
+from pathlib import Path
+Path(__file__).with_name("ran").write_text("ran")
+Path({ran!r}).write_text("ran")
+class EvilConfig: pass
+class EvilForCausalLM: pass
+class EvilTokenizer: pass
+"""
+
+
+def with_code(folder, **files):
+    """A tiny model whose configuration files name Python code beside them."""
+    tiny_model.save(folder)
+    (folder / "evil.py").write_text(EVIL.format(ran=str(folder / "ran")))
+    for name, settings in files.items():
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "config": {
+                "model_type": "evil",
+                "architectures": ["EvilForCausalLM"],
+                "auto_map": {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilForCausalLM"},
+            }
+        },
+        {
+            "tokenizer_config": {
+                "tokenizer_class": "EvilTokenizer",
+                "auto_map": {"AutoTokenizer": ["evil.EvilTokenizer", "evil.EvilTokenizer"]},
+            }
+        },
+        {"config": {"model_file": "evil.py"}},
+    ],
+    ids=["config", "tokenizer", "model-file"],
+)
+def test_code_of_a_folder_never_runs_unasked(tmp_path, monkeypatch, capsys, backend, files):
+    """Not even where standard input says yes."""
+    if backend == "mlx":
+        pytest.importorskip("mlx_lm")
+    folder = with_code(tmp_path / "model", **files)
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    if backend == "torch" and "model_file" in files.get("config", {}):
+        outrider.load(folder, backend=backend)  # transformers knows no model_file
+    else:
+        with pytest.raises(ModelError, match=r"^[^\n]*(--trust-remote-code|evil)[^\n]*$"):
+            outrider.load(folder, backend=backend)
+    assert not (folder / "ran").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_broken_tokenizer_is_not_said_to_be_missing(tmp_path):
+    folder = tiny_model.save(tmp_path / "model")
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match=r"the tokenizer of .* cannot be read: "):
+        outrider.load(folder)
+
+
+def test_pickled_code_is_refused_in_one_line(tmp_path):
+    torch = pytest.importorskip("torch")
+    folder = tiny_model.save(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (folder / "ran",))
+
+    torch.save({"weights": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError) as refusal:
+        outrider.load(folder)
+    assert "\n" not in str(refusal.value)
+    assert "\x1b" not in str(refusal.value)
+    assert "safetensors" in str(refusal.value)
+    assert not (folder / "ran").exists()
