@@ -100,7 +100,10 @@ def prompt(length: int, seed: int) -> tuple[int, ...]:
     return tuple(random.Random(seed).choices(range(3, len(tiny_model.WORDS)), k=length))
 
 
-def serve(target, drafter: Drafter, lookahead: int, lengths=(9, 30, 2, 200, 77)) -> list:
+LENGTHS = (9, 30, 2, 200, 77)
+
+
+def serve(target, drafter: Drafter, lookahead: int, lengths=LENGTHS) -> list:
     """Prompts of several lengths in three rows, one after the other and beside each other."""
     engine = Engine(target, drafter, lookahead=lookahead, max_rows=3, capacity=256)
     sequences = [
@@ -149,12 +152,13 @@ def test_hidden_states_and_the_most_probable_tokens_are_those_of_a_fresh_prefill
 
 def test_every_token_is_read_once_it_is_fed(target) -> None:
     reader = Reader(ModelDrafter(target))
-    for sequence in serve(target, reader, 3):
+    for seed, sequence in enumerate(serve(target, reader, 3)):
+        text = [*prompt(LENGTHS[seed], seed), *sequence.tokens]
         known: list[int] = []
         for read in (read for read in reader.reads if read.sequence == sequence.id):
             assert read.reading.start <= len(known)
             known[read.reading.start :] = read.reading.tokens
-        assert known[: len(sequence.tokens) - 1] == list(sequence.tokens[:-1])
+        assert known[: len(text) - 1] == text[:-1]
 
 
 def test_a_drafter_that_wants_something_drafts_once_the_target_has_read_the_prompt(target) -> None:

@@ -164,11 +164,12 @@ def test_rows_of_different_shapes_share_a_round() -> None:
             return [3 * int(sequence) for sequence in sequences]
 
     engine = Engine(target, drafter, lookahead=Uneven(0), max_rows=4, capacity=30)
-    sequences = [engine.submit(Request(PROMPT[: 1 + row % 3], 20, GREEDY)) for row in range(4)]
+    prompts = [PROMPT[: 1 + row % 3] for row in range(4)]
+    sequences = [engine.submit(Request(prompt, 20, GREEDY)) for prompt in prompts]
     while not engine.idle:
         engine.step()
-    for sequence in sequences:
-        plain = SpeculativeDecoder(None, target).generate(sequence.request.prompt, max_tokens=20, sampling=GREEDY)
+    for prompt, sequence in zip(prompts, sequences, strict=True):
+        plain = SpeculativeDecoder(None, target).generate(prompt, max_tokens=20, sampling=GREEDY)
         assert sequence.tokens == plain.tokens
     assert sequences[3].stats.drafted > sequences[1].stats.drafted > 0
 
