@@ -12,13 +12,11 @@ outcomes are merged into one cell.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 from scipy.stats import chi2
 
-from outrider import SamplingParams, SpeculativeDecoder, TableModel
+from outrider import SamplingParams, TableModel
 
 FAMILY_WISE = 1e-6
 MOST_TESTS = 400
@@ -100,47 +98,6 @@ def p_value(counts: Counter[Outcome], expected: dict[Outcome, float]) -> float:
         statistic += (rare_observed - rare_expected) ** 2 / rare_expected
         cells += 1
     return float(chi2.sf(statistic, cells - 1)) if cells > 1 else SURE
-
-
-@dataclass
-class Sample:
-    """Many outputs of one decoder, and what became of the drafts."""
-
-    counts: Counter[Outcome] = field(default_factory=Counter)
-    drafted: int = 0
-    accepted: int = 0
-
-
-def draw_outputs(
-    decoder: SpeculativeDecoder,
-    prompt: Sequence[int],
-    length: int,
-    sampling: SamplingParams,
-    draws: int,
-    *,
-    max_tokens: int | None = None,
-    first_seed: int = 0,
-) -> Sample:
-    """The first `length` tokens of `draws` texts of up to `max_tokens` (default `length`), one seed each.
-
-    A draft never reaches beyond the end of a text, so that a long lookahead needs texts longer than what is
-    counted; these are streamed, and closed once the tokens are there.
-    """
-    sample = Sample()
-    for seed in range(first_seed, first_seed + draws):
-        seeded = replace(sampling, seed=seed)
-        if max_tokens is None or max_tokens == length:
-            generation = decoder.generate(prompt, max_tokens=length, sampling=seeded)
-            output, stats = tuple(generation.tokens), generation.stats
-        else:
-            stream = decoder.stream(prompt, max_tokens=max_tokens, sampling=seeded)
-            output, stats = tuple(event.token for event in islice(stream, length)), stream.stats
-            stream.close()
-        assert len(output) == length
-        sample.counts[output] += 1
-        sample.drafted += stats.drafted
-        sample.accepted += stats.accepted
-    return sample
 
 
 def completions(

@@ -3,8 +3,9 @@
 import pytest
 
 from exactness.drafters import similar
+from exactness.draws import draw_outputs
 from exactness.libraries import array_maker
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import FunctionModel, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]

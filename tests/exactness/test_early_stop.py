@@ -2,7 +2,8 @@
 
 import pytest
 
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.draws import Draws, p_of_mistake
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import Draft, ModelDrafter, SamplingParams, SettingError, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -27,25 +28,27 @@ class Drops(ModelDrafter):
         ]
 
 
-def found(drafter: ModelDrafter, rule: str, draws: int = DRAWS) -> tuple[float, float]:
-    """The p-value, and how many tokens were drafted per token allowed."""
+TRUTH = joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams())
+
+
+def draws_of(drafter: ModelDrafter, rule: str) -> Draws:
     decoder = SpeculativeDecoder(drafter, TARGET, 4, rule=rule)
-    sample = draw_outputs(decoder, PROMPT, LENGTH, SamplingParams(), draws, max_tokens=6)
-    return p_value(sample.counts, joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams())), sample.drafted / draws
+    return Draws(decoder, PROMPT, LENGTH, SamplingParams(), max_tokens=6)
 
 
 @pytest.mark.parametrize(
     ("rule", "draft"), [("token", OPPOSITE), ("block", OPPOSITE), ("block", OTHER), ("coupled", OTHER)]
 )
 def test_stopping_after_a_token_is_exact(rule: str, draft: TableModel) -> None:
-    p, drafted = found(ModelDrafter(draft, min_survival=0.15), rule)
-    assert p > THRESHOLD
-    assert drafted < 0.8 * found(ModelDrafter(draft), rule, draws=200)[1]  # it does stop
+    sample = draws_of(ModelDrafter(draft, min_survival=0.15), rule).more(DRAWS)
+    assert p_value(sample.counts, TRUTH) > THRESHOLD
+    unstopped = draws_of(ModelDrafter(draft), rule).more(200)
+    assert sample.drafted / DRAWS < 0.8 * unstopped.drafted / 200
 
 
 @pytest.mark.parametrize("rule", ["token", "block"])
 def test_leaving_the_last_token_out_is_not(rule: str) -> None:
-    assert found(Drops(OTHER, min_survival=0.15), rule)[0] < THRESHOLD
+    assert p_of_mistake(draws_of(Drops(OTHER, min_survival=0.15), rule), TRUTH, DRAWS) < THRESHOLD
 
 
 def test_greedy_drafts_stop_by_the_models_own_probability() -> None:

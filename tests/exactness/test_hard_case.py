@@ -2,7 +2,8 @@
 
 import pytest
 
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.draws import draw_outputs
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]

@@ -4,7 +4,8 @@ import pytest
 
 from exactness.cases import CASES, SAMPLINGS, Case, all_pairs, pairs
 from exactness.drafters import DRAFTERS, similar
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.draws import draw_outputs
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]

@@ -5,8 +5,9 @@ from itertools import cycle
 
 import pytest
 
+from exactness.draws import Draws, Sample, p_of_mistake
 from exactness.mutations import drawn_tokens_weighed_after_the_draw
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import LookaheadPolicy, SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
 from outrider.maths.budget import Budget, Prices
 
@@ -42,11 +43,16 @@ DRAFTERS: dict[str, Callable[[bool], SuffixDrafter]] = {
 }
 
 
-def found(drafter: SuffixDrafter, rule: str, prices: Sequence[tuple[float, ...]]) -> float:
+TRUTH = joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams())
+
+
+def draws_of(drafter: SuffixDrafter, rule: str, prices: Sequence[tuple[float, ...]]) -> Draws:
     decoder = SpeculativeDecoder(drafter, TARGET, Priced(*prices), rule=rule)
-    sample = draw_outputs(decoder, PROMPT, LENGTH, SamplingParams(), DRAWS, max_tokens=6)
-    assert 0 < sample.accepted < 0.65 * sample.drafted
-    return p_value(sample.counts, joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams()))
+    return Draws(decoder, PROMPT, LENGTH, SamplingParams(), max_tokens=6)
+
+
+def many_rejected(sample: Sample) -> bool:
+    return 0 < sample.accepted < 0.65 * sample.drafted
 
 
 @pytest.mark.parametrize("changing", [True, False], ids=["changing", "step"])
@@ -57,10 +63,14 @@ def found(drafter: SuffixDrafter, rule: str, prices: Sequence[tuple[float, ...]]
 def test_the_output_has_the_targets_distribution(drafter: str, rule: str, greedy: bool, changing: bool) -> None:
     step = STEP["tree" if greedy else drafter]  # the likeliest token by itself is worth less than some token
     prices = CHANGING if changing else (step,)
-    assert found(DRAFTERS[drafter](greedy), rule, prices) > THRESHOLD
+    sample = draws_of(DRAFTERS[drafter](greedy), rule, prices).more(DRAWS)
+    assert many_rejected(sample)
+    assert p_value(sample.counts, TRUTH) > THRESHOLD
 
 
 @pytest.mark.parametrize("drafter, rule", [("chain", "token"), ("chain", "block"), ("tree", "token")])
 def test_weighing_tokens_that_were_drawn_is_found(drafter: str, rule: str) -> None:
+    draws = draws_of(DRAFTERS[drafter](False), rule, (STEP[drafter],))
     with drawn_tokens_weighed_after_the_draw():
-        assert found(DRAFTERS[drafter](False), rule, (STEP[drafter],)) < THRESHOLD
+        assert p_of_mistake(draws, TRUTH, DRAWS) < THRESHOLD
+    assert many_rejected(draws.sample)

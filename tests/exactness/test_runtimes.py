@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from exactness.drafters import TreeDrafter
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.draws import draw_outputs
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Model, Pass

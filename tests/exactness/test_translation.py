@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import cache
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from exactness.draws import Draws, p_of_mistake
 from exactness.mutations import Mistake
-from exactness.statistics import THRESHOLD, Sample, draw_outputs, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
 from outrider import (
     Drafter,
     IntersectionDrafter,
@@ -63,18 +63,15 @@ def prompt_of(tokenizer) -> list[int]:
     return tokenizer.encode("ab a ba")
 
 
-def sample_of(drafter: Drafter, target: TableModel, rule: str, sampling: SamplingParams, draws: int) -> Sample:
+def draws_of(drafter: Drafter, target: TableModel, rule: str, sampling: SamplingParams) -> Draws:
     # A stop token is one token among others here: what counts are the first tokens.
     free = TableModel(target.table, tokenizer=target.tokenizer)
     decoder = SpeculativeDecoder(drafter, free, LOOKAHEAD, rule=rule)
-    return draw_outputs(
-        decoder, prompt_of(target.tokenizer), LENGTH, sampling, draws, max_tokens=LENGTH + LOOKAHEAD + 1
-    )
+    return Draws(decoder, prompt_of(target.tokenizer), LENGTH, sampling, max_tokens=LENGTH + LOOKAHEAD + 1)
 
 
-def p_value_of(sample: Sample, target: TableModel, sampling: SamplingParams) -> float:
-    prompt = prompt_of(target.tokenizer)
-    return p_value(sample.counts, joint_distribution(target, prompt, LENGTH, sampling))
+def truth_of(target: TableModel, sampling: SamplingParams) -> dict[Outcome, float]:
+    return joint_distribution(target, prompt_of(target.tokenizer), LENGTH, sampling)
 
 
 CASES = [
@@ -88,10 +85,10 @@ CASES = [
 @pytest.mark.parametrize("rule, drafter, sampling, pair", CASES)
 def test_the_output_has_the_targets_distribution(rule: str, drafter: str, sampling: str, pair: str) -> None:
     target, draft = (model(tokenizer, seed) for seed, tokenizer in zip((0, 2), PAIRS[pair], strict=True))
-    sample = sample_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling], DRAWS)
+    sample = draws_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling]).more(DRAWS)
     assert sample.drafted > DRAWS
     assert 0 < sample.accepted < 0.5 * sample.drafted
-    assert p_value_of(sample, target, SAMPLINGS[sampling]) > THRESHOLD
+    assert p_value(sample.counts, truth_of(target, SAMPLINGS[sampling])) > THRESHOLD
 
 
 # Planted mistakes. Each wraps a method, and lets the drafts be what they are but for one thing.
@@ -171,21 +168,22 @@ MISTAKES = [
 ]
 
 
-@cache
-def p_value_without_mistake(rule: str, drafter: str, sampling: str) -> float:
-    return p_value_in(rule, drafter, sampling)
+MISTAKEN = (model(BYTES, 0), model(PIECES, 2))  # target and draft model
 
 
-def p_value_in(rule: str, drafter: str, sampling: str) -> float:
-    target, draft = model(BYTES, 0), model(PIECES, 2)
-    sample = sample_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling], DRAWS)
-    return p_value_of(sample, target, SAMPLINGS[sampling])
+def mistaken_draws(rule: str, drafter: str, sampling: str) -> Draws:
+    target, draft = MISTAKEN
+    return draws_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling])
+
+
+@pytest.mark.parametrize("rule, drafter, sampling", sorted({case[:3] for case in MISTAKES}))
+def test_without_a_mistake_none_is_found(rule: str, drafter: str, sampling: str) -> None:
+    sample = mistaken_draws(rule, drafter, sampling).more(DRAWS)
+    assert p_value(sample.counts, truth_of(MISTAKEN[0], SAMPLINGS[sampling])) > THRESHOLD
 
 
 @pytest.mark.parametrize("rule, drafter, sampling, mistake", MISTAKES, ids=lambda x: getattr(x, "__name__", x))
 def test_a_mistake_is_found(rule: str, drafter: str, sampling: str, mistake: Mistake) -> None:
-    assert p_value_without_mistake(rule, drafter, sampling) > THRESHOLD
+    truth = truth_of(MISTAKEN[0], SAMPLINGS[sampling])
     with mistake():
-        found = p_value_in(rule, drafter, sampling)
-    print(f"{found:.1e} with {mistake.__name__}, {p_value_without_mistake(rule, drafter, sampling):.1e} without")
-    assert found < THRESHOLD
+        assert p_of_mistake(mistaken_draws(rule, drafter, sampling), truth, DRAWS) < THRESHOLD

@@ -8,8 +8,9 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import similar
+from exactness.draws import Draws, Sample, p_of_mistake
 from exactness.mutations import Mistake
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
 from outrider import (
     Chained,
     Drafter,
@@ -85,11 +86,22 @@ class Scenario:
     draws: int = 1_500
     length: int = LENGTH
 
-    def p_value(self, draws: int) -> float:
+    def open(self) -> Draws:
         decoder = SpeculativeDecoder(self.drafter(self.target), self.target, self.nodes, rule=self.rule)
-        sample = draw_outputs(decoder, PROMPT, self.length, self.sampling, draws, max_tokens=self.length + 3)
-        assert 0 < sample.accepted < 0.65 * sample.drafted
-        return p_value(sample.counts, joint_distribution(self.target, PROMPT, self.length, self.sampling))
+        return Draws(decoder, PROMPT, self.length, self.sampling, max_tokens=self.length + 3)
+
+    def truth(self) -> dict[Outcome, float]:
+        return joint_distribution(self.target, PROMPT, self.length, self.sampling)
+
+    def p_value(self) -> float:
+        """Of all draws, of which many drafts are rejected."""
+        sample = self.open().more(self.draws)
+        assert many_rejected(sample)
+        return p_value(sample.counts, self.truth())
+
+
+def many_rejected(sample: Sample) -> bool:
+    return 0 < sample.accepted < 0.65 * sample.drafted
 
 
 CASES = [("token", drafter, "1") for drafter in DRAFTERS]
@@ -102,8 +114,7 @@ def test_the_output_has_the_targets_distribution(number: int, case: tuple[str, s
     rule, drafter, sampling = case
     vocab_size = VOCABULARIES[number % len(VOCABULARIES)]
     target = TableModel.random(vocab_size, 1, spread=1.2, seed=100 + number)
-    scenario = Scenario(DRAFTERS[drafter], rule, target, SAMPLINGS[sampling])
-    assert scenario.p_value(scenario.draws) > THRESHOLD
+    assert Scenario(DRAFTERS[drafter], rule, target, SAMPLINGS[sampling]).p_value() > THRESHOLD
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
@@ -166,9 +177,15 @@ MISTAKES: list[tuple[str, Mistake]] = [
 ]
 
 
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_without_a_mistake_none_is_found(name: str) -> None:
+    assert SCENARIOS[name].p_value() > THRESHOLD
+
+
 @pytest.mark.parametrize("name, mistake", MISTAKES, ids=lambda part: getattr(part, "__name__", part))
 def test_a_mistake_is_found(name: str, mistake: Mistake) -> None:
     scenario = SCENARIOS[name]
-    assert scenario.p_value(scenario.draws) > THRESHOLD
     with mistake():
-        assert scenario.p_value(scenario.draws) < THRESHOLD
+        draws = scenario.open()
+        assert p_of_mistake(draws, scenario.truth(), scenario.draws) < THRESHOLD
+    assert many_rejected(draws.sample)
