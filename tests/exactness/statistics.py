@@ -11,7 +11,7 @@ outcomes are merged into one cell.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.stats import chi2
@@ -64,19 +64,44 @@ def reference_distribution(
     return [weight / total for weight in weights]
 
 
+class Conditionals:
+    """What follows every output of a target, worked out once for each."""
+
+    def __init__(self, target: TableModel, prompt: Sequence[int], sampling: SamplingParams) -> None:
+        self._target = target
+        self._prompt = prompt
+        self._sampling = sampling
+        self._known: dict[Outcome, tuple[list[float], np.ndarray]] = {}
+
+    def after(self, output: Outcome) -> list[float]:
+        """The probability of every token."""
+        return self._of(output)[0]
+
+    def draw(self, output: Outcome, generator: np.random.Generator) -> int:
+        return int(self._of(output)[1].searchsorted(generator.random(), side="right"))
+
+    def _of(self, output: Outcome) -> tuple[list[float], np.ndarray]:
+        if output not in self._known:
+            logits = self._target.logits_after([*self._prompt, *output])
+            truth = reference_distribution(logits, self._sampling, self._prompt, output)
+            reached = np.cumsum(truth)
+            self._known[output] = truth, reached / reached[-1]
+        return self._known[output]
+
+
 def joint_distribution(
     target: TableModel, prompt: Sequence[int], length: int, sampling: SamplingParams
 ) -> dict[Outcome, float]:
     """The probability of every possible output of `length` tokens."""
+    conditionals = Conditionals(target, prompt, sampling)
     joint: dict[Outcome, float] = {(): SURE}
     for _ in range(length):
-        longer = {}
-        for output, probability in joint.items():
-            logits = target.logits_after([*prompt, *output])
-            for token, conditional in enumerate(reference_distribution(logits, sampling, prompt, output)):
-                if conditional > 0:
-                    longer[(*output, token)] = probability * conditional
-        joint = longer
+        joint = {
+            (*output, token): probability * conditional
+            for output, probability in joint.items()
+            for token, conditional in enumerate(conditionals.after(output))
+            if conditional > 0
+        }
     return joint
 
 
@@ -100,20 +125,12 @@ def p_value(counts: Counter[Outcome], expected: dict[Outcome, float]) -> float:
     return float(chi2.sf(statistic, cells - 1)) if cells > 1 else SURE
 
 
-def completions(
-    target: TableModel,
-    prompt: Sequence[int],
-    outputs: Iterator[Outcome],
-    length: int,
-    sampling: SamplingParams,
-) -> Counter[Outcome]:
+def completions(truth: Conditionals, outputs: Iterable[Outcome], length: int) -> Counter[Outcome]:
     """Outputs of differing length, each continued to `length` from the truth: exact just if they were."""
     generator = np.random.default_rng(0)
     counts: Counter[Outcome] = Counter()
     for output in outputs:
-        whole = output
-        while len(whole) < length:
-            truth = reference_distribution(target.logits_after([*prompt, *whole]), sampling, prompt, whole)
-            whole = (*whole, int(generator.choice(len(truth), p=truth)))
-        counts[whole] += 1
+        while len(output) < length:
+            output = (*output, truth.draw(output, generator))
+        counts[output] += 1
     return counts

@@ -10,11 +10,11 @@ from exactness.drafters import similar
 from exactness.libraries import array_maker
 from exactness.statistics import (
     THRESHOLD,
+    Conditionals,
     Outcome,
     completions,
     joint_distribution,
     p_value,
-    reference_distribution,
 )
 from outrider import SamplingParams, TableModel, verify_speculation
 
@@ -27,16 +27,18 @@ TARGET = TableModel.random(4, 2, spread=1.2, seed=21)
 DRAFT = similar(TARGET, seed=22)
 
 
+TARGET_TRUTH = Conditionals(TARGET, PROMPT, TEMPERATURE)
+DRAFT_TRUTH = Conditionals(DRAFT, PROMPT, TEMPERATURE)
+
+
 def verified(rule: str, make_array: Callable[[Any], Any], rows: int, draws: int, greedy: bool) -> Iterator[Outcome]:
     generator = np.random.default_rng(23)
     for seed in range(draws):
-        tokens: list[int] = []
-        draft_logits = []
+        tokens: Outcome = ()
         for _ in range(LOOKAHEAD):
-            logits = DRAFT.logits_after([*PROMPT, *tokens])
-            q = reference_distribution(logits, TEMPERATURE, PROMPT, tokens)
-            tokens.append(int(np.argmax(q)) if greedy else int(generator.choice(len(q), p=q)))
-            draft_logits.append(logits)
+            token = int(np.argmax(DRAFT_TRUTH.after(tokens))) if greedy else DRAFT_TRUTH.draw(tokens, generator)
+            tokens = (*tokens, token)
+        draft_logits = [DRAFT.logits_after([*PROMPT, *tokens[:count]]) for count in range(LOOKAHEAD)]
         target_logits = [TARGET.logits_after([*PROMPT, *tokens[:count]]) for count in range(rows)]
         accepted, emitted = verify_speculation(
             make_array(tokens),
@@ -46,14 +48,14 @@ def verified(rule: str, make_array: Callable[[Any], Any], rows: int, draws: int,
             rule=rule,
             seed=seed,
         )
-        assert emitted[:accepted] == tokens[:accepted]
+        assert emitted[:accepted] == list(tokens[:accepted])
         assert len(emitted) == min(accepted + 1, rows)
         yield tuple(emitted)
 
 
 def check(rule: str, library: str, rows: int, draws: int, greedy: bool = False) -> None:
     outputs = verified(rule, array_maker(library), rows, draws, greedy)
-    counts = completions(TARGET, PROMPT, outputs, rows, TEMPERATURE)
+    counts = completions(TARGET_TRUTH, outputs, rows)
     assert p_value(counts, joint_distribution(TARGET, PROMPT, rows, TEMPERATURE)) > THRESHOLD
 
 

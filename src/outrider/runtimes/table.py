@@ -61,8 +61,10 @@ class TableModel:
 
     def last_logits(self, tokens: Sequence[int], count: int) -> np.ndarray[Any, Any]:
         """Logits [count, vocab] after each of the last `count` tokens."""
+        if count == 1:
+            return self.logits_after(tokens)[None]
         ends = range(len(tokens) - count + 1, len(tokens) + 1)
-        return np.stack([self.logits_after(tokens[max(0, end - self.order) : end]) for end in ends])
+        return np.array([self.logits_after(tokens[max(0, end - self.order) : end]) for end in ends])
 
     def free_bytes(self) -> int | None:
         return None  # it keeps no cache

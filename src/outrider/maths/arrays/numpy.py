@@ -115,11 +115,11 @@ def nucleus_threshold(probabilities: Array, mass: float) -> Array:
     descending = -np.sort(-probabilities, axis=-1)
     before = np.cumsum(descending, axis=-1, dtype=np.float64) - descending
     last = np.maximum((before < mass).sum(axis=-1) - 1, 0)
-    return np.take_along_axis(descending, last[:, None], axis=-1)
+    return _at(descending, last[:, None])
 
 
 def stack(rows: Sequence[Array]) -> Array:
-    return np.stack(rows)
+    return np.array(rows)  # for short rows np.stack takes five times as long
 
 
 def exponential(keys: Sequence[tuple[int, int]], vocab_size: int, like: Array) -> Array:
@@ -195,14 +195,14 @@ def token_at(weights: Array, share: float) -> int:
 
 def top(x: Array, count: int) -> tuple[HostFloats, HostInts]:
     tokens = _places_of_largest(x, min(count, x.shape[-1]))
-    return falling(np.take_along_axis(x, tokens, axis=-1), tokens)
+    return falling(_at(x, tokens), tokens)
 
 
 def falling(values: Array, tokens: HostInts) -> tuple[HostFloats, HostInts]:
     """Each row with its largest value first; of equal values the first token."""
     order = np.lexsort((tokens, -values), axis=-1)
-    tokens = np.take_along_axis(tokens, order, axis=-1).astype(np.int64, copy=False)
-    return np.take_along_axis(values, order, axis=-1).astype(np.float64), tokens
+    tokens = _at(tokens, order).astype(np.int64, copy=False)
+    return _at(values, order).astype(np.float64), tokens
 
 
 def _places_of_largest(x: Array, count: int) -> HostInts:
@@ -220,7 +220,12 @@ def _places_of_largest(x: Array, count: int) -> HostInts:
     candidates = (best[:, None, :] + np.arange(0, whole, columns)[:, None]).reshape(rows, LINES * count)
     rest = np.broadcast_to(np.arange(whole, width), (rows, width - whole))
     candidates = np.concatenate([candidates, rest], axis=1)
-    return np.take_along_axis(candidates, _partition(np.take_along_axis(x, candidates, axis=1), count), axis=1)
+    return _at(candidates, _partition(_at(x, candidates), count))
+
+
+def _at(x: np.ndarray[Any, Any], places: HostInts) -> np.ndarray[Any, Any]:
+    """[rows, places]: x[row, places[row]]. np.take_along_axis takes eight times as long where rows are short."""
+    return np.asarray(x[np.arange(len(x))[:, None], places])
 
 
 def _partition(x: Array, count: int) -> HostInts:
