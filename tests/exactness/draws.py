@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from exactness.statistics import THRESHOLD, Outcome, p_value
 from outrider import Engine, Request, SamplingParams, SpeculativeDecoder
+from outrider.engine.sequence import ActiveSequence
+from outrider.prompts.request import prepare_request
 
 ROWS = 32
 CAPACITY = 64  # tokens of a row
 # Shares of all draws after which a mistake may be found. Each look is one more test at THRESHOLD, and what it looks at
 # are the first draws of the same sample, so that the last look is the test of all draws.
-LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1)
+LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
 
 
 @dataclass
@@ -58,14 +60,17 @@ class Draws:
             max_waiting=0,
             capacity=CAPACITY,
         )
-        self._request = Request(tuple(prompt), length if max_tokens is None else max_tokens, sampling)
+        request = Request(
+            tuple(prompt), length if max_tokens is None else max_tokens, sampling, frozenset(), detokenize=False
+        )
+        self._request = prepare_request(request, decoder.target, None)
         self._length = length
         self._next_seed = first_seed
 
     def more(self, draws: int) -> Sample:
         """Add texts to the sample, those of the next seeds."""
         end = self._next_seed + draws
-        there = []
+        there: list[ActiveSequence] = []
         while there or self._next_seed < end:
             while self._engine.has_room and self._next_seed < end:
                 sampling = replace(self._request.sampling, seed=self._next_seed)
@@ -79,7 +84,7 @@ class Draws:
             there = [text for text in there if not text.finished]
         return self.sample
 
-    def _count(self, text) -> None:
+    def _count(self, text: ActiveSequence) -> None:
         if text.error is not None:
             raise text.error
         assert len(text.output) >= self._length

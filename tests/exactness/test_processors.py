@@ -8,7 +8,8 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import DRAFTERS, similar
-from exactness.statistics import THRESHOLD, draw_outputs, joint_distribution, p_value
+from exactness.draws import draw_outputs
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from exactness.test_array_libraries import over_arrays
 from outrider import (
     Drafter,
