@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from exactness.statistics import THRESHOLD, Outcome, p_value
-from outrider import Engine, Request, SamplingParams, SpeculativeDecoder
-from outrider.engine.sequence import ActiveSequence
+from outrider import Engine, Handle, Request, SamplingParams, SpeculativeDecoder
 from outrider.prompts.request import prepare_request
 
 ROWS = 32
@@ -70,7 +69,7 @@ class Draws:
     def more(self, draws: int) -> Sample:
         """Add texts to the sample, those of the next seeds."""
         end = self._next_seed + draws
-        there: list[ActiveSequence] = []
+        there: list[Handle] = []
         while there or self._next_seed < end:
             while self._engine.has_room and self._next_seed < end:
                 sampling = replace(self._request.sampling, seed=self._next_seed)
@@ -78,19 +77,18 @@ class Draws:
                 self._next_seed += 1
             self._engine.step()
             for text in there:
-                if text.finished or len(text.output) >= self._length:
-                    self._engine.cancel(text)
+                if text.error is not None:
+                    raise text.error
+                if len(text.tokens) >= self._length:
+                    text.cancel()
                     self._count(text)
-            there = [text for text in there if not text.finished]
+            there = [text for text in there if not text.finish_reason]
         return self.sample
 
-    def _count(self, text: ActiveSequence) -> None:
-        if text.error is not None:
-            raise text.error
-        assert len(text.output) >= self._length
-        self.sample.counts[tuple(text.output[: self._length])] += 1
-        self.sample.drafted += text.statistics.drafted
-        self.sample.accepted += text.statistics.accepted
+    def _count(self, text: Handle) -> None:
+        self.sample.counts[tuple(text.tokens[: self._length])] += 1
+        self.sample.drafted += text.stats.drafted
+        self.sample.accepted += text.stats.accepted
 
 
 def draw_outputs(
