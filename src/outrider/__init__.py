@@ -8,6 +8,8 @@
 Backends (PyTorch, MLX, llama.cpp) are imported when a model of theirs is opened, never before.
 """
 
+import logging
+
 from outrider.api.batched import batched_speculative_decode
 from outrider.api.course import verify_speculation
 from outrider.api.decoder import SpeculativeDecoder
@@ -57,6 +59,8 @@ from outrider.runtimes.loading import load
 from outrider.runtimes.stateless import FunctionModel
 from outrider.runtimes.table import TableModel
 from outrider.trace import TraceWriter, read_trace
+
+logging.getLogger("outrider").addHandler(logging.NullHandler())  # silent, until a program asks to hear it
 
 __version__ = "0.1.0"
 

@@ -105,3 +105,22 @@ def test_progress_is_told() -> None:
     )
     assert told[-1] == (12, 12)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_several_samples_of_every_prompt(n: int) -> None:
+    outputs = batched_speculative_decode(PROMPTS[:3], DRAFT, TARGET, 12, n=n, seed=7, rule="coupled")
+    assert outputs == [
+        [alone(place * n + number, prompt) for number in range(n)] for place, prompt in enumerate(PROMPTS[:3])
+    ]
+    assert batched_speculative_decode([], DRAFT, TARGET, n=n) == []
+    with pytest.raises(SettingError, match="n is 0"):
+        batched_speculative_decode([[1]], DRAFT, TARGET, n=0)
+
+
+def test_settings_by_name_change_those_that_are_given() -> None:
+    by_name = batched_speculative_decode(PROMPTS[:2], DRAFT, TARGET, 12, temperature=0.5, seed=7, rule="coupled")
+    assert by_name == [alone(place, prompt, temperature=0.5) for place, prompt in enumerate(PROMPTS[:2])]
+    each = [SamplingParams(seed=1), SamplingParams(seed=2)]
+    mixed = batched_speculative_decode(PROMPTS[:2], DRAFT, TARGET, 12, sampling=each, temperature=0.5, rule="coupled")
+    assert mixed == [alone(0, prompt, seed=1 + place, temperature=0.5) for place, prompt in enumerate(PROMPTS[:2])]

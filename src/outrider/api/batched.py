@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack, overload
 
+from outrider.drafters.base import Drafter
 from outrider.drafters.loading import as_drafter
 from outrider.engine.engine import Engine
 from outrider.engine.handle import Handle
@@ -12,16 +14,61 @@ from outrider.errors import BatchError, InputError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.request import PreparedRequest, Request, prepare_request, seeded
+from outrider.prompts.request import PreparedRequest, Request, is_whole, prepare_request, seeded
+from outrider.prompts.settings import SamplingSettings, sampling_of
+from outrider.prompts.tokens import Prompt
+from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
+from outrider.text import Tokenizer
+
+
+@overload
+def batched_speculative_decode(
+    batch_prompts: Iterable[Prompt],
+    draft_model: Any,
+    target_model: Any,
+    max_tokens: int = ...,
+    *,
+    n: None = None,
+    sampling: SamplingParams | Sequence[SamplingParams] | None = ...,
+    lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = ...,
+    rule: RuleName | Rule = ...,
+    stop: str | Iterable[str] = ...,
+    stop_token_ids: Iterable[int] | None = ...,
+    tokenizer: Any = ...,
+    max_rows: int = ...,
+    progress: Callable[[int, int], None] | None = ...,
+    **settings: Unpack[SamplingSettings],
+) -> list[list[int]]: ...
+
+
+@overload
+def batched_speculative_decode(
+    batch_prompts: Iterable[Prompt],
+    draft_model: Any,
+    target_model: Any,
+    max_tokens: int = ...,
+    *,
+    n: int,
+    sampling: SamplingParams | Sequence[SamplingParams] | None = ...,
+    lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = ...,
+    rule: RuleName | Rule = ...,
+    stop: str | Iterable[str] = ...,
+    stop_token_ids: Iterable[int] | None = ...,
+    tokenizer: Any = ...,
+    max_rows: int = ...,
+    progress: Callable[[int, int], None] | None = ...,
+    **settings: Unpack[SamplingSettings],
+) -> list[list[list[int]]]: ...
 
 
 def batched_speculative_decode(
-    batch_prompts: Iterable[str | Sequence[int] | Any],
+    batch_prompts: Iterable[Prompt],
     draft_model: Any,
     target_model: Any,
     max_tokens: int = 100,
     *,
+    n: int | None = None,
     sampling: SamplingParams | Sequence[SamplingParams] | None = None,
     lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
     rule: RuleName | Rule = "token",
@@ -30,29 +77,32 @@ def batched_speculative_decode(
     tokenizer: Any = None,
     max_rows: int = 8,
     progress: Callable[[int, int], None] | None = None,
-) -> list[list[int]]:
+    **settings: Unpack[SamplingSettings],
+) -> list[list[int]] | list[list[list[int]]]:
     """Continue many prompts, several at a time; each output has exactly the target's distribution.
 
     The prompts may differ in length. Texts that are finished make room for those that wait. By default every text has a
-    lookahead of its own in every round, chosen so that drafting and verifying all of them together promises most tokens
-    per second.
+    lookahead of its own in every round, the one with the highest expected tokens per second for all of them together.
 
     Args:
-        batch_prompts: each a text, or token ids as a list or an array [tokens] or [1, tokens] of any library.
+        batch_prompts: each a text, token ids as a list or an array [tokens] or [1, tokens] of any library, or a
+            conversation, a list of messages.
         draft_model, target_model: as for SpeculativeDecoder.
         max_tokens: the most tokens to emit for each prompt.
+        n: how many samples to draw for each prompt; None draws one, and a number gives a list for each prompt.
         sampling: for all prompts, or one for each. Where there is one for all and it has a seed, prompt i is decoded
-            with seed + i.
+            with seed + i, and its sample j with seed + i * n + j.
         lookahead: None chooses by measured goodput; or a number, an AdaptiveSpeculator or a policy.
         rule: token, block or coupled.
         stop: strings that end a text; they need a tokenizer.
         stop_token_ids: tokens that end a text; default the target's own.
         tokenizer: where the models come without one.
         max_rows: how many texts are decoded at once.
-        progress: told (prompts finished, all prompts).
+        progress: told (texts finished, all texts).
+        settings: single sampling settings by their names: temperature, top_p, seed ... as in SamplingParams.
 
     Returns:
-        For each prompt the emitted tokens, a stop token included, the prompt left out.
+        For each prompt the emitted tokens, a stop token included, the prompt left out; with n, a list of n of these.
 
     Raises:
         InputError: a prompt is empty, too long, or holds an unknown token; nothing is decoded then.
@@ -62,44 +112,62 @@ def batched_speculative_decode(
     target = as_model(target_model, tokenizer)
     drafter = as_drafter(draft_model, target, tokenizer)
     words = as_tokenizer(tokenizer) if tokenizer is not None else target.tokenizer
+    samples = 1 if n is None else n
+    if not is_whole(samples, 1):
+        raise SettingError(f"n is {n!r}: it must be at least 1")
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     ends = None if stop_token_ids is None else frozenset(stop_token_ids)
     prompts = list(batch_prompts)
+    params = _params(sampling, settings, len(prompts), samples)
 
-    def prepared(place: int, prompt: Any, settings: SamplingParams) -> PreparedRequest:
+    def prepared(number: int, prompt: Prompt) -> list[PreparedRequest]:
         try:
-            request = Request(prompt, max_tokens, settings, ends, stops, detokenize=bool(stops))
-            return prepare_request(request, target, words)
+            request = Request(prompt, max_tokens, params[number][0], ends, stops, detokenize=bool(stops))
+            ready = prepare_request(request, target, words)
         except InputError as error:
-            raise InputError(f"prompt {place} cannot be decoded: {error}") from error
+            raise InputError(f"prompt {number} cannot be decoded: {error}") from error
+        return [replace(ready, sampling=each) for each in params[number]]
 
-    requests = [
-        prepared(place, prompt, settings)
-        for place, (prompt, settings) in enumerate(zip(prompts, _settings(sampling, len(prompts)), strict=True))
-    ]
-    if not requests:
-        return []
-    capacity = min(max(len(request.prompt) for request in requests) + max_tokens, target.traits.context_length)
+    requests = [request for number, prompt in enumerate(prompts) for request in prepared(number, prompt)]
+    outputs = _decode(requests, target, drafter, lookahead, rule, words, max_rows, progress) if requests else []
+    if n is None:
+        return outputs
+    return [outputs[first : first + n] for first in range(0, len(outputs), n)]
+
+
+def _decode(
+    requests: Sequence[PreparedRequest],
+    target: Model,
+    drafter: Drafter | None,
+    lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None,
+    rule: RuleName | Rule,
+    tokenizer: Tokenizer | None,
+    max_rows: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[list[int]]:
+    """The emitted tokens of each request."""
+    longest = max(len(request.prompt) + request.max_tokens for request in requests)
     engine = Engine(
         target,
         drafter,
         lookahead=lookahead,
         rule=rule,
-        tokenizer=words,
-        max_rows=min(max_rows, len(prompts)),
-        capacity=capacity,
-        max_waiting=len(prompts),
+        tokenizer=tokenizer,
+        max_rows=min(max_rows, len(requests)),
+        capacity=min(longest, target.traits.context_length),
+        max_waiting=len(requests),
     )
     handles = [engine.submit(request) for request in requests]
     _run(engine, handles, progress)
-    failed = [place for place, handle in enumerate(handles) if handle.error is not None]
+    failed = [number for number, handle in enumerate(handles) if handle.error is not None]
     outputs = [handle.tokens for handle in handles]
     if failed:
+        first = handles[failed[0]].error
         raise BatchError(
-            f"{len(failed)} of {len(prompts)} prompts failed, the first of them number {failed[0]}: "
-            f"{handles[failed[0]].error} (what was decoded is in .outputs)",
+            f"{len(failed)} of {len(requests)} prompts failed, the first of them number {failed[0]}: {first} "
+            "(what was decoded is in .outputs)",
             outputs,
-        ) from handles[failed[0]].error
+        ) from first
     return outputs
 
 
@@ -113,10 +181,13 @@ def _run(engine: Engine, handles: Sequence[Handle], progress: Callable[[int, int
         progress(len(handles), len(handles))
 
 
-def _settings(sampling: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
-    """One for each prompt, with seeds."""
+def _params(
+    sampling: SamplingParams | Sequence[SamplingParams] | None, settings: SamplingSettings, count: int, samples: int
+) -> list[list[SamplingParams]]:
+    """For each prompt the settings of each of its samples."""
     if sampling is None or isinstance(sampling, SamplingParams):
-        return seeded(sampling or SamplingParams(), count)
+        every = seeded(sampling_of(sampling, settings), count * samples)
+        return [every[first : first + samples] for first in range(0, len(every), samples)]
     if len(sampling) != count:
         raise SettingError(f"there are {len(sampling)} sampling settings for {count} prompts: give one, or one each")
-    return list(sampling)
+    return [seeded(sampling_of(each, settings), samples) for each in sampling]

@@ -72,6 +72,9 @@ class SpeculativeDecoder:
         self._observer = observer
         self._desk: Desk | None = None
 
+    def __repr__(self) -> str:
+        return f"SpeculativeDecoder({self.drafter!r}, {self.target!r}, {self.lookahead!r}, rule {self.rule})"
+
     @overload
     def generate(self, prompt: Prompt, *, n: None = None, **settings: Unpack[RequestSettings]) -> Generation: ...
 

@@ -103,6 +103,9 @@ class Drafter(ABC):
     trees = False
     estimates = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
         """Called once before the first round, and again when an engine needs more room.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
@@ -18,6 +19,7 @@ from outrider.errors import ModelError, OutriderError, SettingError
 from outrider.prompts.request import PreparedRequest, Request
 
 T = TypeVar("T")
+logger = logging.getLogger("outrider")
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +54,8 @@ class AsyncEngine:
     """
 
     def __init__(self, engine: Engine) -> None:
+        if not isinstance(engine, Engine):
+            raise SettingError(f"a {type(engine).__name__} is no engine: give an Engine, such as Engine(model)")
         self._engine = engine  # touched by the thread alone
         self._listeners: dict[int, _Listener] = {}  # by sequence id; likewise
         self._changed = threading.Condition()  # guards the two below
@@ -59,6 +63,9 @@ class AsyncEngine:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="outrider-engine", daemon=True)
         self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"AsyncEngine({self._engine!r}, {'closed' if self._closed else 'running'})"
 
     async def __aenter__(self) -> AsyncEngine:
         return self
@@ -129,6 +136,7 @@ class AsyncEngine:
                 self._deliver(self._engine.step())
         except BaseException as error:
             failure = error
+            logger.error("the thread of %r died: %r", self, error, exc_info=error)
         with self._changed:
             self._closed = True
             left, self._inbox = self._inbox, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from itertools import count
@@ -27,6 +28,8 @@ from outrider.maths.rules import Rule, RuleName, rule_named
 from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
+
+logger = logging.getLogger("outrider")
 
 
 class Engine:
@@ -103,6 +106,11 @@ class Engine:
         self._round = Round(
             self.target, self._session, self._drafter, self._lookahead, self._rule, self.costs, learns, clock
         )
+        logger.debug("opened %r for texts of up to %d tokens", self, self.capacity)
+
+    def __repr__(self) -> str:
+        how = f"{self._lookahead!r}, rule {self._rule}, max_rows {self.max_rows}"
+        return f"Engine({self.target!r}, {self.drafter!r}, {how})"
 
     @property
     def drafter(self) -> Drafter | None:

@@ -59,6 +59,9 @@ class AdaptiveSpeculator:
         self.patience = patience
         self._rates: deque[float] = deque(maxlen=window)
 
+    def __repr__(self) -> str:
+        return f"AdaptiveSpeculator({self.lookahead})"
+
     @property
     def acceptance_rate(self) -> float | None:
         """The rolling average, accepted / drafted; None before the first update."""
@@ -104,6 +107,9 @@ class Adaptive(LookaheadPolicy):
     def __init__(self, speculator: AdaptiveSpeculator | None = None) -> None:
         self._pattern = speculator if speculator is not None else AdaptiveSpeculator()
         self._speculators = defaultdict[Hashable, AdaptiveSpeculator](self._pattern.copy)
+
+    def __repr__(self) -> str:
+        return f"Adaptive({self._pattern!r})"
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         return [self._speculators[sequence].lookahead for sequence in sequences]

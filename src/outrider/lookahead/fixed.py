@@ -20,5 +20,8 @@ class Fixed(LookaheadPolicy):
             raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
         self.lookahead = lookahead
 
+    def __repr__(self) -> str:
+        return f"Fixed({self.lookahead})"
+
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         return [self.lookahead] * len(sequences)

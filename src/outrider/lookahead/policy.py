@@ -93,6 +93,9 @@ class LookaheadPolicy(ABC):
     costs: CostCurve | None = None
     drafting = DraftingTraits()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def bind(self, drafting: DraftingTraits, costs: CostCurve) -> None:
         """Learn which drafter and which target the next rounds use.
 

@@ -49,9 +49,9 @@ class Request:
 
     def __post_init__(self) -> None:
         _require(isinstance(self.sampling, SamplingParams), "sampling", self.sampling, "SamplingParams(...)")
-        _require(_is_whole(self.max_tokens, 1), "max_tokens", self.max_tokens, "at least 1")
+        _require(is_whole(self.max_tokens, 1), "max_tokens", self.max_tokens, "at least 1")
         _require(
-            isinstance(self.logprobs, bool) or _is_whole(self.logprobs, 0),
+            isinstance(self.logprobs, bool) or is_whole(self.logprobs, 0),
             "logprobs",
             self.logprobs,
             "True, False, or how many of the most probable tokens to report",
@@ -77,7 +77,7 @@ class Request:
         Raises:
             SettingError: n is below 1.
         """
-        _require(_is_whole(n, 1), "n", n, "at least 1")
+        _require(is_whole(n, 1), "n", n, "at least 1")
         return [replace(self, sampling=sampling) for sampling in seeded(self.sampling, n)]
 
 
@@ -153,7 +153,8 @@ def seeded(sampling: SamplingParams, count: int) -> list[SamplingParams]:
     return [replace(sampling, seed=(first + place) % 2**64) for place in range(count)]
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number from `least` on, and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

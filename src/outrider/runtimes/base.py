@@ -207,6 +207,15 @@ class Model(Protocol):
         """A session of `rows` rows that hold up to `capacity` tokens each."""
 
 
+class Named:
+    """What models share: their repr is short, TableModel(table)."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"
+
+
 def stop_token_ids(*candidates: Any) -> frozenset[int]:
     """The tokens of the first candidate that names any: an eos_token_id, several of them, or None."""
     stop = next((candidate for candidate in candidates if candidate is not None), None)

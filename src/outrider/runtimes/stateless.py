@@ -13,14 +13,14 @@ import numpy as np
 
 from outrider.errors import ModelError
 from outrider.maths.arrays import Array, operations, stack
-from outrider.runtimes.base import UNBOUNDED, Pass, Scored, Traits
+from outrider.runtimes.base import UNBOUNDED, Named, Pass, Scored, Traits
 from outrider.runtimes.ledger import LedgerSession, scored, stacked
 from outrider.text import Tokenizer
 
 ArrayMaker = Callable[[list[int]], Any]
 
 
-class FunctionModel:
+class FunctionModel(Named):
     """A function of all tokens so far.
 
     Args:

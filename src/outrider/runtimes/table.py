@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from outrider.errors import InputError
-from outrider.runtimes.base import Traits
+from outrider.runtimes.base import Named, Traits
 from outrider.runtimes.stateless import StatelessSession
 from outrider.text import Tokenizer
 
 
-class TableModel:
+class TableModel(Named):
     """Logits that depend on the last `order` tokens only.
 
     Args:

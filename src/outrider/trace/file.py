@@ -65,6 +65,9 @@ class TraceWriter:
             reason = error.strerror or error
             raise InputError(f"a trace cannot be written to {path} ({reason}): give another file") from error
 
+    def __repr__(self) -> str:
+        return f"TraceWriter({str(self.path)!r})"
+
     def __call__(self, record: RoundRecord) -> None:
         """Write a round; after `close` nothing."""
         if self._file is None:

@@ -60,6 +60,9 @@ class CostCurve:
         self._base: dict[tuple[int, int], HostFloats] = {}
         self._tables: dict[tuple[int, int, float, float], HostFloats] = {}
 
+    def __repr__(self) -> str:
+        return f"CostCurve({'measured' if self.measured else 'guessed'}, {self._observations} passes observed)"
+
     @property
     def points(self) -> dict[Point, float]:
         """The measured seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import llama_cpp
 
 from outrider.errors import InputError, ModelError
-from outrider.runtimes.base import Session, Traits
+from outrider.runtimes.base import Named, Session, Traits
 from outrider.runtimes.host_memory import free_host_bytes
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Context, Settings, Weights
 from outrider.runtimes.llamacpp.session import LlamaCppSession, Texts
@@ -20,7 +20,7 @@ FEWEST_LEAVES = 64  # in all rows together
 SNAPSHOTS_OF_A_ROW = 16  # of a recurrent state
 
 
-class LlamaCppModel:
+class LlamaCppModel(Named):
     """A GGUF model in llama.cpp.
 
     Args:

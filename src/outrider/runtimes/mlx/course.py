@@ -9,13 +9,13 @@ from typing import Any
 import mlx.core as mx
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.base import UNBOUNDED, Traits
+from outrider.runtimes.base import UNBOUNDED, Named, Traits
 from outrider.runtimes.mlx.memory import free_device_bytes
 from outrider.runtimes.replay import ReplaySession
 from outrider.text import Tokenizer
 
 
-class CourseModel:
+class CourseModel(Named):
     """A model called with token ids [1, tokens], the number of tokens before them, and a cache for each layer.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.base import UNBOUNDED, Pass, Scored, Session, Traits
+from outrider.runtimes.base import UNBOUNDED, Named, Pass, Scored, Session, Traits
 from outrider.runtimes.layout import Plan
 from outrider.runtimes.ledger import LedgerSession, scored
 from outrider.runtimes.mlx.cache import MlxCache
@@ -28,7 +28,7 @@ LEAST_ROUNDING = 1e-4  # of the largest logit; more in 16 bits
 UNKNOWN = 0  # stands for a token that only the device knows yet
 
 
-class MlxModel:
+class MlxModel(Named):
     """A model of mlx-lm behind the Model protocol. The model object is used as it is.
 
     Its rows share passes over an MlxCache where its code runs over one, which is found out with a few tokens when

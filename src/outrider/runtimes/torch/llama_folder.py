@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.base import Traits, stop_token_ids
+from outrider.runtimes.base import Named, Traits, stop_token_ids
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.refusals import unreadable_tokenizer
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
@@ -48,7 +48,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-class LlamaModel:
+class LlamaModel(Named):
     """A Llama-like model on the CPU behind the Model protocol."""
 
     def __init__(

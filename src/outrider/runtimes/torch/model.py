@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
-from outrider.runtimes.base import UNBOUNDED, Session, Traits, stop_token_ids
+from outrider.runtimes.base import UNBOUNDED, Named, Session, Traits, stop_token_ids
 from outrider.runtimes.replay import ReplaySession
 from outrider.runtimes.torch.attention import without_cudnn
 from outrider.runtimes.torch.placement import free_bytes
@@ -24,7 +24,7 @@ ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
 UNSUPPORTED_CONFIG = ("attn_logit_softcapping",)
 
 
-class TransformersModel:
+class TransformersModel(Named):
     """A transformers causal language model behind the Model protocol.
 
     The model object is used as it is: its weights are not changed, and its attention implementation is replaced only
