@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from outrider import (
 )
 from outrider.drafters.across import translation
 from outrider.drafters.across.translation import NONE, Transcript, Translation, segment_end, whole_characters
+from outrider.drafters.cache import DraftCache
 
 tiny_tokenizers = pytest.importorskip("tiny.tokenizers")
 byte_level, sentencepiece, wordpiece = (
@@ -347,21 +349,31 @@ def test_the_draft_cache_holds_the_text_as_it_is_encoded_now(kind, draft):
     decode_compared(kind, SYLLABLES, TWO_LETTERS, "ab")
 
 
-def nothing_taken_back(self, row, tokens):
-    return ModelDrafter._catch_up(self, row, tokens)
+def nothing_taken_back():
+    agreeing = DraftCache._agreeing
+
+    def without_a_look(self, sequence, text, most):
+        self._row_of(sequence).text = text
+        return agreeing(self, sequence, text, most)
+
+    return patch.object(DraftCache, "_agreeing", without_a_look)
 
 
-def the_newest_fed_only(self, row, tokens):
-    self._opened().keep(row.number, range(len(row.fed)))
-    row.fed = []
-    return list(tokens[-1:])
+def the_newest_fed_only():
+    follow = DraftCache.follow
+
+    def fed_the_newest(self, sequence, text):
+        row = follow(self, sequence, text)
+        row.feed = list(text[-1:])
+        return row
+
+    return patch.object(DraftCache, "follow", fed_the_newest)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("mistake", [nothing_taken_back, the_newest_fed_only])
-def test_a_draft_cache_that_holds_something_else_is_found(mistake, monkeypatch):
-    monkeypatch.setattr(IntersectionDrafter, "_catch_up", mistake)
-    with pytest.raises(RuntimeWarning, match="failed and is dropped"):
+def test_a_draft_cache_that_holds_something_else_is_found(mistake):
+    with mistake(), pytest.raises(RuntimeWarning, match="failed and is dropped"):
         decode_compared(IntersectionDrafter, SYLLABLES, TWO_LETTERS, "ab")
 
 

@@ -62,7 +62,8 @@ INTERRUPTED = tuple(
         "runtimes/base.py",
         "runtimes/ledger.py",
         "runtimes/torch/session.py",
-        "drafters/model.py",
+        "drafters/cache.py",
+        "drafters/chains.py",
         "lookahead",
     )
 )
@@ -138,7 +139,7 @@ class TroubledDrafter(ModelDrafter):
         drafts = super().propose(sequences, budgets)
         self._maybe_fail("propose, late")
         if self.nonsense is not None:
-            drafts[-1] = self.nonsense(budgets[-1].longest, self._vocab_size)
+            drafts[-1] = self.nonsense(budgets[-1].longest, self.cache.vocabulary.shared_ids)
             self.nonsense = None
         return drafts
 
@@ -352,11 +353,11 @@ class EngineMachine(RuleBasedStateMachine):
         if not isinstance(self.engine.drafter, TroubledDrafter):
             return
         active = {sequence.id: sequence for sequence in self.active}
-        session = self.drafter._session
+        session = self.drafter.cache.session
         ledger = ledger_of(session)
-        held_by = {row.number: (id, row) for id, row in self.drafter._rows.items()}
-        assert len(held_by) == len(self.drafter._rows)
-        assert set(self.drafter._rows) <= set(active)
+        held_by = {row.number: (id, row) for id, row in self.drafter.cache.rows.items()}
+        assert len(held_by) == len(self.drafter.cache.rows)
+        assert set(self.drafter.cache.rows) <= set(active)
         for number in range(ROWS):
             if number not in held_by:
                 assert ledger.end(number) == 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from exactness.drafters import TreeDrafter
 from outrider import Draft, ModelDrafter, ModelTreeDrafter, SuffixDrafter, SuffixTreeDrafter
+from outrider.drafters.cache import DraftCache
 from outrider.drafters.growth import Growth
 from outrider.drafters.several.joining import join
 from outrider.maths.arrays import numpy as in_numpy
@@ -29,11 +30,11 @@ Mistake = Callable[[], AbstractContextManager]
 
 
 def draft_drawn_at_another_temperature() -> AbstractContextManager:
-    return patch("outrider.drafters.model.draw", lambda q, key: draw(q**2, key))
+    return patch("outrider.drafters.chains.draw", lambda q, key: draw(q**2, key))
 
 
 def most_probable_token_drafted_as_if_sampled() -> AbstractContextManager:
-    return patch("outrider.drafters.model.draw", lambda q, key: int(q.argmax()))
+    return patch("outrider.drafters.chains.draw", lambda q, key: int(q.argmax()))
 
 
 @contextmanager
@@ -52,13 +53,14 @@ def drawn_token_left_out_when_it_is_token_0() -> Iterator[None]:
 
 
 def draft_cache_not_caught_up() -> AbstractContextManager:
-    def feed_the_newest_token_only(self, row, tokens):
-        session = self._opened()
-        session.keep(row.number, range(len(row.fed)))
+    def feed_the_newest_token_only(self, sequence, text):
+        row = self._row_of(sequence)
+        self.session.keep(row.number, range(len(row.fed)))
         row.fed = []
-        return list(tokens) if session.length(row.number) == 0 else [tokens[-1]]
+        row.feed = list(text) if self.session.length(row.number) == 0 else [text[-1]]
+        return row
 
-    return patch.object(ModelDrafter, "_catch_up", feed_the_newest_token_only)
+    return patch.object(DraftCache, "follow", feed_the_newest_token_only)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from exactness.draws import Draws, p_of_mistake
 from exactness.mutations import Mistake
 from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
 from outrider import (
+    Draft,
     Drafter,
     IntersectionDrafter,
     SamplingParams,
@@ -19,6 +20,8 @@ from outrider import (
     StringDrafter,
     TableModel,
 )
+from outrider.drafters.across.maps import Intersection
+from outrider.drafters.chains import ChainGrower
 from outrider.maths.rules import RULES
 from outrider.maths.sampling import distribution
 
@@ -95,11 +98,18 @@ def test_the_output_has_the_targets_distribution(rule: str, drafter: str, sampli
 
 
 @contextmanager
-def wrapped(drafter: type[Drafter], name: str, change: Callable) -> Iterator[None]:
+def wrapped(owner: type, name: str, change: Callable) -> Iterator[None]:
     """`change` gets the method that it stands for, and then its arguments."""
-    method = getattr(drafter, name)
-    with patch.object(drafter, name, lambda self, *arguments: change(method, self, *arguments)):
+    method = getattr(owner, name)
+    with patch.object(owner, name, lambda self, *arguments: change(method, self, *arguments)):
         yield
+
+
+def each_draft(drafter: type[Drafter], change: Callable[[Drafter, Draft], Draft]) -> AbstractContextManager:
+    def propose(method, self, sequences, budgets):
+        return [change(self, draft) for draft in method(self, sequences, budgets)]
+
+    return wrapped(drafter, "propose", propose)
 
 
 @contextmanager
@@ -111,17 +121,13 @@ def q_of_the_whole_draft_vocabulary(renormalised: bool) -> Iterator[None]:
         whole[:] = [logits]
         return method(self, logits)
 
-    def choose(method, self, draft, logits):
-        token = method(self, draft, logits)
-        translation = self._translation.draft_tokens
-        q = distribution(whole[0], draft.sequence.sampling)[0, translation] * (translation >= 0)
-        draft.q[-1] = q / q.sum() if renormalised else q
-        return token
+    def choose(method, self, chain, logits):
+        method(self, chain, logits)
+        translation = self._cache.vocabulary.translation.draft_tokens
+        q = distribution(whole[0], chain.sequence.sampling)[0, translation] * (translation >= 0)
+        chain.q[-1] = q / q.sum() if renormalised else q
 
-    with (
-        wrapped(IntersectionDrafter, "_logits_of", logits_of),
-        wrapped(IntersectionDrafter, "_choose", choose),
-    ):
+    with wrapped(Intersection, "logits", logits_of), wrapped(ChainGrower, "_choose", choose):
         yield
 
 
@@ -134,26 +140,25 @@ def settings_applied_before_the_intersection() -> AbstractContextManager:
 
 
 def draft_models_ids_taken_for_the_targets() -> AbstractContextManager:
-    def finished(method, self, draft):
-        found = method(self, draft)
-        own = self._translation.draft_tokens[list(found.tokens)] % len(self._translation.draft_tokens)
-        return replace(found, tokens=tuple(own.tolist()))
+    def renamed(drafter, draft):
+        own_ids = drafter.cache.vocabulary.translation.draft_tokens
+        return replace(draft, tokens=tuple((own_ids[list(draft.tokens)] % len(own_ids)).tolist()))
 
-    return wrapped(IntersectionDrafter, "_finished", finished)
+    return each_draft(IntersectionDrafter, renamed)
 
 
 def string_judged_by_the_draft_models_probability() -> AbstractContextManager:
     """As if its tokens had been drawn, with about the probability that a draft model gives its most probable one."""
 
-    def finished(method, self, draft):
-        found = method(self, draft)
-        if not len(found):
-            return found
-        q = np.full((len(found), self._target_size), 0.5 / (self._target_size - 1), dtype=np.float32)
-        q[np.arange(len(found)), found.tokens] = 0.5
-        return replace(found, q=q)
+    def judged(drafter, draft):
+        if not len(draft):
+            return draft
+        width = drafter.cache.vocabulary.target_size
+        q = np.full((len(draft), width), 0.5 / (width - 1), dtype=np.float32)
+        q[np.arange(len(draft)), draft.tokens] = 0.5
+        return replace(draft, q=q)
 
-    return wrapped(StringDrafter, "_finished", finished)
+    return each_draft(StringDrafter, judged)
 
 
 MISTAKES = [

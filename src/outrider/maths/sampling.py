@@ -111,6 +111,9 @@ def _require(holds: bool, name: str, value: object, limit: str) -> None:
         raise SettingError(f"{name} is {value}: it must be {limit}")
 
 
+UNCHANGED = SamplingParams()  # the model's own distribution
+
+
 class History:
     """What a sequence says so far, as penalties and logits processors look at it.
 

@@ -5,15 +5,20 @@ Token-level intersection, arXiv 2502.05202.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
-from outrider.drafters.across.translating import TranslatingDrafter
+from outrider.drafters.across.maps import Intersection
+from outrider.drafters.base import DraftedSequence
+from outrider.drafters.cache import CachedDrafter, DraftCache
+from outrider.drafters.chains import ChainGrower, draft_of
 from outrider.errors import VocabularyError
-from outrider.maths.arrays import Array, columns
+from outrider.maths.budget import Budget
+from outrider.maths.draft import Draft
+from outrider.runtimes.loading import as_model
 
 
-class IntersectionDrafter(TranslatingDrafter):
+class IntersectionDrafter(CachedDrafter):
     """Drafts with a model of another tokenizer, the tokens that both vocabularies have.
 
     The draft model's logits are carried over to the target's token ids, those of tokens that only one of them has are
@@ -41,15 +46,14 @@ class IntersectionDrafter(TranslatingDrafter):
         min_survival: float = 0.0,
         name: str = "intersection",
     ) -> None:
-        super().__init__(model, target, greedy=greedy, min_survival=min_survival, name=name)
-        if not self._translation.shared:
+        model, target = as_model(model), as_model(target)
+        shared = Intersection(model, target)
+        if not shared.translation.shared:
             raise VocabularyError(
-                f"draft {self.model.name} and target {self._target_name} share no token: "
-                "draft strings, with a StringDrafter"
+                f"draft {model.name} and target {target.name} share no token: draft strings, with a StringDrafter"
             )
+        super().__init__(DraftCache(model, shared), name)
+        self._chains = ChainGrower(self.cache, greedy=greedy, min_survival=min_survival)
 
-    def _logits_of(self, logits: Array) -> Array:
-        return columns(logits, self._translation.draft_tokens, -math.inf)
-
-    def _fed_as(self, token: int) -> int:
-        return int(self._translation.draft_tokens[token])
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        return [draft_of(chain, self.name) for chain in self._chains.grow(sequences, budgets)]

@@ -5,18 +5,21 @@ String-level exact match, arXiv 2502.05202.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
-from outrider.drafters.across.translating import TranslatingDrafter
+from outrider.drafters.across.maps import OwnWords
 from outrider.drafters.across.translation import NONE, whole_characters
-from outrider.drafters.model import _Growing
-from outrider.maths.arrays import Array
-from outrider.maths.draft import Draft
-from outrider.maths.sampling import log_probabilities, most_probable
+from outrider.drafters.base import DraftedSequence
+from outrider.drafters.cache import CachedDrafter, DraftCache
+from outrider.drafters.chains import Chain, ChainGrower
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, Draft
+from outrider.maths.sampling import UNCHANGED
+from outrider.runtimes.loading import as_model
 
 
-class StringDrafter(TranslatingDrafter):
+class StringDrafter(CachedDrafter):
     """Drafts text with a model of any tokenizer, and proposes it in the target's tokens.
 
     The tokens are proposed as chosen deterministically: what the draft model's probabilities say of a text, its tokens
@@ -40,25 +43,28 @@ class StringDrafter(TranslatingDrafter):
     """
 
     def __init__(self, model: Any, target: Any, *, min_survival: float = 0.0, name: str = "string") -> None:
-        super().__init__(model, target, greedy=True, min_survival=min_survival, name=name)
+        model, target = as_model(model), as_model(target)
+        words = OwnWords(model, target)
+        super().__init__(DraftCache(model, words), name)
+        self._translation = words.translation
+        self._chains = ChainGrower(
+            self.cache,
+            greedy=True,
+            min_survival=min_survival,
+            ends=lambda token: not words.translation.draft.piece(token),
+        )
 
-    def _logits_of(self, logits: Array) -> Array:
-        return logits
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        # The settings are for the target's tokens.
+        chains = self._chains.grow(sequences, budgets, sampling=UNCHANGED)
+        return [EMPTY if chain is None else self._proposal(chain) for chain in chains]
 
-    def _choose(self, draft: _Growing, logits: Array) -> int:
-        token = int(most_probable(logits)[0])
-        if self.min_survival:
-            draft.survival *= math.exp(log_probabilities(logits, [0], [token])[0])
-        return token
-
-    def _is_complete(self, draft: _Growing) -> bool:
-        return not self._translation.draft.piece(draft.tokens[-1]) or super()._is_complete(draft)
-
-    def _finished(self, draft: _Growing) -> Draft:
+    def _proposal(self, chain: Chain) -> Draft:
+        """What was drafted, in the target's tokens."""
         model, target = self._translation.draft, self._translation.target
-        said = model.said(draft.tokens)
-        tokens = target.following(draft.sequence.tokens, whole_characters(said))
-        end = NONE if model.piece(draft.tokens[-1]) else self._translation.target_token(draft.tokens[-1])
+        said = model.said(chain.tokens)
+        tokens = target.following(chain.sequence.tokens, whole_characters(said))
+        end = NONE if model.piece(chain.tokens[-1]) else self._translation.target_token(chain.tokens[-1])
         if end != NONE and target.said(tokens) == said:
             tokens.append(end)
-        return Draft(tuple(tokens[: draft.lookahead]), source=self.name)
+        return Draft(tuple(tokens[: chain.longest]), source=self.name)

@@ -12,6 +12,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from outrider.drafters.cache import common_length
 from outrider.errors import VocabularyError
 from outrider.runtimes.base import Model
 from outrider.text import Tokenizer
@@ -265,13 +266,6 @@ def segment_end(text: str) -> int | None:
         if text[place] == " " and not text[place - 1].isspace() and not text[place + 1].isspace():
             return place
     return LONGEST_SEGMENT if len(text) > LONGEST_SEGMENT else None
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens at the beginning of both agree."""
-    if one == other[: len(one)]:  # the rule, and quickly found
-        return len(one)
-    return next(place for place, token in enumerate(one) if place >= len(other) or token != other[place])
 
 
 def whole_characters(said: bytes) -> str:

@@ -1,0 +1,296 @@
+"""A draft model's KV cache, which catches up with the texts by itself.
+
+Drafters compose it: a chain, a tree, a draft across tokenizers differ in what they feed, not in how the cache follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.maths.arrays import Array, columns, float32
+from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
+
+
+class VocabularyMap(Protocol):
+    """Between the target's tokens and those of a draft model.
+
+    Attributes:
+        room: the draft model's tokens that a cache holds for each token of the target.
+        shared_ids: drafted tokens below it have the draft model's own ids, so that its session may roll out greedily by
+            itself; 0 where the ids differ.
+    """
+
+    @property
+    def room(self) -> int: ...
+
+    @property
+    def shared_ids(self) -> int: ...
+
+    def open(self, vocab_size: int) -> None:
+        """Called when an engine opens, with the size of the target's vocabulary."""
+
+    def text(self, sequence: DraftedSequence) -> Sequence[int]:
+        """The text so far in the draft model's tokens; empty where nothing can be drafted from it.
+
+        A list that is returned again has only grown.
+        """
+
+    def logits(self, logits: Array) -> Array:
+        """Logits [rows, draft model's vocabulary] over the vocabulary that is drafted in."""
+
+    def fed_as(self, token: int) -> int:
+        """The draft model's id of a drafted token."""
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        """The sequence has ended."""
+
+
+class SameVocabulary:
+    """Both models have one vocabulary; their logits may be padded to different widths."""
+
+    room = 1
+
+    def __init__(self) -> None:
+        self.shared_ids = 0
+
+    def open(self, vocab_size: int) -> None:
+        self.shared_ids = vocab_size
+
+    def text(self, sequence: DraftedSequence) -> Sequence[int]:
+        return sequence.tokens
+
+    def logits(self, logits: Array) -> Array:
+        width, wanted = logits.shape[-1], self.shared_ids
+        if width > wanted:
+            return logits[:, :wanted]
+        if width < wanted:
+            tokens = np.arange(wanted)
+            return columns(logits, np.where(tokens < width, tokens, -1), -math.inf)
+        return logits
+
+    def fed_as(self, token: int) -> int:
+        return token
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        pass
+
+
+@dataclass(slots=True, eq=False)
+class CachedRow:
+    """One text in the cache.
+
+    Attributes:
+        number: of the session's row.
+        text: what the row followed last; its permanent part is a beginning of this.
+        fed: tokens fed tentatively since, with the number of the one that each follows.
+        feed: what the next pass feeds.
+        parents: of these, as in `Pass`; None goes on from the newest.
+    """
+
+    number: int
+    text: Sequence[int] = ()
+    fed: list[tuple[int, int]] = field(default_factory=list)
+    feed: list[int] = field(default_factory=list)
+    parents: list[int] | None = None
+
+    def count_fed(self, tokens: Sequence[int], parents: Sequence[int] | None = None) -> None:
+        first = len(self.fed)
+        above = range(first - 1, first - 1 + len(tokens)) if parents is None else parents
+        self.fed += zip(tokens, above, strict=True)
+
+    def agreeing_path(self, tokens: Sequence[int]) -> list[int]:
+        """The path through what was fed tentatively that follows `tokens` as far as it can."""
+        path: list[int] = []
+        above = LAST_KEPT
+        for token in tokens:
+            node = next((node for node, fed in enumerate(self.fed) if fed == (token, above)), None)
+            if node is None:
+                break
+            path.append(node)
+            above = node
+        return path
+
+
+class DraftCache:
+    """The session of a draft model, one row for each sequence that it drafts for.
+
+    It needs no news of what became of a draft. `follow` compares what a row was fed with what was emitted, keeps what
+    agrees, drops the rest and says what is missing, whether rounds were skipped or a draft was accepted in full.
+
+    Args:
+        model: the draft model.
+        vocabulary: default that of the target.
+        branches: tentative tokens of a row that will not stay, beside those that may: room for trees.
+
+    Attributes:
+        capacity: tokens of a text that a row holds.
+        rows: of each sequence.
+        session: None before `open`.
+    """
+
+    def __init__(self, model: Model, vocabulary: VocabularyMap | None = None, branches: int = 0) -> None:
+        self.model = model
+        self.vocabulary: VocabularyMap = SameVocabulary() if vocabulary is None else vocabulary
+        self.branches = branches
+        self.capacity = 0
+        self.rows: dict[int, CachedRow] = {}
+        self.session: Session | None = None
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of memory, for each token of the target."""
+        return self.model.traits.bytes_per_token * self.vocabulary.room
+
+    def open(self, rows: int, capacity: int, vocab_size: int) -> None:
+        """As `Drafter.prepare`."""
+        self.vocabulary.open(vocab_size)
+        self.capacity = min(capacity * self.vocabulary.room, self.model.traits.context_length)
+        self.session = self.model.open(rows, self.capacity + self.branches)
+        self.rows = {}
+
+    def room(self, text: Sequence[int]) -> int:
+        """How long a draft after this text may become. The newest token of a draft is never fed."""
+        return self.capacity - len(text) + 1 if text else 0
+
+    def follow(self, sequence: DraftedSequence, text: Sequence[int]) -> CachedRow:
+        """The row of a sequence, its permanent part a beginning of the text, with what is missing to be fed.
+
+        At least one token is to be fed: its logits are wanted.
+
+        Args:
+            text: as the vocabulary tells it, with room left.
+        """
+        session = self._opened()
+        row = self._agreeing(sequence, text, len(text) - 1)
+        missing = text[session.length(row.number) :]
+        path = row.agreeing_path(missing[:-1])
+        row.fed = []
+        session.keep(row.number, path)
+        row.feed = prefill(session, row.number, missing[len(path) :])
+        row.parents = None
+        return row
+
+    def score(self, rows: Sequence[CachedRow], wanted: Sequence[int] | None = None) -> Array:
+        """Feed what the rows have to feed, in one forward pass.
+
+        Args:
+            wanted: how many of the last tokens of each row the logits are wanted of; None is 1.
+
+        Returns:
+            float32 [sum of wanted, vocabulary that is drafted in].
+        """
+        parents = None if all(row.parents is None for row in rows) else [row.parents for row in rows]
+        work = Pass([row.number for row in rows], [row.feed for row in rows], parents, wanted or [1] * len(rows))
+        logits = self._opened().extend(work).logits
+        for row in rows:
+            row.count_fed(row.feed, row.parents)
+            row.feed, row.parents = [], None
+        return self.vocabulary.logits(float32(logits))
+
+    def roll_out(self, rows: Sequence[CachedRow], count: int) -> list[list[int]]:
+        """Feed what the rows have to feed, and then, again and again, the most probable next token.
+
+        Only for rows that were fed chains, and where the vocabulary has `shared_ids`.
+
+        Returns:
+            for each row `count` tokens; the newest is to be fed next.
+        """
+        feeds = [row.feed for row in rows]
+        numbers = [row.number for row in rows]
+        drafted = self._opened().rollout(numbers, feeds, count, self.vocabulary.shared_ids)
+        for row, tokens in zip(rows, drafted, strict=True):
+            row.count_fed([*row.feed, *tokens[:-1]])
+            row.feed = tokens[-1:]
+        return drafted
+
+    def read_along(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        """Feed the prompts that the target read in rounds without a draft, all in one pass."""
+        rows: list[CachedRow] = []
+        pieces: list[Sequence[int]] = []
+        session = self._opened()
+        for sequence, reading in zip(sequences, readings, strict=True):
+            if reading.prefilled:
+                text = self.vocabulary.text(sequence)
+                row = self._agreeing(sequence, text, len(text))
+                held = session.length(row.number)
+                row.fed = []
+                session.truncate(row.number, held)  # of a round that was interrupted
+                if piece := text[held : min(held + reading.prefilled, self.capacity)]:
+                    rows.append(row)
+                    pieces.append(piece)
+        if rows:
+            session.extend(Pass([row.number for row in rows], pieces, wanted=[0] * len(rows)))
+            for row, piece in zip(rows, pieces, strict=True):
+                session.keep(row.number, range(len(piece)))
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        if sequence.id in self.rows:
+            self._opened().release(self.rows[sequence.id].number)
+            del self.rows[sequence.id]
+        self.vocabulary.forget(sequence)
+
+    def _agreeing(self, sequence: DraftedSequence, text: Sequence[int], most: int) -> CachedRow:
+        """The row of a sequence, cut where its permanent part is not a beginning of the text's first `most` tokens."""
+        session = self._opened()
+        row = self._row_of(sequence)
+        if row.text is not text:
+            held = session.length(row.number)
+            agreed = min(common_length(row.text[:held], text), most)
+            if agreed < held:
+                row.fed = []
+                session.truncate(row.number, agreed)
+            row.text = text
+        return row
+
+    def _row_of(self, sequence: DraftedSequence) -> CachedRow:
+        row = self.rows.get(sequence.id)
+        if row is None:
+            taken = {row.number for row in self.rows.values()}
+            free = next(number for number in range(self._opened().rows) if number not in taken)
+            row = self.rows[sequence.id] = CachedRow(free)
+        return row
+
+    def _opened(self) -> Session:
+        assert self.session is not None, "prepare() comes before propose()"
+        return self.session
+
+
+class CachedDrafter(Drafter):
+    """A drafter with a draft model that follows the texts: complete but for `propose`.
+
+    Attributes:
+        model: the draft model.
+        cache: its session.
+    """
+
+    def __init__(self, cache: DraftCache, name: str) -> None:
+        self.model = cache.model
+        self.cache = cache
+        self.name = name
+
+    @property
+    def bytes_per_token(self) -> int:  # type: ignore[override]
+        return self.cache.bytes_per_token
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        self.cache.open(rows, capacity, vocab_size)
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        self.cache.read_along(sequences, readings)
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self.cache.forget(sequence)
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens at the beginning of both agree."""
+    if one == other[: len(one)]:  # the rule, and quickly found
+        return len(one)
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (token, its) in pairs if token != its), min(len(one), len(other)))

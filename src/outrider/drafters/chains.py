@@ -1,0 +1,161 @@
+"""How a draft model drafts chains: a token per pass, for all sequences at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from outrider.drafters.base import DraftedSequence
+from outrider.drafters.cache import CachedRow, DraftCache
+from outrider.errors import SettingError
+from outrider.maths.arrays import Array, stack
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, Draft
+from outrider.maths.draws import draw, draw_shared, probability
+from outrider.maths.sampling import SamplingParams, adjust, distribution, log_probabilities, most_probable
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """A draft while it grows.
+
+    Attributes:
+        longest: the most tokens.
+        sampling: the settings that its tokens are chosen or drawn by.
+        chosen: whether they are the most probable ones, with a one-hot q, and not drawn.
+        q: of each token that was drawn, the distribution [vocab].
+        survival: the product of the probabilities that the model gives the tokens, where drafting stops by it.
+    """
+
+    sequence: DraftedSequence
+    row: CachedRow
+    longest: int
+    sampling: SamplingParams
+    chosen: bool
+    tokens: list[int] = field(default_factory=list)
+    q: list[Array] = field(default_factory=list)
+    survival: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether each token is the most probable by the model's own logits."""
+        return self.chosen and not self.sampling.adjusts_logits
+
+
+def never(token: int) -> bool:
+    return False
+
+
+class ChainGrower:
+    """Grows chains.
+
+    Args:
+        cache: of the draft model.
+        greedy: always take the most probable token, even where the target samples.
+        min_survival: a chain ends after a token with which its survival falls below this.
+        ends: tokens after which a chain ends.
+
+    Raises:
+        SettingError: min_survival is not within 0 to 1.
+    """
+
+    def __init__(
+        self,
+        cache: DraftCache,
+        *,
+        greedy: bool = False,
+        min_survival: float = 0.0,
+        ends: Callable[[int], bool] = never,
+    ) -> None:
+        if not 0 <= min_survival <= 1:
+            raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")
+        self._cache = cache
+        self._greedy = greedy
+        self._min_survival = min_survival
+        self._ends = ends
+
+    def grow(
+        self,
+        sequences: Sequence[DraftedSequence],
+        budgets: Sequence[Budget],
+        sampling: SamplingParams | None = None,
+    ) -> list[Chain | None]:
+        """A chain for each sequence; None where there is no budget, or nothing to draft from.
+
+        Args:
+            sampling: default the sequence's own settings.
+        """
+        chains = [self._begin(*pair, sampling) for pair in zip(sequences, budgets, strict=True)]
+        active = [chain for chain in chains if chain is not None]
+        while active:
+            self._lengthen(active)
+            active = [chain for chain in active if not self._is_complete(chain)]
+        return chains
+
+    def _begin(self, sequence: DraftedSequence, budget: Budget, sampling: SamplingParams | None) -> Chain | None:
+        text = self._cache.vocabulary.text(sequence) if budget.longest > 0 else ()
+        longest = min(budget.longest, self._cache.room(text))
+        if longest <= 0:
+            return None
+        own = sequence.sampling if sampling is None else sampling
+        return Chain(sequence, self._cache.follow(sequence, text), longest, own, self._greedy or own.greedy)
+
+    def _is_complete(self, chain: Chain) -> bool:
+        return len(chain.tokens) >= chain.longest or chain.survival < self._min_survival or self._ends(chain.tokens[-1])
+
+    def _lengthen(self, active: Sequence[Chain]) -> None:
+        """By one token in one pass, or by as many as the session can find by itself."""
+        rows = [chain.row for chain in active]
+        plain = all(chain.plain for chain in active)
+        if plain and not self._min_survival and self._cache.vocabulary.shared_ids:
+            count = min(chain.longest - len(chain.tokens) for chain in active)
+            for chain, tokens in zip(active, self._cache.roll_out(rows, count), strict=True):
+                self._add_up_to_end(chain, tokens)
+            return
+        logits = self._cache.score(rows)
+        if plain:
+            self._choose_most_probable(active, logits)
+        else:
+            for index, chain in enumerate(active):
+                self._choose(chain, logits[index : index + 1])
+        for chain in active:
+            chain.row.feed = [self._cache.vocabulary.fed_as(chain.tokens[-1])]
+
+    def _add_up_to_end(self, chain: Chain, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            chain.tokens.append(token)
+            if self._ends(token):
+                return
+
+    def _choose_most_probable(self, chains: Sequence[Chain], logits: Array) -> None:
+        """The next token of every chain, by one operation over the logits [chains, vocab]."""
+        tokens = most_probable(logits).tolist()
+        for chain, token in zip(chains, tokens, strict=True):
+            chain.tokens.append(token)
+        if self._min_survival:
+            logs = log_probabilities(logits, range(len(chains)), tokens)
+            for chain, log in zip(chains, logs, strict=True):
+                chain.survival *= math.exp(log)
+
+    def _choose(self, chain: Chain, logits: Array) -> None:
+        """The next token of one chain, by its settings."""
+        logits = adjust(logits, chain.sampling, chain.sequence.history, [chain.tokens])
+        if chain.chosen:
+            self._choose_most_probable([chain], logits)
+            return
+        q = distribution(logits, chain.sampling)[0]
+        chain.q.append(q)
+        noise = chain.sequence.noise
+        key = noise.draft(len(chain.sequence.tokens) + len(chain.tokens))
+        token = draw_shared(q, key) if noise.shared else draw(q, key)
+        chain.tokens.append(token)
+        if self._min_survival:
+            chain.survival *= probability(q, token)
+
+
+def draft_of(chain: Chain | None, source: str) -> Draft:
+    """A chain as a draft, where its tokens are the target's."""
+    if chain is None:
+        return EMPTY
+    return Draft(tuple(chain.tokens), q=stack(chain.q) if chain.q else None, source=source)
