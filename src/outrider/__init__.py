@@ -19,7 +19,8 @@ from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.model_tree import ModelTreeDrafter
-from outrider.drafters.several.merged import Chained, Merged
+from outrider.drafters.several.chained import Chained
+from outrider.drafters.several.merged import Merged
 from outrider.drafters.suffix.drafter import SuffixDrafter
 from outrider.drafters.suffix.tree import SuffixTreeDrafter
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree

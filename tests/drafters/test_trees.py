@@ -286,6 +286,31 @@ def test_a_drafter_that_fails_leaves_the_others() -> None:
     assert text.stats.accepted == 6
 
 
+@pytest.mark.parametrize("several", [Merged, Chained])
+@pytest.mark.parametrize("call", ["prepare", "read", "observe", "forget"])
+def test_a_drafter_that_fails_in_any_call_leaves_the_others(several, call: str) -> None:
+    def fail(*arguments):
+        raise ValueError("out of order")
+
+    broken, good = Scripted("broken", [2]), Scripted("good", [2, 2])
+    setattr(broken, call, fail)
+    decoder = SpeculativeDecoder(several([broken, good]), always(2), 4)
+    with pytest.warns(RuntimeWarning, match="drafter broken failed and is dropped; the others go on"):
+        text = decoder.generate((1,), max_tokens=9, sampling=GREEDY)
+    assert text.stats.accepted >= 4
+    assert text.tokens == [2] * 9
+
+
+def test_the_failure_of_the_last_drafter_is_that_of_all() -> None:
+    class Broken(Scripted):
+        def observe(self, sequence, draft, verdict):
+            raise ValueError("out of order")
+
+    decoder = SpeculativeDecoder(Merged([Broken("one", [2])]), always(2), 4)
+    with pytest.warns(RuntimeWarning, match="drafter one failed and is dropped; decoding goes on plainly"):
+        assert decoder.generate((1,), max_tokens=9, sampling=GREEDY).tokens == [2] * 9
+
+
 def test_the_next_in_a_chain_is_asked_where_the_first_has_nothing_to_say() -> None:
     first, second = Scripted("first", []), Scripted("second", [2])
     chained = Chained([first, second])

@@ -1,9 +1,9 @@
-"""What a drafter brings and what it costs, and whether it shall go on."""
+"""What a drafter brings and what it costs: one arm of a bandit that rests arms which do not pay, and probes them."""
 
 from __future__ import annotations
 
-MEMORY = 0.9  # of one round after the next
-PATIENCE = 8  # rounds before the first verdict
+DECAY = 0.9  # of the EMA of credit and seconds, per round
+PATIENCE = 8  # rounds before the first decision
 PROBE = 4  # rounds of a probe
 FIRST_REST = 8  # rounds
 LONGEST_REST = 256
@@ -12,9 +12,9 @@ LONGEST_REST = 256
 class Account:
     """One of several drafters that work together.
 
-    It pays as long as the tokens that it alone brings, or brings most cheaply, would have taken longer to decode than
-    it takes to draft. One that does not is rested, and tried again for a few rounds, with twice the rest after each
-    probe that did not change the verdict.
+    It pays as long as the tokens that it alone brings, or brings in least time, would take longer to decode than it
+    takes to draft. One that does not is rested, and probed for a few rounds after each rest (exploration with
+    exponential back-off): each probe that does not change the decision doubles the next rest.
 
     Attributes:
         rounds: in which it took part.
@@ -29,7 +29,7 @@ class Account:
         self._recent_credit = 0.0
         self._recent_seconds = 0.0
         self._weight = 0.0
-        self._unjudged = PATIENCE
+        self._undecided = PATIENCE
         self._rest = 0
         self._next_rest = FIRST_REST
         self._returning = False
@@ -40,7 +40,7 @@ class Account:
 
     @property
     def seconds_per_round(self) -> float:
-        """Of late; in all, where there is nothing recent."""
+        """Recent ones; of all rounds, where there is nothing recent."""
         if self._weight:
             return self._recent_seconds / self._weight
         return self.seconds / self.rounds if self.rounds else 0.0
@@ -56,25 +56,28 @@ class Account:
         Args:
             credit: accepted tokens that it brought.
             seconds: that it took.
-            seconds_per_token: what a token of the output costs at present.
+            seconds_per_token: what a token of the output takes at present.
         """
         self.rounds += 1
         self.credit += credit
         self.seconds += seconds
         if self._returning:
-            # It caught up with the text, which is no price of its tokens; what was before counts no more.
+            # It caught up with the text, which says nothing of what its tokens cost; what was before the rest is old.
             self._returning = False
             self._recent_credit = self._recent_seconds = self._weight = 0.0
             return
-        self._weight = MEMORY * self._weight + 1
-        self._recent_credit = MEMORY * self._recent_credit + credit
-        self._recent_seconds = MEMORY * self._recent_seconds + seconds
-        self._unjudged -= 1
-        if self._unjudged > 0:
-            return
+        self._weight = DECAY * self._weight + 1
+        self._recent_credit = DECAY * self._recent_credit + credit
+        self._recent_seconds = DECAY * self._recent_seconds + seconds
+        self._undecided -= 1
+        if self._undecided <= 0:
+            self._decide(seconds_per_token)
+
+    def _decide(self, seconds_per_token: float) -> None:
+        """Go on, or rest."""
         if self._recent_credit * seconds_per_token >= self._recent_seconds:
             self._next_rest = FIRST_REST
         else:
             self._rest = self._next_rest
             self._next_rest = min(2 * self._next_rest, LONGEST_REST)
-            self._unjudged = PROBE
+            self._undecided = PROBE

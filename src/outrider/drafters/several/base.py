@@ -1,0 +1,92 @@
+"""What drafters that consist of several have in common."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.errors import SettingError
+from outrider.maths.noise import MOST_DRAFTERS
+from outrider.runtimes.base import Features, Top
+
+T = TypeVar("T")
+logger = logging.getLogger("outrider")
+
+
+class Several(Drafter):
+    """Several drafters that work together. One that fails is dropped with a warning; the others go on.
+
+    Attributes:
+        drafters: None where one was dropped.
+
+    Raises:
+        SettingError: no drafter, or too many.
+    """
+
+    def __init__(self, drafters: Sequence[Drafter], name: str | None) -> None:
+        if not 1 <= len(drafters) <= MOST_DRAFTERS:
+            raise SettingError(f"{len(drafters)} drafters are given: it must be 1 to {MOST_DRAFTERS}")
+        self.drafters: list[Drafter | None] = list(drafters)
+        self.name = "+".join(drafter.name for drafter in drafters) if name is None else name
+        self.wants = union_of([drafter.wants for drafter in drafters])
+
+    @property
+    def bytes_per_token(self) -> int:  # type: ignore[override]
+        return sum(drafter.bytes_per_token for drafter in self.drafters if drafter is not None)
+
+    @property
+    def present(self) -> list[int]:
+        """The numbers of the drafters that were not dropped."""
+        return [number for number, drafter in enumerate(self.drafters) if drafter is not None]
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        for number in self.present:
+            self.call(number, lambda drafter: drafter.prepare(rows, capacity, vocab_size))
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        for number in self.present:
+            self.call(number, lambda drafter: drafter.read(sequences, told_to(drafter, self.wants, readings)))
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        for number in self.present:
+            self.call(number, lambda drafter: drafter.forget(sequence))
+
+    def call(self, number: int, call: Callable[[Drafter], T]) -> T | None:
+        """Call a drafter that is present; None where it fails. The failure of the last one is raised: nobody is left to
+        go on.
+        """
+        drafter = self.drafters[number]
+        assert drafter is not None
+        try:
+            return call(drafter)
+        except Exception as error:
+            if len(self.present) == 1:
+                raise
+            self.drafters[number] = None
+            message = f"drafter {drafter.name} failed and is dropped; the others go on: {error!r}"
+            logger.warning(message, exc_info=error)
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            return None
+
+
+def union_of(wants: Sequence[Features]) -> Features:
+    """What a pass has to tell for all of these."""
+    return Features(tuple(sorted({layer for each in wants for layer in each.hidden})), max(each.top for each in wants))
+
+
+def told_to(drafter: Drafter, given: Features, readings: Sequence[Reading]) -> Sequence[Reading]:
+    """Readings, which have the features `given`, with no more than one drafter wants."""
+    wanted = drafter.wants
+    return readings if wanted == given else [_part_of(reading, given, wanted) for reading in readings]
+
+
+def _part_of(reading: Reading, given: Features, wanted: Features) -> Reading:
+    hidden = tuple(reading.hidden[given.hidden.index(layer)] for layer in wanted.hidden)
+    top = None
+    if reading.top is not None and wanted.top:
+        top = Top(reading.top.tokens[:, : wanted.top], reading.top.probabilities[:, : wanted.top])
+    return replace(reading, hidden=hidden, top=top)

@@ -1,0 +1,55 @@
+"""Several drafters, asked one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.several.base import Several
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, Draft, Verdict
+
+
+class Chained(Several):
+    """The first drafter that has something to say about a text; the next one is asked where it has not.
+
+    Args:
+        drafters: in their order.
+        name: default theirs, joined by a plus.
+
+    Raises:
+        SettingError: no drafter, or too many.
+    """
+
+    def __init__(self, drafters: Sequence[Drafter], *, name: str | None = None) -> None:
+        super().__init__(drafters, name)
+        self.trees = any(drafter.trees for drafter in drafters)
+        self._spoke: dict[int, int] = {}  # for each sequence the drafter of the last draft
+
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        drafts = [EMPTY] * len(sequences)
+        silent = [index for index, budget in enumerate(budgets) if budget.longest > 0]
+        for number in self.present:
+            if not silent:
+                break
+            for index, draft in zip(silent, self._ask(number, silent, sequences, budgets), strict=True):
+                drafts[index] = draft
+                self._spoke[sequences[index].id] = number
+            silent = [index for index in silent if not len(drafts[index])]
+        return drafts
+
+    def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
+        if len(draft) and self.drafters[self._spoke[sequence.id]] is not None:
+            self.call(self._spoke[sequence.id], lambda drafter: drafter.observe(sequence, draft, verdict))
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        super().forget(sequence)
+        self._spoke.pop(sequence.id, None)
+
+    def _ask(
+        self, number: int, some: Sequence[int], sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]
+    ) -> Sequence[Draft]:
+        """One drafter's drafts for some of the sequences."""
+        asked, allowed = [sequences[index] for index in some], [budgets[index] for index in some]
+        drafts = self.call(number, lambda drafter: drafter.propose(asked, allowed))
+        return [EMPTY] * len(some) if drafts is None else drafts
