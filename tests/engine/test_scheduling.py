@@ -137,8 +137,8 @@ def test_a_draft_model_reads_along_with_the_target(monkeypatch) -> None:
     engine.submit(request(length=100))
     for _ in range(4):
         engine.step()
-        assert drafter._session.length(0) == engine._session.length(0)
-    assert drafter._session.length(0) == 80
+        assert drafter.cache.session.length(0) == engine._session.length(0)
+    assert drafter.cache.session.length(0) == 80
 
 
 # Grouping

@@ -219,7 +219,7 @@ def test_the_batch_drafts_in_one_pass_per_position_and_rows_that_are_done_sit_ou
     target, draft = models
     drafter = ModelDrafter(draft)
     engine = Engine(target, drafter, lookahead=Different(), max_rows=5, capacity=64)
-    drafter._session = counting = Counting(drafter._session)
+    drafter.cache.session = counting = Counting(drafter.cache.session)
     for request in requests(5):
         engine.submit(Request(request.prompt[:4], 40, request.sampling, stop_token_ids=frozenset()))
     engine.step()
