@@ -82,7 +82,7 @@ def test_sequences_go_back_to_the_pool(monkeypatch):
         if turn == 7:
             session.release(1)
             held[1] = []
-    with pytest.raises(InputError, match=r"more leaves than llama\.cpp tells apart"):
+    with pytest.raises(InputError, match=r"more leaves than llama\.cpp has sequences"):
         session.extend(Pass([0, 1, 2], [text(model, 4)] * 3, [[-1] * 4] * 3))
     for row in range(3):
         session.truncate(row, len(held[row]))

@@ -408,7 +408,7 @@ def test_what_no_cache_could_do_is_refused(model):
     with pytest.raises(InputError, match="one earlier tentative token each"):
         session.extend(Pass([0], [[1, 2]], [[-1, 1]]))
     session.extend(Pass([0], [[1, 2, 3]], [[-1, 0, 0]]))
-    with pytest.raises(InputError, match="does not lead from the last permanent token"):
+    with pytest.raises(InputError, match="does not lead from the last committed token"):
         session.keep(0, [0, 1, 2])
     with pytest.raises(InputError, match="cannot be cut to 5 tokens"):
         session.truncate(0, 5)
@@ -582,7 +582,7 @@ def test_a_model_that_cannot_be_read_token_by_token_is_refused():
     from outrider.runtimes.torch.model import TransformersModel
 
     recurrent_gemma = tiny("RecurrentGemma", lru_width=32, attention_window_size=6, conv1d_width=3)
-    with pytest.raises(ModelError, match=r"something else when a text is read token by token \(.*FunctionModel"):
+    with pytest.raises(ModelError, match=r"gives other logits when a text is read token by token \(.*FunctionModel"):
         TransformersModel(recurrent_gemma)
 
 

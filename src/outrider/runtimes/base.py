@@ -1,8 +1,8 @@
 """What the engine asks of a model, whatever the runtime.
 
-A *session* is a model with a KV cache of several rows (slots); a row holds one sequence. Each row has its own length;
-rows are never re-aligned. Feeding has two phases: `extend` appends tokens tentatively, `keep` commits a path of them
-and drops the rest. That is all that chains, trees and ragged batches need.
+A *session* is a model with a KV cache of several rows (slots). A row holds one sequence and has its own length; rows
+are never re-aligned. Feeding has two phases: `extend` appends tokens tentatively, `keep` commits a path of them and
+drops the rest. Chains, trees and ragged batches need nothing more.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ LAST_KEPT = -1  # the parent of a tentative token that follows the last permanen
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a pass tells besides logits.
+    """What a pass returns besides logits.
 
     Attributes:
         hidden: the layers whose hidden states are wanted, numbered as in transformers' `output_hidden_states`: 0 is the
-            embedding, k the output of layer k, the last one after the final norm (what the output head reads).
-        top: of how many of the most probable tokens of each scored token the probabilities are wanted.
+            embedding, k the output of layer k. The last one is taken after the final norm (the input of the output
+            head).
+        top: how many of the most probable next tokens are wanted at each scored token, with their probabilities.
     """
 
     hidden: tuple[int, ...] = ()
@@ -38,15 +39,16 @@ NOTHING = Features()
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one forward pass is asked.
+    """One forward pass: the tokens that go in, and what is wanted back.
 
     Attributes:
         rows: distinct row numbers.
-        tokens: for each of them the tokens to append, at least one.
-        parents: for each of them, and each token, the number of the tentative token that it follows, LAST_KEPT for
-            the last permanent one. None is a chain that goes on from the newest tentative token.
-        wanted: for each of them, of how many of the last tokens the logits are wanted (`logits_to_keep`); None is all.
-        features: what else is wanted.
+        tokens: for each row the tokens to append, at least one.
+        parents: for each row and each of its new tokens, the number of the tentative token that it follows (its parent
+            in the tree); LAST_KEPT for the last committed token. None is a chain after the newest tentative token.
+        wanted: for each row, how many of the last tokens are scored, that is, get logits (transformers'
+            `logits_to_keep`); None is all.
+        features: what is wanted besides logits.
     """
 
     rows: Sequence[int]
@@ -57,24 +59,24 @@ class Pass:
 
     @property
     def wanted_counts(self) -> list[int]:
-        """Of how many of its last tokens each row's logits are wanted."""
+        """For each row, how many of its last tokens are scored."""
         return [len(new) for new in self.tokens] if self.wanted is None else list(self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The most probable next tokens after each scored token, by the model alone, before any sampling setting.
+    """The most probable next tokens at each scored token, by the model alone, before any sampling setting.
 
     Attributes:
         tokens: ids [scored, count], the most probable first.
-        probabilities: float32 [scored, count], of all tokens.
+        probabilities: float32 [scored, count], of the softmax over the whole vocabulary.
     """
 
     tokens: Array
     probabilities: Array
 
     def part(self, first: int, end: int) -> Top:
-        """Of the scored tokens from `first` up to `end`."""
+        """The same for the scored tokens from `first` up to `end`."""
         return Top(self.tokens[first:end], self.probabilities[first:end])
 
 
@@ -84,14 +86,14 @@ def at_once() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a pass says. The arrays may be the runtime's own memory, which the next `extend` of the session overwrites.
+    """What a pass returns. The arrays may be the runtime's own memory, which the session's next `extend` overwrites.
 
     Attributes:
         logits: [sum of wanted, vocab] in the model's own precision, the rows one after the other.
         hidden: for each layer that was asked for, [all tokens fed, hidden size], the rows one after the other.
         top: None where none was asked for.
-        wait: returns when the device is done. Where it is not done yet the arrays may be used all the same, on the
-            device; errors of the pass may come out here.
+        wait: blocks until the device is done. The arrays may be used on the device before that. Errors of the pass may
+            surface here.
     """
 
     logits: Array
@@ -102,17 +104,17 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a model says about itself, once.
+    """What a model states about itself, once.
 
     Attributes:
         vocab_size: the width of the logits.
         context_length: the longest sequence, in tokens.
         stop_token_ids: tokens that end a text.
-        pads_rows: whether its passes pad all rows to the longest, so that rows of unlike work are better kept apart.
+        pads_rows: whether a pass pads all rows to the longest one. The engine then groups rows of similar length.
         asynchronous: whether `extend` returns before the device is done.
         hidden_size: the width of hidden states; None where the runtime gives none.
-        layers: how many layers they are given of, besides the embedding.
-        bytes_per_token: of KV cache, in one row; 0 where there is none.
+        layers: the number of layers that have hidden states, besides the embedding.
+        bytes_per_token: bytes of KV cache for one token of one row; 0 without a cache.
     """
 
     vocab_size: int
@@ -125,7 +127,7 @@ class Traits:
     bytes_per_token: int = 0
 
     def refusal(self, features: Features) -> str | None:
-        """Why these features cannot be had of the model, for an error message; None where they can."""
+        """Why the model cannot give these features, in the words of an error message; None if it can."""
         if features.hidden and self.hidden_size is None:
             return "its runtime gives no hidden states"
         wrong = next((layer for layer in features.hidden if not 0 <= layer <= self.layers), None)
@@ -146,27 +148,27 @@ class Session(Protocol):
     def capacity(self) -> int: ...
 
     def length(self, row: int) -> int:
-        """How many tokens of the row are permanent."""
+        """How many tokens of the row are committed."""
 
     def extend(self, work: Pass) -> Scored:
         """Append tokens tentatively to several rows, in one forward pass; may return before the device is done.
 
-        May be called again before `keep`; the tentative tokens of a row are numbered on from 0.
+        May be called again before `keep`: the tentative tokens of a row are numbered from 0 across these calls.
 
         Raises:
-            InputError: a row would grow beyond the capacity, a parent does not exist, or the model does not give the
+            InputError: a row would exceed the capacity, a parent does not exist, or the model does not give the
                 features (`Traits.refusal`).
         """
 
     def rollout(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
     ) -> list[list[int]]:
-        """Draft greedily: feed each row its tokens, and then, again and again, the most probable next one.
+        """Draft greedily: feed each row its tokens, then the most probable next token, one after the other.
 
         Args:
             rows: as in `Pass`; without tentative tokens, or with a chain of them.
-            count: how many tokens to draft; the newest is not fed.
-            vocab_size: tokens from here on are not drafted.
+            count: how many tokens to draft; the last one is not fed.
+            vocab_size: only ids below it are drafted.
 
         Returns:
             `count` tokens for each row. What was fed is tentative.
@@ -176,11 +178,11 @@ class Session(Protocol):
         """Commit the tentative tokens of `path`, in this order, and drop the others.
 
         Raises:
-            InputError: `path` is not a path that starts at the last permanent token.
+            InputError: `path` is not a path that starts at the last committed token.
         """
 
     def truncate(self, row: int, length: int) -> None:
-        """Drop tentative tokens, and permanent ones from position `length` on."""
+        """Drop all tentative tokens, and committed ones from position `length` on."""
 
     def release(self, row: int) -> None:
         """Empty the row for another sequence."""
@@ -192,7 +194,7 @@ class Model(Protocol):
 
     Attributes:
         name: for messages.
-        traits: what it says about itself.
+        traits: what it states about itself.
         tokenizer: None where the model comes without one.
     """
 
@@ -201,7 +203,7 @@ class Model(Protocol):
     tokenizer: Tokenizer | None
 
     def free_bytes(self) -> int | None:
-        """The memory that a KV cache may still take; None where nobody knows."""
+        """Memory left for KV caches, in bytes; None if unknown."""
 
     def open(self, rows: int, capacity: int) -> Session:
         """A session of `rows` rows that hold up to `capacity` tokens each."""
@@ -217,7 +219,7 @@ class Named:
 
 
 def stop_token_ids(*candidates: Any) -> frozenset[int]:
-    """The tokens of the first candidate that names any: an eos_token_id, several of them, or None."""
+    """The tokens of the first candidate that is not None; a candidate is an eos_token_id or several."""
     stop = next((candidate for candidate in candidates if candidate is not None), None)
     if stop is None:
         return frozenset()
@@ -228,10 +230,10 @@ PREFILL_CHUNK = 512
 
 
 def prefill(session: Session, row: int, tokens: Sequence[int]) -> list[int]:
-    """Feed a long text chunk by chunk, so that memory for its activations stays bounded.
+    """Prefill a long text chunk by chunk, so that memory for activations stays bounded.
 
     Returns:
-        The last chunk, not yet fed: its logits are wanted.
+        The last chunk, not yet fed: the caller wants its logits.
     """
     start = 0
     while len(tokens) - start > PREFILL_CHUNK:

@@ -16,7 +16,7 @@ FILES = ["*.json", "model*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.ji
 
 
 def require_hub(name: str) -> None:
-    """Fail at once where a model would have to be downloaded and cannot be; the hub's client retries for long.
+    """Fail at once if a model must be downloaded and the hub is out of reach; the hub's own client retries for minutes.
 
     Raises:
         ModelError: the model is not in the local cache, and the hub cannot be reached.

@@ -57,12 +57,12 @@ class HuggingFaceTokenizer:
 
 
 def _pads(name: str, token: int) -> bool:
-    """Whether a converter made the token up, because the embedding has more rows than the tokenizer tokens."""
+    """Whether a converter added the token as padding, because the embedding has more rows than there are tokens."""
     return name == f"[PAD{token}]"
 
 
 def _speller(tokenizer: Any) -> Callable[[str], bytes]:
-    """From a token in the tokenizer's own notation to its bytes, by what the tokenizer does when it decodes."""
+    """A function from a token in the tokenizer's notation to its bytes; the tokenizer's decoder tells which."""
     kinds = set(_kinds(tokenizer))
     if "ByteLevel" in kinds:
         to_byte = _byte_alphabet()
@@ -78,7 +78,7 @@ def _spell_sentencepiece(name: str) -> bytes:
 
 
 def _kinds(tokenizer: Any) -> Iterator[str]:
-    """The steps of the decoder."""
+    """The types of the decoder's steps."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.decoder is None:
         return
@@ -88,7 +88,8 @@ def _kinds(tokenizer: Any) -> Iterator[str]:
 
 
 def _byte_alphabet() -> dict[str, bytes]:
-    """The characters that byte-level tokenizers write bytes with (GPT-2): themselves, or from U+0100 on."""
+    """The characters by which byte-level tokenizers (GPT-2) write bytes: printable ones as they are, the others from
+    U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]
     return {chr(byte): bytes([byte]) for byte in printable} | {

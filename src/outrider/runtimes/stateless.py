@@ -1,4 +1,4 @@
-"""Models without a cache: every token is computed again from the whole text. Correct, and slow.
+"""Models without a KV cache: every pass computes the whole text. Correct, and slow.
 
 `FunctionModel` makes a model of any function `tokens -> logits`; `StatelessSession` serves every model of this kind.
 """
@@ -25,14 +25,14 @@ class FunctionModel(Named):
 
     Args:
         function: takes token ids [1, tokens] or [tokens] and returns logits [1, tokens, vocab] or [tokens, vocab] as an
-            array of any library, or an object with such an attribute `logits`. Logits of the last token alone will do,
-            at the price of one call per draft token.
-        make_array: turns a list of token ids into what the function takes. None finds out, by calling it with a single
-            token 0: NumPy, PyTorch or MLX integers, as far as these are loaded.
+            array of any library, or an object with such an attribute `logits`. It may return logits of the last token
+            alone; then each draft token takes one call.
+        make_array: turns a list of token ids into what the function takes. None tries integers of NumPy, PyTorch and
+            MLX, as far as these are loaded, by calling the function with a single token 0.
         vocab_size: None asks the function.
 
     Raises:
-        ModelError: the function takes none of these arrays, or its result cannot be read as logits.
+        ModelError: the function takes none of these arrays, or its result is not logits.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FunctionModel(Named):
         return None  # it keeps no cache
 
     def last_logits(self, tokens: Sequence[int], count: int) -> Array:
-        """Logits [count, vocab] after each of the last `count` tokens."""
+        """Logits [count, vocab] at each of the last `count` tokens."""
         logits = self._call(tokens)
         if logits.shape[0] == len(tokens):
             return logits[len(tokens) - count :]
@@ -74,7 +74,7 @@ class FunctionModel(Named):
         logits = getattr(result, "logits", result)
         if isinstance(logits, list):
             logits = np.asarray(logits)
-        operations(logits)  # refuses what is no array
+        operations(logits)  # raises where it is no array
         if logits.ndim == 3:
             logits = logits[0]
         elif logits.ndim == 1:
@@ -129,11 +129,11 @@ class StatelessModel(Protocol):
     traits: Traits
 
     def last_logits(self, tokens: Sequence[int], count: int) -> Array:
-        """Logits [count, vocab] after each of the last `count` tokens."""
+        """Logits [count, vocab] at each of the last `count` tokens."""
 
 
 class StatelessSession(LedgerSession):
-    """Remembers the tokens, not the keys and values; a tree is computed path by path."""
+    """Holds tokens, no keys and values; a tree is computed path by path."""
 
     def __init__(self, model: StatelessModel, rows: int, capacity: int) -> None:
         self._model = model

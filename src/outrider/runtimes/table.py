@@ -1,6 +1,6 @@
-"""A tiny exact model: a table of logits over the last few tokens. Everything about it can be enumerated.
+"""A tiny model that can be enumerated: a table of logits over the last few tokens.
 
-It is what exactness is tested with, and the smallest example of a Model and its Session.
+Exactness is tested with it. It is also the smallest example of a Model and its Session.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class TableModel(Named):
     """Logits that depend on the last `order` tokens only.
 
     Args:
-        logits: float [vocab, ..., vocab], one axis for each token of the context, the newest last, then the logits of
-            the next token. Positions before the first token count as token 0.
+        logits: float [vocab, ..., vocab]: one axis for each token of the context, the newest last, then one for the
+            next token. Positions before the first token count as token 0.
         stop_token_ids: tokens that end a text.
         context_length: the longest sequence, in tokens.
         tokenizer: for text; usually none.
@@ -60,7 +60,7 @@ class TableModel(Named):
         return np.asarray(self.table[index])
 
     def last_logits(self, tokens: Sequence[int], count: int) -> np.ndarray[Any, Any]:
-        """Logits [count, vocab] after each of the last `count` tokens."""
+        """Logits [count, vocab] at each of the last `count` tokens."""
         if count == 1:
             return self.logits_after(tokens)[None]
         ends = range(len(tokens) - count + 1, len(tokens) + 1)

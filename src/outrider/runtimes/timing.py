@@ -1,4 +1,4 @@
-"""The time of forward passes over a few tokens: the one routine behind the engine's warm-up and `outrider doctor`."""
+"""Times forward passes over a few tokens: the one routine behind the engine's warm-up and `outrider doctor`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def time_passes(
     """Prefill the first `rows` rows of an empty session, then time one pass after the other.
 
     Each pass is rolled back, so that the next one also starts after `context` tokens. The rows still hold the context
-    when the caller has seen enough.
+    when the caller stops.
 
     Args:
-        context: tokens that each row holds already.
+        context: tokens that each row holds before a pass.
         counts: new tokens of each row, for each pass.
-        clock: tells seconds.
+        clock: seconds.
 
     Yields:
         the count, and the seconds of the pass.
@@ -39,7 +39,7 @@ def time_passes(
     for count in counts:
         tokens = _tokens(context, count, vocab_size)
         started = clock()
-        # Reading one number makes lazy and asynchronous runtimes finish.
+        # Lazy and asynchronous runtimes finish once a number is read.
         to_numpy(session.extend(Pass(numbers, [tokens] * rows)).logits[-1:, :1])
         seconds = clock() - started
         for row in numbers:

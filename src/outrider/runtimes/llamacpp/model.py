@@ -14,8 +14,8 @@ from outrider.runtimes.replay import ReplaySession, Snapshots
 from outrider.text import Tokenizer
 
 DEFAULTS = Settings()
-MOST_SEQUENCES = 256  # that llama.cpp tells apart
-LEAVES_OF_A_ROW = 16  # for which sequences are set aside
+MOST_SEQUENCES = 256  # llama.cpp's limit
+LEAVES_OF_A_ROW = 16  # leaves of trees for which sequences are reserved
 FEWEST_LEAVES = 64  # in all rows together
 SNAPSHOTS_OF_A_ROW = 16  # of a recurrent state
 
@@ -24,11 +24,11 @@ class LlamaCppModel(Named):
     """A GGUF model in llama.cpp.
 
     Args:
-        pointer: of the model, from llama_model_load_from_file; it is freed with the last session.
+        pointer: of the model, from llama_model_load_from_file; freed with the last session.
         name: for messages.
 
     Raises:
-        ModelError: the model is no decoder.
+        ModelError: the model does not decode token by token.
     """
 
     def __init__(self, pointer: int, name: str, settings: Settings = DEFAULTS) -> None:
@@ -58,19 +58,21 @@ class LlamaCppModel(Named):
         return self._open_replaying(rows, capacity) if self._recurs else self._open_sharing(rows, capacity)
 
     def _open_replaying(self, rows: int, capacity: int) -> ReplaySession:
-        """For states that cannot be cut: copies of them are sequences."""
+        """For states that cannot be rolled back: a snapshot is a sequence."""
         sequences = min(SNAPSHOTS_OF_A_ROW * rows, MOST_SEQUENCES)
-        # What is read again lies beside what was read before, until that is forgotten.
+        # During a replay a text is held twice: by the snapshot and by what is read again.
         texts = Texts(self._new_context(2 * rows * capacity, sequences), sequences)
         return ReplaySession(lambda: Snapshots(texts.new), rows, capacity, self.name, self.traits)
 
     def _open_sharing(self, rows: int, capacity: int) -> LlamaCppSession:
-        # A cell that has left its sequence's window may be overwritten, and after a rollback it would be needed again.
-        # Cells that two sequences hold are left alone: every sequence of a windowed model has a twin.
+        # llama.cpp may overwrite a cell that has left its sequence's sliding window, and a rollback would need it.
+        # It spares cells that two sequences hold: so every sequence of a windowed model has a twin.
         twins = 2 if self._has_windows else 1
         sequences = min(rows + max(FEWEST_LEAVES, LEAVES_OF_A_ROW * rows), MOST_SEQUENCES // twins)
         if sequences < rows:
-            raise InputError(f"{rows} rows are more than llama.cpp tells apart: open {sequences} or fewer")
+            raise InputError(
+                f"{rows} rows are more than the {sequences} sequences of llama.cpp: open {sequences} or fewer"
+            )
         context = self._new_context(rows * capacity, sequences * twins)
         sharing = [sequences * twin for twin in range(twins)]
         return LlamaCppSession(context, rows, capacity, sharing, self.name, self.traits)
@@ -85,9 +87,9 @@ def _refuse_unsupported(pointer: int, name: str) -> None:
 
 
 def _bytes_per_token(pointer: int, cache_type: str) -> int:
-    """Of keys and values in all layers."""
+    """Bytes of keys and values of all layers, per token."""
     heads = llama_cpp.llama_model_n_head(pointer)
-    if not heads:  # Mamba: a state that does not grow
+    if not heads:  # Mamba: its state does not grow
         return 0
     size = llama_cpp.llama_model_n_embd(pointer) // heads
     numbers = 2 * llama_cpp.llama_model_n_layer(pointer) * llama_cpp.llama_model_n_head_kv(pointer) * size

@@ -1,4 +1,4 @@
-"""llama.cpp's own greedy decoding, without a session of ours: what Outrider is held against."""
+"""llama.cpp's own greedy decoding, without our session: the reference for checks and benchmarks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sessions of llama.cpp: rows and trees as sequences that share cells.
 
-llama.cpp keeps keys and values in cells; a cell belongs to one or more *sequences*, and a token sees the cells of its
-own sequence before it. A row is a sequence. A tree needs one for each of its leaves, and a node belongs to the
-sequences of all leaves below it, so that it is computed once and seen by those only.
+llama.cpp keeps keys and values in cells. A cell belongs to one or more *sequences*, and a token attends to the earlier
+cells of its own sequence. A row is a sequence. A tree has one sequence per leaf, and a node belongs to the sequences of
+all leaves below it: it is computed once, and only those see it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from outrider.runtimes.llamacpp.context import Context
 
 @dataclass(slots=True)
 class _Row:
-    """The sequences of a row: each holds the permanent tokens and a path of tentative ones.
+    """The sequences of a row: each holds the committed tokens and a path of tentative ones.
 
     Attributes:
-        main: the one that is always there.
-        ends: of each, the last tentative token, LAST_KEPT where there is none.
-        mirrors: sequences at rest that share so many of the permanent tokens, and need only the rest when a tree
-            branches again.
-        depths: of each tentative token, how many stand on the path to it, itself included.
+        main: the sequence that the row always has.
+        ends: for each sequence its last tentative token, LAST_KEPT where it has none.
+        mirrors: idle sequences, and how many of the committed tokens each still shares. The next tree reuses one and
+            copies only the rest.
+        depths: for each tentative token the length of its path, itself included.
     """
 
     main: int
@@ -45,7 +45,7 @@ class LlamaCppSession(LedgerSession):
     """A context of llama.cpp. The logits are its own memory: the next `extend` overwrites them.
 
     Args:
-        sharing: what is added to a sequence's number for itself and its twin.
+        sharing: the offsets from a sequence's number to itself and, in windowed models, to its twin.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LlamaCppSession(LedgerSession):
     def extend(self, work: Pass) -> Scored:
         self._append(work)
         batch = self._context.batch
-        batch.clear()  # of what a refusal may have left
+        batch.clear()  # a refused pass may have left tokens in it
         pieces: list[Array] = []
         for row, new, count in zip(work.rows, work.tokens, work.wanted_counts, strict=True):
             holders = self._assign(row, len(new))
@@ -100,12 +100,12 @@ class LlamaCppSession(LedgerSession):
             self._context.wipe_if_spoilt()
 
     def _assign(self, row: int, count: int) -> list[list[int]]:
-        """The sequences that each of the newest `count` tokens belongs to: one for every leaf below it."""
+        """For each of the newest `count` tokens its sequences: one for every leaf below it."""
         state, parents = self._rows[row], self._ledger.parents(row)
         first = len(parents) - count
         for node in range(first, len(parents)):
             state.depths.append(1 + state.depth(parents[node]))
-        if not first and state.depths[-1] == count:  # nothing but a chain
+        if not first and state.depths[-1] == count:  # a chain
             state.ends = {state.main: count - 1}
             return [[state.main + shift for shift in self._sharing]] * count
         with_children = set(parents[first:])
@@ -127,7 +127,7 @@ class LlamaCppSession(LedgerSession):
         return holders
 
     def _sequence_after(self, row: int, node: int) -> int:
-        """A sequence that ends with the tentative token `node`, from a call before this one."""
+        """A sequence that ends with the tentative token `node`, which an earlier call fed."""
         state = self._rows[row]
         for sequence, end in state.ends.items():
             if end == node:
@@ -150,12 +150,12 @@ class LlamaCppSession(LedgerSession):
                 self._cut(sequence, 0)
                 return sequence
         raise InputError(
-            f"the trees of {self.rows} rows have more leaves than llama.cpp tells apart: draft smaller trees, or open "
-            "fewer rows"
+            f"the trees of {self.rows} rows have more leaves than llama.cpp has sequences: draft smaller trees, or "
+            "open fewer rows"
         )
 
     def _holder(self, row: int, node: int) -> int:
-        """A sequence whose path leads through `node`; the main one where the ledger will refuse the node."""
+        """A sequence whose path contains `node`; the main one if none does (the ledger then refuses the node)."""
         state = self._rows[row]
         if len(state.ends) == 1 or node == LAST_KEPT:
             return state.main
@@ -163,7 +163,7 @@ class LlamaCppSession(LedgerSession):
         return next(through, state.main)
 
     def _settle(self, state: _Row, main: int, shared: int) -> None:
-        """Forget what is tentative: `main` goes on, the other sequences rest with `shared` permanent tokens."""
+        """Drop what is tentative: `main` goes on, the other sequences become mirrors of `shared` committed tokens."""
         for sequence in state.ends:
             if sequence != main:
                 self._cut(sequence, shared)
@@ -178,7 +178,7 @@ class LlamaCppSession(LedgerSession):
 
 
 class Texts:
-    """Texts in sequences of their own, which are given back when nobody holds the text any more."""
+    """Texts in sequences of their own; a sequence is free again when nobody holds its text."""
 
     def __init__(self, context: Context, sequences: int) -> None:
         self.context = context
@@ -187,8 +187,8 @@ class Texts:
     def new(self) -> _Text:
         if not self._free:
             raise InputError(
-                "there are more branches at once than llama.cpp has copies of the state for: draft chains, or trees "
-                "with fewer branches"
+                "a tree has more branches than llama.cpp has snapshots of the state: draft chains, or trees with fewer "
+                "branches"
             )
         sequence = self._free.pop()
         return _Text(self, sequence)
@@ -199,7 +199,7 @@ class Texts:
 
 
 class _Text:
-    """What a model knows of one text: a State of replay.py."""
+    """The state of a model after a text: a State of replay.py."""
 
     def __init__(self, texts: Texts, sequence: int) -> None:
         self._texts = texts

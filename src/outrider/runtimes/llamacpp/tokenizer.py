@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file, as llama.cpp runs it, and the chat template beside it."""
+"""The tokenizer of a GGUF file, run by llama.cpp, and the file's chat template."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ UNUSED = llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
 SPECIAL = (
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 )
-LONGEST_PIECE = 64  # bytes, at first
+LONGEST_PIECE = 64  # bytes of a first buffer; longer pieces get a second try
 
 
 class LlamaTokenizer:
     """llama.cpp's own tokenizer.
 
     Args:
-        vocabulary: llama.cpp's pointer; valid as long as `owner` lives.
-        owner: what holds the model.
-        chat_template: of Jinja; None where there is none.
+        vocabulary: llama.cpp's pointer; valid while `owner` lives.
+        owner: the holder of the model.
+        chat_template: in Jinja; None if the file has none.
     """
 
     def __init__(self, vocabulary: int, owner: object, chat_template: str | None) -> None:
@@ -52,7 +52,7 @@ class LlamaTokenizer:
         return self._encode(text, add_special=True)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        # llama.cpp would leave the space before a first word where a control token stands before it.
+        # After a control token llama.cpp would keep the space before the first word.
         said = [token for token in tokens if not llama_cpp.llama_vocab_is_control(self._vocabulary, token)]
         given = (llama_cpp.llama_token * len(said))(*said)
         room = LONGEST_PIECE + 8 * len(said)
@@ -83,7 +83,7 @@ class LlamaTokenizer:
         room = len(data) + 8
         while True:
             tokens = (llama_cpp.llama_token * room)()
-            # Special tokens are read where they stand in the text, as tokenizers of transformers do.
+            # Names of special tokens in the text become special tokens, as in transformers.
             count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, True)
             if count >= 0:
                 return list(tokens[:count])
@@ -106,7 +106,7 @@ class LlamaTokenizer:
 
 
 def _compile(template: str) -> Any:
-    """A chat template in the environment that transformers gives it."""
+    """A chat template, in the Jinja environment that transformers uses."""
     try:
         from jinja2.exceptions import TemplateError
         from jinja2.ext import loopcontrols

@@ -1,1 +1,1 @@
-"""MLX: models of mlx-lm, and those of a course."""
+"""MLX: models of mlx-lm, and models as a course writes them."""

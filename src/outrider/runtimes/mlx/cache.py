@@ -1,13 +1,13 @@
-"""A key-value cache of rows of different lengths, on MLX, behind the interface that models of mlx-lm ask for.
+"""A KV cache of rows of different lengths, on MLX, behind the interface of mlx-lm's caches.
 
 A model of mlx-lm asks its cache for three things: `offset`, the position of each row's first new token; a mask; and the
-keys and values to attend to, once it has handed over the new ones. Here each row owns a stretch of memory, new keys and
+keys and values to attend to, once it has handed over the new ones. Here each row owns a range of memory, new keys and
 values go to the row's own next places, and rolling back only lowers a length: nothing is ever shifted.
 
-A pass is laid out in one of two ways. *Abreast*, a row of the batch is a row of the cache, and its new tokens follow
-one another. *Apart*, every new token is a row of the batch by itself: MLX rotates by one position per row, and this is
-how the tokens of a tree get positions of their own in any architecture. The layers see the same number of tokens; only
-the attention reads a row's keys and values once for each of its tokens, instead of once.
+A pass has one of two layouts. *Abreast*: a row of the batch is a row of the cache, and its new tokens follow one
+another. *Apart*: every new token is a row of the batch by itself. MLX applies rotary embeddings at one position per
+row, so this gives the tokens of a tree their own positions in any architecture. The layers see the same number of
+tokens either way; only attention reads a row's keys and values once per token instead of once.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ class MlxCache:
     """Keys and values of all layers, [rows, heads, room, size] each.
 
     Args:
-        windows: for each layer, how far back a token sees, itself included; None is all the way.
+        windows: for each layer, how many tokens back a token sees, itself included; None is no limit.
 
     Attributes:
-        layers: what the model is given as its cache.
+        layers: the cache as the model takes it, one object per layer.
     """
 
     def __init__(self, rows: int, windows: Sequence[int | None]) -> None:
         self.rows = rows
         self.layers = [MlxLayer(self, window) for window in windows]
-        self._written = [0] * rows  # how far each row was ever written since it was cleared
+        self._written = [0] * rows  # tokens written to each row since it was cleared, rolled back ones included
         self._masks: dict[int | None, mx.array | None] = {}
 
     def begin(self, plan: Plan, *, apart: bool) -> None:
         """The next pass follows this plan.
 
         Args:
-            apart: every new token is a row of the batch by itself. Then no row is padded.
+            apart: whether every new token is a row of the batch by itself. Then no row is padded.
         """
         self.plan = plan
         self.apart = apart
@@ -56,7 +56,7 @@ class MlxCache:
         else:
             self._batch_rows = np.array(plan.rows)
             positions = plan.positions[:, 0]
-        # A plain number goes where an array may not, in models that compute with it.
+        # Some models compute with the offset in ways that take a number and no array.
         self.offset = int(positions[0]) if len(positions) == 1 else mx.array(positions.astype(np.int32))
         self._new = new
         self._room = int(places.max()) + 1
@@ -72,11 +72,11 @@ class MlxCache:
         return not self.apart and self.plan.adjacent
 
     def write(self, buffer: mx.array | None, new: mx.array) -> tuple[mx.array, mx.array]:
-        """Write [batch, heads, width, size] where the plan says.
+        """Write keys or values [batch, heads, width, size] to their places.
 
         Returns:
-            the buffer, which is written in place where it has room, and what each row of the batch attends to, [batch,
-            heads, held, size].
+            the buffer (the same one where it has room, otherwise a larger one), and what each row of the batch attends
+            to, [batch, heads, held, size].
         """
         buffer = self._with_room(buffer, new)
         first, last = int(self._batch_rows[0]), int(self._batch_rows[-1])
@@ -92,7 +92,7 @@ class MlxCache:
         return buffer, mx.broadcast_to(held, (new.shape[0], *held.shape[1:]))
 
     def mask(self, window: int | None, *, as_array: bool) -> mx.array | str | None:
-        """What each token of the batch attends to: bool [batch, 1, width, held], "causal", or None for everything."""
+        """The attention mask: bool [batch, 1, width, held], "causal", or None where each token attends to all."""
         all_near = window is None or window >= self.plan.held
         if all_near and len(self.plan.rows) == 1 and not self.apart and not as_array:
             return None if self.plan.width == 1 else "causal"
@@ -106,7 +106,7 @@ class MlxCache:
         return self._masks[window]
 
     def move(self, row: int, sources: Sequence[int], target: int) -> None:
-        """Put the entries at `sources` one behind the other from `target` on, in every layer."""
+        """Move the entries at `sources` to `target`, `target` + 1 and so on, in every layer."""
         places = mx.array(list(sources))
         for layer in self.layers:
             for buffer in layer.buffers:
@@ -115,17 +115,17 @@ class MlxCache:
     def clear(self, row: int) -> None:
         """Overwrite a row with zeros.
 
-        A mask hides its text from the next one, but if this one broke the model, 0 * NaN would still be NaN.
+        A mask hides old keys and values, but 0 * NaN is NaN: a text with NaNs would spoil the next one in its row.
         """
         for layer in self.layers:
             for buffer in layer.buffers:
                 buffer[row, :, : self._written[row]] = 0
         self._written[row] = 0
-        mx.eval(self.arrays)  # the next pass may belong to another thread, which could not compute what this one left
+        mx.eval(self.arrays)  # the next pass may run in another thread, and MLX computes lazy arrays in their own only
 
     @property
     def arrays(self) -> list[mx.array]:
-        """All that the cache holds."""
+        """All keys and values."""
         return [buffer for layer in self.layers for buffer in layer.buffers]
 
     def _with_room(self, buffer: mx.array | None, new: mx.array) -> mx.array:
@@ -138,7 +138,7 @@ class MlxCache:
 
 
 class MlxLayer:
-    """What one layer of a model sees of the cache."""
+    """The cache of one layer."""
 
     def __init__(self, cache: MlxCache, window: int | None) -> None:
         self._cache = cache
@@ -148,7 +148,7 @@ class MlxLayer:
 
     @property
     def offset(self) -> int | mx.array:
-        """The position of the first new token; of each row of the batch, int32 [batch], where there are several."""
+        """The position of the first new token; int32 [batch] where the batch has several rows."""
         return self._cache.offset
 
     @property

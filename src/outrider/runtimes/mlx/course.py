@@ -19,9 +19,9 @@ class CourseModel(Named):
     """A model called with token ids [1, tokens], the number of tokens before them, and a cache for each layer.
 
     Args:
-        model: makes its caches with `create_kv_cache()`; where it has no such method, each of its `num_hidden_layers`
-            layers is given a cache of the course's kind, whose `update_and_fetch(key, value, mask_length, mask)`
-            returns keys, values, their length and the mask.
+        model: makes its caches with `create_kv_cache()`. If it has no such method, each of its `num_hidden_layers`
+            layers gets a cache of the course's kind: `update_and_fetch(key, value, mask_length, mask)` returns keys,
+            values, their length and the mask.
         tokenizer: None for prompts of token ids.
         stop_token_ids: tokens that end a text.
 
@@ -48,7 +48,7 @@ class CourseModel(Named):
             )
         try:
             logits = self.logits([0], 0, self.new_cache(), 1)
-            mx.eval(logits)  # and with it what the model left to be computed: another thread could not
+            mx.eval(logits)  # with all lazy arrays of the model: MLX computes them in their own thread only
         except Exception as error:
             raise ModelError(
                 f"model {self.name} cannot be called as model(inputs, offset, cache): {first_line(error)}"
@@ -64,7 +64,7 @@ class CourseModel(Named):
         return list(make()) if make is not None else [KeysAndValues() for _ in range(self._model.num_hidden_layers)]
 
     def logits(self, tokens: Sequence[int], offset: int, cache: list[Any], wanted: int) -> mx.array:
-        """Logits [wanted, vocab] after each of the last `wanted` tokens."""
+        """Logits [wanted, vocab] at each of the last `wanted` tokens."""
         inputs = mx.array([list(tokens)], dtype=mx.int32)
         settings = {"logits_to_keep": max(wanted, 1)} if self._keeps_logits else {}
         logits: mx.array = self._model(inputs, offset, cache, **settings)[0]  # [tokens, vocab]
@@ -75,7 +75,7 @@ class CourseModel(Named):
 
 
 class CourseReader:
-    """A text read by such a model, whose caches take back what they hold."""
+    """A text read by such a model, whose caches can be rewound."""
 
     exact = True
     stepwise = False
@@ -89,7 +89,7 @@ class CourseReader:
         if self._cache is None:
             self._cache = self._model.new_cache()
         logits = self._model.logits(tokens, self._length, self._cache, max(wanted, 1))
-        # Whatever is wanted: until they are computed, keys and values hold on to all that they are computed from.
+        # Even where nothing is wanted: lazy keys and values would hold their whole graph in memory.
         mx.eval(logits)
         self._length += len(tokens)
         return logits[logits.shape[0] - wanted :]
@@ -105,20 +105,20 @@ class CourseReader:
         return self._length
 
     def mark(self) -> None:
-        """Every place can be gone back to."""
+        """Nothing to do: the caches go back to any length."""
 
     def settle(self, length: int) -> None:
-        """Nothing is kept beside the caches."""
+        """Nothing to do: there are no marks."""
 
     def close(self) -> None:
         for layer in self._cache or ():
-            if hasattr(layer, "release"):  # gives pages back to a pool
+            if hasattr(layer, "release"):  # a paged cache returns its pages to the pool
                 layer.release()
         self._cache, self._length = None, 0
 
 
 class KeysAndValues:
-    """Keys and values of one layer, [1, heads, tokens, size] each, as the course's models ask for them."""
+    """Keys and values of one layer, [1, heads, tokens, size] each, behind the interface of the course's caches."""
 
     def __init__(self) -> None:
         self._held: tuple[mx.array, mx.array] | None = None

@@ -21,11 +21,11 @@ from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 
 
 def load(name: str, *, trust_remote_code: bool, progress: Callable[[str], None]) -> MlxModel:
-    """Open a folder that mlx-lm reads, in the precision in which it holds the weights.
+    """Open a folder that mlx-lm reads, in the precision of its weights.
 
     Args:
         name: an MLX folder, a transformers folder, a Hugging Face name, or "smollm2".
-        progress: told in a few words what is being done.
+        progress: called with a few words about each step.
 
     Raises:
         ModelError: there is no such model, or mlx-lm does not know its architecture.
@@ -59,13 +59,13 @@ def greedy_generate(model: MlxModel) -> Callable[[Sequence[int], int], list[int]
 
 
 def older_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers 5 writes down in a new place, under the names by which mlx-lm's models ask for it.
+    """Settings that transformers 5 writes in a new place, under the names that mlx-lm's models read.
 
-    Most of them pass over `rope_parameters` without a word, and rotate by a default of their own.
+    Most of these models silently ignore `rope_parameters` and use their own default.
     """
     names: dict[str, Any] = {}
     rope = config.get("rope_parameters") or {}
-    everywhere = rope.get("full_attention", rope)  # one dictionary, or one for each kind of layer
+    everywhere = rope.get("full_attention", rope)  # one dictionary, or one per type of layer
     if "rope_theta" in everywhere:
         names["rope_theta"] = names["rotary_emb_base"] = everywhere["rope_theta"]
     if "partial_rotary_factor" in everywhere:

@@ -1,4 +1,4 @@
-"""How much memory MLX may still take."""
+"""How much memory is left for MLX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from outrider.runtimes.host_memory import free_host_bytes
 
 
 def free_device_bytes() -> int | None:
-    """None where nobody says."""
+    """Free memory of MLX's device in bytes; None if unknown."""
     if mx.default_device() == mx.cpu:
         return free_host_bytes()
     information = mx.device_info()

@@ -21,19 +21,19 @@ from outrider.runtimes.mlx.state import MlxState, bytes_per_token
 from outrider.runtimes.replay import ReplaySession, Snapshots
 from outrider.text import Tokenizer
 
-SHORT = 16  # tokens that cost less apart, beside the tokens of a tree, than a pass of their own
-LONG = 64  # tokens whose logits cost more than a pass of its own over those that are wanted
-TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
+SHORT = 16  # tokens: a chain up to this length is cheaper apart, in the pass of the tree after it
+LONG = 64  # tokens: computing the logits of so many costs more than a second pass for those that are wanted
+TIMES_ROUNDING = 10  # a difference beyond so many times the rounding has another cause than the order of sums
 LEAST_ROUNDING = 1e-4  # of the largest logit; more in 16 bits
-UNKNOWN = 0  # stands for a token that only the device knows yet
+UNKNOWN = 0  # stands for a token that is known to the device only
 
 
 class MlxModel(Named):
     """A model of mlx-lm behind the Model protocol. The model object is used as it is.
 
-    Its rows share passes over an MlxCache where its code runs over one, which is found out with a few tokens when
-    it is wrapped. Otherwise, and where layers have a state that cannot be rolled back (Mamba, RWKV, hybrids), each row
-    is read by itself over mlx-lm's own cache, by snapshot and replay.
+    Its rows share passes over an MlxCache if its code accepts one; a trial with a few tokens finds out. Otherwise, and
+    where layers have a state that cannot be rolled back (Mamba, RWKV, hybrids), rows are read one by one over mlx-lm's
+    own cache, by snapshot and replay.
 
     Args:
         module: for example from mlx_lm.load.
@@ -60,7 +60,7 @@ class MlxModel(Named):
         self._windows = _windows(caches)
         try:
             logits = module(mx.array([[0]]), cache=caches)
-            mx.eval(logits)  # and with it what the module left to be computed: another thread could not
+            mx.eval(logits)  # with all lazy arrays of the module: MLX computes them in their own thread only
         except Exception as error:
             raise ModelError(
                 f"model {self.name} cannot be called with a cache of mlx-lm: {first_line(error)}"
@@ -88,9 +88,9 @@ class MlxModel(Named):
         return MlxCache(rows, self._windows)
 
     def _shares_passes(self) -> bool:
-        """Whether the model's code runs over an MlxCache, and gives the same logits as over mlx-lm's own cache.
+        """Whether the model's code accepts an MlxCache, and gives the logits that it gives with mlx-lm's own cache.
 
-        What it is held against is how much those logits differ when the text is read in two pieces instead of one.
+        The measure of rounding is how much mlx-lm's logits differ when the text is read in two pieces instead of one.
         """
         if self._windows is None:
             return False
@@ -124,11 +124,11 @@ class MlxModel(Named):
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one row adds to a pass.
+    """What one row feeds in a pass.
 
     Attributes:
-        end: how many tokens the row holds afterwards.
-        wanted: of how many of the last tokens the logits are wanted.
+        end: how many tokens the row holds after the pass.
+        wanted: how many of the last tokens are scored.
     """
 
     row: int
@@ -139,10 +139,10 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What the model computes at once.
+    """One call of the model.
 
     Attributes:
-        apart: every token is a row of the batch by itself (see mlx_cache.py).
+        apart: whether every token is a row of the batch by itself (see cache.py).
     """
 
     pieces: list[_Piece]
@@ -150,7 +150,7 @@ class _Pass:
 
 
 class MlxSession(LedgerSession):
-    """A ragged key-value cache, and the model that fills it.
+    """A ragged KV cache and the model that fills it.
 
     Calls return before anything is computed.
     """
@@ -167,14 +167,14 @@ class MlxSession(LedgerSession):
             for piece, logits in zip(one.pieces, self._run(one), strict=True):
                 found[piece.row].append(logits)
         whole = mx.concatenate([logits for row in work.rows for logits in found[row]])
-        # No logits at all still depend on all logits of the pass, and are not to be computed.
+        # Even an empty slice would make MLX compute all logits of the pass.
         mx.async_eval(*self._cache.arrays, *([whole] if len(whole) else []))  # type: ignore[no-untyped-call]
         return scored(work, whole, wait=self._finish)
 
     def rollout(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
     ) -> list[list[int]]:
-        # The host is asked for nothing before the end: while one pass is computed the next one is set up.
+        # The host reads nothing before the end: it prepares a pass while the device computes the one before.
         logits = self.extend(Pass(rows, tokens, wanted=[1] * len(rows))).logits  # [rows, vocab]
         drafted = [_most_probable(logits, vocab_size)]
         for _ in range(count - 1):
@@ -202,10 +202,10 @@ class MlxSession(LedgerSession):
         self._ledger.truncate(row, 0)
 
     def _passes(self, rows: Sequence[int], tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[_Pass]:
-        """One pass for chains, and one for trees, from their first branch on.
+        """The calls of a pass: one for chains, and one for trees from their first branch on.
 
-        A chain goes apart with the tree that follows it, to share its pass, unless it is long. A long chain of which
-        few logits are wanted is read in a pass before, whose logits are never computed.
+        A short chain before a tree goes into the tree's call. A long chain of which few tokens are scored gets a call
+        of its own before, whose logits are never computed.
         """
         read, abreast, apart = _Pass([]), _Pass([]), _Pass([], apart=True)
         for row, new, count in zip(rows, tokens, wanted, strict=True):
@@ -230,7 +230,7 @@ class MlxSession(LedgerSession):
         """The logits of each piece, [wanted, vocab].
 
         Args:
-            inputs: token ids [batch, width] that the host does not know yet; None takes those of the pieces.
+            inputs: token ids [batch, width] that only the device knows; None takes those of the pieces.
         """
         pieces = one.pieces
         counts = [len(piece.tokens) for piece in pieces]
@@ -240,7 +240,7 @@ class MlxSession(LedgerSession):
             batch = [[token] for piece in pieces for token in piece.tokens]
             ends = list(accumulate(counts))
         else:
-            # Padded with a token of their own: what is no number for one text stays with it.
+            # A row is padded with its own last token: a NaN in one text then stays in it.
             batch = [piece.tokens + piece.tokens[-1:] * (plan.width - len(piece.tokens)) for piece in pieces]
             ends = [index * plan.width + count for index, count in enumerate(counts)]
         ids = mx.array(batch) if inputs is None else inputs
@@ -255,7 +255,7 @@ def _most_probable(logits: mx.array, vocab_size: int) -> mx.array:
 
 
 def _windows(caches: Sequence[Any]) -> list[int | None] | None:
-    """How far back a token sees, layer by layer; None where a layer keeps something other than keys and values."""
+    """The window of each layer; None if a layer holds anything but keys and values."""
     windows: list[int | None] = []
     for cache in caches:
         if type(cache) is KVCache:
@@ -268,7 +268,8 @@ def _windows(caches: Sequence[Any]) -> list[int | None] | None:
 
 
 def _context_length(arguments: Any) -> int:
-    """The longest sequence that a model says it takes; its text model, where it also takes pictures."""
+    """The longest sequence of a model, by its own arguments; of a model that also takes pictures, that of its text
+    model."""
     text = getattr(arguments, "text_config", None)
     if isinstance(text, dict) and text.get("max_position_embeddings"):
         return int(text["max_position_embeddings"])

@@ -1,4 +1,4 @@
-"""What a model of mlx-lm knows of one text, in mlx-lm's own caches."""
+"""The state of a model of mlx-lm after a text, in mlx-lm's own caches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MlxState:
 
     def read(self, tokens: Sequence[int], wanted: int) -> mx.array:
         logits: mx.array = self._module(mx.array([list(tokens)]), cache=self._caches)[0, len(tokens) - wanted :]
-        # The state too: until it is computed it holds on to all that it is computed from.
+        # The state too: a lazy state would hold its whole graph in memory.
         mx.eval([cache.state for cache in self._caches], logits if wanted else [])
         return logits
 
@@ -28,9 +28,9 @@ class MlxState:
 
 
 def _copy(cache: Any) -> Any:
-    """A cache that stays as it is while the other one reads on."""
+    """A snapshot of a cache: it stays as it is while the other one reads more."""
     if type(cache) is KVCache:
-        # What is read later is written behind what the copy holds, and the copy keeps its own length.
+        # Later tokens are written after those of the snapshot, which keeps its own length.
         return copy.copy(cache)
     if type(cache) is CacheList:
         return CacheList(*(_copy(part) for part in cache.caches))
@@ -38,7 +38,7 @@ def _copy(cache: Any) -> Any:
 
 
 def bytes_per_token(caches: Sequence[Any]) -> int:
-    """Of keys and values in all layers, from caches that have read something."""
+    """Bytes of keys and values of all layers per token, from caches that hold some."""
     total = 0
     for cache in caches:
         if type(cache) is CacheList:

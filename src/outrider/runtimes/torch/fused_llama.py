@@ -2,8 +2,8 @@
 
 transformers computes a layer in some sixty small operations, and a decoding step of a small model spends a third of its
 time between them. This module takes the weights of a model (Llama, Mistral, Qwen2, Qwen3), joins the linears that share
-an input, and computes the same in about twenty operations, without padding: the tokens of all rows lie one behind the
-other, and only attention looks at rows.
+an input, and computes the same in about twenty operations. Nothing is padded: the tokens of all rows lie in one flat
+batch, and only attention looks at rows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from outrider.runtimes.torch.linears import Linear, activation_dtype, build
 from outrider.runtimes.torch.ragged_cache import Blocks, RaggedCache, TorchPlan
 
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
-# Measured: in such blocks, and with linears in oneDNN's layout, a token's logits are the same bits in every pass.
+# Measured: in blocks of this size, and with linears in oneDNN's layout, a token's logits are the same bits in any pass.
 BFLOAT16_BLOCKS = Blocks(keys=32, queries=4)
-# A single row is multiplied by another kernel, with other bits, and two or three are not faster than four: fewer tokens
-# take copies of the first one along, which nobody reads.
+# oneDNN multiplies a single row by another kernel, with other bits, and two or three rows take as long as four: smaller
+# passes are padded with copies of the first token, whose results are dropped.
 FEWEST_BFLOAT16_TOKENS = 4
 functional = torch.nn.functional
 Hidden = tuple[torch.Tensor, ...]
@@ -56,10 +56,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the weights do not say by themselves.
+    """What cannot be read off the weights.
 
     Attributes:
-        epsilon: of the normalisations.
+        epsilon: of the RMS norms.
     """
 
     layers: int
@@ -73,14 +73,15 @@ class FusedLlama:
     """The forward pass.
 
     Args:
-        weights: by their names in transformers; taken out one by one, so that there is never more than one spare copy.
+        weights: by their names in transformers. They are taken out one by one, so that only a few exist twice at a
+            time.
         rotary: from activations (for their precision) and positions [1, tokens] to cosines and sines
             [1, tokens, head size].
         kind: float32, bfloat16, float16 or int8.
-        precision: in which weights are read before they are laid out.
+        precision: the dtype of the weights before they are laid out.
 
     Attributes:
-        dtype: of the activations, and of keys and values.
+        dtype: of activations, keys and values.
 
     Raises:
         KeyError: a weight is missing.
@@ -101,7 +102,7 @@ class FusedLlama:
         embedding = source.take("model.embed_tokens.weight")
         self._embedding = embedding
         head_weight = source.find("lm_head.weight")
-        # Laying weights out takes longer than reading them, and runs without the interpreter's lock.
+        # Laying weights out takes longer than reading them, and releases Python's lock (GIL).
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             head = pool.submit(
                 build, kind, embedding if head_weight is None else head_weight, source.find("lm_head.bias")
@@ -122,13 +123,16 @@ class FusedLlama:
     def forward(
         self, cache: RaggedCache, tokens: Sequence[Sequence[int]], wanted: Sequence[int], layers: Sequence[int] = ()
     ) -> tuple[torch.Tensor, Hidden]:
-        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan, and hidden
-        states [fed tokens, hidden size] of these layers.
+        """Run the cache's present plan.
+
+        Returns:
+            logits [sum of wanted, vocab] of the last `wanted` tokens of each row, and for each of `layers` the hidden
+            states [fed tokens, hidden size].
         """
         plan = cache.plan
         assert plan is not None
         flat = [token for new in tokens for token in new]
-        fed, told = len(flat), dict[int, torch.Tensor]()
+        fed, found = len(flat), dict[int, torch.Tensor]()
         positions = torch.cat([torch.from_numpy(plan.positions[b, :n]) for b, n in enumerate(plan.counts)])
         if copies := self._missing(len(flat)):
             flat += flat[:1] * copies
@@ -138,20 +142,20 @@ class FusedLlama:
         cos, signed_sin = self._rotation(x, positions)
         for number, layer in enumerate(self._layers):
             if number in layers:
-                told[number] = x[:fed].clone()  # x is added to in place
+                found[number] = x[:fed].clone()  # x is updated in place
             x += self._attention(layer, number, layer.input_norm(x), cos, signed_sin, cache, plan)
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
             x += layer.down(functional.silu(gate).mul_(up))
         if len(self._layers) in layers:
-            told[len(self._layers)] = self._norm(x)[:fed]
-        hidden = tuple(told[layer] for layer in layers)
+            found[len(self._layers)] = self._norm(x)[:fed]
+        hidden = tuple(found[layer] for layer in layers)
         rows = _last_of_each(plan.counts, wanted)
         if len(rows) < sum(plan.counts):
             x = x[rows + rows[:1] * self._missing(len(rows))]
         return self._head(self._norm(x))[: len(rows)], hidden
 
     def _missing(self, count: int) -> int:
-        """How many copies so few tokens take along."""
+        """How many copies pad a pass over so few tokens."""
         return max(FEWEST_BFLOAT16_TOKENS - count, 0) if self.dtype is torch.bfloat16 else 0
 
     def _attention(
@@ -171,7 +175,7 @@ class FusedLlama:
             turned = torch.cat([layer.query_norm(turned[:, :heads]), layer.key_norm(turned[:, heads:])], dim=1)
         # Rotating the halves of a head: (a, b) -> (a cos - b sin, b cos + a sin).
         turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), signed_sin)
-        fed = sum(plan.counts)  # the rest are copies
+        fed = sum(plan.counts)  # tokens after these are copies (_missing)
         queries, keys, values = turned[:fed, :heads], turned[:fed, heads:], values[:fed]
         groups = heads // key_heads
         cache.append(number, keys, values)
@@ -180,7 +184,7 @@ class FusedLlama:
             rows, width = stretch.size, stretch.width
             asked = queries[stretch.tokens]
             padded = asked if stretch.padded_index is None else asked[stretch.padded_index]
-            # Query heads that share a key head lie behind one another, as if they were more queries.
+            # Query heads that share a key head follow one another, as if they were more queries.
             folded = padded.view(rows, width, key_heads, groups, size).permute(0, 2, 3, 1, 4)
             folded = folded.reshape(rows, key_heads, groups * width, size)
             output = _attend(folded, *cache.held(number, stretch), plan.mask_of(stretch, folded, groups), plan.blocks)
@@ -198,14 +202,14 @@ class FusedLlama:
 
 
 def _with_copies(x: torch.Tensor, count: int) -> torch.Tensor:
-    """[count, size]: the rows of `x`, and then its first one again and again."""
+    """[count, size]: the rows of `x`, then copies of its first one."""
     return x if len(x) == count else torch.cat([x, x[:1].expand(count - len(x), -1)])
 
 
 def _attend(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, blocks: Blocks
 ) -> torch.Tensor:
-    """Attention, [rows, heads, queries, size]; the queries in whole blocks while it is computed."""
+    """Attention, [rows, heads, queries, size]; queries are padded to whole blocks while it is computed."""
     count = queries.shape[2]
     if missing := blocks.missing_queries(count):
         queries = functional.pad(queries, (0, 0, 0, missing))
@@ -214,7 +218,7 @@ def _attend(
 
 
 def can_take_over(model: Any) -> bool:
-    """Whether the model has the structure that this forward pass computes."""
+    """Whether this forward pass computes what the model computes."""
     config = model.config
     return (
         config.model_type in SUPPORTED
@@ -248,7 +252,7 @@ def take_over(model: Any, kind: str) -> FusedLlama:
 
 
 class _Weights:
-    """Takes weights by name and makes layers of them; several threads may take at once."""
+    """Takes weights by name and makes layers of them; several threads may do so at once."""
 
     def __init__(
         self, weights: MutableMapping[str, torch.Tensor], kind: str, precision: torch.dtype, epsilon: float
@@ -273,7 +277,7 @@ class _Weights:
         return Norm(self.take(f"{name}.weight").to(self._activations), self._epsilon)
 
     def linear(self, *names: str) -> Linear:
-        """One linear that computes several of the same input, their outputs side by side."""
+        """One linear for several that share an input; their outputs are joined in this order."""
         weights = [self.take(f"{name}.weight") for name in names]
         biases = [bias for bias in (self.find(f"{name}.bias") for name in names) if bias is not None]
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)

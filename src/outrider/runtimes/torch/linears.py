@@ -1,4 +1,4 @@
-"""Linear layers for inference on a CPU: weights laid out once for the kernel that is fast there.
+"""Linear layers for inference on a CPU, each with its weights laid out once for a fast kernel.
 
 All take float activations [tokens, inputs] and return [tokens, outputs] in the same precision.
 """
@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
-EXPECTED_TOKENS = 8  # per pass, for which oneDNN chooses its blocks
+EXPECTED_TOKENS = 8  # per pass; oneDNN chooses its blocks for this number
 INT8_LARGEST = 127
-SECOND_DIGIT = 254  # the remainder of a first digit lies within half a step: this stretches it to the full range
+SECOND_DIGIT = 254  # what remains after the first digit is at most half a step: this factor fills the int8 range
 
 
 class DenseLinear:
@@ -27,7 +27,7 @@ class DenseLinear:
 
 
 class TransposedLinear:
-    """The weight as [inputs, outputs]: the product of a few tokens is faster so, and of one token not slower."""
+    """The weight as [inputs, outputs]: faster for a few tokens, not slower for one."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.weight = weight.t().contiguous()
@@ -38,9 +38,9 @@ class TransposedLinear:
 
 
 class Float16Linear:
-    """float16 weights in FBGEMM's layout, multiplied and summed in float32: half the memory to read per token.
+    """float16 weights in FBGEMM's layout, multiplied and summed in float32: half the memory traffic of float32.
 
-    A row's result does not depend on the other rows, bit for bit.
+    A token's result does not depend on the other tokens of the pass, bit for bit.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -52,7 +52,7 @@ class Float16Linear:
 
 
 class ReorderedLinear:
-    """The weight in oneDNN's blocked layout, so that it is not reordered again for every product."""
+    """The weight in oneDNN's blocked layout, so that oneDNN does not reorder it for every product."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), EXPECTED_TOKENS)
@@ -66,11 +66,10 @@ class ReorderedLinear:
 class Int8Linear:
     """int8 weights, one scale per output; activations quantised on the fly into two int8 digits, one scale per token.
 
-    PyTorch's own dynamic quantisation takes one scale for the whole batch, so that a token's result would depend on
-    the drafts beside it, and a target would no longer have *a* distribution. Here it depends on the token alone, and
-    since integer sums have no rounding it is the same, bit for bit, in any batch. The second digit keeps the outliers
-    among a token's activations from drowning the rest; the products of both digits are computed in one call, which
-    costs little more than one of them.
+    PyTorch's own dynamic quantisation takes one scale for the whole pass. Then a token's result would depend on the
+    drafts beside it, and the target would not have *one* distribution. Here it depends on the token alone. Integer sums
+    have no rounding, so it is the same in any batch, bit for bit. The second digit keeps precision where a token has a
+    few very large activations; one call computes the products of both digits and costs little more than one of them.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -101,7 +100,7 @@ def build(kind: str, weight: torch.Tensor, bias: torch.Tensor | None = None) -> 
     if kind == "bfloat16" and computes_bfloat16():
         return ReorderedLinear(weight, bias)
     if kind in ("float16", "bfloat16") and computes_float16():
-        # float16 has more digits than bfloat16 and range enough for weights: it holds them, and is not emulated.
+        # float16 has more digits than bfloat16 and enough range for weights, and this processor does not emulate it.
         return Float16Linear(weight, bias)
     if kind == "float32":
         # Measured with 1 to 16 tokens: wide products gain from oneDNN's blocks, the others from the transposed layout.
@@ -111,17 +110,17 @@ def build(kind: str, weight: torch.Tensor, bias: torch.Tensor | None = None) -> 
 
 
 def activation_dtype(kind: str) -> torch.dtype:
-    """The precision between the linears of `kind`."""
+    """The dtype of activations between linears of `kind`."""
     if kind == "bfloat16" and (computes_bfloat16() or not computes_float16()):
         return torch.bfloat16
     return torch.float32
 
 
 def computes_float16() -> bool:
-    """Whether float16 weights can be multiplied in float32, which FBGEMM does on x86 processors."""
+    """Whether float16 weights can be multiplied in float32: FBGEMM does so on x86 processors."""
     return "fbgemm" in torch.backends.quantized.supported_engines
 
 
 def computes_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself; elsewhere it is emulated, which is slow."""
+    """Whether the processor has bfloat16 instructions; emulation is slow."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,6 +1,6 @@
 """Opens folders of Llama-like models on a CPU without building the model in transformers: in half the time.
 
-Only what is surely understood is opened here; everything else is left to transformers_loading.py.
+It opens only what config.json describes in full, and leaves everything else to loading.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
 }
-# What must be written down: transformers has defaults of its own for each architecture.
+# config.json must name these: transformers has other defaults for each architecture.
 REQUIRED = (
     "vocab_size",
     "hidden_size",
@@ -42,7 +42,7 @@ REQUIRED = (
     "max_position_embeddings",
     "tie_word_embeddings",
 )
-# Tokenizers that are all in tokenizer.json, without code of their own.
+# Tokenizers that tokenizer.json describes in full, without code of their own.
 PLAIN_TOKENIZERS = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -111,7 +111,7 @@ def open_known(
         progress(f"opening {title} in {kind}")
         weights = {key: tensor for file in files for key, tensor in load_file(file).items()}
         with ThreadPoolExecutor(1) as pool:
-            # Laying weights out runs without the interpreter's lock: the tokenizer is read meanwhile.
+            # Laying weights out releases Python's lock (GIL): the tokenizer is read meanwhile.
             building = pool.submit(_build, config, weights, theta, kind)
             tokenizer = _tokenizer(folder, trust_remote_code)
             forward = building.result()
@@ -150,7 +150,7 @@ class Rotary:
 
 
 def _rotary_base(config: Mapping[str, Any]) -> float | None:
-    """The base of the rotary frequencies; None where the model is not surely one that FusedLlama computes."""
+    """The base of the rotary frequencies; None unless FusedLlama certainly computes this model."""
     architectures = config.get("architectures") or [None]
     kind = ARCHITECTURES.get(architectures[0])
     if kind is None or config.get("model_type") != kind or any(config.get(key) is None for key in REQUIRED):

@@ -57,7 +57,7 @@ def reference_generate(
 
 
 def greedy_generate(model: Any, stop_token_ids: frozenset[int]) -> Callable[[Sequence[int], int], list[int]]:
-    """The same, of a model of transformers that is open already."""
+    """The same for a model of transformers that is already open."""
 
     def decode(prompt: Sequence[int], max_tokens: int) -> list[int]:
         ids = torch.tensor([list(prompt)], device=model.device)
@@ -93,11 +93,11 @@ def smollm2_folder(progress: Callable[[str], None]) -> Path:
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Write the float32 weights and the tokenizer of a GGUF file as a transformers folder; all of it or nothing."""
+    """Write the float32 weights and the tokenizer of a GGUF file as a transformers folder: all of it or nothing."""
     model = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
     )
-    # A model that came out of a GGUF file refuses to be saved while its config says that it is quantised.
+    # transformers does not save a model whose config says that it is quantised.
     del model.config.quantization_config
     fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
     fresh.load_state_dict(model.state_dict())
@@ -157,7 +157,7 @@ def _locate(name: str) -> tuple[str, str | None, str]:
 
 def _tokenizer(folder: str, arguments: dict[str, Any]) -> HuggingFaceTokenizer | None:
     """The tokenizer beside the weights; None where there is none, for prompts of token ids."""
-    # For some models transformers makes up an empty tokenizer where there are no files.
+    # Where there are no files, transformers makes an empty tokenizer for some models.
     if "gguf_file" not in arguments and Path(folder).is_dir() and not _has_tokenizer(Path(folder)):
         return None
     try:

@@ -20,26 +20,26 @@ from outrider.runtimes.torch.transformers_state import find_recurrent
 from outrider.text import Tokenizer
 
 ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
-# Attention arguments that change the scores in a way that the fused kernel does not compute.
+# Attention arguments that change the scores; PyTorch's fused attention cannot compute them.
 UNSUPPORTED_CONFIG = ("attn_logit_softcapping",)
 
 
 class TransformersModel(Named):
     """A transformers causal language model behind the Model protocol.
 
-    The model object is used as it is: its weights are not changed, and its attention implementation is replaced only
-    while Outrider runs it. Where it cannot be given a mask, or has layers with a state that cannot be rolled back
-    (Mamba, hybrids), each row is read by itself over transformers' own cache, by snapshot and replay.
+    The model object is used as it is: its weights stay, and its attention implementation is replaced only while
+    Outrider runs it. Some models take no attention mask, or have layers with a state that cannot be rolled back
+    (Mamba, hybrids). Their rows are read one by one over transformers' own cache, by snapshot and replay.
 
     Args:
         model: for example from AutoModelForCausalLM.from_pretrained.
         tokenizer: see text.py.
         name: for messages.
-        fused: computes the forward pass in the model's stead (fused_llama.py); then the model object only tells what
-            it is.
+        fused: computes the forward pass instead of the model (fused_llama.py); then the model object is only asked for
+            its configuration.
 
     Raises:
-        ModelError: it is an encoder-decoder, or says something else when a text is read token by token.
+        ModelError: it is an encoder-decoder, or gives other logits when a text is read token by token.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class TransformersModel(Named):
         return self.traits.bytes_per_token
 
     def _bytes_of_cache(self) -> int:
-        """Of keys and values in all layers, for each token."""
+        """Bytes of keys and values of all layers, per token."""
         if self._forward is not self:
             return self._forward.bytes_per_token
         if self._recurrent is not None:
@@ -106,8 +106,11 @@ class TransformersModel(Named):
         wanted: Sequence[int],
         layers: Sequence[int] = (),
     ) -> tuple[torch.Tensor, Hidden]:
-        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row of the cache's present plan, and hidden
-        states [fed tokens, hidden size] of these layers.
+        """Run the cache's present plan.
+
+        Returns:
+            logits [sum of wanted, vocab] of the last `wanted` tokens of each row, and for each of `layers` the hidden
+            states [fed tokens, hidden size].
         """
         plan = cache.plan
         assert plan is not None
@@ -150,12 +153,12 @@ class TransformersModel(Named):
 
 
 def _flat_hidden(states: Sequence[torch.Tensor], layers: Sequence[int], counts: Sequence[int]) -> Hidden:
-    """Hidden states [fed tokens, hidden size] of these layers, from [batch, width, hidden size] of all."""
+    """Hidden states [fed tokens, hidden size] of `layers`, from [batch, width, hidden size] of all layers."""
     return tuple(torch.cat([states[layer][row, :count] for row, count in enumerate(counts)]) for layer in layers)
 
 
 def _takes_plans(model: Any, config: Any) -> bool:
-    """Whether all layers attend, and by a function that can be exchanged for one that follows a plan."""
+    """Whether all layers attend, by a function that Outrider's own attention may replace."""
     return (
         not getattr(model, "_is_stateful", False)
         and set(getattr(config, "layer_types", None) or ()) <= ATTENDING_LAYERS

@@ -43,7 +43,7 @@ def find_kind(dtype: str, place: torch.device) -> str:
 
 
 def weight_dtype(kind: str, place: torch.device) -> torch.dtype:
-    """In what precision the weights are read."""
+    """The dtype in which the weights are read."""
     if kind == "bfloat16":
         return torch.bfloat16
     # On a CPU float16 and int8 are float32 until the weights are laid out.
@@ -51,7 +51,7 @@ def weight_dtype(kind: str, place: torch.device) -> torch.dtype:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that may still be taken on a device; None where nobody says."""
+    """Free memory of a device in bytes; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return free_host_bytes() if device.type == "cpu" else None

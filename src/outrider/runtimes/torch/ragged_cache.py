@@ -1,7 +1,7 @@
-"""A key-value cache of rows of different lengths, on PyTorch.
+"""A KV cache of rows of different lengths, on PyTorch.
 
-Each row owns a fixed stretch of memory. New keys and values are written at the row's own next positions, a mask hides
-what does not belong to a query's past, and rolling back only lowers a length: nothing is moved, padded or allocated.
+Each row owns a fixed range of memory. New keys and values are written at the row's own next positions, a mask hides
+what is not in a query's past, and rolling back only lowers a length: nothing is moved, padded or allocated.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import torch
 
 from outrider.runtimes.layout import Plan
 
-# What attention takes, measured in bfloat16 and float32 with 1 to 8 rows of 50 to 800 tokens: as long as so many times
-# reading a cached token for one query, apiece for the call, for each cached token, and for each query of each of them.
+# A cost model of attention, measured in bfloat16 and float32 with 1 to 8 rows of 50 to 800 tokens. The unit is one
+# query over one cached token; a call costs CALL units, and each cached token READ more.
 CALL = 2250
 READ = 3
-FEW = 4  # entries that are moved faster one by one
-SHORT = 96  # new tokens of a row, up to which its attention is cut where blocks of keys end
-PIECE = 96  # keys, in whole blocks, after which that of more tokens is cut: none reads more than so many in vain
+FEW = 4  # entries: up to so many are moved faster one by one
+SHORT = 96  # new tokens of a row: up to so many, attention is cut at the end of every block of keys
+PIECE = 96  # tokens: attention over more new tokens is cut into such pieces, so that few masked keys are read
 ZEROS_IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
 
 
 class Blocks(NamedTuple):
-    """In what numbers attention takes keys and queries.
+    """The block sizes in which attention takes keys and queries, for equal bits in any pass.
 
-    Kernels add up in another order where there are more keys, masked ones included, or very few queries, so that a
-    token's result depends on how many tokens stand beside it. It does not where every token reads to the end of its own
-    block of keys, and blocks of queries are filled up with some that nobody reads.
+    Attention kernels sum in another order where there are more keys, masked ones included, or very few queries. So a
+    token's bits depend on the tokens beside it. They do not if each token reads to the end of its own block of keys,
+    and queries are padded to whole blocks.
     """
 
     keys: int = 1
     queries: int = 1
 
     def pieces(self, start: int, count: int) -> list[range]:
-        """The new tokens of a row that holds `start`, cut where a block of keys ends, or every few of them."""
+        """The `count` new tokens of a row that holds `start`, cut at the ends of blocks, or into pieces of PIECE."""
         step = PIECE if count > SHORT else self.keys
         if step == 1:
             return [range(count)]
@@ -46,26 +46,26 @@ class Blocks(NamedTuple):
         return [range(first, end) for first, end in zip([0, *cuts], cuts, strict=False) if end > first]
 
     def read_to(self, end: int) -> int:
-        """How far attention reads a row that holds `end` tokens."""
+        """How many keys attention reads in a row that holds `end` tokens."""
         return -(-end // self.keys) * self.keys
 
     def missing_queries(self, count: int) -> int:
-        """How many queries fill the last block."""
+        """How many queries pad the last block."""
         return -count % self.queries
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows of a batch, one behind the other, that attention takes in one call; or a piece of one row.
+    """What one attention call computes: consecutive rows of the batch, or a piece of one row.
 
     Attributes:
         rows: their places in the batch.
-        first: how many new tokens of the row stand before the piece.
-        tokens: the places of their new tokens, which lie one behind the other as well.
-        width, held: the most new tokens of one of them, and the most that one of them holds after the pass.
-        padded_index: of every place [rows * width] of a padded batch, which of the tokens stands there, the first where
-            none does; None where nothing is padded.
-        token_index: of every token, where it stands in the padded batch; None where nothing is padded.
+        first: how many new tokens of the row come before the piece.
+        tokens: the places of their new tokens in the flat batch.
+        width, held: the most new tokens of a row, and the most tokens that a row holds after the pass.
+        padded_index: for each place [rows * width] of the padded batch, the token that goes there (the first one as
+            padding); None where nothing is padded.
+        token_index: for each token, its place in the padded batch; None where nothing is padded.
     """
 
     rows: slice
@@ -84,7 +84,7 @@ class Stretch:
 
 @dataclass
 class TorchPlan(Plan):
-    """A plan with its masks and indices as tensors, each made once per pass."""
+    """A plan with masks and indices as tensors, each made once per pass."""
 
     blocks: Blocks = field(default_factory=Blocks)
     _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
@@ -94,8 +94,8 @@ class TorchPlan(Plan):
         """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
 
         Args:
-            groups: how many query heads share a key head; their queries stand behind one another.
-            window: how far back a token sees, itself included; None is all the way.
+            groups: how many query heads share a key head; their queries follow one another.
+            window: how many tokens back a token sees, itself included; None is no limit.
         """
         if (groups, window) not in self._masks:
             sees = self.sees_within(window)
@@ -108,8 +108,10 @@ class TorchPlan(Plan):
 
     @cached_property
     def stretches(self) -> tuple[Stretch, ...]:
-        """The rows in groups that share an attention call, each padded to its longest, so that all calls together are
-        cheapest. Rows of a group lie side by side in the cache."""
+        """The attention calls of the pass: the cheapest partition into rows that share a call, padded to its longest.
+
+        Rows of one call are neighbours in the cache.
+        """
         ends = [start + count for start, count in zip(self.starts, self.counts, strict=True)]
         cheapest, first_of_last = [0.0], [0]
         for last in range(1, len(self.rows) + 1):
@@ -132,13 +134,16 @@ class TorchPlan(Plan):
         return tuple(sorted(found, key=lambda stretch: stretch.tokens.start))
 
     def _alone(self, row: int) -> list[Stretch]:
-        """Of a single row, in pieces: a few tokens, a draft perhaps, so that each gets the bits that it gets by itself;
-        a long prompt, because half of what it would look at in one piece is hidden."""
+        """The calls of a single row, in pieces.
+
+        A draft is cut so that each token gets the bits that it gets alone; a long prompt, because in one call half of
+        all keys would be masked.
+        """
         start, count, before = self.starts[row], self.counts[row], sum(self.counts[:row])
         found = []
         for piece in self.blocks.pieces(start, count):
             tokens = slice(before + piece.start, before + piece.stop)
-            # No token sees one behind it, in a tree neither.
+            # No token sees a later one, in a tree either.
             held = start + piece.stop
             found.append(Stretch(slice(row, row + 1), piece.start, tokens, len(piece), held, None, None))
         return found
@@ -156,7 +161,7 @@ class TorchPlan(Plan):
         return Stretch(slice(first, last), 0, tokens, width, held, padded_index, token_index)
 
     def mask_of(self, stretch: Stretch, like: torch.Tensor, groups: int) -> torch.Tensor | None:
-        """The same as `mask`, for the rows of a stretch alone."""
+        """As `mask`, for one attention call."""
         key = ("stretch", stretch.rows.start, stretch.first, groups)
         if key not in self._masks:
             if self.sees is None:
@@ -170,7 +175,7 @@ class TorchPlan(Plan):
 
     @cached_property
     def slots(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and place in the row of every new token, the rows one after the other; int64 [tokens] each."""
+        """The row of each new token and its place in the row, the rows one after the other; int64 [tokens] each."""
         rows = np.repeat(self.rows, self.counts)
         places = np.concatenate(
             [np.arange(start, start + count) for start, count in zip(self.starts, self.counts, strict=True)]
@@ -178,8 +183,8 @@ class TorchPlan(Plan):
         return torch.from_numpy(rows), torch.from_numpy(places)
 
     def slots_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """The slots on a device, copied once per pass, and which places [batch * width] of a padded batch hold tokens,
-        None where all do.
+        """The slots on a device, copied once per pass; and which places of the padded batch [batch * width] hold tokens
+        (None where all do).
         """
         if self._slots_there is None:
             held = np.arange(self.width)[None, :] < np.array(self.counts)[:, None]
@@ -190,7 +195,7 @@ class TorchPlan(Plan):
 
 
 def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, blocks: Blocks) -> torch.Tensor:
-    """0 where a query sees and the lowest number where not: [batch, 1, groups * queries, held], in blocks."""
+    """The mask as numbers, 0 or the lowest one: [batch, 1, groups * queries, held], padded to whole blocks."""
     end, queries = sees.shape[-1], groups * sees.shape[1]
     if beyond := blocks.read_to(end) - end:
         sees = np.pad(sees, ((0, 0), (0, 0), (0, beyond)))
@@ -204,13 +209,13 @@ def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, block
 
 
 def write_row_by_row(buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> None:
-    """Copy [batch, heads, width, size] to where the plan says."""
+    """Copy keys or values [batch, heads, width, size] to their places, one copy per row."""
     for batch, (row, start, count) in enumerate(zip(plan.rows, plan.starts, plan.counts, strict=True)):
         buffer[row, :, start : start + count] = new[batch, :, :count]
 
 
 def write_at_once(buffer: torch.Tensor, new: torch.Tensor, plan: TorchPlan) -> None:
-    """The same in one kernel for all rows: on a GPU the host takes longer to launch a copy than the copy takes."""
+    """The same in one kernel for all rows: on a GPU, launching a copy takes longer than the copy."""
     rows, places, held = plan.slots_on(buffer.device)
     tokens = new.transpose(1, 2).flatten(0, 1)  # [batch * width, heads, size]
     buffer[rows, :, places] = tokens if held is None else tokens[held]
@@ -220,7 +225,7 @@ class RaggedCache:
     """Keys and values of all layers, [rows, heads, capacity, size] each, allocated at a layer's first use.
 
     Args:
-        blocks: in which attention reads it.
+        blocks: the block sizes in which attention reads it.
     """
 
     def __init__(self, rows: int, capacity: int, blocks: Blocks = Blocks()) -> None:  # noqa: B008 (it is a constant)
@@ -228,12 +233,12 @@ class RaggedCache:
         self.capacity = blocks.read_to(capacity)
         self.blocks = blocks
         self.plan: TorchPlan | None = None
-        self._written = [0] * rows  # how far each row was ever written since it was cleared
+        self._written = [0] * rows  # tokens written to each row since it was cleared, rolled back ones included
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
 
     def write(self, layer: int, new_keys: torch.Tensor, new_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write [batch, heads, width, size] where the plan says; return what the rows now hold."""
+        """Write [batch, heads, width, size] to their places; return what the rows now hold."""
         plan = self.plan
         assert plan is not None
         while len(self._keys) <= layer:
@@ -245,7 +250,7 @@ class RaggedCache:
         )
 
     def append(self, layer: int, new_keys: torch.Tensor, new_values: torch.Tensor) -> None:
-        """Write the new [tokens, heads, size] of all rows of the plan."""
+        """Write the flat batch [tokens, heads, size] to its places."""
         plan = self.plan
         assert plan is not None
         if len(self._keys) <= layer:
@@ -260,7 +265,7 @@ class RaggedCache:
                 buffer[rows, :, places] = new
 
     def held(self, layer: int, stretch: Stretch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the rows of a stretch, [rows, heads, held, size] each."""
+        """The keys and values that one attention call reads, [rows, heads, held, size] each."""
         plan = self.plan
         assert plan is not None
         first, end = plan.rows[stretch.rows.start], plan.blocks.read_to(stretch.held)
@@ -269,18 +274,18 @@ class RaggedCache:
 
     @torch.inference_mode()
     def move(self, row: int, sources: Sequence[int], target: int) -> None:
-        """Put the entries at `sources` one behind the other from `target` on, in every layer."""
+        """Move the entries at `sources` to `target`, `target` + 1 and so on, in every layer."""
         moved = [(source, place) for place, source in enumerate(sources, start=target) if source != place]
         for buffer in (*self._keys, *self._values):
             held = buffer[row]
             if len(moved) > FEW:
                 held[:, target : target + len(sources)] = held[:, list(sources)]
                 continue
-            for source, place in moved:  # a place is never behind its source, so that nothing is overwritten too early
+            for source, place in moved:  # a target is never after its source: nothing is overwritten too early
                 held[:, place] = held[:, source]
 
     def begin(self, plan: TorchPlan) -> None:
-        """The next writes follow this plan."""
+        """The next pass follows this plan."""
         self.plan = plan
         for row, start, count in zip(plan.rows, plan.starts, plan.counts, strict=True):
             self._written[row] = max(self._written[row], start + count)
@@ -289,21 +294,21 @@ class RaggedCache:
     def clear(self, row: int) -> None:
         """Overwrite a row with zeros.
 
-        A mask hides its text from the next one, but if this one broke the model, 0 * NaN would still be NaN.
+        A mask hides old keys and values, but 0 * NaN is NaN: a text with NaNs would spoil the next one in its row.
         """
         for buffer in (*self._keys, *self._values):
             buffer[row, :, : self._written[row]] = 0
         self._written[row] = 0
 
     def finish(self) -> None:
-        """Wait for what a GPU still computes."""
+        """Wait until a GPU is done."""
         if self._keys and self._keys[0].is_cuda:
             torch.cuda.synchronize(self._keys[0].device)
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
         if like.device.type == "cpu" and like.dtype in ZEROS_IN_NUMPY:
-            # Zeros that the operating system hands out page by page, when a row grows into them.
+            # The operating system allocates these zeros page by page, as a row grows.
             return torch.from_numpy(np.zeros(shape, dtype=ZEROS_IN_NUMPY[like.dtype])).view(like.dtype)
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 

@@ -1,4 +1,4 @@
-"""The session of a model on PyTorch: book-keeping, cache, one forward pass."""
+"""The session of a model on PyTorch: ledger, KV cache and one forward pass."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Hidden = tuple[torch.Tensor, ...]
 
 
 class Forward(Protocol):
-    """What a session asks of a model: one pass over the cache's present plan.
+    """What a session asks of a model.
 
     Attributes:
-        bytes_per_token: of keys and values in all layers.
+        bytes_per_token: bytes of keys and values of all layers.
     """
 
     @property
@@ -29,13 +29,16 @@ class Forward(Protocol):
     def forward(
         self, cache: Any, tokens: Sequence[Sequence[int]], wanted: Sequence[int], layers: Sequence[int]
     ) -> tuple[torch.Tensor, Hidden]:
-        """Logits [sum of wanted, vocab] of the last `wanted` tokens of each row, and the hidden states of these layers,
-        [fed tokens, hidden size] each.
+        """Run the cache's present plan.
+
+        Returns:
+            logits [sum of wanted, vocab] of the last `wanted` tokens of each row, and for each of `layers` the hidden
+            states [fed tokens, hidden size].
         """
 
 
 class TorchSession(LedgerSession):
-    """A ragged key-value cache, and the model that fills it."""
+    """A ragged KV cache and the model that fills it."""
 
     def __init__(self, model: Forward, rows: int, capacity: int, name: str, traits: Traits) -> None:
         self._model = model

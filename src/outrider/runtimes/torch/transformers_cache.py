@@ -1,4 +1,4 @@
-"""The ragged cache as models of transformers ask for it, and the attention that reads it."""
+"""The ragged cache behind transformers' cache interface, and the attention that reads it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def ragged_attention(
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention under a plan.
 
-    Query heads that share a key head are laid behind one another as if they were more queries, so that keys and values
-    are read in place instead of being repeated for every query head.
+    Query heads that share a key head follow one another as if they were more queries: keys and values are read in
+    place, not repeated for every query head (grouped-query attention).
 
     Args:
         query: [batch, heads, width, size]; key and value: [batch, key heads, held, size].

@@ -1,4 +1,4 @@
-"""Models of transformers that cannot be given a mask or be rolled back, read over transformers' own cache."""
+"""Models of transformers that take no mask or cannot be rolled back, read over transformers' own cache."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from outrider.runtimes.replay import Snapshots
 from outrider.runtimes.torch.attention import without_cudnn
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params")
-# Layers that put new keys and values behind the old ones in a new tensor, and leave the old one as it is.
+# Layers that append keys and values in a new tensor and leave the old tensor as it is.
 APPENDING = {DynamicLayer, DynamicSlidingWindowLayer}
-# Layers whose states, in dictionaries, are overwritten in place.
+# Layers that overwrite their states, held in dictionaries, in place.
 OVERWRITING = {
     LinearAttentionLayer,
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionAndSlidingWindowAttentionLayer,
 }
 TEXT_TO_TRY = range(1, 13)
-# In what pieces, from the start: some models take a single token for the next one of a text even where it is the first.
+# The lengths of the pieces, from the start of the text. Two ways: some models treat a single token as the next one of a
+# text even where it is the first.
 IN_PIECES = ((7, 1, 4), (1, 11))
 IN_STEPS = ((7, 1, 1, 1, 1, 1), (1,) * 12)
 FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError)
@@ -41,14 +42,14 @@ REMEDY = "pass it as a stateless function, outrider.FunctionModel(model), which 
 
 @dataclass(frozen=True)
 class Recurrent:
-    """How a model reads a text on from where it stands.
+    """How a model appends tokens to a text.
 
     Attributes:
         cache_argument: the name of the cache in its `forward`.
         in_pieces: whether it reads several tokens at once. Some models (Mamba, Jamba) do so with an empty cache only:
-            asked to go on with several, they forget what was before, without a word.
-        bytes_per_token: of keys and values, in the layers that have any.
-        keeps_logits: whether its `forward` computes the logits of the last tokens only, where it is asked to.
+            later they silently forget the text before.
+        bytes_per_token: bytes of keys and values, in the layers that have any.
+        keeps_logits: whether its `forward` takes `logits_to_keep`.
     """
 
     module: Any
@@ -92,7 +93,7 @@ class TransformersState:
         return list(self._cache.layers)
 
     def _read(self, tokens: Sequence[int], wanted: int) -> torch.Tensor:
-        """Logits [at least wanted, vocab] of the last tokens, or of all of them where these are fewer."""
+        """Logits of at least the last `wanted` tokens, or of all of them if these are fewer."""
         module = self._model.module
         arguments: dict[str, Any] = {self._model.cache_argument: self._cache, "use_cache": True}
         if self._model.keeps_logits:
@@ -105,7 +106,7 @@ class TransformersState:
 
 
 def _copy(layer: Any) -> Any:
-    """A layer's cache that stays as it is while the other one reads on."""
+    """A snapshot of a layer's cache: it stays as it is while the layer reads more."""
     if type(layer) not in APPENDING | OVERWRITING:
         return copy.deepcopy(layer)
     twin = copy.copy(layer)
@@ -121,10 +122,10 @@ def _clone(part: Any) -> Any:
 
 
 def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
-    """Try out how a model reads on, by what it says of a few tokens read at once.
+    """Find out how a model appends tokens: its logits are compared with those of one pass over the whole text.
 
     Raises:
-        ModelError: it does not, or says something else then.
+        ModelError: it cannot append tokens, or gives other logits when it does.
     """
     parameters = inspect.signature(module.forward).parameters
     argument = next((argument for argument in CACHE_ARGUMENTS if argument in parameters), None)
@@ -141,10 +142,10 @@ def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
         precision = torch.finfo(module.dtype).eps
         if not error <= max(1e-3, 4 * precision) * scale:  # also a NaN
             raise ModelError(
-                f"model {name} ({type(module).__name__}) says something else when a text is read token by token (its "
-                f"logits are off by {error:.2g}): {REMEDY}"
+                f"model {name} ({type(module).__name__}) gives other logits when a text is read token by token (they "
+                f"are off by {error:.2g}): {REMEDY}"
             )
-        # Token by token the difference is rounding; forgetting what was before may make one that is not much larger.
+        # Token by token the error is rounding; a forgotten text may cause one that is not much larger.
         rounding = max(4 * error, max(1e-5, 2 * precision) * scale)
         state = in_steps.start()
         state.read(text, 0)
@@ -160,7 +161,7 @@ def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
 
 
 def _error(model: Recurrent, text: Sequence[int], courses: Sequence[Sequence[int]], expected: torch.Tensor) -> float:
-    """How far the logits are from what is expected, at worst, where a text is read in such pieces."""
+    """The largest error of a logit when the text is read in pieces of these lengths."""
     found = torch.stack([_read_in(model.start(), text, lengths) for lengths in courses])
     return float((found.float() - expected).abs().max())
 
