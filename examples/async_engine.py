@@ -23,7 +23,7 @@ async def ask(running: outrider.AsyncEngine, question: str, patience: int) -> No
 
 
 async def main() -> None:
-    engine = outrider.Engine(outrider.load("smollm2"), outrider.SuffixDrafter(), max_rows=3, capacity=512)
+    engine = outrider.Engine("smollm2", outrider.SuffixDrafter(), max_rows=3, capacity=512)
     async with outrider.AsyncEngine(engine) as running:
         patience = [10 if "haiku" in question else 1000 for question in QUESTIONS]
         await asyncio.gather(*(ask(running, *client) for client in zip(QUESTIONS, patience, strict=True)))

@@ -15,7 +15,7 @@ if __name__ == "__main__":
         outrider.SuffixDrafter(),
         target,
         max_tokens=40,
-        sampling=outrider.SamplingParams(temperature=0),
+        temperature=0,
         max_rows=2,  # the next prompt takes the row of one that has ended
     )
     for question, tokens in zip(QUESTIONS, outputs, strict=True):

@@ -13,7 +13,7 @@ DRAFT = outrider.TableModel(TARGET.table + 0.7 * outrider.TableModel.random(32, 
 
 def decoded(drafter, rule):
     decoder = outrider.SpeculativeDecoder(drafter, TARGET, lookahead=4, rule=rule)
-    return decoder.generate([1], max_tokens=600, sampling=outrider.SamplingParams(temperature=1, seed=7))
+    return decoder.generate([1], max_tokens=600, seed=7)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     with outrider.TraceWriter(path, target="smollm2", drafter="suffix") as trace:
         decoder = outrider.SpeculativeDecoder(outrider.SuffixDrafter(), "smollm2", lookahead=4, observer=trace)
         messages = [{"role": "user", "content": "Count from one to ten in words."}]
-        decoder.generate(messages, max_tokens=40, sampling=outrider.SamplingParams(temperature=0))
+        decoder.generate(messages, max_tokens=40, temperature=0)
     for number, record in enumerate(outrider.read_trace(path), start=1):
         for each in record.sequences:
             print(f"round {number}: {each.drafted} tokens drafted, {each.accepted} accepted")

@@ -370,6 +370,23 @@ def test_texts_on_which_the_target_fails_end_alone(tmp_path):
     assert results[3]["tokens"]
 
 
+class Broken(Letters):
+    """Its chat template divides by the number of letters but three."""
+
+    def encode_chat(self, messages):
+        assert 1 / (len(messages[0]["content"]) - 3)
+        return super().encode_chat(messages)
+
+
+def test_a_chat_template_that_fails_on_a_prompt_is_an_error_of_it_alone(tmp_path):
+    target = TableModel(TARGET.table, name="letters", tokenizer=Broken(), context_length=40)
+    decode(tmp_path / "r", jobs_of([{"prompt": "ab"}, {"prompt": "abc"}, {"prompt": "abcd"}], target), target)
+    results = read(tmp_path / "r")
+    assert "chat template of letters refuses the prompt (ZeroDivisionError: " in results[2]["error"]
+    assert results[1]["text"]
+    assert results[3]["text"]
+
+
 def test_log_probabilities_on_demand(tmp_path):
     decode(tmp_path / "r", jobs_of(LINES[:1], logprobs=True))
     result = read(tmp_path / "r")[1]

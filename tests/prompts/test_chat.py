@@ -148,3 +148,40 @@ def test_a_benchmark_keeps_the_assistants_header():
 
     run_comparison(questions, {"plain": system}, target, 8)
     assert asked == ["<d>abcdef|g>"]
+
+
+# Real templates
+
+
+@pytest.fixture(scope="module")
+def hugging_face():
+    pytest.importorskip("transformers")
+    from tiny.tokenizers import byte_level
+
+    return byte_level(["a", "b", "Ġ", "<", ">"])
+
+
+FAILING = {
+    "{{ 1 // 0 }}": "ZeroDivisionError: integer division or modulo by zero",
+    "{{ messages[0].content + 1 }}": "TypeError: ",
+    "{{ messages[7].content.upper() }}": "has no element 7",
+    "{{ raise_exception('no system role') }}": "no system role",
+    "{% for %}": "Expected an expression",
+}
+
+
+@pytest.mark.parametrize("template", FAILING)
+def test_whatever_a_template_does_is_a_refusal(hugging_face, template):
+    hugging_face.wrapped.chat_template = template
+    with pytest.raises(InputError, match=f"the chat template of tiny refuses the prompt .*{FAILING[template]}"):
+        encode(USER, hugging_face, "tiny")
+
+
+def test_a_long_prompt_keeps_the_header_of_a_real_template(hugging_face):
+    hugging_face.wrapped.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}b>"
+    whole = hugging_face.decode(encode("ab" * 50, hugging_face, "tiny", Chat()))
+    assert whole == f"<{'ab' * 50}>b>"
+    for room in (4, 5, 40, 103):
+        tokens = encode_within("ab" * 50, hugging_face, "tiny", room, Chat())
+        assert len(tokens) <= room
+        assert hugging_face.decode(tokens) == f"<{('ab' * 50)[: room - 4]}>b>"
