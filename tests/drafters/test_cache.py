@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from outrider import Budget, Draft, ModelDrafter, ModelTreeDrafter, SamplingParams, StaticTree, TableModel
@@ -214,6 +215,23 @@ def test_a_draft_model_of_a_narrower_vocabulary_gives_the_rest_no_probability() 
     (draft,) = drafter.propose([Text(0, [4], SAMPLED)], [Budget(2, 2)])
     assert draft.q.shape == (2, 12)
     assert draft.q[:, 10:].sum() == 0
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("make", [ModelDrafter, ModelTreeDrafter])
+def test_where_a_grammar_forbids_all_that_the_draft_model_knows_the_draft_ends(make, temperature: float) -> None:
+    def grammar(output, logits):
+        allowed = np.arange(len(logits)) == (11 if len(output) == 2 else 5)
+        return np.where(allowed, logits, -np.inf).astype(np.float32)
+
+    drafter = make(counting(10))
+    drafter.prepare(2, 40, 12)
+    settings = SamplingParams(temperature=temperature, seed=0, logits_processors=(grammar,))
+    texts = [Text(0, [4], settings), Text(1, [4], GREEDY)]
+    for _ in range(2):
+        assert propose(drafter, texts, 4, 4) == [(5, 5), (5, 6, 7, 8)]
+    forbidden = SamplingParams(seed=0, logits_processors=(lambda output, logits: logits - np.float32(np.inf),))
+    assert propose(drafter, [Text(0, [4], forbidden)], 4) == [()]
 
 
 @pytest.mark.parametrize(

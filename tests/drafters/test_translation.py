@@ -22,8 +22,10 @@ from outrider import (
     TableModel,
     VocabularyError,
 )
-from outrider.drafters.across import translation
-from outrider.drafters.across.translation import NONE, Transcript, Translation, segment_end, whole_characters
+from outrider.drafters.across import transcript as transcript_module
+from outrider.drafters.across.encoder import whole_characters
+from outrider.drafters.across.transcript import Transcript, segment_end
+from outrider.drafters.across.translation import NONE, Translation
 from outrider.drafters.cache import DraftCache
 
 tiny_tokenizers = pytest.importorskip("tiny.tokenizers")
@@ -235,8 +237,8 @@ def test_what_is_shown_does_not_depend_on_the_calls(draft, target, seed, length)
     found = between(ALL[draft], ALL[target])
     tokens = draw.choices(range(len(ALL[target].vocabulary)), k=length)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translation, "SEGMENT", 6)
-        patch.setattr(translation, "LONGEST_SEGMENT", 10)
+        patch.setattr(transcript_module, "SEGMENT", 6)
+        patch.setattr(transcript_module, "LONGEST_SEGMENT", 10)
         at_once = Transcript(found).follow(tokens)
         in_pieces = Transcript(found)
         for end in sorted(draw.choices(range(length), k=5)):
@@ -260,7 +262,7 @@ def test_what_is_finished_is_not_encoded_again(monkeypatch):
     encode = LLAMA.encode
     monkeypatch.setattr(type(LLAMA), "encode", lambda self, text: encoded.append(text) or encode(text))
     transcript.follow(longer)
-    assert 0 < sum(map(len, encoded)) < 2 * translation.SEGMENT
+    assert 0 < sum(map(len, encoded)) < 2 * transcript_module.SEGMENT
 
 
 def test_segments_end_before_a_word():
@@ -269,8 +271,8 @@ def test_segments_end_before_a_word():
     assert segment_end("the " * 10) is None
     assert segment_end("a" * 64 + " ") is None  # what follows the space is not known yet
     assert segment_end("a" * 64 + "  b") is None
-    assert segment_end("a" * translation.LONGEST_SEGMENT) is None
-    assert segment_end("a" * 1000) == translation.LONGEST_SEGMENT
+    assert segment_end("a" * transcript_module.LONGEST_SEGMENT) is None
+    assert segment_end("a" * 1000) == transcript_module.LONGEST_SEGMENT
 
 
 # Drafters.

@@ -13,7 +13,7 @@ from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.draws import draw, draw_shared, probability
-from outrider.maths.sampling import SamplingParams, adjust, distribution, log_probabilities, most_probable
+from outrider.maths.sampling import SamplingParams, adjust, distribution, live_rows, log_probabilities, most_probable
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +120,7 @@ class ChainGrower:
             for index, chain in enumerate(active):
                 self._choose(chain, logits[index : index + 1])
         for chain in active:
-            chain.row.feed = [self._cache.vocabulary.fed_as(chain.tokens[-1])]
+            chain.row.feed = [self._cache.vocabulary.fed_as(token) for token in chain.tokens[-1:]]
 
     def _add_up_to_end(self, chain: Chain, tokens: Sequence[int]) -> None:
         for token in tokens:
@@ -141,6 +141,9 @@ class ChainGrower:
     def _choose(self, chain: Chain, logits: Array) -> None:
         """The next token of one chain, by its settings."""
         logits = adjust(logits, chain.sampling, chain.sequence.history, [chain.tokens])
+        if chain.sampling.logits_processors and not live_rows(logits):
+            chain.longest = len(chain.tokens)
+            return
         if chain.chosen:
             self._choose_most_probable([chain], logits)
             return

@@ -1,15 +1,16 @@
-"""How a tree of candidates grows: the node most likely to be accepted first, until the budget is spent.
+"""How a tree of candidates grows: a best-first search for the nodes most likely to be accepted, within a budget.
 
-Every node has a worth, the estimated chance that it is accepted: its parent's times its own share. A budget of n buys
-the n worthiest nodes, which form a tree, since no node is worth more than its parent; with another budget it would be
-a beginning, or a continuation, of the same list. EAGLE-2 (arXiv 2406.16858, section 4) ranks nodes so by the draft
-model's joint probability; that this is the tree with the most accepted tokens is what Sequoia (arXiv 2402.12374,
-section 3) shows for worths that are right.
+Every node has a *chance*: the estimated probability that it is accepted. It is the product of the *shares* on its path;
+a share is the estimated probability of a child to be accepted if its parent is. A budget of n buys the n nodes with
+the largest chances. They form a tree, since no chance exceeds that of the parent; and the tree of a smaller budget is a
+beginning of that of a larger one. EAGLE-2 (arXiv 2406.16858, section 4) ranks nodes so by the draft model's joint
+probability; Sequoia (arXiv 2402.12374, section 3) shows that this is the tree with the most accepted tokens if the
+chances are right.
 
-With drawn children this is exact because of what a worth may depend on. The share of a drawn child is estimated from
-the distribution it is drawn from, before it is drawn: never from the token that came out. So the tree is what one gets
-by drawing, again and again, the worthiest child not yet drawn: a node that falls out of the budget in the end, though a
-draft model may have looked beyond it, was never drawn in that order, and nothing that is left depends on it.
+For drawn children this is exact because the share of a child is estimated from the distribution that it is drawn from,
+before the draw, never from the token that came out. So the tree is the one that results from drawing, again and again,
+the child with the largest chance that was not drawn yet. A node that falls out of the budget comes later in this order
+than all that stay, though the draft model may have looked beyond it, and nothing that stays depends on it.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ class _Candidate:
     """A node that may join the tree.
 
     Attributes:
-        parent: its place among the candidates; ROOT for a child of the pending token.
-        opened: the number of the distribution that it was drawn from, CHOSEN for a deterministic choice.
+        parent: its index among the candidates; ROOT for a child of the pending token.
+        q_index: of the distribution that it was drawn from; CHOSEN for a deterministic choice.
     """
 
     token: int
     parent: int
     depth: int
-    worth: float
-    opened: int
+    chance: float
+    q_index: int
 
 
 class Growth:
-    """One tree while it grows, level by level.
+    """One tree while it grows, level by level. A node's name is its index among all candidates.
 
     Args:
         budget: the most nodes, and the most levels.
-        beam: of how many nodes on a level, the worthiest, children are looked for.
-        least: nodes worth less stay out.
+        beam: how many nodes of a level, those with the largest chances, may have children.
+        least: nodes with a smaller chance stay out.
     """
 
     def __init__(self, budget: Budget, *, beam: int | None = None, least: float = 0.0) -> None:
@@ -61,27 +62,27 @@ class Growth:
         Args:
             node: as `next_level` names it.
             tokens: the children, in the order in which they were drawn or chosen.
-            shares: the estimated chance of each to be accepted, given that the node is; falling.
+            shares: of each child, falling.
             q: the distribution [vocab] from which they were drawn without replacement; None if they were chosen.
         """
-        worth, depth = (1.0, 0) if node == ROOT else (self._candidates[node].worth, self._candidates[node].depth)
-        opened = CHOSEN if q is None else len(self._distributions)
+        above, depth = (1.0, 0) if node == ROOT else (self._candidates[node].chance, self._candidates[node].depth)
+        q_index = CHOSEN if q is None else len(self._distributions)
         if q is not None:
             self._distributions.append(q)
-        before = worth
+        chance = above
         for token, share in zip(tokens, shares, strict=True):
-            before = min(before, worth * share)  # whatever rounding says, the parent and the earlier sibling come first
-            self._candidates.append(_Candidate(token, node, depth + 1, before, opened))
+            chance = min(chance, above * share)  # whatever rounding says, a parent and earlier siblings come first
+            self._candidates.append(_Candidate(token, node, depth + 1, chance, q_index))
         return range(len(self._candidates) - len(tokens), len(self._candidates))
 
     def next_level(self) -> list[int]:
-        """The nodes whose children are wanted next, worthiest first; none where the tree is complete."""
+        """The nodes whose children are wanted next, largest chance first; none where the tree is complete."""
         self._level += 1
         if self._level >= self._budget.depth:
             return []
         ranked = self._ranked()
         if len(ranked) == self._budget.nodes:
-            ranked.pop()  # a child of the last one would be worth no more, and come after it
+            ranked.pop()  # no child of the last one has a larger chance, so none would stay
         return [node for node in ranked if self._candidates[node].depth == self._level][: self._beam]
 
     def node(self, node: int) -> tuple[int, int]:
@@ -100,29 +101,29 @@ class Growth:
         """The tree as it stands, in the order in which its nodes joined it."""
         ranked = self._ranked()
         if not self._distributions:
-            ranked = ranked[: self._budget.prices.worthwhile([self._candidates[node].worth for node in ranked])]
+            ranked = ranked[: self._budget.prices.worthwhile([self._candidates[node].chance for node in ranked])]
         if not ranked:
             return EMPTY
-        place = {node: rank for rank, node in enumerate(ranked)} | {ROOT: ROOT}
-        chosen = [self._candidates[node] for node in ranked]
-        opened = sorted({candidate.opened for candidate in chosen} - {CHOSEN})
-        row = {number: place for place, number in enumerate(opened)} | {CHOSEN: CHOSEN}
-        rows = [self._distributions[number] for number in opened]
+        number = {node: rank for rank, node in enumerate(ranked)} | {ROOT: ROOT}  # of a candidate in the draft
+        kept = [self._candidates[node] for node in ranked]
+        used = sorted({candidate.q_index for candidate in kept} - {CHOSEN})
+        q_row = {q_index: row for row, q_index in enumerate(used)} | {CHOSEN: CHOSEN}
+        q = [self._distributions[q_index] for q_index in used]
         return Draft(
-            tuple(candidate.token for candidate in chosen),
-            tuple(place[candidate.parent] for candidate in chosen),
-            stack(rows) if rows else None,
-            tuple(row[candidate.opened] for candidate in chosen) if rows else None,
+            tuple(candidate.token for candidate in kept),
+            tuple(number[candidate.parent] for candidate in kept),
+            stack(q) if q else None,
+            tuple(q_row[candidate.q_index] for candidate in kept) if q else None,
             source,
-            chances=tuple(candidate.worth for candidate in chosen),
+            chances=tuple(candidate.chance for candidate in kept),
         )
 
     def _ranked(self) -> list[int]:
-        """The worthiest candidates, as many as the budget buys; at equal worth the one that was found first."""
-        worthy = [node for node, candidate in enumerate(self._candidates) if candidate.worth >= self._least]
-        ranked = sorted(worthy, key=lambda node: -self._candidates[node].worth)[: self._budget.nodes]
+        """The candidates with the largest chances, as many as the budget buys; of equal ones the first found."""
+        likely = [node for node, candidate in enumerate(self._candidates) if candidate.chance >= self._least]
+        ranked = sorted(likely, key=lambda node: -self._candidates[node].chance)[: self._budget.nodes]
         if self._distributions:
             # Drawn one after the other: the first that does not pay is not drawn, nor is any after it.
-            pays = (self._budget.prices.pays(place, self._candidates[node].worth) for place, node in enumerate(ranked))
+            pays = (self._budget.prices.pays(rank, self._candidates[node].chance) for rank, node in enumerate(ranked))
             ranked = [node for node, paying in zip(ranked, pays, strict=True) if paying]
         return ranked

@@ -10,11 +10,11 @@ from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
 from outrider.drafters.growth import Growth
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
-from outrider.maths.arrays import Array, race_order, top
+from outrider.maths.arrays import Array, race_order, stack, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
-from outrider.maths.sampling import UNCHANGED, adjust, distribution
+from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
 from outrider.runtimes.loading import as_model
 
 
@@ -88,6 +88,12 @@ class ModelTreeDrafter(CachedDrafter):
         sequence = tree.sequence
         paths = [tree.growth.path(node) for node in tree.asked]
         logits = adjust(logits, sequence.sampling, sequence.history, paths)
+        if sequence.sampling.logits_processors:
+            live = live_rows(logits)
+            if not live:
+                return
+            logits, paths = stack([logits[row] for row in live]), [paths[row] for row in live]
+            tree.asked = [tree.asked[row] for row in live]
         q = distribution(logits, UNCHANGED if sequence.sampling.greedy else sequence.sampling)
         probabilities, tokens = top(q, self.shape.width(len(paths[0])))
         chosen = sequence.sampling.greedy or self._greedy

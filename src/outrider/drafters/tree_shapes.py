@@ -9,8 +9,8 @@ from typing import Protocol
 
 from outrider.errors import SettingError
 
-# How a fixed tree ranks its nodes where the budget does not pay for all: a guess of how often a first child is
-# accepted, and a sibling compared with the one before it. Only the order that follows from them matters.
+# The shares (growth.py) of a fixed tree's nodes: a guess of how often a first child is accepted, and each further
+# sibling compared with the one before it. Only the order matters in which they rank nodes, where the budget buys few.
 FIRST_CHILD = 0.7
 NEXT_SIBLING = 0.3
 LARGEST_FIXED_TREE = 1024
@@ -21,7 +21,7 @@ class TreeShape(Protocol):
 
     Attributes:
         depth: the most levels.
-        beam: of how many nodes on a level children are looked for, each by a token more in the draft model's pass.
+        beam: how many nodes of a level may have children, each a token in the draft model's pass.
     """
 
     @property
@@ -34,8 +34,11 @@ class TreeShape(Protocol):
         """How many children a node has at most; the pending token is level 0."""
 
     def shares(self, probabilities: Sequence[float]) -> Sequence[float]:
-        """The estimated chance of each child to be accepted, if its parent is, from the draft model's largest
-        probabilities for what follows the parent, falling."""
+        """The estimated probability of each child to be accepted if its parent is, falling.
+
+        Args:
+            probabilities: the draft model's largest ones for what follows the parent, falling.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class StaticTree:
     """A tree of a fixed shape: the nodes of a level have equally many children (SpecInfer, arXiv 2305.09781, 3.1).
 
     Args:
-        widths: children per node, level by level; (3, 2, 1) has 3 + 6 + 6 nodes. A smaller budget takes the nodes that
-            stand first among their siblings, and near the root.
+        widths: children per node, level by level; (3, 2, 1) has 3 + 6 + 6 nodes. A smaller budget takes first
+            siblings, and nodes near the root.
 
     Raises:
         SettingError: a width below 1, no level at all, or more nodes than a target could score.
@@ -85,7 +88,7 @@ class DynamicTree:
     Args:
         most_children: of one node.
         depth: the most levels, which is how many passes the draft model makes.
-        beam: of how many nodes on a level, the most probable, children are looked for.
+        beam: how many nodes of a level, the most probable, may have children.
 
     Raises:
         SettingError: a number below 1.

@@ -236,6 +236,11 @@ def most_probable(logits: Array) -> HostInts:
     return tokens
 
 
+def live_rows(logits: Array) -> list[int]:
+    """The rows [rows, vocab] that allow any token: a grammar may forbid all that a draft model knows."""
+    return [row for row, value in enumerate(largest(logits)[0].tolist()) if value != -math.inf]
+
+
 def check_finite(logits: Array) -> None:
     """Raises ModelError if a row of `logits` [rows, vocab] holds a NaN or has no finite largest value."""
     _refuse_bad(largest(logits)[0])

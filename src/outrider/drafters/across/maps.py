@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from outrider.drafters.across.translation import Transcript, Translation
+from outrider.drafters.across.transcript import Transcript
+from outrider.drafters.across.translation import Translation
 from outrider.drafters.base import DraftedSequence
 from outrider.errors import VocabularyError
 from outrider.maths.arrays import Array, columns

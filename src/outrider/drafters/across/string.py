@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from outrider.drafters.across.encoder import whole_characters
 from outrider.drafters.across.maps import OwnWords
-from outrider.drafters.across.translation import NONE, whole_characters
+from outrider.drafters.across.translation import NONE
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, DraftCache
 from outrider.drafters.chains import Chain, ChainGrower

@@ -2,8 +2,8 @@
 
 Online construction: Blumer, Blumer, Haussler, Ehrenfeucht, Chen and Seiferas, "The smallest automaton
 recognizing the subwords of a text", Theoretical Computer Science 40, 1985. A state stands for all
-substrings that end at the same places; its suffix link leads to the state of the next shorter suffixes,
-which end at more places.
+substrings that end at the same positions; its suffix link leads to the state of the next shorter suffixes,
+which end at more positions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COUNTED_LINKS = 32
 class Cursor:
     """A substring of the text: the state that stands for it, and its length in tokens.
 
-    It is good until the next token is appended, which may split the state or forget the older text.
+    It is valid until the next token is appended, which may split the state or forget the older text.
     """
 
     state: int
@@ -68,9 +68,9 @@ class SuffixAutomaton:
 
     @property
     def match(self) -> Cursor:
-        """The longest suffix of the text that also ends at an earlier place; empty where there is none."""
+        """The longest suffix of the text that also ends at an earlier position; empty where there is none."""
         # The newest state stands for the suffixes that end nowhere else; its link for the longest one that
-        # does. Read from the link, the match needs no repair when a state is split.
+        # does. Taken from the link, the match needs no repair when a state is split.
         state = max(self._link[self._newest], ROOT_STATE)
         return Cursor(state, self._length[state])
 
@@ -100,9 +100,9 @@ class SuffixAutomaton:
         return None if state is None else Cursor(state, cursor.length + 1)
 
     def longest_continued(self) -> tuple[Cursor, list[tuple[int, int]]]:
-        """The longest suffix of the text that was followed by something before, and its continuations.
+        """The longest suffix of the text that has a continuation, and its continuations.
 
-        Mostly that is the match; one that ended where a document ended has no continuation, but a shorter one may.
+        Mostly that is the match; one that ended where a document ended has none, but a shorter suffix may.
         """
         cursor: Cursor | None = self.match
         while cursor is not None and cursor.length > 0:
@@ -113,7 +113,7 @@ class SuffixAutomaton:
         return Cursor(ROOT_STATE, 0), []
 
     def shorter(self, cursor: Cursor) -> Cursor | None:
-        """The longest proper suffix of the substring that ends at more places; None at the empty one."""
+        """The longest proper suffix of the substring that ends at more positions; None at the empty one."""
         if cursor.state == ROOT_STATE:
             return None
         link = self._link[cursor.state]
@@ -123,7 +123,7 @@ class SuffixAutomaton:
         """The tokens that followed the substring, with how often; the most frequent first, then the newest.
 
         The occurrence at the very end of the text has no follower and is not counted. See the class for when
-        a count is exact. No two tokens are equally recent, since only one stands at each place.
+        a count is exact. No two tokens are equally recent, since each position holds one.
         """
         # A token followed the substring as often as the two occurred together: the count of the successor.
         followed = [(token, state) for token, state in self._next[cursor.state].items() if token >= 0]
@@ -135,7 +135,7 @@ class SuffixAutomaton:
     def _clear(self) -> None:
         self._text = array("q")
         # One entry per state: its transitions, suffix link, longest string, occurrences and newest end. An
-        # array spends no object on a number, but Python reads lists faster: lists where the walks read.
+        # array takes less memory, but Python reads lists faster: lists where the walks along states read.
         self._next: list[dict[int, int]] = [{}]
         self._link = [NO_STATE]
         self._length = array("i", [0])
@@ -171,7 +171,7 @@ class SuffixAutomaton:
         self._newest = new
 
     def _split(self, state: int, token: int, following: int) -> int:
-        """Part the shorter strings of `following` from it, since they now end at one more place."""
+        """Split the shorter strings of `following` off, since they now end at one more position."""
         transitions, links = self._next, self._link
         shorter = self._new_state(
             transitions[following].copy(), length=self._length[state] + 1, count=self._count[following]

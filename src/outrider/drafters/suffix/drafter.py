@@ -1,9 +1,9 @@
 """The suffix drafter: no model, only the text so far.
 
-Where the end of the text has occurred before, in the prompt, in the output, or in a text that the caller predicts, what
-followed it then is proposed again. Prompt lookup decoding (A. Saxena, 2023) does this with n-grams; the suffix
-automaton finds the longest match whatever its length, as in SAM decoding (arXiv 2411.10666), and counts the
-alternatives, as in suffix decoding (arXiv 2411.04975).
+Where the end of the text occurred before, in the prompt, in the output, or in a text that the caller predicts, what
+followed it there is proposed. Prompt lookup decoding (A. Saxena, 2023) does this with n-grams; the suffix automaton
+finds the longest match whatever its length, as in SAM decoding (arXiv 2411.10666), and counts the alternatives, as in
+suffix decoding (arXiv 2411.04975).
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.noise import exponential_of_tokens
 
-# How much a match is trusted: of N occurrences with n of them followed by the same token, that token comes again with
-# probability n / (N + NOVELTY / length). Measured on greedy SmolLM2 answers to Spec-Bench questions: a single earlier
-# occurrence of 1, 2, 4 or 8 matching tokens is right in 31, 52, 74 and 80 per cent of cases, which would be 2. Drafts
-# come from the matches that look best, and those mostly look better than they are: with 3 fewer texts lose by drafting.
+# The pseudo-count of tokens never seen behind a match of length 1 (additive smoothing): of N occurrences, n of them
+# followed by the same token, that token comes again with probability n / (N + NOVELTY / length). Measured on greedy
+# answers of SmolLM2 to questions of Spec-Bench, a single earlier occurrence of 1, 2, 4 or 8 matching tokens is right in
+# 31, 52, 74 and 80 per cent of cases, which is about 2. But drafts come from the matches that look best, and these look
+# better than they are (the winner's curse): with 3, fewer texts lose by drafting.
 NOVELTY = 3.0
 
 
 @dataclass(slots=True)
 class _Text:
-    """The automaton of one sequence, and how many of its tokens it has read."""
+    """The automaton of one sequence, and how many of its tokens it holds."""
 
     automaton: SuffixAutomaton
     read: int = 0
@@ -40,11 +41,11 @@ class SuffixDrafter(Drafter):
     """Proposes what followed the longest earlier occurrence of the end of the text.
 
     Args:
-        greedy: propose the most frequent continuation, with a one-hot q. False draws from the continuations as often
-            as they occurred, with that as q.
-        min_survival: drafting stops where the estimated probability that the whole draft so far is accepted would fall
-            below this; 0 drafts as far as the budget goes. Where the budget has prices, these decide instead.
-        max_tokens: how much text is remembered; the older half is forgotten beyond.
+        greedy: propose the most frequent continuation, with a one-hot q. False draws a continuation; q is how often
+            each occurred.
+        min_survival: drafting stops where the estimated probability that the whole draft is accepted would fall below
+            this; 0 drafts as far as the budget goes. Where the budget has prices, these decide instead.
+        max_tokens: how much text the automaton holds; when it is full it forgets the older half.
         name: what its tokens are attributed to.
 
     Raises:
@@ -95,13 +96,13 @@ class SuffixDrafter(Drafter):
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
             survival *= likely / (occurrences + NOVELTY / cursor.length)
-            # Chances fall: where the first token is not worth its price, none is.
+            # Chances fall: where the first token does not pay, none does.
             if survival < least or not (tokens or budget.prices.pays(0, survival)):
                 break
             if greedy:
                 token = followed[0][0]
             else:
-                # The decision to stop is made before a token is drawn: none is ever looked at and left out.
+                # The decision to stop is made before a token is drawn: no drawn token is left out.
                 if not budget.prices.pays(len(tokens), survival):
                     break
                 row, token = self._draw(followed, sequence, len(tokens))
@@ -119,14 +120,14 @@ class SuffixDrafter(Drafter):
     def _least(self, budget: Budget) -> float:
         return 0.0 if budget.prices.totals else self.min_survival
 
-    def _draw(self, followed: Sequence[tuple[int, int]], sequence: DraftedSequence, place: int) -> tuple[Array, int]:
-        """A distribution over the vocabulary, and a token drawn from it."""
+    def _draw(self, followed: Sequence[tuple[int, int]], sequence: DraftedSequence, index: int) -> tuple[Array, int]:
+        """q over the vocabulary for the draft token with this index, and the token drawn from it."""
         candidates = np.array([token for token, _ in followed])
         weights = np.array([count for _, count in followed], dtype=np.float32)
         weights /= weights.sum()
         q = np.zeros(self._vocab_size, dtype=np.float32)
         q[candidates] = weights
-        key = sequence.noise.draft(len(sequence.tokens) + place)
+        key = sequence.noise.draft(len(sequence.tokens) + index)
         winner = race(weights[None], exponential_of_tokens(key, candidates)[None])[0]
         return q, int(candidates[winner])
 

@@ -1,4 +1,4 @@
-"""The suffix drafter that proposes trees, of continuations that compete."""
+"""The suffix drafter that proposes trees: continuations that compete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_CHILDREN = 4
 
 
 class SuffixTreeDrafter(SuffixDrafter):
-    """Proposes what followed the end of the text before, and what else did: a tree, the likeliest continuations first.
+    """Proposes all that followed earlier occurrences of the end of the text: a tree, the likeliest continuations first.
 
     A match of length l that occurred N times, n of them followed by a token, gives that token the probability
     n / (N + NOVELTY / l). What is left is spread over the continuations of the next shorter match in the same way, and
@@ -27,8 +27,8 @@ class SuffixTreeDrafter(SuffixDrafter):
 
     Args:
         greedy: take the likeliest continuations, each with a one-hot q. False draws them without replacement.
-        min_survival: nodes whose estimated chance to be accepted is below this are left out, before any is drawn; where
-            the budget has prices, these decide instead.
+        min_survival: nodes that are accepted with an estimated probability below this are left out, before any is
+            drawn; where the budget has prices, these decide instead.
         max_tokens, name: as SuffixDrafter.
 
     Raises:
@@ -81,11 +81,11 @@ class SuffixTreeDrafter(SuffixDrafter):
         q = np.zeros(self._vocab_size, dtype=np.float32)
         q[candidates] = weights
         noise = exponential_of_tokens(sequence.noise.draft(position, branch=node + 1), candidates)
-        return [tokens[place] for place in race_order(weights, noise, len(tokens))], q
+        return [tokens[index] for index in race_order(weights, noise, len(tokens))], q
 
 
 def _continuations(automaton: SuffixAutomaton, cursor: Cursor) -> list[tuple[int, float, Cursor]]:
-    """The likeliest tokens behind a match, with their estimated probability and the longer match, falling."""
+    """The likeliest tokens after a match, likeliest first, each with its estimated probability and the longer match."""
     found: dict[int, tuple[float, Cursor]] = {}
     left = 1.0
     shorter: Cursor | None = cursor
