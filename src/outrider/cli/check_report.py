@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from outrider.check import Outcome
 from outrider.check.against_plain import ENDED
+from outrider.cli.terminal import SafeConsole
 from outrider.runtimes.base import Model
 
 SNIPPET = 24  # characters of a prompt, in the table
@@ -18,14 +18,14 @@ SNIPPET = 24  # characters of a prompt, in the table
 
 def show(outcomes: Sequence[Outcome], target: Model, texts: Sequence[str], margin: float, dtype: str) -> None:
     """A table of the systems, one of the places where they differ, and the verdict."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     console.print(_systems(outcomes))
     console.print()
     if any(outcome.difference is not None for outcome in outcomes):
         console.print(_differences(outcomes, target, texts))
         console.print()
     verdict = _verdict(outcomes, len(texts), margin, dtype)
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(verdict)
+    SafeConsole(highlight=False, soft_wrap=not sys.stdout.isatty()).print(verdict)
 
 
 def _systems(outcomes: Sequence[Outcome]) -> Table:

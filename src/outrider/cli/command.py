@@ -16,6 +16,7 @@ import typer.main
 from outrider.cli import INTERRUPTED
 from outrider.cli.options.group import Command, flattened, option, with_parameters
 from outrider.cli.options.output import OUTPUT
+from outrider.cli.pictures import pictures
 from outrider.errors import OutriderError
 
 BAD_INPUT = 2
@@ -52,7 +53,7 @@ def _guarded(command: Command, values: dict[str, Any], verbose: bool) -> int | N
         return 0
     except Exception as error:
         if verbose:
-            traceback.print_exc()
+            print(pictures(traceback.format_exc()), end="", file=sys.stderr)
         return _report(error)
 
 
@@ -81,7 +82,7 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + pictures(" ".join(message.split())), file=sys.stderr)
     return status
 
 
@@ -95,4 +96,4 @@ def _show_warning(
 ) -> None:
     """One line for what concerns the user; libraries' remarks to programmers are not shown."""
     if issubclass(category, RuntimeWarning):
-        print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+        print("warning: " + pictures(" ".join(str(message).split())), file=sys.stderr)

@@ -22,7 +22,7 @@ from outrider.cli.options.group import option
 from outrider.cli.options.models import MODELS, RuntimeOptions
 from outrider.cli.options.output import JsonOption
 from outrider.cli.render import print_json
-from outrider.cli.terminal import bar, working
+from outrider.cli.terminal import SafeConsole, bar, working
 from outrider.errors import SettingError
 from outrider.runtimes.smollm2 import cache_folder, smollm2_file
 
@@ -158,7 +158,7 @@ def _models() -> dict[str, str]:
 
 
 def _show(report: dict[str, Any], costs: list[Cost], name: str | None, context: int) -> None:
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     table = _section(console, "installed")
     for package, version in report["packages"].items():
         missing = f"[dim]not installed: {escape(PACKAGES.get(package, ''))}[/dim]"

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from rich.color import ColorSystem
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.style import Style
 
 from outrider.cli.options.output import Colour
+from outrider.cli.pictures import pictures
 from outrider.engine.events import Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 
@@ -38,10 +40,13 @@ COLOUR_SYSTEMS = {
 
 
 class PlainWriter:
-    """The text alone, as it comes."""
+    """The text alone, as it comes; on a terminal its control characters as pictures."""
+
+    def __init__(self) -> None:
+        self._shown = _shown_on_standard_output()
 
     def write(self, event: TokenEvent) -> None:
-        sys.stdout.write(event.text)
+        sys.stdout.write(self._shown(event.text))
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -58,16 +63,18 @@ class OriginWriter:
         system = None if console.no_color else console.color_system
         # rich finds no colours under TERM=dumb, but always means always.
         self._system = "standard" if system is None and colour == "always" else system
+        self._shown = _shown_on_standard_output()
         self._in_draft = False
         self._counts: Counter[Origin] = Counter()
 
     def write(self, event: TokenEvent) -> None:
         self._counts[event.origin] += 1
+        text = self._shown(event.text)
         if self._system is not None:
-            self._put(event.text, event.origin)
-        elif event.text:
+            self._put(text, event.origin)
+        elif text:
             self._mark(event.origin is Origin.DRAFTED)
-            sys.stdout.write(event.text)
+            sys.stdout.write(text)
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -100,6 +107,11 @@ class OriginWriter:
         if drafted != self._in_draft:
             sys.stdout.write("[" if drafted else "]")
             self._in_draft = drafted
+
+
+def _shown_on_standard_output() -> Callable[[str], str]:
+    """What becomes of a model's text: files and pipes get it as it is."""
+    return pictures if sys.stdout.isatty() else str
 
 
 def summary(stats: Statistics, seed: int | None) -> str:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from outrider.cli.pictures import pictures
+
+
+class SafeConsole(Console):
+    """A console whose texts may hold names and words of others: their control characters are shown as pictures."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(pictures(text), **options)
 
 
 def messages() -> Console:
     """For everything that is not the result. Words are wrapped for people; for programs a line stays a line."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 @contextmanager

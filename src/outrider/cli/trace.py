@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from outrider.cli.options.group import option
 from outrider.cli.options.output import OUTPUT, JsonOption
 from outrider.cli.render import MEANINGS, STYLES, print_json
-from outrider.cli.terminal import messages
+from outrider.cli.terminal import SafeConsole, messages
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError
 from outrider.trace import Summary, Trace, draw, headlines, phases, read_trace, require_picture_format, summarise
@@ -46,7 +45,7 @@ def command(
 
 
 def _show(trace: Trace, summary: Summary) -> None:
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = SafeConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
     for line in headlines(trace, summary):
         if line:
             console.print(escape(line), style="bold")

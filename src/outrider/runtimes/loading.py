@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.base import Model, stop_token_ids
+from outrider.runtimes.folder import CONFIG, check_folder, head_of, read_object
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import Tokenizer
 
@@ -27,7 +27,6 @@ MODULES = {
     "mlx": (("mlx", "mlx_lm"), "MLX and mlx-lm"),
 }
 GGUF = b"GGUF"
-LONGEST_HEAD = 100_000_000  # bytes, of a safetensors file
 
 
 def load(
@@ -75,6 +74,8 @@ def load(
     if dtype in FILE_TYPES and chosen != "llama":
         raise SettingError(f"dtype {dtype} is of llama.cpp and the backend is {chosen}: choose backend llama")
     _require_installed(chosen, name)
+    if chosen != "llama" and (Path(name).expanduser() / CONFIG).is_file():
+        check_folder(Path(name).expanduser())
     model: Model
     if chosen == "llama":
         from outrider.runtimes.llamacpp import loading as llamacpp_loading
@@ -116,8 +117,8 @@ def _is_gguf(path: Path) -> bool:
 def _is_mlx(folder: Path) -> bool:
     """Whether mlx-lm wrote the folder: its weights say so, or they are quantised in MLX's format."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_object(folder / CONFIG)
+    except ModelError:
         return False
     # mlx-lm writes "quantization" (and a copy of it where transformers looks), without transformers' quant_method.
     if isinstance(config.get("quantization"), dict) and "group_size" in config["quantization"]:
@@ -129,12 +130,9 @@ def _is_mlx(folder: Path) -> bool:
 def _metadata(weights: Path) -> dict[str, str]:
     """The metadata in the head of a safetensors file; empty if it has none."""
     try:
-        with weights.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            head = json.loads(file.read(min(length, LONGEST_HEAD)))
-    except (OSError, ValueError):
+        found = head_of(weights).get("__metadata__", {})
+    except ModelError:
         return {}
-    found = head.get("__metadata__", {})
     return found if isinstance(found, dict) else {}
 
 

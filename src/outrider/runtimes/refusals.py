@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from outrider.errors import first_line
+from outrider.errors import ModelError, OutriderError, first_line
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -15,7 +17,24 @@ def reason(error: BaseException) -> str:
         return "it brings Python code of its own, which runs only with --trust-remote-code (trust_remote_code=True)"
     if type(error).__name__ == "UnpicklingError":
         return "its pickled weights hold more than tensors: convert them to safetensors"
-    return ESCAPES.sub("", first_line(error))
+    said = ESCAPES.sub("", first_line(error))
+    # Of these the words alone say little.
+    return said if isinstance(error, OSError | ValueError | RuntimeError) else f"{said} ({type(error).__name__})"
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Whatever a library stumbles over while it opens files of others, the files are what is wrong.
+
+    Raises:
+        ModelError: in place of any error that is not ours.
+    """
+    try:
+        yield
+    except OutriderError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model {name} cannot be opened: {reason(error)}") from error
 
 
 def unreadable_tokenizer(folder: object, error: BaseException) -> str:

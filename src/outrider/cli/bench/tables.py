@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from outrider.cli.options.output import TableOptions
+from outrider.cli.terminal import SafeConsole
 
 WIDTH = 120  # columns, where nobody looks at a terminal
 
@@ -43,7 +43,7 @@ def show(
 
 
 def _show(headings: Sequence[str], cells: Sequence[Sequence[str]], remark: str, dim: Sequence[bool]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     table = Table(*headings, box=None)
     for line, is_dim in zip(cells, dim, strict=True):
         table.add_row(*line, style="dim" if is_dim else None)

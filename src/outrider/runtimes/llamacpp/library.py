@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections import deque
 
 import llama_cpp
 
+# Where an assertion of llama.cpp fails after all, it would start a debugger, which writes to standard output.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 ERROR_LEVEL = 4
 CONTINUED = 5  # the rest of the line before
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import llama_cpp
 
 from outrider.errors import ModelError, SettingError
+from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
 from outrider.runtimes.llamacpp.model import LlamaCppModel
@@ -65,6 +66,7 @@ def open_file(file: Path, layers_on_gpu: int = 0) -> int:
     """
     if not file.is_file():
         raise ModelError(f"model file {file} does not exist: check the path")
+    check_file(file)
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = layers_on_gpu
     pointer = llama_cpp.llama_model_load_from_file(str(file).encode(), parameters)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from outrider.errors import ModelError
 from outrider.runtimes.torch.linears import Linear, activation_dtype, build
 from outrider.runtimes.torch.ragged_cache import Blocks, RaggedCache, TorchPlan
 
@@ -84,7 +85,7 @@ class FusedLlama:
         dtype: of activations, keys and values.
 
     Raises:
-        KeyError: a weight is missing.
+        ModelError: a weight is missing.
     """
 
     def __init__(
@@ -270,7 +271,7 @@ class _Weights:
     def take(self, name: str) -> torch.Tensor:
         weight = self.find(name)
         if weight is None:
-            raise KeyError(name)
+            raise ModelError(f"the weights lack {name}: download the model again")
         return weight
 
     def norm(self, name: str) -> Norm:

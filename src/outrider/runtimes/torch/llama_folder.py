@@ -5,20 +5,19 @@ It opens only what config.json describes in full, and leaves everything else to 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from outrider.errors import ModelError, first_line
+from outrider.errors import ModelError
 from outrider.runtimes.base import Named, Traits, stop_token_ids
+from outrider.runtimes.folder import read_object, weight_files
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.runtimes.refusals import unreadable_tokenizer
+from outrider.runtimes.refusals import opening, unreadable_tokenizer
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 from outrider.runtimes.torch.fused_llama import FusedLlama, Shape
 from outrider.runtimes.torch.placement import find_device, find_kind, free_bytes, weight_dtype
@@ -44,8 +43,6 @@ REQUIRED = (
 )
 # Tokenizers that tokenizer.json describes in full, without code of their own.
 PLAIN_TOKENIZERS = {"TokenizersBackend", "PreTrainedTokenizerFast"}
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 class LlamaModel(Named):
@@ -102,9 +99,9 @@ def open_known(
         title = folder.name
     if place.type != "cpu" or not (folder / "config.json").is_file():
         return None
-    files = _weight_files(folder)
-    try:
-        config = _read(folder / "config.json")
+    files = weight_files(folder)
+    with opening(name):
+        config = read_object(folder / "config.json")
         theta = _rotary_base(config)
         if not files or theta is None:
             return None
@@ -117,10 +114,8 @@ def open_known(
             forward = building.result()
         generation = folder / "generation_config.json"
         stop = stop_token_ids(
-            _read(generation).get("eos_token_id") if generation.exists() else None, config.get("eos_token_id")
+            read_object(generation).get("eos_token_id") if generation.exists() else None, config.get("eos_token_id")
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model {name} cannot be opened: {_describe(error)}") from error
     return LlamaModel(forward, config, stop, tokenizer, title)
 
 
@@ -178,21 +173,13 @@ def _head_size(config: Mapping[str, Any]) -> int:
     return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        return sorted({folder / file for file in _read(folder / INDEX)["weight_map"].values()})
-    return []
-
-
 def _tokenizer(folder: Path, trust_remote_code: bool) -> HuggingFaceTokenizer | None:
     """The tokenizer beside the weights; None where there is none, for prompts of token ids."""
     settings = folder / "tokenizer_config.json"
     if not settings.exists() and not (folder / "tokenizer.json").exists():
         return None
     try:
-        plain = settings.exists() and _read(settings).get("tokenizer_class") in PLAIN_TOKENIZERS
+        plain = settings.exists() and read_object(settings).get("tokenizer_class") in PLAIN_TOKENIZERS
         if plain and (folder / "tokenizer.json").exists():
             from transformers import PreTrainedTokenizerFast
 
@@ -202,12 +189,3 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> HuggingFaceTokenizer | 
         return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(unreadable_tokenizer(folder, error)) from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
-
-
-def _describe(error: BaseException) -> str:
-    return f"the weights lack {error.args[0]}" if isinstance(error, KeyError) and error.args else first_line(error)
