@@ -34,7 +34,7 @@ FLOORS = (
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
 MATHEMATICS = ("maths", "lookahead")
 FOREIGN = ("time", "datetime", "os", "pathlib", "random", "secrets", "numpy.random", "outrider.runtimes")
-LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich", "matplotlib")
+LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich", "matplotlib", "pydantic", "filelock")
 
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 TOP_OF_LIBRARY = HEIGHT["trace"]

@@ -9,9 +9,11 @@ import pytest
 import outrider
 from outrider import (
     AsyncEngine,
+    Chained,
     Engine,
     FunctionModel,
     IntersectionDrafter,
+    Merged,
     ModelDrafter,
     ModelTreeDrafter,
     OutriderError,
@@ -73,6 +75,8 @@ DRAFTERS = {
     "ModelTreeDrafter": lambda model: ModelTreeDrafter(model),
     "IntersectionDrafter": lambda model: IntersectionDrafter(model, model),
     "StringDrafter": lambda model: StringDrafter(model, model),
+    "Merged": lambda model: Merged([SuffixDrafter(), model]),
+    "Chained": lambda model: Chained([model, SuffixDrafter()]),
     "a model": lambda model: model,
 }
 
@@ -121,6 +125,8 @@ WRONG = [None, 7, object(), 3.5, SuffixDrafter(), TableModel, b"letters", ["lett
     [
         lambda model: Engine(model),
         lambda model: ModelDrafter(model),
+        lambda model: Merged([7 if isinstance(model, SuffixDrafter) else model]),
+        lambda model: Chained(model),
         lambda model: ModelTreeDrafter(model),
         lambda model: IntersectionDrafter(model, TARGET),
         lambda model: StringDrafter(TARGET, model),

@@ -274,6 +274,9 @@ class CachedDrafter(Drafter):
         self.cache = cache
         self.name = name
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model.name})"
+
     @property
     def bytes_per_token(self) -> int:  # type: ignore[override]
         return self.cache.bytes_per_token

@@ -22,11 +22,28 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
     """
     if draft_model is None or isinstance(draft_model, Drafter):
         return draft_model
-    if isinstance(draft_model, type) and issubclass(draft_model, Drafter):
-        raise SettingError(f"{draft_model.__name__} is a class of drafters: give one of them, {draft_model.__name__}()")
+    _refuse_class(draft_model)
     model = as_model(draft_model, tokenizer)
     require_same_vocabulary(model, target)
     return ModelDrafter(model)
+
+
+def as_member(drafter: Any) -> Drafter:
+    """A drafter among several, from a Drafter or a draft model in any form.
+
+    Raises:
+        ModelError: it is neither, or a model cannot be found or used.
+        SettingError: it is a class of drafters.
+    """
+    if isinstance(drafter, Drafter):
+        return drafter
+    _refuse_class(drafter)
+    return ModelDrafter(drafter)
+
+
+def _refuse_class(drafter: Any) -> None:
+    if isinstance(drafter, type) and issubclass(drafter, Drafter):
+        raise SettingError(f"{drafter.__name__} is a class of drafters: give one of them, {drafter.__name__}()")
 
 
 def require_same_vocabulary(draft: Model, target: Model) -> None:

@@ -6,9 +6,10 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.loading import as_member
 from outrider.errors import SettingError
 from outrider.maths.noise import MOST_DRAFTERS
 from outrider.runtimes.base import Features, Top
@@ -20,6 +21,8 @@ logger = logging.getLogger("outrider")
 class Several(Drafter):
     """Several drafters that work together. One that fails is dropped with a warning; the others go on.
 
+    A model, in any form that `as_model` takes, stands for a ModelDrafter of it.
+
     Attributes:
         drafters: None where one was dropped.
 
@@ -27,12 +30,18 @@ class Several(Drafter):
         SettingError: no drafter, or too many.
     """
 
-    def __init__(self, drafters: Sequence[Drafter], name: str | None) -> None:
+    def __init__(self, drafters: Sequence[Any], name: str | None) -> None:
+        if not isinstance(drafters, list | tuple):
+            raise SettingError(f"drafters is a {type(drafters).__name__}: give a list of drafters")
         if not 1 <= len(drafters) <= MOST_DRAFTERS:
             raise SettingError(f"{len(drafters)} drafters are given: it must be 1 to {MOST_DRAFTERS}")
-        self.drafters: list[Drafter | None] = list(drafters)
-        self.name = "+".join(drafter.name for drafter in drafters) if name is None else name
-        self.wants = union_of([drafter.wants for drafter in drafters])
+        members = [as_member(drafter) for drafter in drafters]
+        self.drafters: list[Drafter | None] = list(members)
+        self.name = "+".join(member.name for member in members) if name is None else name
+        self.wants = union_of([member.wants for member in members])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({[drafter for drafter in self.drafters if drafter is not None]})"
 
     @property
     def bytes_per_token(self) -> int:  # type: ignore[override]

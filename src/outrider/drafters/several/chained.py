@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence
 from outrider.drafters.several.base import Several
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft, Verdict
@@ -21,9 +22,9 @@ class Chained(Several):
         SettingError: no drafter, or too many.
     """
 
-    def __init__(self, drafters: Sequence[Drafter], *, name: str | None = None) -> None:
+    def __init__(self, drafters: Sequence[Any], *, name: str | None = None) -> None:
         super().__init__(drafters, name)
-        self.trees = any(drafter.trees for drafter in drafters)
+        self.trees = any(drafter.trees for drafter in self.drafters if drafter is not None)
         self._spoke: dict[int, int] = {}  # for each sequence the drafter of the last draft
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence
 from outrider.drafters.several.accounts import Account
 from outrider.drafters.several.base import Several
 from outrider.drafters.several.joining import NodeMap, join
@@ -108,7 +109,7 @@ class Merged(Several):
 
     def __init__(
         self,
-        drafters: Sequence[Drafter],
+        drafters: Sequence[Any],
         *,
         rests: bool = True,
         clock: Callable[[], float] = time.perf_counter,
