@@ -1,4 +1,4 @@
-"""Benchmarks of Outrider itself, out of the wheel: `python -m benchmarks --help`, from the repository's root.
+"""Benchmarks of Outrider itself, not in the wheel: `python -m benchmarks --help`, from the repository's root.
 
-What a person measures on prompts of their own is `outrider bench`.
+`outrider bench` measures on your own prompts.
 """

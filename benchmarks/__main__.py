@@ -13,7 +13,7 @@ from outrider.cli.command import as_command, run_app
 
 app = typer.Typer(
     name="benchmarks",
-    help="Measure Outrider's policies, its own time in a round, and other projects beside it.",
+    help="Measure Outrider's lookahead policies, its own time in a round, and other projects beside it.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

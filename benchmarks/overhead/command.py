@@ -1,4 +1,4 @@
-"""`python -m benchmarks overhead`: what a round costs besides the passes of the models."""
+"""`python -m benchmarks overhead`: the time of a round without the passes of the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEADINGS = ("arrays", "sampling", "rows", "ms per round", "of it code")
 
 
 def command(table: TableOptions) -> None:
-    """Measure what a round costs besides the passes of the models."""
+    """Measure the time of a round without the passes of the models."""
     with bar("measuring") as progress:
         overheads = measure_overheads(progress)
     remark = f"a vocabulary of {VOCABULARY}, drafts of {LOOKAHEAD}; the code without the arithmetic over the vocabulary"

@@ -1,4 +1,4 @@
-"""What the engine itself costs in a round: everything but the passes of models and drafters."""
+"""The engine's own time in a round: everything but the passes of models and drafters."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from outrider.runtimes.ledger import Ledger
 from outrider.text import Tokenizer
 
 VOCABULARY = 49_152  # of SmolLM2
-FEW_TOKENS = 16  # of a vocabulary over which arithmetic costs no more than the calls that it takes
+FEW_TOKENS = 16  # a vocabulary so small that arithmetic over it takes no time
 DRAFT = (1, 2, 3, 4)
 LOOKAHEAD = len(DRAFT)
-IMPROBABLE = -30.0  # a logit with which every draft is rejected
+IMPROBABLE = -30.0  # a logit so low that every draft token is rejected
 PROMPT = 64  # tokens
 ROUNDS = 200
 WARM_UP = 20
@@ -43,11 +43,11 @@ class Overhead:
     """The engine's own time.
 
     Attributes:
-        library: whose arrays the logits are, and in which precision.
-        sampling: greedy, or sampled and by which rule.
-        milliseconds: of a round, the median.
-        milliseconds_of_code: the same with a vocabulary of FEW_TOKENS: what planning, judging and book-keeping take by
-            themselves. The rest is arithmetic over the vocabulary.
+        library: the array library of the logits, and their precision.
+        sampling: greedy, or sampled under a rule.
+        milliseconds: the median of the rounds.
+        milliseconds_of_code: the same with a vocabulary of FEW_TOKENS: the time of planning, judging and bookkeeping.
+            The rest is arithmetic over the vocabulary.
     """
 
     library: str
@@ -71,7 +71,7 @@ class _Stopwatch:
 
 
 class _Instant:
-    """A model, and its own session, whose logits lie ready."""
+    """A model that is its own session; its logits are computed beforehand."""
 
     name = "instant"
     tokenizer: Tokenizer | None = None
@@ -98,7 +98,7 @@ class _Instant:
     def rollout(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
     ) -> list[list[int]]:
-        raise NotImplementedError  # it is no draft model
+        raise NotImplementedError  # it is not a draft model
 
     def free_bytes(self) -> int | None:
         return None
@@ -118,7 +118,7 @@ class _InstantDrafter(Drafter):
 
 
 class _Planned(Goodput):
-    """Plans as Goodput does, and then drafts what is to be measured."""
+    """Spends the time of Goodput's planning, then returns the lookahead to measure."""
 
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         super().plan(sequences)
@@ -133,10 +133,10 @@ def measure_overhead(
     vocab_size: int,
     rounds: int,
 ) -> float:
-    """Median seconds of a round that the engine itself takes: planning, judgement, bookkeeping and a record of it all.
+    """Median seconds per round that the engine itself takes: planning, judging, bookkeeping and a record.
 
     Args:
-        make_logits: from a NumPy array to one of the library to be measured.
+        make_logits: converts a NumPy array to the library to measure.
     """
     stopwatch = _Stopwatch()
     generator = np.random.default_rng(0)
@@ -166,10 +166,10 @@ def measure_overhead(
 
 
 def measure_overheads(progress: Callable[[int, int], None] | None = None) -> list[Overhead]:
-    """One row and 16 rows, greedy and sampled under each rule; with NumPy, and with PyTorch where it is installed.
+    """One row and 16 rows, greedy and sampled under each rule; with NumPy, and with PyTorch if it is installed.
 
     Args:
-        progress: told (measurements done, all measurements).
+        progress: called with (measurements done, all measurements).
     """
     libraries: dict[str, Callable[[np.ndarray[Any, Any]], Array]] = {"numpy, float32": lambda array: array}
     try:

@@ -24,7 +24,7 @@ LOOKUP_TOKENS = 10  # the default of LlamaPromptLookupDecoding; transformers has
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions(SystemOptions):
-    """Which systems and peers, and what they have in common."""
+    """Which systems and peers to measure, and their common settings."""
 
     systems: Annotated[
         str,
@@ -84,7 +84,7 @@ def _llama(named: Named, models: ModelOptions, target: Any) -> System:
 
 
 def _lookup_tokens(named: Named) -> int | None:
-    """How many tokens are drafted by prompt lookup; None where it is not asked for."""
+    """How many tokens prompt lookup drafts; None for a system without it."""
     if named.kind not in LOOKUPS:
         return None
     return LOOKUP_TOKENS if named.lookahead is None else named.lookahead

@@ -17,7 +17,7 @@ from outrider.runtimes.llamacpp.reference import BareLoop
 
 
 def bare_loop_system(model: LlamaCppModel) -> System:
-    """llama_decode and argmax in a loop, which is what llama-bench measures, with the same weights and settings."""
+    """llama_decode and argmax in a loop, as llama-bench measures it, with the same weights and settings."""
     return timed(BareLoop(model).stream)
 
 
@@ -25,7 +25,7 @@ def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: in
     """llama-cpp-python's own greedy generation.
 
     Args:
-        lookup_tokens: drafted by its LlamaPromptLookupDecoding; None decodes plainly.
+        lookup_tokens: how many tokens its LlamaPromptLookupDecoding drafts; None decodes plainly.
     """
     threads = target.settings.threads or available_threads()
     draft_model = None if lookup_tokens is None else LlamaPromptLookupDecoding(num_pred_tokens=lookup_tokens)
@@ -37,7 +37,7 @@ def llama_cpp_python_system(file: Path, target: LlamaCppModel, lookup_tokens: in
         n_threads_batch=threads,
         flash_attn=True,
         draft_model=draft_model,
-        logits_all=draft_model is not None,  # it needs them, and has no room for them unless it is told
+        logits_all=draft_model is not None,  # llama-cpp-python needs them for a draft, and allocates none by default
         verbose=False,
     )
 

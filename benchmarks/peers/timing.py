@@ -9,7 +9,7 @@ from outrider.bench.systems import Measurement, System
 
 
 def timed(stream: Callable[[Sequence[int], int], Iterator[int]]) -> System:
-    """A system out of a function from a prompt and max_tokens to the new tokens, as they come."""
+    """A system from a function that yields the new tokens for a prompt and max_tokens."""
 
     def run(prompt: Sequence[int], max_tokens: int) -> Measurement:
         started = time.perf_counter()
@@ -24,14 +24,14 @@ def timed(stream: Callable[[Sequence[int], int], Iterator[int]]) -> System:
 
 
 def measured(tokens: list[int], started: float, arrivals: Sequence[float]) -> Measurement:
-    """A measurement from the times at which tokens arrived, one by one or several at once.
+    """A measurement from the arrival times of tokens, which come one by one or several at once.
 
-    What arrives first comes out of the prefill. Decoding is what follows, scaled up to all tokens.
+    The first arrival ends the prefill. The time from there to the last arrival is decoding, scaled up to all tokens.
 
     Args:
         tokens: at least one.
         started: the time before the prefill, in seconds.
-        arrivals: of each token, in seconds.
+        arrivals: the time of each token, in seconds.
     """
     decoded = sum(arrival > arrivals[0] for arrival in arrivals)
     decoding = (arrivals[-1] - arrivals[0]) * len(tokens) / max(decoded, 1)

@@ -13,7 +13,7 @@ from outrider.bench.systems import Measurement, System
 
 
 class _Clock:
-    """A streamer that notes when tokens arrive. It is handed the prompt first, then what is new after each pass."""
+    """A streamer that records when tokens arrive. It gets the prompt first, then the new tokens of each pass."""
 
     def __init__(self) -> None:
         self.started: float | None = None
@@ -34,7 +34,7 @@ def transformers_system(model: Any, stop_token_ids: Sequence[int], lookup_tokens
 
     Args:
         model: of transformers.
-        lookup_tokens: drafted by its prompt lookup; None decodes plainly.
+        lookup_tokens: how many tokens its prompt lookup drafts; None decodes plainly.
     """
 
     def run(prompt: Sequence[int], max_tokens: int) -> Measurement:

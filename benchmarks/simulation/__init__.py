@@ -1,6 +1,6 @@
-"""Lookahead policies in simulated rounds: acceptance and costs are known there, and so is the best that could be done.
+"""Lookahead policies in simulated rounds, where acceptance and costs are known, and so is the best possible policy.
 
-No model runs. Whether a draft token is accepted is drawn from chances that belong to the place in the text, and each
-round takes the seconds that a known curve says. A policy sees what the engine would show it, times with noise included;
-the oracle sees the truth.
+No model runs. Each position of a text has a probability with which a draft token is accepted there, and each round
+takes the seconds of a known cost curve. A policy sees what the engine would show it, times with noise included; the
+oracle sees the truth.
 """

@@ -1,4 +1,4 @@
-"""Cost curves and texts for the simulation, and where their numbers come from."""
+"""The scenarios of the simulation: cost curves, drafters and texts, and where their numbers come from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from outrider.maths.arrays import HostFloats
 def h100(rows: int, tokens: int) -> float:
     """A model of 8 billion bfloat16 weights on an H100, by its data sheet.
 
-    Reading the weights, 16 GB at 80 % of 3.35 TB/s, takes 6 ms, however few the tokens; multiplying takes 2 operations
-    per weight and token, at a quarter of 989 TFLOP/s (small products fill no GPU) 65 us per token. A tenth of the
-    shorter of the two is not hidden behind the longer.
+    Reading the weights, 16 GB at 80 % of 3.35 TB/s, takes 6 ms for any number of tokens. Multiplying takes 2 operations
+    per weight and token: 65 us per token at a quarter of 989 TFLOP/s (small products do not fill a GPU). The two
+    overlap but for a tenth of the shorter one.
     """
     reading, multiplying = 6.0e-3, 65e-6 * tokens
     return max(reading, multiplying) + 0.1 * min(reading, multiplying)
@@ -32,11 +32,10 @@ MLX_CPU = {1: 134.0, 2: 250.0, 4: 490.0, 8: 1000.0, 16: 1950.0}
 
 
 def measured(milliseconds: Mapping[int, float], step: int = 1) -> Seconds:
-    """A curve through measured points, which goes on beyond the last as it came.
+    """A curve through measured points; beyond the last one it keeps its slope.
 
     Args:
-        step: beyond it, the last point's tokens included, passes cost what the next multiple of `step` costs: kernels
-            compute blocks.
+        step: kernels compute blocks of so many tokens: above it, counts are rounded up to a multiple of it.
     """
     counts = sorted(milliseconds)
     values = [milliseconds[count] for count in counts]
@@ -59,7 +58,7 @@ mlx_cpu = measured(MLX_CPU)
 
 LOOKUP = Drafting(call=0.1e-3, token=0.01e-3)
 SUFFIX = Drafting(call=0.1e-3, token=0.01e-3, silence=0.4, stop=0.15)
-# These know when they are copying; the second one is right in six of ten cases where it thinks so.
+# These estimate their own tokens: high where they copy. The second one is wrong in four of ten drafts.
 COPIER = Drafting(call=0.1e-3, token=0.01e-3, estimates=True)
 BOASTER = replace(COPIER, sound=0.6)
 
@@ -72,7 +71,7 @@ def steady(chance: float) -> Chances:
 
 
 def mixed(low: float, high: float) -> Chances:
-    """Every text has a chance of its own."""
+    """Every text has its own chance."""
     return lambda generator, places: np.full(places, generator.uniform(low, high))
 
 
@@ -86,7 +85,7 @@ def changing(*chances: float) -> Chances:
 
 
 def drifting(low: float, high: float, period: int) -> Chances:
-    """Up and down in waves of `period` tokens, which begin anywhere."""
+    """Up and down in waves of `period` tokens, with a random phase."""
 
     def by_place(generator: np.random.Generator, places: int) -> HostFloats:
         turns = np.arange(places) / period + generator.random()
@@ -96,7 +95,7 @@ def drifting(low: float, high: float, period: int) -> Chances:
 
 
 def bursts(low: float, high: float, length: float) -> Chances:
-    """Low and high by turns, each for a random number of tokens, `length` in the mean: copied passages, say."""
+    """Low and high in turn, each for a random number of tokens with mean `length`, like copied passages."""
 
     def by_place(generator: np.random.Generator, places: int) -> HostFloats:
         turns = np.cumsum(generator.random(places) < 1 / length) + generator.integers(2)
@@ -106,7 +105,7 @@ def bursts(low: float, high: float, length: float) -> Chances:
 
 
 def copied(low: float, high: float, length: float, gap: float) -> Chances:
-    """High where passages are copied, `length` tokens in the mean, and low for `gap` tokens between them."""
+    """High in copied passages (mean `length` tokens) and low in the gaps between them (mean `gap` tokens)."""
 
     def by_place(generator: np.random.Generator, places: int) -> HostFloats:
         lengths = generator.geometric((1 / gap, 1 / length), (places // 2 + 1, 2))

@@ -20,8 +20,8 @@ from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import bar, messages
 from outrider.trace import require_picture_format
 
-NEAR = 0.05  # a regret that is as good as none
-RUNS = 3  # single ones differ by a per cent or two
+NEAR = 0.05  # a regret up to this is shown in green
+RUNS = 3  # their mean is shown, since single runs differ by one or two per cent
 
 
 def command(
@@ -31,7 +31,7 @@ def command(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the table: picture.svg or picture.png.")
     ] = None,
 ) -> None:
-    """Compare lookahead policies in simulated rounds with the best that could be done."""
+    """Compare lookahead policies with the best possible one, in simulated rounds."""
     if plot is not None:
         require_picture_format(plot)
     with bar("simulating") as progress:

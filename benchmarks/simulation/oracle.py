@@ -1,4 +1,4 @@
-"""The best that could be done."""
+"""The best possible policy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from outrider.maths.arrays import HostFloats
 
 
 class Oracle(LookaheadPolicy):
-    """Knows costs and chances, and plans what maximises expected tokens over expected seconds of the coming round.
+    """Knows costs and chances, and maximises expected tokens over expected seconds of the coming round.
 
-    For one row that is exact. For several it is where drafters do not stop by themselves: at a given longest draft and
-    number of tokens, the likeliest tokens are the best ones.
+    For one row this is exact. For several rows it is exact if drafters do not stop by themselves: then, for a given
+    longest draft and number of tokens, the likeliest tokens are the best ones.
     """
 
     def __init__(self, scenario: Scenario, texts: Texts) -> None:
@@ -32,7 +32,7 @@ class Oracle(LookaheadPolicy):
         reach = scenario.drafting.reach
         drafted = np.arange(LONGEST + 1.0)
         seconds = self._table(1)[1:] + scenario.drafting.seconds(drafted, drafted)
-        # A lookahead of k drafts j < k tokens where the drafter stops there, and k where it would go on.
+        # With a lookahead of k the drafter drafts j < k tokens if it stops there, otherwise k.
         more = np.concatenate([[0.0], np.cumsum(reach * np.diff(seconds))])
         tokens = 1 + np.concatenate([[0.0], np.cumsum(reach * survival)])
         return [int(np.argmax(tokens / (seconds[0] + more + scenario.overhead)))]

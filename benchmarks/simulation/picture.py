@@ -1,4 +1,4 @@
-"""Regret as a picture: every policy in every scenario, and one lookahead over time beside the oracle's."""
+"""Regret as a picture: a table of policies and scenarios, and one lookahead over time beside the oracle's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from outrider.trace.picture import DARK, GREEN, GREY, picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WORST_SHOWN = 0.4  # regret beyond which colours get no darker
-DARK_FROM = 0.25  # where white numbers are easier to read
+WORST_SHOWN = 0.4  # the regret of the darkest colour
+DARK_FROM = 0.25  # from here on numbers are white
 
 
 def draw_regrets(regrets: Sequence[Regret], path: str | Path) -> None:
@@ -48,7 +48,7 @@ def _draw_table(axes: Axes, regrets: Sequence[Regret]) -> None:
 
 
 def title_of(regret: Regret) -> str:
-    """The scenario, and how many rows it has."""
+    """The scenario and its number of rows."""
     return f"{regret.scenario}, {regret.rows} rows" if regret.rows > 1 else regret.scenario
 
 
@@ -69,7 +69,7 @@ def _draw_course(axes: Axes, regret: Regret) -> None:
 
 
 def _variety(course: Course) -> float:
-    """How much a lookahead changes in the long run: between the halves of a text."""
+    """How much the mean lookahead changes between the halves of a text."""
     half = len(course.places) and max(course.places) / 2
     early = [k for k, place in zip(course.lookaheads, course.places, strict=True) if place < half]
     late = [k for k, place in zip(course.lookaheads, course.places, strict=True) if place >= half]

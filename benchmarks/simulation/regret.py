@@ -1,4 +1,4 @@
-"""How far policies stay behind the oracle."""
+"""The regret of policies: how far they stay behind the oracle."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIXED = (0, 1, 2, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """How far policies stayed behind the oracle in one scenario.
+    """The regret of every policy in one scenario.
 
     Attributes:
-        oracle: its tokens per second.
-        regrets: of each policy 1 - tokens per second / the oracle's.
-        courses: of each policy and the oracle, in the first run.
+        oracle: the oracle's tokens per second.
+        regrets: for each policy 1 - its tokens per second / the oracle's.
+        courses: the first run of each policy and of the oracle.
     """
 
     scenario: str
@@ -32,7 +32,7 @@ class Regret:
 
 
 def policies() -> dict[str, Callable[[], LookaheadPolicy]]:
-    """What is compared, by name."""
+    """The policies to compare, by name."""
     fixed: dict[str, Callable[[], LookaheadPolicy]] = {f"always {k}": partial(Fixed, k) for k in FIXED}
     return fixed | {"Adaptive": Adaptive, "Goodput": Goodput}
 
@@ -46,9 +46,9 @@ def measure_regret(
     """Every policy in every scenario, beside the oracle.
 
     Args:
-        seed: of the first run; each run draws texts and noise of its own.
-        progress: told (scenarios run, how many there are to run).
-        runs: over which tokens per second are averaged.
+        seed: of the first run; each run has its own texts and noise.
+        progress: called with (runs done, all runs).
+        runs: how many runs the mean is taken over.
     """
     found = []
     for number, scenario in enumerate(scenarios):

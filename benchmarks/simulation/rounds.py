@@ -1,4 +1,4 @@
-"""Rounds of a policy on the texts of a scenario."""
+"""Runs a policy on the texts of a scenario, round by round."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from outrider.engine.warmup import measure_costs
 from outrider.lookahead import CostCurve, DraftingTraits, LookaheadPolicy, Outcome, Times
 from outrider.runtimes.base import Pass, Scored
 
-NOISE = 0.05  # standard deviation of the logarithm of what a pass takes
-HICCUP = 0.01  # the chance that something else holds a pass up
-HELD_UP = 3.0  # times what it takes otherwise
-LONGEST_TEXT = 1000  # tokens, for which costs are measured
+NOISE = 0.05  # standard deviation of the logarithm of a pass's time
+HICCUP = 0.01  # the probability that another program holds a pass up
+HELD_UP = 3.0  # times as long as otherwise
+VOCABULARY = 1000  # token ids of the warm-up, which times passes over any tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What a policy made of a scenario.
+    """One run of a policy.
 
     Attributes:
-        tokens, seconds: emitted, and the expected time that its rounds took.
-        lookaheads: for the text in the first row, round by round, as planned, or as drafted by drafters that heed
-            prices; and `places`, how many tokens it had.
+        tokens: emitted in all texts.
+        seconds: the expected time of all rounds.
+        lookaheads: of the text in the first row, round by round: as planned, or as drafted by drafters with prices.
+        places: how many tokens this text had before each of these rounds.
     """
 
     tokens: int
@@ -39,7 +40,7 @@ class Course:
 
 
 class _TimedSession:
-    """A session whose passes take simulated seconds, for the measurement that an engine makes when it opens."""
+    """A session whose passes take simulated seconds, for the engine's warm-up."""
 
     def __init__(self, scenario: Scenario, noise: Callable[[], float]) -> None:
         self.rows = scenario.rows
@@ -96,7 +97,7 @@ def simulate(scenario: Scenario, policy: LookaheadPolicy, texts: Texts, seed: in
 
 
 def _noise(seed: int) -> Callable[[], float]:
-    """Draws factors by which a measured time differs from the expected one."""
+    """A generator of random factors: measured time / expected time."""
     generator = np.random.default_rng(seed)
 
     def noise() -> float:
@@ -107,18 +108,22 @@ def _noise(seed: int) -> Callable[[], float]:
 
 
 def _bind(policy: LookaheadPolicy, scenario: Scenario, noise: Callable[[], float]) -> None:
-    """Tell the policy what an engine would tell it when it opens."""
+    """Bind the policy as an engine does when it opens."""
     costs = policy.costs or CostCurve()
     if policy.wants_costs and policy.costs is None:
         session = _TimedSession(scenario, noise)
-        costs = measure_costs(session, LONGEST_TEXT, lambda: session.now)
+        costs = measure_costs(session, VOCABULARY, lambda: session.now)
     policy.bind(DraftingTraits(estimates=scenario.drafting.estimates), costs)
 
 
 def _draft(
     scenario: Scenario, policy: LookaheadPolicy, texts: Texts, active: Sequence[int]
 ) -> tuple[list[int], list[Outcome]]:
-    """Plan, draft and judge a round; the texts grow. Returns the lookaheads that the drafter was left with, as well."""
+    """Plan, draft and judge a round; the texts grow.
+
+    Returns:
+        the lookahead of each text, after the drafter looked at prices; and the outcomes.
+    """
     asked, outcomes = [], []
     for text, budget in zip(active, policy.budgets(active), strict=True):
         planned = max(min(budget.nodes, scenario.tokens - texts.emitted[text] - 1), 0)
@@ -135,7 +140,7 @@ def _draft(
 
 
 def _seconds(scenario: Scenario, outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    """What drafting and the target's pass of a round take."""
+    """The seconds of drafting and of the target's pass in a round."""
     drafted = sum(each.drafted for each in outcomes)
     longest = max(each.drafted for each in outcomes)
     drafting = float(scenario.drafting.seconds(np.array(longest), np.array(drafted)))

@@ -1,4 +1,4 @@
-"""What is true in a simulation: a machine, a drafter, and texts with chances of acceptance."""
+"""The truth of a simulation: a machine, a drafter, and texts with chances of acceptance."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 
 from outrider.maths.arrays import HostFloats, HostInts
 
-LONGEST = 16  # lookahead that any policy may choose
+LONGEST = 16  # the longest lookahead that a policy may choose
 
 Seconds = Callable[[int, int], float]  # (rows, tokens of all rows together) -> seconds of a pass
-Chances = Callable[[np.random.Generator, int], HostFloats]  # how many places -> the chance of acceptance at each
+Chances = Callable[[np.random.Generator, int], HostFloats]  # number of positions -> the chance of acceptance at each
 
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
-    """What drafting costs, in seconds, and how far the drafter goes by itself.
+    """What drafting costs, in seconds, and where the drafter stops by itself.
 
     Attributes:
-        call: for a round in which anything is drafted.
-        position: for each pass of a draft model, which drafts for all sequences at once.
-        token: for each token of each draft.
-        silence: the chance that the drafter finds nothing to propose.
-        stop: the chance that it ends its draft, after each token.
-        estimates: whether it knows the chances of its own tokens, and heeds prices.
-        sound: the share of its drafts of which that is true; all others are wrong from the first token.
+        call: per round in which anything is drafted.
+        position: per pass of a draft model, which drafts for all sequences at once.
+        token: per token of each draft.
+        silence: the chance that the drafter has nothing to propose.
+        stop: the chance that it ends its draft after a token.
+        estimates: whether it estimates the chances of its own tokens, and stops by prices.
+        sound: the share of its drafts with true estimates; all other drafts are wrong from the first token on.
     """
 
     call: float = 0.0
@@ -38,12 +38,12 @@ class Drafting:
     sound: float = 1.0
 
     def seconds(self, longest: HostFloats, tokens: HostFloats) -> HostFloats:
-        """Of a round whose longest draft and all of whose drafts together have so many tokens."""
+        """Seconds of drafting, by the tokens of the longest draft and of all drafts together."""
         return np.where(longest > 0, self.call, 0.0) + self.position * longest + self.token * tokens
 
     @property
     def reach(self) -> HostFloats:
-        """[LONGEST]: the chance that the drafter, if it may, goes on to each position."""
+        """[LONGEST]: the chance that the drafter reaches each position, if its lookahead allows it."""
         return np.asarray((1 - self.silence) * (1 - self.stop) ** np.arange(LONGEST))
 
 
@@ -52,11 +52,11 @@ class Scenario:
     """A machine, a drafter and texts.
 
     Attributes:
-        seconds: of a pass of the target.
-        overhead: seconds of a round besides passes and drafting.
-        chances: of acceptance, by place in the text.
+        seconds: the cost of a pass of the target.
+        overhead: seconds of a round without passes and drafting.
+        chances: of acceptance, by position in the text.
         rows: how many texts are decoded at once.
-        texts, tokens: how many there are, and how long each becomes.
+        texts, tokens: how many texts there are, and the length of each.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Scenario:
 
 
 class Texts:
-    """The texts of a scenario: what is true of them, and how far they have come. The same for every policy.
+    """The texts of a scenario, with their progress; the same for every policy.
 
-    Whether a draft token is accepted is settled by its place: a policy that comes by meets the luck of all others.
+    The position alone decides whether a draft token is accepted there, so that all policies have the same luck.
     """
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
@@ -89,16 +89,16 @@ class Texts:
         self._sound = generator.random(silent.shape) < self._share_sound
 
     def survival(self, text: int) -> HostFloats:
-        """[LONGEST]: the chance that a draft made now is right up to each position."""
+        """[LONGEST]: the chance that a draft that starts here is right up to each position."""
         return self._share_sound * self.estimates(text)
 
     def estimates(self, text: int) -> HostFloats:
-        """The same, as a drafter sees it that believes in all of its drafts."""
+        """The same by the drafter's own estimates, which take all of its drafts for sound."""
         place = self.emitted[text]
         return np.asarray(np.cumprod(self._chances[text][place : place + LONGEST]))
 
     def draft(self, text: int, lookahead: int) -> tuple[int, int]:
-        """How many tokens are drafted, and how many of these accepted."""
+        """The numbers of drafted and of accepted tokens."""
         place = self.emitted[text]
         drafted = min(lookahead, int(self._lengths[text][place]))
         if not self._sound[text, place]:

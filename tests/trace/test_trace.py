@@ -164,15 +164,15 @@ DAMAGES = {
     "negative count": (("sequences", 0, "planned"), -1, "planned is -1"),
     "endless time": (("seconds", "drafting"), float("inf"), "drafting is inf"),
     "enormous time": (("seconds", "drafting"), 10**400, "drafting is 1000"),
-    "no phases": (("seconds",), [1, 2, 3], "seconds is no JSON object"),
-    "no list": (("sequences",), {}, "sequences is no list"),
-    "part that is none": (("sequences", 0), 7, "a sequence is no JSON object"),
+    "no phases": (("seconds",), [1, 2, 3], "seconds is not a JSON object"),
+    "no list": (("sequences",), {}, "sequences is not a list"),
+    "part that is none": (("sequences", 0), 7, "a sequence is not a JSON object"),
     "fraction of a token": (("sequences", 0, "tokens", 0), 0.5, "a token is 0.5"),
     "unknown origin": (("sequences", 0, "origins", 0), "dreamt", "an origin is 'dreamt'"),
     "origins missing": (("sequences", 0, "origins"), [], "tokens and 0 origins"),
     "unknown end": (("sequences", 0, "finish_reason"), {}, "finish_reason is {}"),
     "too many accepted": (("sequences", 0, "accepted"), 99, "99 accepted of"),
-    "number for a name": (("sequences", 0, "drafter"), 5, "drafter is no text"),
+    "number for a name": (("sequences", 0, "drafter"), 5, "drafter is not a string"),
 }
 
 
@@ -184,7 +184,7 @@ def test_a_line_that_says_something_else_is_named(written, name, last) -> None:
     number = len(lines) if last else 3
     lines[number - 1] = json.dumps(changed(json.loads(lines[number - 1]), *keys, to=value))
     written.write_text("\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=f"line {number} of .*{re.escape(message)}.*: take the line out"):
+    with pytest.raises(InputError, match=f"line {number} of .*{re.escape(message)}.*: remove the line"):
         read_trace(written)
 
 
@@ -192,7 +192,7 @@ def test_a_broken_line_that_is_not_the_last_is_named(written) -> None:
     lines = written.read_text().splitlines()
     lines[3] = lines[3][:40]
     written.write_text("\n".join(lines))
-    with pytest.raises(InputError, match=r"line 4 of .*take the line out"):
+    with pytest.raises(InputError, match=r"line 4 of .*remove the line"):
         read_trace(written)
 
 
@@ -201,7 +201,7 @@ def test_a_broken_line_that_is_not_the_last_is_named(written) -> None:
 )
 def test_what_is_no_trace_is_refused(path, content) -> None:
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"is no trace, line 1 .*: outrider generate --trace"):
+    with pytest.raises(InputError, match=r"is not a trace, its line 1 .*: outrider generate --trace"):
         read_trace(path)
 
 
@@ -228,7 +228,7 @@ def test_only_a_trace_is_replaced(written, tmp_path) -> None:
     assert len(read_trace(written)) == 0
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear all,\n")
-    with pytest.raises(InputError, match="exists and is no trace"):
+    with pytest.raises(InputError, match="exists and is not a trace"):
         TraceWriter(letter)
     assert letter.read_text() == "Dear all,\n"
 

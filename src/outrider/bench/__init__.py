@@ -1,1 +1,1 @@
-"""Benchmarks: systems side by side, interleaved in one run, on questions that people ask."""
+"""Benchmarks on your own prompts: systems side by side, interleaved in one run."""

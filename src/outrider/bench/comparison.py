@@ -1,4 +1,4 @@
-"""Several systems on the same questions, one after the other within each question, and what came of it."""
+"""Several systems on the same questions, interleaved question by question, and the results."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Row:
         questions: how many.
         tokens_per_second: all emitted tokens over all seconds of decoding.
         speedup: the baseline's seconds per token over this system's, both summed over the questions.
-        median_speedup: the median of the questions' own.
+        median_speedup: the median of the speed-ups of the questions.
         mean_tokens_per_round: emitted tokens per forward pass of the target; None for peers.
-        overhead: the share of decoding outside drafting and verification passes; None for peers.
-        same_tokens: the share of questions answered token for token as the baseline does.
+        overhead: the share of decoding time outside drafting and verification; None for peers.
+        same_tokens: the share of questions that get the baseline's answer, token for token.
     """
 
     category: str
@@ -52,11 +52,11 @@ def run_comparison(
     max_tokens: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
-    """Ask every system every question. The order of the systems turns from question to question.
+    """Ask every system every question. The order of the systems rotates from question to question.
 
     Args:
-        target: whose tokenizer is used; questions that leave no room for max_tokens in its context are cut.
-        progress: told (questions done, all questions).
+        target: gives the tokenizer and the context; a question that leaves no room for max_tokens is cut.
+        progress: called with (questions done, all questions).
     """
     answers = []
     names = list(systems)
@@ -71,7 +71,7 @@ def run_comparison(
 
 
 def question_tokens(question: FilePrompt, target: Model, max_tokens: int) -> tuple[int, ...]:
-    """A question as a chat prompt; its text is cut where it leaves no room for max_tokens."""
+    """A question as a chat prompt; its text is cut if it leaves no room for max_tokens."""
     room = target.traits.context_length - max_tokens
     return encode_within(question.request.prompt, target.tokenizer, target.name, room, Chat())
 

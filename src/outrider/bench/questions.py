@@ -1,4 +1,4 @@
-"""Prompts to measure with: some of each category."""
+"""A choice of prompts to measure with: some of each category."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from outrider.prompts.files import FilePrompt
 
 
 def spread(questions: Sequence[FilePrompt], per_category: int | None) -> list[FilePrompt]:
-    """The first questions of each category, taken in turn, so that a run cut short has seen every category."""
+    """The first questions of each category, in turn, so that a run that is cut short has seen every category."""
     groups: dict[str, list[FilePrompt]] = {}
     for question in questions:
         groups.setdefault(question.category, []).append(question)

@@ -1,4 +1,4 @@
-"""Several prompts at once against the same prompts one after the other."""
+"""Several prompts at once, compared with the same prompts one after the other."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TURN = 2.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class RowsMeasurement:
-    """What decoding several prompts at once brings one system.
+    """What one system gains by decoding several prompts at once.
 
     Attributes:
         alone, together: tokens per second of decoding. Where a pass reads prompts and verifies, its tokens share its
             time (`Statistics.seconds_prefill`).
-        speedup: how many times as many together.
-        alone_with_prompts, together_with_prompts, speedup_with_prompts: the same, reading the prompts included.
-        tokens_alone, tokens_together: emitted; they differ where rounding changed a choice.
+        speedup: together / alone.
+        alone_with_prompts, together_with_prompts, speedup_with_prompts: the same with the prefill included.
+        tokens_alone, tokens_together: emitted tokens; they differ where rounding changed a choice.
     """
 
     system: str
@@ -43,10 +43,10 @@ class RowsMeasurement:
 
 
 class _Run:
-    """One engine on its way through the prompts.
+    """One engine that works through the prompts in turns.
 
     Attributes:
-        seconds: of its own turns, so far.
+        seconds: the time of its turns so far.
     """
 
     def __init__(self, make: Callable[[Observer], Engine], requests: Sequence[Request]) -> None:
@@ -59,7 +59,7 @@ class _Run:
 
     @property
     def share(self) -> float:
-        """Of the prompts, that are answered."""
+        """The share of the prompts that are answered."""
         unanswered = len(self._waiting) + len(self._engine.waiting) + len(self._engine.active)
         return 1 - unanswered / self._asked
 
@@ -96,14 +96,14 @@ def measure_rows(
     sampling: SamplingParams,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[RowsMeasurement]:
-    """Decode the prompts, `rows` of them at a time, the next one coming in as one ends, and one after the other.
+    """Decode the prompts twice: `rows` at a time (the next one starts when one ends), and one after the other.
 
-    All systems are on their way at once and take turns of a few seconds, the one that has got least far the next, so
-    that a machine that is slow for a while is so for all of them.
+    All systems run at once, in turns of a few seconds, and the next turn goes to the one that is furthest behind. So a
+    machine that is slow for a while is slow for all of them.
 
     Args:
-        systems: from rows, capacity and an observer to an engine.
-        progress: told (prompts answered, all prompts), of all systems together.
+        systems: each makes an engine from rows, capacity and an observer.
+        progress: called with (prompts answered, all prompts), over all systems together.
     """
     capacity = max(len(prompt) for prompt in prompts) + max_tokens
     requests = [Request(tuple(prompt), max_tokens, sampling, stop_token_ids, detokenize=False) for prompt in prompts]

@@ -1,4 +1,4 @@
-"""What is measured: Outrider in several settings, or anything else that answers a prompt."""
+"""A system to measure: Outrider in some settings, or anything else that answers a prompt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Measurement:
 
     Attributes:
         tokens: emitted.
-        seconds_prefill: until the first token could be computed.
-        seconds_decoding: from there to the end.
+        seconds_prefill: the time of the prefill.
+        seconds_decoding: the rest.
         stats: None where the system is not Outrider.
     """
 
@@ -35,7 +35,7 @@ System = Callable[[Sequence[int], int], Measurement]
 
 
 def outrider_system(decoder: SpeculativeDecoder, sampling: SamplingParams) -> System:
-    """Outrider with a given drafter, rule and lookahead."""
+    """Outrider with the drafter, rule and lookahead of a decoder."""
 
     def run(prompt: Sequence[int], max_tokens: int) -> Measurement:
         generation = decoder.generate(prompt, max_tokens=max_tokens, sampling=sampling)

@@ -1,8 +1,8 @@
-"""Is speculative greedy output, token for token, what plain decoding says?
+"""Compares speculative greedy output with plain decoding, token for token.
 
-Where it is not, the two tokens must be within rounding of each other: a forward pass over several tokens adds in
-another order than several passes over one. The measure is the *logit margin*, by how much the reference's choice beats
-the other token after the common beginning.
+Where they differ, the two tokens must be within rounding of each other: a forward pass over several tokens sums in
+another order than several passes over one. The measure is the *logit margin*: the logit of the reference's token minus
+that of the other one, after the common beginning.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ LogitsAfter = Callable[[Sequence[int]], np.ndarray[tuple[int], np.dtype[np.float
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a system says to a prompt.
+    """A system's output for a prompt.
 
     Attributes:
         tokens: the output.
-        drafted, accepted: draft tokens on the way there.
+        drafted, accepted: how many draft tokens there were.
     """
 
     tokens: Sequence[int]
@@ -46,9 +46,9 @@ class Difference:
 
     Attributes:
         place: the index in the output, from 0.
-        reference_token, other_token: what stands there; ENDED where an output has ended.
-        margin: the reference token's logit minus the other's, after the common beginning; infinite where an output
-            has ended.
+        reference_token, other_token: the tokens there; ENDED where an output has ended.
+        margin: the reference token's logit minus the other's, after the common beginning; infinite if an output has
+            ended.
     """
 
     place: int
@@ -59,15 +59,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One output held against its reference.
+    """The comparison of one output with the reference.
 
     Attributes:
-        prompt: which one, from 0.
-        reference, other: what was compared.
-        tokens: how long the reference is.
-        drafted, accepted: draft tokens of the other.
+        prompt: its index, from 0.
+        reference, other: the names of the systems.
+        tokens: the length of the reference.
+        drafted, accepted: draft tokens of the other system.
         difference: None if all tokens are the same.
-        passed: whether there is none, or one within the margin.
+        passed: whether there is no difference, or one within the margin.
     """
 
     prompt: int
@@ -88,11 +88,11 @@ def compare(
     max_tokens: int,
     margin: float,
 ) -> Iterator[list[Outcome]]:
-    """Hold every system against the first one, prompt by prompt.
+    """Compare every system with the first one, prompt by prompt.
 
     Args:
         systems: by name.
-        logits_after: decides how far two tokens are apart.
+        logits_after: gives the logits for margins.
         margin: a logit margin below this counts as rounding.
     """
     reference_name, *others = systems
@@ -121,7 +121,7 @@ def compare(
 def first_difference(
     logits_after: LogitsAfter, prompt: Sequence[int], reference: Sequence[int], other: Sequence[int]
 ) -> Difference | None:
-    """Where two outputs part, and by what margin; None if they are the same."""
+    """The first difference of two outputs; None if they are the same."""
     common = min(len(reference), len(other))
     place = next((i for i in range(common) if reference[i] != other[i]), common)
     one = reference[place] if place < len(reference) else ENDED
@@ -135,7 +135,7 @@ def first_difference(
 
 
 def logits_of(model: Model) -> LogitsAfter:
-    """A function from tokens to the logits [vocab] of what follows them, each from a fresh prefill."""
+    """A function from a text to the logits [vocab] of its next token, by a fresh prefill each time."""
 
     def logits_after(tokens: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         session = model.open(1, len(tokens))

@@ -1,4 +1,4 @@
-"""What verifying several tokens costs on this machine, as `outrider doctor` shows it."""
+"""What it costs on this machine to verify several tokens; `outrider doctor` shows it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def cost_curve(
     """Time forward passes over `counts` new tokens, interleaved, after `context` cached ones.
 
     Args:
-        counts: the first one is what the others are relative to.
-        repeats: passes of each count, after one that is not counted.
-        progress: told (passes done, all passes).
+        counts: numbers of tokens; times are relative to that of the first one.
+        repeats: passes of each count, after one that does not count.
+        progress: called with (passes done, all passes).
     """
     context = min(context, model.traits.context_length - max(counts))
     passes = time_passes(
@@ -54,7 +54,7 @@ def cost_curve(
     )
     times: dict[int, list[float]] = {count: [] for count in counts}
     for done, (count, seconds) in enumerate(passes, start=1):
-        if done > len(counts):  # the first pass of each count pays for what is set up once
+        if done > len(counts):  # the first pass of each count includes what is set up once
             times[count].append(seconds)
         if progress is not None:
             progress(done, (1 + repeats) * len(counts))

@@ -1,4 +1,4 @@
-"""What is refused before the first token: by an engine that opens, and by one that is asked."""
+"""What is refused before the first token: when an engine opens, and when a request is submitted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outrider.runtimes.base import Model
 
 
 def require_size(max_rows: int, max_waiting: int, capacity: int | None) -> None:
-    """Raises SettingError where an engine would be too small for anything."""
+    """Raises SettingError where an engine would be too small to decode."""
     for name, value, least in (("max_rows", max_rows, 1), ("max_waiting", max_waiting, 0)):
         if value < least:
             raise SettingError(f"{name} is {value}: it must be at least {least}")
@@ -41,7 +41,7 @@ def check_request(request: PreparedRequest, model: Model, capacity: int) -> int:
         capacity: of a row, in tokens.
 
     Returns:
-        the longest that its prompt and output may become, in tokens.
+        the most tokens that prompt and output may have together.
 
     Raises:
         InputError: the prompt cannot be decoded, or there is no room for max_tokens.

@@ -1,4 +1,4 @@
-"""The engine for programs that await: a server, a notebook, a pipeline of tasks."""
+"""The engine for asyncio: servers, notebooks, concurrent tasks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ logger = logging.getLogger("outrider")
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    """Somebody in an event loop who waits for the tokens of a text.
+    """A coroutine that waits for the tokens of a text.
 
-    The queue holds lists of events, then the error that the text ended with, or None.
+    The queue holds lists of events, then the error with which the text ended, or None.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -34,7 +34,7 @@ class _Listener:
     handle: Handle | None = None
 
     def tell(self, item: list[TokenEvent] | Exception | None) -> bool:
-        """Says whether anybody can still hear it."""
+        """Put an item into the queue; False if the event loop is closed."""
         try:
             self.loop.call_soon_threadsafe(self.queue.put_nowait, item)
         except RuntimeError:  # the loop is closed
@@ -49,14 +49,14 @@ class AsyncEngine:
             async for event in running.stream(request):
                 ...
 
-    A stream that is left or cancelled gives its row to the next request. Nobody else may use the engine meanwhile;
-    `call` is the way to look at it.
+    A stream that is left or cancelled frees its row for the next request. While it runs, nothing else may use the
+    engine, except through `call`.
     """
 
     def __init__(self, engine: Engine) -> None:
         if not isinstance(engine, Engine):
             raise SettingError(f"a {type(engine).__name__} is no engine: give an Engine, such as Engine(model)")
-        self._engine = engine  # touched by the thread alone
+        self._engine = engine  # used by the thread alone
         self._listeners: dict[int, _Listener] = {}  # by sequence id; likewise
         self._changed = threading.Condition()  # guards the two below
         self._inbox: list[Callable[[], None]] = []
@@ -95,7 +95,7 @@ class AsyncEngine:
             self._post(lambda: self._cancel(listener), even_if_closed=True)
 
     async def call(self, function: Callable[[Engine], T]) -> T:
-        """What a function of the engine returns, called between two rounds: to read its lists, for example.
+        """Call a function with the engine, between two rounds, and return its result.
 
         Raises:
             SettingError: the engine is closed.
@@ -127,7 +127,7 @@ class AsyncEngine:
             self._inbox.append(action)
             self._changed.notify()
 
-    # What follows runs in the thread.
+    # The methods below run in the thread.
 
     def _run(self) -> None:
         failure: BaseException | None = None
@@ -141,7 +141,7 @@ class AsyncEngine:
             self._closed = True
             left, self._inbox = self._inbox, []
         for action in left:
-            action()  # those who came too late hear of the end like the others
+            action()  # requests that came too late get the same error as the others
         reason = _why_closed(failure)
         for listener in self._listeners.values():
             listener.tell(reason)
@@ -150,7 +150,7 @@ class AsyncEngine:
         self._listeners.clear()
 
     def _work(self) -> bool:
-        """Do what was asked for; wait where there is nothing to do. False where the engine is closed."""
+        """Do what was posted; wait while there is nothing to do. False once the engine is closed."""
         with self._changed:
             while not (self._inbox or self._closed) and self._engine.idle:
                 self._changed.wait()

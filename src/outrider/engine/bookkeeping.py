@@ -1,4 +1,4 @@
-"""What is written down of a round: for the lookahead policy, for each text's statistics, for those who look on."""
+"""What is recorded of a round: for the lookahead policy, for the statistics of each text, for observers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from outrider.lookahead import LookaheadPolicy, Outcome, Times
 
 
 class Books:
-    """Writes down every round.
+    """Records every round.
 
     Args:
         opened: when the engine was opened, by its clock.
-        observer: told every round.
+        observer: called with the record of every round.
     """
 
     def __init__(self, lookahead: LookaheadPolicy, observer: Observer | None, opened: float) -> None:
@@ -26,7 +26,7 @@ class Books:
         self._rounds = count()
 
     def enter(self, result: RoundResult, watch: Stopwatch, drafting: bool) -> None:
-        """Write a round down.
+        """Record a round.
 
         Args:
             drafting: whether there is a drafter.

@@ -1,4 +1,4 @@
-"""The drafter behind a guard: one that fails is dropped, and decoding goes on plainly."""
+"""The drafter behind a guard: a drafter that fails is dropped, and decoding goes on plainly."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ logger = logging.getLogger("outrider")
 
 
 class GuardedDrafter:
-    """Calls a drafter; the first call that fails is its last. Speculation is an optimisation: without a drafter the
-    output is the same, only later.
+    """Calls a drafter, and drops it at its first error.
+
+    Speculation is an optimisation: without a drafter the output has the same distribution, and takes longer.
 
     Attributes:
-        drafter: None where there is none, or none any more.
+        drafter: None where there is none, or where it was dropped.
         wants: what it reads of the target's passes.
     """
 
@@ -41,14 +42,14 @@ class GuardedDrafter:
     @property
     def may_draft_beside(self) -> int:
         """How many prompt tokens a row may read in a round in which it drafts."""
-        # A drafter that reads the target's passes has nothing to go by before the prompt was read.
+        # A drafter that reads hidden states or top tokens has none before the target has read the prompt.
         return READING_BESIDE_A_DRAFT if self.wants == NOTHING else 0
 
     def prepare(self, rows: int, capacity: int) -> None:
         self._call(lambda drafter: drafter.prepare(rows, capacity, self._vocab_size))
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft] | None:
-        """A draft for each sequence; None where the drafter failed."""
+        """A draft for each sequence; None if the drafter failed."""
 
         def propose(drafter: Drafter) -> list[Draft]:
             drafts = drafter.propose(sequences, budgets)

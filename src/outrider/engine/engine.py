@@ -43,15 +43,14 @@ class Engine:
             transformers or mlx-lm, or a function from token ids to logits.
         drafter: a Drafter, or a draft model in any of these forms; None decodes plainly. A drafter serves one engine at
             a time.
-        lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None, which chooses what
-            promises most tokens per second (Goodput).
+        lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None for the highest expected
+            tokens per second (Goodput).
         rule: token, block or coupled.
         tokenizer: for prompts and output: of transformers, or an outrider Tokenizer; None takes the target's own.
         max_rows: how many texts may be decoded at once.
-        capacity: the longest that a text may become, prompt and output, in tokens; None is the model's context, or what
-            fits into memory.
+        capacity: the longest text, prompt and output, in tokens; None is the model's context, or what fits into memory.
         max_waiting: how many requests may wait for a row.
-        memory_limit: bytes for keys, values and logits; None takes most of what is free.
+        memory_limit: bytes for keys, values and logits; None takes most of the free memory.
         observer: called with a RoundRecord after every round.
         clock: seconds, for statistics and costs.
 
@@ -96,7 +95,7 @@ class Engine:
         self._ids = count()
         self._clock = clock
         self._books = Books(self._lookahead, observer, clock())
-        self._unsettled = False  # whether a round may have been left in its midst
+        self._unsettled = False  # whether a round is going on, or was interrupted
         self._drafter = GuardedDrafter(chosen, self.target.traits.vocab_size)
         self._drafter.prepare(max_rows, self.capacity)
         self.costs = self._find_costs()
@@ -164,19 +163,19 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in."""
         if self._unsettled:
-            self._settle()  # the last round was interrupted, and so was what followed
-        self._remove_finished()  # of a round that was interrupted
+            self._settle()  # the last round was interrupted, and its settling too
+        self._remove_finished()  # texts that ended in a round that was interrupted
         self._scheduler.admit()
         if not self._scheduler.active:
             return []
         self._unsettled = True
         try:
-            # Rows in their order lie side by side in most caches.
+            # In this order rows are neighbours in most caches.
             active = sorted(self._scheduler.active, key=lambda sequence: sequence.row)
             watch = Stopwatch(self._clock)
             result = self._round.run(active, watch)
             self._books.enter(result, watch, self._drafter.present)
-            self._remove_finished()  # only now, when the policy knows what became of the round
+            self._remove_finished()  # after the policy has seen the outcome of the round
         except BaseException:
             self._settle()
             raise
@@ -184,13 +183,13 @@ class Engine:
         return result.events
 
     def _settle(self) -> None:
-        """After a round that was interrupted, by a key or by a mistake of ours: what was emitted stays, nothing else.
+        """Roll back a round that was interrupted, by a key or by an error: only emitted tokens stay.
 
-        An interrupt may come here too; then the next step begins with it.
+        If an interrupt stops this too, the next step settles first.
         """
         for sequence in self._scheduler.active:
             sequence.settle()
-            # A verdict may be in the cache already, and its tokens not yet, or not all of them, in the text.
+            # The cache may hold more of a verdict than the text: cut it to the text.
             held = min(self._session.length(sequence.row), len(sequence.tokens) - 1)
             self._session.truncate(sequence.row, held)
         self._unsettled = False
@@ -204,7 +203,7 @@ class Engine:
             return
         sequence.cancel()
         if not (self._unsettled and sequence in self._scheduler.active):
-            self._remove(sequence)  # of a round that is going on it is removed when the round ends
+            self._remove(sequence)  # while a round is going on, its end removes the sequence
 
     def _remove_finished(self) -> None:
         for sequence in [sequence for sequence in self._scheduler.active if sequence.finished]:
@@ -215,7 +214,7 @@ class Engine:
             self._session.release(sequence.row)
             self._lookahead.forget(sequence.id)
             self._drafter.forget(sequence)
-        # Last, so that an interrupt cannot hand out a row that was not emptied.
+        # Last, so that after an interrupt no row is given away that was not emptied.
         self._scheduler.remove(sequence)
 
     def _prepared(self, request: Request | PreparedRequest) -> PreparedRequest:
@@ -226,7 +225,7 @@ class Engine:
         raise InputError(f"a {type(request).__name__} cannot be decoded: give a Request, such as Request(prompt)")
 
     def _find_costs(self) -> CostCurve:
-        """The policy's cost curve, measured now where it wants one and has none."""
+        """The policy's cost curve; measured now if it wants one and has none."""
         if self._lookahead.costs is not None:
             return self._lookahead.costs
         wanted = self._lookahead.wants_costs and self._drafter.present

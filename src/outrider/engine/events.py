@@ -1,4 +1,4 @@
-"""What comes back token by token."""
+"""What an engine emits: tokens, where each came from, and why a text ended."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural logarithms of the target's probabilities at one place, before any sampling setting.
+    """Log probabilities of the target at one position, before any sampling setting.
 
     Attributes:
         chosen: of the emitted token; None if not asked for.
-        top: of the most probable tokens, {token: logarithm}, the most probable first; None if not asked for.
+        top: of the most probable tokens, {token: log probability}, the most probable first; None if not asked for.
     """
 
     chosen: float | None = None
@@ -47,15 +47,15 @@ class TokenEvent:
 
     Attributes:
         sequence: the id of its sequence.
-        index: its place in the output, from 0.
+        index: its position in the output, from 0.
         token: the token id.
-        text: the text that it completes; may be empty, and may hold characters begun by earlier tokens.
+        text: the text that it completes. It may be empty, and may hold characters that earlier tokens began.
         origin: where it came from.
         source: the name of the drafter, for drafted tokens.
-        logprob: natural logarithm of the target's probability before any sampling setting; None if not asked for.
+        logprob: the target's log probability before any sampling setting; None if not asked for.
         finish_reason: set on the last token.
-        top_logprobs: the same of the most probable tokens, {token: logarithm}, the most probable first; None if not
-            asked for.
+        top_logprobs: the same for the most probable tokens, {token: log probability}, the most probable first; None if
+            not asked for.
     """
 
     sequence: int

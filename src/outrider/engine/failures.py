@@ -1,4 +1,4 @@
-"""What goes wrong with one text ends that text alone."""
+"""Failure isolation: what goes wrong with one text ends that text alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 def isolated(run: Callable[[list[Feed]], T], feeds: list[Feed], session: Session, model: Model) -> Iterator[T]:
-    """One pass over all these rows. Where it fails, out of memory perhaps, each row runs alone, so that only those fail
-    that must.
+    """One pass over all these rows. If it fails (out of memory, for example), each row runs alone, and only the rows
+    that fail again end with an error.
 
     Args:
-        run: the pass, from launch to the end.
+        run: runs a pass over some rows, from launch to collect.
     """
     try:
         result = run(feeds)
@@ -33,13 +33,13 @@ def isolated(run: Callable[[list[Feed]], T], feeds: list[Feed], session: Session
 
 
 def forget_tentative(feeds: list[Feed], session: Session) -> None:
-    """Take back what a pass fed before it failed."""
+    """Roll back what a failed pass has fed."""
     for feed in feeds:
         session.truncate(feed.sequence.row, session.length(feed.sequence.row))
 
 
 def as_text_error(model: Model, error: Exception) -> Exception:
-    """The error that a text ends with."""
+    """The error with which a text ends."""
     if isinstance(error, ModelError | InputError):
         return error
     wrapped = ModelError(f"model {model.name} failed on this text alone: {first_line(error)}")

@@ -11,18 +11,18 @@ from outrider.maths.budget import NO_BUDGET, Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.runtimes.base import Session
 
-READING_ALONE = 512  # prompt tokens per round while nobody waits for the next token
-READING_BESIDE_OTHERS = 128
+READING_ALONE = 512  # prompt tokens per round while no row emits
+READING_BESIDE_OTHERS = 128  # while other rows wait for their next token
 
 
 @dataclass(slots=True)
 class Feed:
-    """What one row adds to a round: the tokens not yet in the cache, and a draft.
+    """What one row feeds in a round (its scheduled tokens): tokens that the cache lacks, then a draft.
 
     Attributes:
-        start: where in the text the first of the tokens stands.
-        read: prompt tokens among the fed ones, besides the pending one.
-        budget: what the drafter was allowed.
+        start: the position in the text of the first token.
+        read: how many of the tokens are of the prompt, the pending one aside (prefill).
+        budget: how much the drafter was allowed.
         draft: None while the prompt is not read to its end.
     """
 
@@ -44,19 +44,19 @@ class Feed:
 
     @property
     def wanted(self) -> int:
-        """How many of its last tokens are scored."""
+        """How many of the last tokens are scored."""
         return 0 if self.draft is None else 1 + len(self.draft)
 
     @property
     def parents(self) -> list[int] | None:
         if self.draft is None or self.draft.parents is None:
             return None
-        # The tokens not yet in the cache are a chain, and what the draft calls its root is the last of them.
+        # The tokens that the cache lacks are a chain; the last of them is the root of the draft.
         first = len(self.tokens) - len(self.draft)
         return [node - 1 for node in range(first)] + [first + parent for parent in self.draft.parents]
 
     def path_of(self, nodes: Sequence[int]) -> list[int]:
-        """The fed tokens that stay where these nodes of the draft do, by their number."""
+        """The numbers of the fed tokens that are committed when these nodes of the draft are accepted."""
         first = len(self.tokens) - len(self.proposed)
         return [*range(first), *(first + node for node in nodes)]
 
@@ -67,7 +67,7 @@ class Feed:
 
 
 def plan_feeds(active: Sequence[ActiveSequence], session: Session) -> list[Feed]:
-    """What each row feeds: its pending token, or a piece of its prompt. Drafts come later."""
+    """What each row feeds: its pending token, or a piece of its prompt. Drafts are added later."""
     feeds, readers, unread = [], [], []
     for sequence in active:
         held = session.length(sequence.row)

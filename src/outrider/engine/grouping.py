@@ -8,10 +8,10 @@ from outrider.lookahead import CostCurve
 
 
 def group_by_work(counts: Sequence[int], costs: CostCurve) -> list[list[int]]:
-    """Partition rows so that the passes together are cheapest, padding included.
+    """The cheapest partition of rows into passes, padding included.
 
-    One pass over rows of 1 and of 17 tokens computes 17 for each; two passes read the weights twice. Which is cheaper
-    is a matter of measured costs. In the best partition the groups are runs of the rows sorted by their counts.
+    One pass over rows of 1 and of 17 tokens computes 17 for each; two passes read the weights twice. The measured costs
+    say which is cheaper. In the best partition each group is a run of the rows sorted by their counts.
 
     Args:
         counts: new tokens of each row.

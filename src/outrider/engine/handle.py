@@ -1,4 +1,4 @@
-"""What an engine gives to whoever asked for a text."""
+"""The handle of a submitted request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from outrider.engine.statistics import Statistics
 
 
 class Handle:
-    """A text that an engine decodes, or has decoded: how far it is, and a way to stop it.
+    """A text that an engine decodes or has decoded: its tokens so far, its state, and `cancel`.
 
     It is up to date after every `step` of its engine. Handles of the same text are equal.
     """
@@ -23,7 +23,7 @@ class Handle:
 
     @property
     def id(self) -> int:
-        """The number that events and records of this text have."""
+        """The number of this text in events and records."""
         return self._sequence.id
 
     @property
@@ -33,7 +33,7 @@ class Handle:
 
     @property
     def text(self) -> str:
-        """What they say, without a stop string or stop token; empty where there is no tokenizer."""
+        """Their text, without a stop string or stop token; empty if there is no tokenizer."""
         return self._sequence.text
 
     @property
@@ -43,7 +43,7 @@ class Handle:
 
     @property
     def error(self) -> Exception | None:
-        """What the text failed of, where its finish reason is an error."""
+        """The error with which the text ended; None if it did not fail."""
         return self._sequence.error
 
     @property
@@ -53,13 +53,13 @@ class Handle:
 
     @property
     def seed(self) -> int:
-        """Reproduces the text: the request's own, or the one that the engine drew."""
+        """The seed that reproduces the text: the request's own, or the one that the engine drew."""
         return self._sequence.seed
 
     def cancel(self) -> None:
-        """End the text: its row, or its place in the queue, is free at once, and no more tokens come.
+        """End the text: it emits no more tokens, and its row or its place in the queue is free at once.
 
-        A text that has ended already stays as it is.
+        A text that has already ended stays as it is.
         """
         self._cancel(self._sequence)
 

@@ -29,7 +29,7 @@ class Judged(Protocol):
     """What a verdict depends on besides draft and logits.
 
     Attributes:
-        settings: how to sample; the seed is in the noise, and left out here so that equal settings compare equal.
+        settings: how to sample; without the seed, which is in the noise, so that equal settings compare equal.
     """
 
     @property
@@ -45,11 +45,11 @@ class Judged(Protocol):
 def judge_rows(
     drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule
 ) -> list[Verdict | OutriderError]:
-    """The verdict on each of several drafts, or why there is none.
+    """The verdict on each of several drafts, or the error for which there is none.
 
     Args:
-        logits: [sum of 1 + draft tokens, vocab], of the target after each pending token and each of the draft tokens
-            behind it, in any precision.
+        logits: [sum of 1 + draft tokens, vocab], of the target at each pending token and at the draft tokens after it,
+            in any precision.
     """
     if not drafts:
         return []
@@ -68,11 +68,11 @@ def judge_rows(
 def _judge_alike(
     drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule
 ) -> list[Verdict | OutriderError] | None:
-    """The same for texts of equal settings, with one operation over all rows instead of one for each.
+    """As `judge_rows`, with one softmax or argmax over all rows: for texts of equal settings.
 
     Returns:
-        None where settings differ or a logit is bad, so that each row has to be judged by itself; and where that is
-        quicker, because most drafts are rejected before their end.
+        None where each row must be judged by itself: settings differ, or a logit is not finite. Also where that is
+        faster: on a CPU, where distributions after a rejection need not be computed.
     """
     first = sequences[0].settings
     if first.adjusts_logits or any(other.settings != first for other in sequences[1:]):
@@ -93,7 +93,7 @@ def _judge_alike(
 
 
 def _rows_of(drafts: Sequence[Draft]) -> list[slice]:
-    """Where each draft's logits lie."""
+    """The rows of the logits that belong to each draft."""
     ends = list(accumulate(1 + len(draft) for draft in drafts))
     return [slice(end - 1 - len(draft), end) for end, draft in zip(ends, drafts, strict=True)]
 
@@ -109,8 +109,7 @@ def judge(
     """The verdict on one draft.
 
     Args:
-        logits: [1 + draft tokens, vocab], of the target after the pending token and after each draft token, in any
-            precision.
+        logits: [1 + draft tokens, vocab], of the target at the pending token and at each draft token, in any precision.
 
     Raises:
         ModelError: a logit that the verdict depends on is not a finite number.
@@ -125,7 +124,7 @@ def judge(
 
     def in_numpy(row: int) -> Array:
         p = distribution(adjusted(float32(logits[row : row + 1]), row, row + 1), sampling)
-        # A view of the same memory: each of the many small steps of a rule takes less in NumPy than in PyTorch.
+        # A NumPy view of the same memory: the many small steps of a rule are faster in NumPy than in PyTorch.
         return float32_on_host(p)[0]
 
     if sampling.greedy:

@@ -1,7 +1,7 @@
-"""How long rows may be, so that memory never runs out in mid-text.
+"""How long rows may be, so that memory never runs out in the middle of a text.
 
-Every row's keys and values are set aside when an engine opens, the drafter's too. A request that is admitted to a row
-has its memory; one that is too long for a row is refused before it is admitted.
+An engine reserves the KV cache of all rows when it opens, the drafter's too. A request that gets a row has its memory;
+a request that is too long for a row is refused when it is submitted.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from outrider.drafters.base import Drafter
 from outrider.errors import SettingError
 from outrider.runtimes.base import Model
 
-SHARE = 0.8  # of free memory that an engine takes unless it is told how much
-LOGITS_OF_A_ROW = 17  # tokens scored in one round: a draft of 16 and the pending one
-BYTES_OF_A_LOGIT = 12  # as the model gives it, as a probability, and as noise
-STEP = 256
-NODES_OF_A_TREE = 64  # room behind a row's last token for the branches that will not stay
+SHARE = 0.8  # of free memory, which an engine takes by default
+LOGITS_OF_A_ROW = 17  # tokens scored in one round: the pending one and a draft of 16
+BYTES_OF_A_LOGIT = 12  # of the logit, its probability and its noise
+STEP = 256  # tokens, to a multiple of which a capacity is rounded down
+NODES_OF_A_TREE = 64  # room after a row's last token for branches that are rejected
 
 
 def plan_capacity(
@@ -23,11 +23,11 @@ def plan_capacity(
     """The tokens that each row holds.
 
     Args:
-        capacity: what is asked for; None takes the model's context, or as much of it as fits.
-        memory_limit: in bytes, for keys, values and logits of target and drafter; None takes most of what is free.
+        capacity: as asked for; None takes the model's context, or as much of it as fits.
+        memory_limit: in bytes, for keys, values and logits of target and drafter; None takes most of the free memory.
 
     Raises:
-        SettingError: not even short rows fit, or what is asked for does not.
+        SettingError: `capacity` does not fit, or without one not even short rows do.
     """
     longest = target.traits.context_length if capacity is None else min(capacity, target.traits.context_length)
     per_token = rows * (target.traits.bytes_per_token + (0 if drafter is None else drafter.bytes_per_token))

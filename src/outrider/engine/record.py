@@ -1,4 +1,4 @@
-"""What happened in one round, for those who look on."""
+"""What happened in one round, for observers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class SequenceRound:
     Attributes:
         sequence: its id.
         read: how many prompt tokens it read besides the pending one.
-        planned: the lookahead; None where the drafter was told prices instead, and chose by itself.
+        planned: the lookahead; None where the drafter was given prices and chose by itself.
         drafted, accepted: draft tokens proposed, and accepted.
-        tokens: those emitted; fewer than accepted plus one where the text ended.
-        origins: of each of them.
+        tokens: the emitted tokens; fewer than accepted plus one where the text ended.
+        origins: the origin of each emitted token.
         source: the name of the drafter; empty where nothing was drafted.
-        finish_reason: where the text ended in this round.
-        depths: of the proposed tokens where they were a tree; empty for a chain.
+        finish_reason: set if the text ended in this round.
+        depths: of the proposed tokens if they were a tree; empty for a chain.
     """
 
     sequence: int
@@ -45,7 +45,7 @@ class RoundRecord:
         started: seconds since the engine was opened.
         passes: forward passes of the target; more than one where rows of equal work were grouped.
         seconds_drafting, seconds_verification, seconds_elsewhere: the phases.
-        sequences: those that took part.
+        sequences: the parts of all sequences in it.
     """
 
     number: int

@@ -27,7 +27,7 @@ class Flight:
     """A forward pass that was launched.
 
     Attributes:
-        seconds: what it took, once it is collected.
+        seconds: how long it took, once it is collected.
     """
 
     feeds: list[Feed]
@@ -38,7 +38,7 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What one row got out of a round."""
+    """The result of a round for one row that was judged."""
 
     feed: Feed
     verdict: Verdict
@@ -47,12 +47,12 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """What came of a round.
+    """The result of a round.
 
     Attributes:
-        feeds: of all rows that took part.
-        committed: of those that were judged.
-        passes: forward passes of the target.
+        feeds: one for each row that took part.
+        committed: one for each row that was judged.
+        passes: how many forward passes of the target there were.
     """
 
     feeds: list[Feed]
@@ -68,7 +68,8 @@ class Round:
     """What every round does: draft, score with the target, judge, commit.
 
     Args:
-        costs: what passes cost; it groups rows where passes pad them, and learns from each pass where `learns` says so.
+        costs: what passes cost; groups rows where passes pad them.
+        learns: whether `costs` learns from each pass.
         clock: seconds.
     """
 
@@ -95,7 +96,7 @@ class Round:
         self._clock = clock
 
     def run(self, active: Sequence[ActiveSequence], watch: Stopwatch) -> RoundResult:
-        """One round; texts that fail are marked so, and the others go on."""
+        """One round. A text that fails ends with an error; the others go on."""
         feeds = self.plan(active)
         watch.phase_ends("drafting")
         committed: list[Committed] = []
@@ -112,7 +113,7 @@ class Round:
         return RoundResult(feeds, committed, passes)
 
     def plan(self, active: Sequence[ActiveSequence]) -> list[Feed]:
-        """What every row feeds: tokens that its cache lacks, and a draft behind them."""
+        """What every row feeds: the tokens that its cache lacks, then a draft."""
         feeds = plan_feeds(active, self._session)
         self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
         most = self._drafter.may_draft_beside
@@ -127,7 +128,7 @@ class Round:
         return feeds
 
     def launch(self, feeds: list[Feed]) -> Flight:
-        """Start a forward pass of the target over what these rows feed."""
+        """Start a forward pass of the target over these rows."""
         work = Pass(
             [feed.sequence.row for feed in feeds],
             [feed.tokens for feed in feeds],
@@ -149,7 +150,7 @@ class Round:
         return flight
 
     def commit(self, flight: Flight) -> Iterator[Committed]:
-        """Judge every draft, keep what was accepted, emit it; a row whose logits are no numbers fails alone."""
+        """Judge every draft, commit what is accepted and emit it. A row with NaN among its logits fails alone."""
         judged = [feed for feed in flight.feeds if feed.emits]
         drafts = [feed.proposed for feed in judged]
         logits = flight.scored.logits
@@ -171,7 +172,7 @@ class Round:
         return flight
 
     def _groups(self, feeds: list[Feed]) -> list[list[Feed]]:
-        """Rows that share a pass, so that all passes together are cheapest."""
+        """The cheapest partition into rows that share a pass."""
         if not self._pads:
             return [feeds]
         groups = group_by_work([len(feed.tokens) for feed in feeds], self._costs)
@@ -192,8 +193,8 @@ class Round:
             self._drafter.read(sequences, readings_of(flight.feeds, flight.scored, self._drafter.wants != NOTHING))
 
     def _within_row(self, planned: Budget, sequence: ActiveSequence) -> Budget:
-        """As much of a budget as the rest of the row has a use and a place for."""
-        # A round emits one token more than it accepts: a draft up to the limit would be cut.
+        """The budget, cut to what the text may still emit and its row may hold."""
+        # A round emits one token more than it accepts: the last token of a longer draft would be of no use.
         depth = max(min(planned.nodes, planned.depth, sequence.room - 1), 0)
         if not depth or not self._trees:
             return Budget(depth, depth, planned.prices)
@@ -201,7 +202,7 @@ class Round:
 
 
 def readings_of(feeds: Sequence[Feed], scored: Scored, features: bool) -> list[Reading]:
-    """What a pass told of each row."""
+    """The reading of each row: what the pass returned for it."""
     if not features:
         return [Reading(feed.start, feed.tokens, feed.draft) for feed in feeds]
     readings = []

@@ -1,4 +1,4 @@
-"""Who waits, who is active, and whose prompt is read on."""
+"""Which sequences wait, which are active, and how many prompt tokens each may prefill in a round."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import QueueFullError
 
-SMALLEST_SHARE = 16  # tokens of a prompt worth a place in a pass
+SMALLEST_SHARE = 16  # prompt tokens per row and round, at least
 
 
 class Scheduler:
-    """First come, first served, into rows; the owner of both lists.
+    """Owns the queue and the list of active sequences; rows are given first come, first served.
 
     Args:
         rows: how many sequences may be active at once.
-        max_waiting: how many may wait beyond these.
+        max_waiting: how many may wait besides.
     """
 
     def __init__(self, rows: int, max_waiting: int) -> None:
@@ -51,13 +51,16 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def admit(self) -> None:
-        """Give the free rows to those that wait longest; the shorter texts come to lie beside one another."""
+        """Give the free rows to the sequences that have waited longest.
+
+        They are sorted by length, so that texts of similar length are neighbours in the cache.
+        """
         taken = {sequence.row for sequence in self._active}
         free = [row for row in range(self.rows) if row not in taken]
         coming = [sequence for sequence in self._waiting if sequence not in self._active][: len(free)]
         coming.sort(key=lambda sequence: len(sequence.tokens))
         row_of = {sequence.id: row for sequence, row in zip(coming, free, strict=False)}
-        # An interrupt may come after any line: better in both lists until the next call than in none.
+        # An interrupt may come after any line: a sequence may then be in both lists until the next call, never in none.
         while self._waiting and (row_of or self._waiting[0] in self._active):
             sequence = self._waiting[0]
             if sequence not in self._active:
@@ -74,18 +77,18 @@ class Scheduler:
 
 
 def reading_shares(unread: Sequence[int], budget: int) -> list[int]:
-    """How many prompt tokens each sequence reads in a round.
+    """How many prompt tokens each sequence reads in a round (chunked prefill).
 
-    All read on together, so that a short prompt does not wait for a long one before it. What a short prompt leaves of
-    its share goes to the others.
+    The budget is shared equally, so that a short prompt does not wait for a long one before it. What a short prompt
+    leaves of its share goes to the others.
 
     Args:
-        unread: of each sequence, at least 1.
-        budget: tokens of all of them, more where they are so many that shares would become tiny.
+        unread: prompt tokens that each sequence has not read, at least 1.
+        budget: prompt tokens of the round. It is exceeded where shares would fall below SMALLEST_SHARE.
     """
     shares = [0] * len(unread)
     left = max(budget, SMALLEST_SHARE * len(unread))
-    # From the shortest on: each takes at most its part of what is left.
+    # From the shortest to the longest: each takes at most its part of what is left.
     order = sorted(range(len(unread)), key=lambda place: unread[place])
     for done, place in enumerate(order):
         shares[place] = min(unread[place], left // (len(unread) - done))

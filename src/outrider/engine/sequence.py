@@ -1,4 +1,4 @@
-"""One text in the making."""
+"""One text while it is decoded."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from outrider.text import Detokenizer, StopScanner, Tokenizer
 
 
 class ActiveSequence:
-    """A request on its way: its tokens, and everything that is true of it alone.
+    """The state of one request: its tokens, and everything else that belongs to it alone.
 
     The last token is *pending*: known, but not yet in the target's cache. Each round feeds it first.
 
     Args:
         id: tells sequences apart.
         request: what was asked for.
-        limit: the longest that prompt and output together may become, in tokens.
+        limit: the most tokens of prompt and output together.
         shared_noise: whether drafter and target draw with the same noise (the `coupled` rule).
         seed: of its draws.
         tokenizer: makes the text; None leaves it out.
@@ -72,7 +72,7 @@ class ActiveSequence:
 
     @property
     def text(self) -> str:
-        """What the tokens emitted so far say."""
+        """The text of the tokens emitted so far."""
         return "".join(self._pieces)
 
     @property
@@ -86,11 +86,11 @@ class ActiveSequence:
 
     @property
     def noise(self) -> RoundNoise:
-        """The random numbers of the coming round, whose first token stands behind the pending one."""
+        """The random numbers of the coming round, whose first token follows the pending one."""
         return RoundNoise(self.seed, len(self.tokens), self._shared_noise)
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> Iterator[TokenEvent]:
-        """Emit what a round decided, up to a stop; nothing where the text was cancelled in the midst of the round."""
+        """Emit what a round decided, up to a stop; nothing if the text was cancelled during the round."""
         if self.finished:
             return
         self.statistics.count_round(draft.depths, verdict.accepted)
@@ -103,7 +103,7 @@ class ActiveSequence:
                 return
 
     def cancel(self) -> None:
-        """End the sequence because nobody wants it any more."""
+        """End the sequence: the caller wants no more of it."""
         self.finish_reason = FinishReason.CANCELLED
 
     def fail(self, error: Exception) -> None:
@@ -112,7 +112,7 @@ class ActiveSequence:
         self.finish_reason = FinishReason.ERROR
 
     def settle(self) -> None:
-        """After an interrupt in the midst of `advance`: make everything else agree with the tokens again."""
+        """After an interrupt within `advance`: rebuild everything else from the tokens."""
         self.history = History(self.request.prompt)
         self.history.extend(self.output)
         self._detokenizer = self._new_detokenizer()

@@ -17,15 +17,14 @@ class Statistics:
     Attributes:
         rounds: how many forward passes of the target emitted tokens.
         emitted: tokens emitted; tokens past a stop do not count.
-        drafted, accepted: draft tokens proposed, and those that the rule accepted (of which the last ones may lie past
-            a stop).
-        drafted_at, accepted_at: in how many rounds a token was proposed, and accepted, at each position behind the
+        drafted, accepted: draft tokens proposed, and accepted by the rule. The last accepted ones may lie past a stop.
+        drafted_at, accepted_at: in how many rounds a token was proposed, and accepted, at each position after the
             pending token, the first at index 0.
         origins: emitted tokens by origin.
-        seconds_prefill: the target reading the prompt. Where one pass reads and verifies, the tokens share its time.
-        seconds_drafting: proposing, the draft model's prefill included.
+        seconds_prefill: the target's prefill. Where one pass reads a prompt and verifies, its tokens share its time.
+        seconds_drafting: drafting, the draft model's prefill included.
         seconds_verification: the target's forward passes.
-        seconds_elsewhere: everything else inside the rounds.
+        seconds_elsewhere: everything else in the rounds.
     """
 
     rounds: int = 0
@@ -42,7 +41,7 @@ class Statistics:
 
     @property
     def mean_tokens_per_round(self) -> float:
-        """Emitted tokens per forward pass of the target; plain decoding has 1. The papers' tau."""
+        """Emitted tokens per forward pass of the target (tau in the papers); 1 in plain decoding."""
         return self.emitted / self.rounds if self.rounds else 0.0
 
     @property
@@ -52,7 +51,7 @@ class Statistics:
 
     @property
     def seconds_decoding(self) -> float:
-        """All rounds, without the prefill of the target."""
+        """The time of all rounds without the target's prefill."""
         return self.seconds_drafting + self.seconds_verification + self.seconds_elsewhere
 
     @property
@@ -61,10 +60,10 @@ class Statistics:
         return self.emitted / self.seconds_decoding if self.seconds_decoding else 0.0
 
     def count_round(self, depths: Sequence[int], accepted: int) -> None:
-        """A round was judged.
+        """Count a round that was judged.
 
         Args:
-            depths: of each draft token, 1 for a child of the pending token.
+            depths: the depth of each draft token; 1 is a child of the pending token.
             accepted: how many tokens of the draft were accepted.
         """
         self.rounds += 1
@@ -81,10 +80,10 @@ class Statistics:
             self.accepted_at[position] += 1
 
     def count_time(self, drafting: float, verification: float, elsewhere: float, *, read: int, fed: int) -> None:
-        """The phases of a round, in seconds.
+        """Add the phases of a round, in seconds.
 
         Args:
-            read: how many of the `fed` tokens were of the prompt, the pending one aside.
+            read: how many of the `fed` tokens are of the prompt, the pending one aside.
         """
         reading = verification * read / fed
         self.seconds_prefill += reading

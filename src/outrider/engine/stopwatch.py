@@ -1,4 +1,4 @@
-"""Where the time of a round goes."""
+"""How long each phase of a round takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stopwatch:
         self._seconds: dict[Phase, float] = {"drafting": 0.0, "verification": 0.0, "elsewhere": 0.0}
 
     def phase_ends(self, phase: Phase) -> None:
-        """What passed since the last call belongs to this phase."""
+        """Add the time since the last call to this phase."""
         now = self._clock()
         self._seconds[phase] += now - self._last
         self._last = now

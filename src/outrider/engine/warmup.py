@@ -1,4 +1,4 @@
-"""What passes of the target cost on this machine: measured when an engine opens."""
+"""What a pass of the target costs on this machine, measured when an engine opens."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from outrider.lookahead import CostCurve
 from outrider.runtimes.base import Session
 from outrider.runtimes.timing import time_passes
 
-# The ends of the curve first, in case the time is up early.
+# The ends of the curve come first, in case time runs out.
 TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
-TOKENS_OF_MANY_ROWS = (1, 4, 2)  # each
-CONTEXT = 64  # tokens cached before, in all rows together
-REPEATS = 2
-SECONDS = 1.0  # after which no more passes are timed, for each number of rows
-FEWEST = 2
-SHORTEST = 1e-9  # seconds: a clock may be too coarse to see a pass
+TOKENS_OF_MANY_ROWS = (1, 4, 2)  # per row
+CONTEXT = 64  # cached tokens before a pass, in all rows together
+REPEATS = 2  # passes of each size
+SECONDS = 1.0  # for each number of rows; after that no more passes are timed
+FEWEST = 2  # points of a curve
+SHORTEST = 1e-9  # seconds: a coarse clock may say 0
 
 Points = dict[tuple[int, int], float]  # (rows, tokens of all rows together) -> seconds
 
 
 def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float]) -> CostCurve:
-    """Time a few passes over an empty session: one row, and all rows where there are several.
+    """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
-    The faster of two passes counts: the first one pays for what is set up once, and other programs can only slow a pass
-    down. That is rough but quick, and the curve learns from every later pass.
+    The faster of two passes counts: the first one includes what is set up once, and other programs can only slow a pass
+    down. This is rough and quick; every later pass refines the curve.
 
     Args:
-        clock: tells seconds.
+        clock: seconds.
     """
     points: Points = {}
-    depth = 0  # of one row, where it tells most
+    depth = 0  # cached tokens of a row, in the measurement with one row
     for rows in sorted({1, session.rows}):
         context = min(max(CONTEXT // rows, 1), session.capacity // 2)
         room = session.capacity - context

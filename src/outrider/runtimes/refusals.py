@@ -1,4 +1,4 @@
-"""Why files of others cannot be opened, in one line."""
+"""Why a library cannot open the files of a model, in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def reason(error: BaseException) -> str:
-    """What a library says of files that it does not take."""
+    """The reason in a library's error, with the remedy where we know one."""
     if "trust_remote_code" in str(error):
         return "it brings Python code of its own, which runs only with --trust-remote-code (trust_remote_code=True)"
     if type(error).__name__ == "UnpicklingError":
@@ -38,5 +38,5 @@ def opening(name: str) -> Iterator[None]:
 
 
 def unreadable_tokenizer(folder: object, error: BaseException) -> str:
-    """For a tokenizer whose files are there."""
+    """The message for a tokenizer that exists and cannot be read."""
     return f"the tokenizer of {folder} cannot be read: {reason(error)}"

@@ -1,4 +1,4 @@
-"""What happened, round by round: written as it happens, read back, summed up, drawn."""
+"""What happened, round by round: write it to a file, read it back, sum it up, draw it."""
 
 from outrider.trace.file import Trace, TraceWriter, read_trace
 from outrider.trace.picture import draw, headlines, phases, require_picture_format

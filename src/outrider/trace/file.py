@@ -15,15 +15,15 @@ from outrider.engine.record import RoundRecord
 from outrider.errors import InputError
 from outrider.trace.lines import FORMAT, VERSION, header_as_dict, header_of, record_as_dict, record_of
 
-LONGEST_HEADER = 65536  # bytes: more is not read of a file that may be anything
+LONGEST_HEADER = 65536  # bytes; no more is read of a file that may be something else
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a file of a trace holds; iterating gives the records.
+    """The content of a trace file; iterating gives the records.
 
     Attributes:
-        target, drafter, rule: what the writer was told; empty where it was told nothing.
+        target, drafter, rule: as given to the writer; empty by default.
         records: the rounds, in the order in which they happened.
     """
 
@@ -42,15 +42,15 @@ class Trace:
 class TraceWriter:
     """An observer for an Engine or a SpeculativeDecoder that writes every round to a file.
 
-    Each round is handed to the system at once, so that the file of a run that was killed can be read. A file that
-    cannot be written any more, on a full disk perhaps, is given up with a warning; decoding goes on.
+    Each round is flushed to the file at once, so that the trace of a killed run can be read. If the file cannot be
+    written any more (a full disk, for example), the writer stops with a warning and decoding goes on.
 
     Args:
-        path: an existing trace is replaced, any other file is refused.
+        path: an existing trace is replaced; any other file is refused.
         target, drafter, rule: for the first line.
 
     Raises:
-        InputError: the file cannot be written, or holds something else than a trace.
+        InputError: the file cannot be written, or is not a trace.
     """
 
     def __init__(self, path: str | Path, *, target: str = "", drafter: str = "", rule: str = "") -> None:
@@ -69,7 +69,7 @@ class TraceWriter:
         return f"TraceWriter({str(self.path)!r})"
 
     def __call__(self, record: RoundRecord) -> None:
-        """Write a round; after `close` nothing."""
+        """Write a round; do nothing after `close`."""
         if self._file is None:
             return
         try:
@@ -77,7 +77,7 @@ class TraceWriter:
         except OSError as error:
             self.close()
             warnings.warn(
-                f"the trace {self.path} ends here, it cannot be written any more ({error.strerror or error}); "
+                f"the trace {self.path} ends here: it cannot be written any more ({error.strerror or error}); "
                 "decoding goes on",
                 RuntimeWarning,
                 stacklevel=2,
@@ -95,7 +95,7 @@ class TraceWriter:
         """End the file. Rounds that come later are not written."""
         file, self._file = self._file, None
         if file is not None:
-            with suppress(OSError):  # what could not be written has been reported
+            with suppress(OSError):  # a failed write was reported already
                 file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -105,10 +105,10 @@ class TraceWriter:
 
 
 def read_trace(path: str | Path) -> Trace:
-    """The trace in a file. A last line that is cut off, by a run that was killed, is left out.
+    """The trace in a file. A last line that is incomplete, since the run was killed, is left out.
 
     Raises:
-        InputError: the file cannot be read, is no trace, was written by a newer version, or is damaged elsewhere.
+        InputError: the file cannot be read, is not a trace, was written by a newer version, or another line is damaged.
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
@@ -126,11 +126,11 @@ def read_trace(path: str | Path) -> Trace:
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
-            raise InputError(f"{place} is no JSON: take the line out, or make the trace again") from error
+            raise InputError(f"{place} is not JSON: remove the line, or make the trace again") from error
         try:
             records.append(record_of(entry))
         except ValueError as error:
-            raise InputError(f"{place} is no round, {error}: take the line out, or make the trace again") from error
+            raise InputError(f"{place} is not a round, {error}: remove the line, or make the trace again") from error
     return Trace(**header, records=tuple(records))
 
 
@@ -139,9 +139,9 @@ def _header(line: bytes, path: str | Path) -> dict[str, str]:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no trace, line 1 does not say so: {remedy}") from error
+        raise InputError(f"{path} is not a trace, its line 1 does not say so: {remedy}") from error
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        raise InputError(f"{path} is no trace, line 1 does not say so: {remedy}")
+        raise InputError(f"{path} is not a trace, its line 1 does not say so: {remedy}")
     version = entry.get("version")
     if version != VERSION:
         raise InputError(
@@ -155,7 +155,7 @@ def _header(line: bytes, path: str | Path) -> dict[str, str]:
 
 
 def _refuse_to_replace(path: Path) -> None:
-    """A file that was named by mistake shall lose nothing."""
+    """Raises InputError for a file that holds something else: it may be named by mistake."""
     if not path.is_file() or path.stat().st_size == 0:
         return
     with path.open("rb") as file:
@@ -165,4 +165,4 @@ def _refuse_to_replace(path: Path) -> None:
     except (ValueError, RecursionError):
         entry = None
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        raise InputError(f"{path} exists and is no trace, so it is not replaced: give another file")
+        raise InputError(f"{path} exists and is not a trace, so it is not replaced: give another file")

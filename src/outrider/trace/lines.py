@@ -1,4 +1,4 @@
-"""The lines of a trace: records as plain JSON values, and back."""
+"""The lines of a trace: from records to JSON values and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outrider.engine.events import FinishReason, Origin
 from outrider.engine.record import RoundRecord, SequenceRound
 
 FORMAT = "outrider-trace"
-VERSION = 1  # a reader ignores fields that it does not know: new ones alone need no new version
+VERSION = 1  # readers ignore unknown fields, so that a new field needs no new version
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -21,7 +21,7 @@ def header_as_dict(target: str, drafter: str, rule: str) -> dict[str, Any]:
 
 
 def header_of(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Raises ValueError where a field is missing or is no text."""
+    """Raises ValueError if a field is missing or is not a string."""
     return {field: _text(entry, field) for field in ("target", "drafter", "rule")}
 
 
@@ -54,7 +54,7 @@ def record_as_dict(record: RoundRecord) -> dict[str, Any]:
 
 
 def record_of(entry: Any) -> RoundRecord:
-    """Raises ValueError where a field is missing or is not what it should be."""
+    """Raises ValueError if a field is missing or has a wrong value."""
     entry = _object(entry, "it")
     seconds = _object(_field(entry, "seconds"), "seconds")
     return RoundRecord(
@@ -102,21 +102,21 @@ def _field(entry: Mapping[str, Any], name: str) -> Any:
 
 def _object(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is no JSON object")
+        raise ValueError(f"{name} is not a JSON object")
     return value
 
 
 def _list(entry: Mapping[str, Any], name: str) -> list[Any]:
     value = _field(entry, name)
     if not isinstance(value, list):
-        raise ValueError(f"{name} is no list")
+        raise ValueError(f"{name} is not a list")
     return value
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
     value = _field(entry, name)
     if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")
+        raise ValueError(f"{name} is not a string")
     return value
 
 
@@ -126,7 +126,7 @@ def _whole(entry: Mapping[str, Any], name: str) -> int:
 
 def _as_whole(value: Any, name: str) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is {value!r} and no whole number from 0 on")
+        raise ValueError(f"{name} is {value!r} and not a whole number from 0 on")
     return value
 
 
@@ -137,7 +137,7 @@ def _number(entry: Mapping[str, Any], name: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{name} is {value!r} and no number")
+        raise ValueError(f"{name} is {value!r} and not a number")
     return number
 
 

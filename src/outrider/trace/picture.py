@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 FORMATS = (".svg", ".png")
-MOST_TEXTS_APART = 4  # more texts than these are averaged
-MOST_VALUES = 160  # of a course, on the width of the page
-LONGEST_NAME = 44  # characters, of a model in the title
-BAR_WIDTH = 0.88  # of what a bar stands for; the rest keeps neighbours apart
+MOST_TEXTS_APART = 4  # more texts than this are drawn as one mean
+MOST_VALUES = 160  # bars across the page
+LONGEST_NAME = 44  # characters of a model's name in the title
+BAR_WIDTH = 0.88  # of a round; the rest is the gap to the next bar
 ROUND_STEPS = (1, 2, 5, 10)  # between ticks
 
-# Of Okabe and Ito, which those who see few colours can tell apart too; green, yellow, cyan as in the terminal.
+# The palette of Okabe and Ito is safe for colour-blind readers; green, yellow and cyan are those of the terminal.
 GREEN, LIGHT_GREEN, YELLOW, CYAN, GREY = "#009E73", "#A6DBC8", "#E69F00", "#56B4E9", "#999999"
 BLUE, PURPLE, DARK = "#0072B2", "#CC79A7", "#333333"
 COLOURS = {Origin.DRAFTED: GREEN, Origin.CORRECTION: YELLOW, Origin.BONUS: CYAN, Origin.PLAIN: GREY}
@@ -47,17 +47,17 @@ STYLE: dict[str, Any] = {
 
 
 def require_picture_format(path: Path) -> None:
-    """Raises SettingError where the suffix names no format that `draw` knows."""
+    """Raises SettingError if the suffix names no format that `draw` knows."""
     if path.suffix.lower() not in FORMATS:
         raise SettingError(f"the picture is {path} and its suffix says the format: end it in {' or '.join(FORMATS)}")
 
 
 @contextmanager
 def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of that many inches in our style, written when it is drawn.
+    """A figure in our style, `size` inches wide and high; it is written to `path` at the end of the block.
 
     Raises:
-        SettingError: the suffix is not SVG's or PNG's, or matplotlib is not installed.
+        SettingError: the suffix is neither .svg nor .png, or matplotlib is not installed.
         InputError: the file cannot be written.
     """
     require_picture_format(path)
@@ -81,7 +81,7 @@ def draw(trace: Trace, path: str | Path) -> None:
     """Draw a trace into a file, SVG or PNG by its suffix.
 
     Raises:
-        SettingError, InputError: as `picture` does; InputError also where the trace holds no rounds.
+        SettingError, InputError: as `picture`; InputError also if the trace holds no rounds.
     """
     with picture(Path(path), (11, 7.4)) as figure:
         if not len(trace):
@@ -90,11 +90,11 @@ def draw(trace: Trace, path: str | Path) -> None:
 
 
 def headlines(trace: Trace, summary: Summary) -> tuple[str, str]:
-    """What was run, and what came of it."""
+    """The settings of the run, and its results in one line."""
     named = (("target", trace.target), ("drafter", trace.drafter), ("rule", trace.rule))
     run = " · ".join(f"{what} {_shortened(name)}" for what, name in named if name)
     statistics = summary.statistics
-    if summary.texts == 1:  # rounds that only read the prompt aside
+    if summary.texts == 1:  # without the rounds that only read the prompt
         parts = [f"{statistics.emitted} tokens in {statistics.rounds} rounds"]
     else:
         parts = [f"{statistics.emitted} tokens of {summary.texts} texts in {summary.rounds} rounds"]
@@ -108,7 +108,7 @@ def headlines(trace: Trace, summary: Summary) -> tuple[str, str]:
 
 
 def phases(statistics: Statistics) -> dict[str, float]:
-    """Seconds by phase, by the names under which people know them."""
+    """Seconds by phase, under the names that are shown."""
     return {
         "reading the prompt": statistics.seconds_prefill,
         "drafting": statistics.seconds_drafting,
@@ -149,7 +149,7 @@ def _draw_courses(figure: SubFigure, courses: Sequence[LookaheadCourse], rounds:
         edges = [place * course.rounds_per_value for place in range(len(course.planned))] + [rounds]
         widths = [end - start for start, end in pairwise(edges)]
         middles = [(start + end) / 2 for start, end in pairwise(edges)]
-        if planned:  # some drafters are told prices, and choose by themselves
+        if planned:  # drafters that are given prices choose by themselves
             axes.stairs(course.planned, edges, baseline=None, color=DARK, linewidth=1, clip_on=False, label="planned")
         for values, colour, label in ((course.drafted, LIGHT_GREEN, "drafted"), (course.accepted, GREEN, "accepted")):
             axes.bar(middles, values, [BAR_WIDTH * width for width in widths], color=colour, label=label)
@@ -173,7 +173,7 @@ def _title_of(courses: Sequence[LookaheadCourse]) -> str:
 
 
 def _draw_acceptance(figure: SubFigure, statistics: Statistics) -> None:
-    """Of the drafts that were long enough, how many were accepted up to a position; and how many these were."""
+    """For each position: the share of drafts accepted up to it, of those that reach it; and how many reach it."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     title = "Acceptance by position in the draft"
@@ -202,7 +202,7 @@ def _draw_acceptance(figure: SubFigure, statistics: Statistics) -> None:
 def _draw_bars(
     axes: Axes, title: str, unit: str, values: dict[str, float], colours: Sequence[str], number: str
 ) -> None:
-    """Horizontal bars from top to bottom, each with its number and its share."""
+    """Horizontal bars, from top to bottom, each with its number and its share."""
     from matplotlib.ticker import MaxNLocator
 
     total = sum(values.values())
@@ -219,7 +219,7 @@ def _draw_bars(
 
 
 def _say(axes: Axes, words: str) -> None:
-    """Words where there is nothing to draw."""
+    """Show words in place of an empty plot."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -227,5 +227,5 @@ def _say(axes: Axes, words: str) -> None:
 
 
 def _shortened(name: str) -> str:
-    """The end of a long name: of a path, that is what tells."""
+    """The end of a long name: the end of a path says most."""
     return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]

@@ -1,4 +1,4 @@
-"""A trace in numbers: totals, and how the lookahead went."""
+"""A trace in numbers: totals, and the lookahead over time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Summary:
     """All texts of a trace together.
 
     Attributes:
-        texts: how many took part.
-        rounds: of the engine; one of several texts counts once.
+        texts: how many there are.
+        rounds: of the engine; a round of several texts counts once.
         passes: forward passes of the target.
         read: prompt tokens that the target read, the pending one of each text aside.
-        statistics: counts are sums over the texts. Seconds are those of the engine: where several texts share a round
-            they count once, while each text's own statistics hold them all.
+        statistics: counts are sums over the texts. Seconds are the engine's: a round of several texts counts once,
+            while the statistics of each text count the whole round.
     """
 
     texts: int
@@ -43,7 +43,7 @@ class Summary:
 
 
 def summarise(records: Iterable[RoundRecord]) -> Summary:
-    """Acceptance by position, tokens by origin, time by phase, and what follows from them."""
+    """Sum up a trace: acceptance by position, tokens by origin, time by phase."""
     records = list(records)
     statistics = Statistics()
     for record in records:
@@ -69,9 +69,9 @@ def summarise(records: Iterable[RoundRecord]) -> Summary:
 
 
 def parts(records: Iterable[RoundRecord]) -> Iterator[tuple[int, Text, SequenceRound]]:
-    """(place of the round in the trace, text, its part) for every part of every round.
+    """(index of the round in the trace, text, its part) for every part of every round.
 
-    A decoder may open one engine after another, and each counts rounds and sequences from 0.
+    A decoder may open several engines, one after the other, and each counts rounds and sequences from 0.
     """
     engine = 0
     last = -1
@@ -84,13 +84,13 @@ def parts(records: Iterable[RoundRecord]) -> Iterator[tuple[int, Text, SequenceR
 
 @dataclass(frozen=True, slots=True)
 class LookaheadCourse:
-    """The lookahead over the rounds, of one text or on average.
+    """The lookahead over the rounds, of one text or the mean of several.
 
     Attributes:
-        texts: over how many texts the numbers are averaged.
-        rounds_per_value: over how many rounds.
-        planned, drafted, accepted: tokens per round and text; NaN where no text was ready to draft, and of the planned
-            ones where the drafter chose by itself.
+        texts: how many texts each number is a mean of.
+        rounds_per_value: how many rounds each number is a mean of.
+        planned, drafted, accepted: tokens per round and text; NaN where no text could draft. `planned` is NaN also
+            where the drafter chose by itself.
     """
 
     texts: int
@@ -101,10 +101,10 @@ class LookaheadCourse:
 
 
 def lookahead_courses(records: Sequence[RoundRecord], *, most_texts: int, most_values: int) -> list[LookaheadCourse]:
-    """How the lookahead went: one course per text, or a mean where there are more than `most_texts`.
+    """The lookahead over time: one course per text, or one mean if there are more than `most_texts`.
 
     Args:
-        most_values: as many rounds are averaged as keep a course within this length.
+        most_values: the longest that a course may be; rounds are averaged to keep it.
     """
     emitting = [(place, text, part) for place, text, part in parts(records) if part.tokens]
     texts = sorted({text for _, text, _ in emitting})
@@ -129,7 +129,7 @@ def lookahead_courses(records: Sequence[RoundRecord], *, most_texts: int, most_v
 
 
 def _fed(part: SequenceRound) -> int:
-    """Tokens of the text in the round's pass; one that emits has fed its pending token and its draft as well."""
+    """The tokens that a text fed in the round; a text that emits has fed its pending token and its draft too."""
     return part.read + (1 + part.drafted if part.tokens else 0)
 
 
