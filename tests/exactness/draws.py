@@ -82,6 +82,8 @@ class Draws:
                 if len(text.tokens) >= self._length:
                     text.cancel()
                     self._count(text)
+                else:
+                    assert text.finish_reason is None
             there = [text for text in there if not text.finish_reason]
         return self.sample
 
