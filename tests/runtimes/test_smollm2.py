@@ -12,6 +12,7 @@ from outrider import (
     SpeculativeDecoder,
     StringDrafter,
     SuffixDrafter,
+    batched_speculative_decode,
 )
 from outrider.runtimes.base import Pass
 from outrider.runtimes.smollm2 import smollm2_file
@@ -32,6 +33,7 @@ QUESTIONS = (
     "Summarise: The keeper kept the light. The light kept the ships. The ships kept the town, and the town the keeper.",
     "List five rivers of Europe.",
 )
+GREEDY = SamplingParams(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,24 @@ def target():
 @pytest.fixture(scope="module")
 def prompts(target):
     return [target.tokenizer.encode_chat([{"role": "user", "content": question}]) for question in QUESTIONS]
+
+
+@pytest.fixture(scope="module")
+def in_bfloat16():
+    return outrider.load("smollm2", dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def draft(target):
+    """The model itself, with a third of its tokens."""
+    return renumbered.Renumbered(target, 16_384)
+
+
+@pytest.fixture(scope="module")
+def streamed(target, prompts):
+    """The events of a greedy text."""
+    decoder = SpeculativeDecoder(SuffixDrafter(), target, 8)
+    return list(decoder.stream(prompts[1], max_tokens=40, sampling=GREEDY))
 
 
 class Guessing(outrider.Drafter):
@@ -57,18 +77,16 @@ class Guessing(outrider.Drafter):
 
 def test_greedy_text_is_that_of_transformers(target, prompts):
     generate = transformers_loading.reference_generate("smollm2", "float32", target.traits.stop_token_ids)
-    for prompt in prompts:
-        expected = generate(prompt, 32)
-        for drafter, lookahead in ((None, 0), (SuffixDrafter(), 16), (Guessing(), 3)):
-            decoder = SpeculativeDecoder(drafter, target, lookahead)
-            generation = decoder.generate(prompt, max_tokens=32, sampling=SamplingParams(temperature=0))
-            assert generation.tokens == expected
+    expected = [generate(prompt, 24) for prompt in prompts]
+    for drafter, lookahead in ((None, 0), (SuffixDrafter(), 16), (Guessing(), 3)):
+        texts = batched_speculative_decode(prompts, drafter, target, 24, lookahead=lookahead, sampling=GREEDY)
+        assert texts == expected
 
 
 def test_coupled_text_depends_on_nothing_but_the_seed(target, prompts):
     sampling = SamplingParams(temperature=0.9, top_p=0.95, repetition_penalty=1.1, seed=7)
-    for prompt in prompts:
-        outputs = set()
+    texts = [
+        batched_speculative_decode(prompts, drafter, target, 16, lookahead=lookahead, sampling=sampling, rule="coupled")
         for drafter, lookahead in (
             (None, 0),
             (SuffixDrafter(), 1),
@@ -77,22 +95,19 @@ def test_coupled_text_depends_on_nothing_but_the_seed(target, prompts):
             (ModelDrafter(target), 2),
             (ModelDrafter(target, greedy=True), 4),
             (Guessing(), 3),
-        ):
-            decoder = SpeculativeDecoder(drafter, target, lookahead, rule="coupled")
-            outputs.add(tuple(decoder.generate(prompt, max_tokens=24, sampling=sampling).tokens))
-        assert len(outputs) == 1
+        )
+    ]
+    assert texts == [texts[0]] * len(texts)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_text_does_not_depend_on_drafts_by_another_tokenizer(target, prompts, temperature):
-    """The model itself drafts, with a third of its tokens."""
-    draft = renumbered.Renumbered(target, 16_384)
+def test_text_does_not_depend_on_drafts_by_another_tokenizer(target, prompts, draft, temperature):
     sampling = SamplingParams(temperature=temperature, seed=7)
-    plain = SpeculativeDecoder(None, target, rule="coupled").generate(prompts[0], max_tokens=20, sampling=sampling)
+    plain = SpeculativeDecoder(None, target, rule="coupled").generate(prompts[0], max_tokens=14, sampling=sampling)
     for drafter in (IntersectionDrafter(draft, target), StringDrafter(draft, target)):
         decoder = SpeculativeDecoder(drafter, target, 4, rule="coupled")
-        generation = decoder.generate(prompts[0], max_tokens=20, sampling=sampling)
+        generation = decoder.generate(prompts[0], max_tokens=14, sampling=sampling)
         assert generation.tokens == plain.tokens
         assert generation.stats.acceptance_rate > 0.25
 
@@ -105,21 +120,18 @@ def test_a_drafter_that_is_the_target_is_always_accepted(target, prompts, rule):
     assert stats.acceptance_rate > 0.95
 
 
-def test_streamed_text_is_the_decoded_text(target, prompts):
-    decoder = SpeculativeDecoder(SuffixDrafter(), target, 8)
-    events = list(decoder.stream(prompts[1], max_tokens=40, sampling=SamplingParams(temperature=0)))
-    assert "".join(event.text for event in events) == target.tokenizer.decode([event.token for event in events])
+def test_streamed_text_is_the_decoded_text(target, streamed):
+    assert "".join(event.text for event in streamed) == target.tokenizer.decode([event.token for event in streamed])
 
 
-def test_a_stop_string_over_several_tokens_ends_the_text(target, prompts):
+def test_a_stop_string_over_several_tokens_ends_the_text(target, prompts, streamed):
+    text, tokens = "".join(event.text for event in streamed), [event.token for event in streamed]
+    stop = text[15:27]
     decoder = SpeculativeDecoder(SuffixDrafter(), target, 8)
-    greedy = SamplingParams(temperature=0)
-    whole = decoder.generate(prompts[1], max_tokens=40, sampling=greedy)
-    stop = whole.text[15:27]
-    stopped = decoder.generate(prompts[1], max_tokens=40, sampling=greedy, stop=stop)
-    assert stopped.text == whole.text[: whole.text.index(stop)]
-    assert stopped.tokens == whole.tokens[: len(stopped.tokens)]
-    assert stopped.stats.emitted == len(stopped.tokens) < len(whole.tokens)
+    stopped = decoder.generate(prompts[1], max_tokens=40, sampling=GREEDY, stop=stop)
+    assert stopped.text == text[: text.index(stop)]
+    assert stopped.tokens == tokens[: len(stopped.tokens)]
+    assert stopped.stats.emitted == len(stopped.tokens) < len(tokens)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -137,9 +149,8 @@ def test_packed_weights_say_nearly_the_same(target, prompts, dtype):
 
 
 @pytest.mark.skipif(not computes_bfloat16(), reason="the processor does not multiply bfloat16")
-def test_in_bfloat16_a_token_has_the_same_logits_whoever_stands_beside_it():
-    model = outrider.load("smollm2", dtype="bfloat16")
-    choose = random.Random(0)
+def test_in_bfloat16_a_token_has_the_same_logits_whoever_stands_beside_it(in_bfloat16):
+    model, choose = in_bfloat16, random.Random(0)
     session = model.open(2, 256)
     for length in (3, 27, 85, 100, 190):
         text = [choose.randrange(model.traits.vocab_size) for _ in range(length + 17)]
@@ -159,9 +170,8 @@ def test_in_bfloat16_a_token_has_the_same_logits_whoever_stands_beside_it():
 
 
 @pytest.mark.skipif(not computes_bfloat16(), reason="the processor does not multiply bfloat16")
-def test_in_bfloat16_every_token_of_a_draft_has_the_logits_that_it_has_alone():
-    model = outrider.load("smollm2", dtype="bfloat16")
-    choose = random.Random(1)
+def test_in_bfloat16_every_token_of_a_draft_has_the_logits_that_it_has_alone(in_bfloat16):
+    model, choose = in_bfloat16, random.Random(1)
     first, count, longest = 180, 90, 17  # over three borders between blocks of keys
     text = [choose.randrange(model.traits.vocab_size) for _ in range(first + count)]
     session = model.open(1, 512)
