@@ -103,6 +103,12 @@ def _beside(draft: Draft, logits: Array) -> Draft:
     return draft if draft.q is None else replace(draft, q=float32(draft.q, like=logits))
 
 
+def _on_host(draft: Draft) -> Draft:
+    """The draft with q in NumPy."""
+    q = None if draft.q is None else float32_on_host(draft.q)
+    return draft if q is draft.q else replace(draft, q=q)
+
+
 def judge(
     draft: Draft, logits: Array, sampling: SamplingParams, history: History, rule: Rule, noise: RoundNoise
 ) -> Verdict:
@@ -132,9 +138,7 @@ def judge(
     if not on_host(logits):
         p = distribution(adjusted(float32(logits), 0, rows), sampling)
         return rule.judge(_beside(draft, logits), AllAtOnce(p), noise)
-    return rule.judge(
-        draft if draft.q is None else replace(draft, q=float32_on_host(draft.q)), OnDemand(rows, in_numpy), noise
-    )
+    return rule.judge(_on_host(draft), OnDemand(rows, in_numpy), noise)
 
 
 def logprobs_of(draft: Draft, verdict: Verdict, logits: Array, top: int) -> list[TokenLogprobs]:

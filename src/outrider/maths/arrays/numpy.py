@@ -171,16 +171,21 @@ def _winner(weights: Array, key: tuple[int, int]) -> int:
     np.divide(weights, bounds, out=bounds)  # weight / u x 2^-32
     first = bounds.argmax(keepdims=True)
     reached = float((weights[first] / _exponential_of_bits(bits[first]))[0])
-    candidates = np.flatnonzero(bounds >= reached * TO_UNIT * (1 - RACE_MARGIN))
+    candidates = (bounds >= reached * TO_UNIT * (1 - RACE_MARGIN)).nonzero()[0]
+    if len(candidates) == 1:
+        return int(first[0])
     return int(candidates[(weights[candidates] / _exponential_of_bits(bits[candidates])).argmax()])
 
 
 def token_at(weights: Array, share: float) -> int:
+    if len(weights) < BLOCK:
+        total = weights.sum(dtype=np.float64)
+        return _first_beyond(weights.cumsum(dtype=np.float64), share * total) if total else -1
     # The block first, then the token in it: a running sum is a chain of dependent additions, and blocks shorten it.
     whole = len(weights) - len(weights) % BLOCK
     running = np.zeros(whole // BLOCK + 1)
     (weights[:whole].reshape(-1, BLOCK) @ _ones(BLOCK)).cumsum(out=running[:-1])
-    running[-1] = running.item(-2) if whole else 0.0
+    running[-1] = running.item(-2)
     if whole < len(weights):
         running[-1] += weights[whole:].sum(dtype=np.float64)
     total = running.item(-1)
