@@ -177,3 +177,16 @@ def test_the_real_model_repeats_what_it_is_given(outrider):
     assert text in result["text"]
     assert result["stats"]["accepted"] > 0
     assert result["compare"]["first_difference"] is None
+
+
+def test_results_of_other_weights_under_the_same_path_are_refused(outrider, tmp_path):
+    prompts, results = tmp_path / "prompts.jsonl", tmp_path / "results.jsonl"
+    prompts.write_text('{"prompt": "the cat sat"}\n')
+    arguments = ("generate", "--input", prompts, "--output", results, "-n", 3)
+    model = tiny_model.save(tmp_path / "model")
+    assert outrider(*arguments, "-m", model)[0] == 0
+    assert "there before" in outrider(*arguments, "-m", model)[2]
+    tiny_model.save(model, seed=1)
+    status, _, err = outrider(*arguments, "-m", model)
+    assert status == 2
+    assert "does not have the model of this run" in err

@@ -279,7 +279,7 @@ def test_results_of_another_run_are_refused_and_stay(tmp_path, name):
     assert set(read(path)) == {job.id for job in jobs}
 
 
-@pytest.mark.parametrize("torn", [b"x", b'{"prompt": "a', b'{"id": 1, "fingerprint": "0', b"\0\0\0"])
+@pytest.mark.parametrize("torn", [b"x", b'{"prompt": "a', b'{"id": 1, "fingerprint": "0', b"x\0\0"])
 def test_an_end_that_is_no_beginning_of_a_result_is_not_cut_off(tmp_path, torn):
     path = tmp_path / "r"
     decode(path, jobs_of(LINES[:2]))
@@ -290,13 +290,25 @@ def test_an_end_that_is_no_beginning_of_a_result_is_not_cut_off(tmp_path, torn):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("line", ["seven", "[]", "{}", '{"id": 1}', '{"id": [1], "fingerprint": "x"}', ""])
+@pytest.mark.parametrize("line", ["seven", "[]", "{}", '{"id": 1}', '{"id": [1], "fingerprint": "x"}', "\0"])
 def test_a_file_of_something_else_is_refused(tmp_path, line):
     path = tmp_path / "r"
     path.write_text(line + "\n")
-    with pytest.raises(InputError, match=r"line 1 of .*--overwrite"):
+    with pytest.raises(InputError, match=r"line 1 of .*take that line out.*--overwrite"):
         decode(path, jobs_of())
     assert path.read_text() == line + "\n"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"  \n\n", b"\0" * 9, b'{"id": \0\0\0', b"\n\0"])
+def test_empty_lines_and_nuls_at_the_end_are_no_results(tmp_path, end):
+    """What an editor leaves there, and a power cut on some file systems."""
+    path = tmp_path / "r"
+    decode(path, jobs_of(LINES[:2]))
+    whole = path.read_bytes()
+    path.write_bytes(whole + end)
+    decode(path, jobs_of())
+    assert set(read(path)) == {job.id for job in jobs_of()}
+    assert path.read_bytes().startswith(whole)
 
 
 def test_a_result_that_is_there_twice_is_refused(tmp_path):

@@ -30,6 +30,8 @@ from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode
 from outrider.prompts.request import Request
 from outrider.runtimes.base import Model
+from outrider.runtimes.fingerprint import weights_fingerprint
+from outrider.runtimes.smollm2 import SMOLLM2
 from outrider.trace import TraceWriter
 
 
@@ -182,8 +184,13 @@ def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str,
 
 
 def _identity(models: ModelOptions) -> str:
-    """Tells models apart in files of results, from whatever folder the command is given."""
+    """Tells models apart in files of results, from whatever folder the command is given; other weights are another."""
     path = Path(models.model).expanduser()
     how = [models.target_backend, models.runtime.dtype or "auto", models.runtime.cache_type]
-    name = str(path.resolve() if path.exists() else models.model)
-    return " ".join([name, *(part for part in how if part is not None)])
+    if models.model == SMOLLM2:
+        name, weights = SMOLLM2, None  # pinned by the package that holds it
+    elif path.exists():
+        name, weights = str(path.resolve()), weights_fingerprint(path)
+    else:
+        name, weights = models.model, None
+    return " ".join([name, *(part for part in (*how, weights) if part is not None)])

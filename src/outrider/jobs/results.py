@@ -22,7 +22,9 @@ from outrider.jobs.fingerprint import differing
 from outrider.prompts.files import Id, key_of
 
 LOCK_SUFFIX = ".lock"
-REMEDY = "--overwrite starts it anew, another --output keeps it"
+NULS = b"\0"  # what a power cut leaves at the end of a file on some file systems
+REMEDY = "--overwrite starts again, another --output keeps it"
+DAMAGED = "take that line out to have its prompt decoded again;"
 
 
 class Results(Protocol):
@@ -114,8 +116,11 @@ class ResultFile:
             for number, line in enumerate(file, start=1):
                 place = f"line {number} of {self.path}"
                 if not line.endswith(b"\n"):
-                    _require_beginning(line, expected, place)
+                    _require_beginning(line.rstrip(NULS), expected, place)
                     break
+                if not line.strip():
+                    self._end += len(line)
+                    continue
                 key, fine = _read(line, expected, place)
                 if key in done:
                     raise InputError(f"{place} repeats the result of prompt {key}: take one of them out, or {REMEDY}")
@@ -175,7 +180,7 @@ def _read(line: bytes, expected: Mapping[str, str], place: str) -> tuple[str, bo
         entry = json.loads(line)
         key, found, fine = key_of(entry["id"]), str(entry["fingerprint"]), "error" not in entry
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{place} is no result of a run like this: {REMEDY}") from error
+        raise InputError(f"{place} is no result of a run like this: {DAMAGED} {REMEDY}") from error
     if key not in expected:
         raise InputError(f"{place} is of a prompt that is not among those given, {key}: {REMEDY}")
     if found != expected[key]:
@@ -185,7 +190,7 @@ def _read(line: bytes, expected: Mapping[str, str], place: str) -> tuple[str, bo
 
 
 def _require_beginning(line: bytes, expected: Mapping[str, str], place: str) -> None:
-    """Of a half-written line, before it is cut off: a file that was named by mistake shall lose nothing."""
+    """Of a half-written line, before it is cut off: a file that was named by mistake must lose nothing."""
     for key, fingerprint in expected.items():
         head = f'{{"id": {key}, "fingerprint": "{fingerprint}"'.encode("ascii")
         if line.startswith(head) or head.startswith(line):

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from outrider.errors import ModelError, first_line
 
 SECONDS = 5
+CONFIG = "config.json"
 # A model's weights, its configuration, and its tokenizer.
 FILES = ["*.json", "model*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def require_hub(name: str) -> None:
-    """Fail at once if a model must be downloaded and the hub is out of reach; the hub's own client retries for minutes.
+    """Fail at once if a model must be downloaded and the hub is out of reach; downloads retry for minutes.
+
+    The hub's own client asks, so that proxies, mirrors and tokens count as they do for the download.
 
     Raises:
-        ModelError: the model is not in the local cache, and the hub cannot be reached.
+        ModelError: the model is not in the local cache, and the hub cannot be reached, or has no such model.
     """
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if isinstance(try_to_load_from_cache(name, CONFIG), str):
         return
-    host = urlsplit(constants.ENDPOINT).hostname or ""
-    try:
-        socket.create_connection((host, 443), timeout=SECONDS).close()
-    except OSError as error:
+    elsewhere = "give a folder, a GGUF file, or smollm2"
+    if constants.HF_HUB_OFFLINE:
         raise ModelError(
-            f"model {name} is not on this machine, and {host} cannot be reached: give a folder, a GGUF file, or smollm2"
+            f"model {name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to download, or {elsewhere}"
+        )
+    try:
+        get_hf_file_metadata(hf_hub_url(name, CONFIG), timeout=SECONDS)
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the hub has no model {name} that you may read: check the name, or {elsewhere}") from error
+    except HfHubHTTPError as error:
+        raise ModelError(f"model {name} cannot be downloaded: {first_line(error)}") from error
+    except Exception as error:  # of whatever HTTP library the hub's client stands on
+        raise ModelError(
+            f"model {name} is not on this machine, and {constants.ENDPOINT} cannot be reached "
+            f"({first_line(error)}): {elsewhere}"
         ) from error
 
 

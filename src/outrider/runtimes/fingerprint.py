@@ -1,0 +1,45 @@
+"""Tells a model's files apart from others under the same path, without reading all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+PIECE = 1_000_000  # bytes read at each end of a file
+SAMPLES, SAMPLE = 64, 4096  # pieces spread over the rest, and their bytes
+LETTERS = 16
+# What a text depends on: weights, sizes, tokens, the chat template; not what was written about the model.
+PATTERNS = ("*.json", "*.safetensors", "*.bin", "*.gguf", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.npz")
+
+
+def weights_fingerprint(path: Path) -> str | None:
+    """A digest of the sizes of a model's files and of pieces of each; None where there are none.
+
+    Args:
+        path: a file or a folder.
+    """
+    if path.is_file():
+        files = [path]
+    else:
+        files = sorted({file for pattern in PATTERNS for file in path.glob(pattern) if file.is_file()})
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        # Where the file lies and what it is called may change: the name of a single file is not part of it.
+        name = file.name if path.is_dir() else ""
+        digest.update(f"{name} {size} ".encode())
+        with file.open("rb") as stream:
+            for start, length in _pieces(size):
+                stream.seek(start)
+                digest.update(stream.read(length))
+    return digest.hexdigest()[:LETTERS]
+
+
+def _pieces(size: int) -> list[tuple[int, int]]:
+    """(start, length) of what is read of a file of so many bytes; all of a small one."""
+    if size <= 2 * PIECE:
+        return [(0, size)]
+    between = [(PIECE + (size - 2 * PIECE) * number // SAMPLES, SAMPLE) for number in range(SAMPLES)]
+    return [(0, PIECE), *between, (size - PIECE, PIECE)]
