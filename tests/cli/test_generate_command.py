@@ -9,6 +9,8 @@ import sys
 import pytest
 from calls import PROMPT, generated, refusal
 
+from tiny import model as tiny_model
+
 
 def test_it_streams_the_text_and_sums_up_on_standard_error(outrider, folder):
     status, out, err = outrider("generate", PROMPT, "-m", folder, "-n", 12)
