@@ -7,7 +7,7 @@ from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.engine.sequence import ActiveSequence
-from outrider.errors import InputError, SettingError, VocabularyError
+from outrider.errors import InputError, ModelError, SettingError, VocabularyError
 from outrider.maths.arrays import float32
 from outrider.maths.budget import Budget
 from outrider.maths.distributions import AllAtOnce
@@ -15,7 +15,7 @@ from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import Rule, RuleName, follow, rule_named
 from outrider.maths.sampling import SamplingParams, check_finite, distribution, most_probable
-from outrider.prompts.request import PreparedRequest, drawn_seed
+from outrider.prompts.request import PreparedRequest, drawn_seed, is_whole
 from outrider.prompts.tokens import token_list
 from outrider.runtimes.base import NOTHING
 
@@ -60,10 +60,8 @@ def verify_speculation(
     target = _two_axes(float32(target_logits), "target_logits")
     width = target.shape[-1]
     if target.shape[0] not in (len(tokens), len(tokens) + 1) or target.shape[0] == 0:
-        raise InputError(
-            f"target_logits has {target.shape[0]} rows for {len(tokens)} draft tokens: give {len(tokens) + 1} (the "
-            f"last for the bonus) or {len(tokens)}"
-        )
+        rows = f"{len(tokens) + 1} (the last for the bonus) or {len(tokens)}" if tokens else "1, for the bonus"
+        raise InputError(f"target_logits has {target.shape[0]} rows for {len(tokens)} draft tokens: give {rows}")
     bad = next((token for token in tokens if not 0 <= token < width), None)
     if bad is not None:
         raise InputError(f"draft token {bad} is outside the vocabulary of {width}")
@@ -79,9 +77,10 @@ def verify_speculation(
                 f"draft_logits are {draft_rows.shape[-1]} wide and target_logits {width}: both models must share one "
                 "vocabulary"
             )
+    _require_finite(target, "target_logits")
+    if draft_rows is not None:
+        _require_finite(draft_rows, "draft_logits")
     if sampling.greedy:
-        if draft_rows is not None:
-            check_finite(draft_rows)
         verdict = follow(Draft(tokens), most_probable(target).tolist())
     else:
         q = None if draft_rows is None else distribution(draft_rows, sampling)
@@ -90,6 +89,19 @@ def verify_speculation(
         verdict = rule.judge(Draft(tokens, q=q), p, noise)
     following = [] if verdict.token is None else [verdict.token]
     return verdict.accepted, [*(tokens[node] for node in verdict.path), *following]
+
+
+def _require_finite(logits: Any, name: str) -> None:
+    """Raises ModelError naming the array and its first bad row."""
+    try:
+        check_finite(logits)
+    except ModelError:
+        for row in range(logits.shape[0]):
+            try:
+                check_finite(logits[row : row + 1])
+            except ModelError as error:
+                raise ModelError(f"row {row} of {name}: {error}") from error
+        raise
 
 
 def _two_axes(logits: Any, name: str) -> Any:
@@ -108,11 +120,11 @@ def draft_tokens(
     The drafter is prepared for this, and has to be prepared again before an engine uses it.
 
     Raises:
-        InputError: num_tokens is negative.
+        InputError: num_tokens is negative, or no whole number.
         SettingError: the drafter reads the target's passes, and there are none.
     """
-    if num_tokens < 0:
-        raise InputError(f"num_tokens is {num_tokens}: it must be at least 0")
+    if not is_whole(num_tokens, 0):
+        raise InputError(f"num_tokens is {num_tokens!r}: it must be a whole number, at least 0")
     if drafter.wants != NOTHING:
         raise SettingError(f"drafter {drafter.name} reads the target's passes and cannot draft alone: use generate")
     length = len(prompt) + num_tokens

@@ -29,7 +29,7 @@ def as_policy(lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None) -> L
     """
     if lookahead is None:
         return Goodput()
-    if isinstance(lookahead, int):
+    if isinstance(lookahead, int) and not isinstance(lookahead, bool):
         return Fixed(lookahead)
     if isinstance(lookahead, AdaptiveSpeculator):
         return Adaptive(lookahead)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
+from numbers import Real
 
 from outrider.errors import SettingError
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
@@ -25,7 +25,7 @@ class AdaptiveSpeculator:
         patience: how many updates must be in the average before the lookahead may move.
 
     Raises:
-        SettingError: bounds or thresholds that contradict each other.
+        SettingError: bounds or thresholds that contradict each other, or are no numbers.
     """
 
     def __init__(
@@ -39,6 +39,18 @@ class AdaptiveSpeculator:
         lower_below: float = 0.5,
         patience: int = 2,
     ) -> None:
+        for name, count in (
+            ("initial_lookahead", initial_lookahead),
+            ("min_lookahead", min_lookahead),
+            ("max_lookahead", max_lookahead),
+            ("window", window),
+            ("patience", patience),
+        ):
+            if not isinstance(count, int) or isinstance(count, bool):
+                raise SettingError(f"{name} is {count!r}: it must be a whole number")
+        for name, rate in (("raise_above", raise_above), ("lower_below", lower_below)):
+            if not isinstance(rate, Real):
+                raise SettingError(f"{name} is {rate!r}: it must be a number from 0 to 1")
         if not 0 <= min_lookahead <= initial_lookahead <= max_lookahead:
             raise SettingError(
                 f"initial_lookahead is {initial_lookahead}: it must lie between min_lookahead {min_lookahead} "
@@ -73,8 +85,8 @@ class AdaptiveSpeculator:
         Raises:
             SettingError: the rate does not lie in 0 to 1.
         """
-        if not (math.isfinite(acceptance_rate) and 0 <= acceptance_rate <= 1):
-            raise SettingError(f"acceptance_rate is {acceptance_rate}: it must lie in 0 to 1 (accepted / drafted)")
+        if not (isinstance(acceptance_rate, Real) and 0 <= acceptance_rate <= 1):
+            raise SettingError(f"acceptance_rate is {acceptance_rate!r}: it must lie in 0 to 1 (accepted / drafted)")
         self._rates.append(acceptance_rate)
         if len(self._rates) >= self.patience:
             average = sum(self._rates) / len(self._rates)

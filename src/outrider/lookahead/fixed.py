@@ -12,12 +12,12 @@ class Fixed(LookaheadPolicy):
     """The same lookahead for every sequence in every round.
 
     Raises:
-        SettingError: it is below 0.
+        SettingError: it is below 0, or no whole number.
     """
 
     def __init__(self, lookahead: int) -> None:
-        if lookahead < 0:
-            raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
+        if not isinstance(lookahead, int) or isinstance(lookahead, bool) or lookahead < 0:
+            raise SettingError(f"lookahead is {lookahead!r}: it must be a whole number, at least 0 (0 decodes plainly)")
         self.lookahead = lookahead
 
     def __repr__(self) -> str:

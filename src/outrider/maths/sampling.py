@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp,
 from outrider.maths.processors import LogitsProcessor, process
 
 SMALLEST_TEMPERATURE = 1e-6
+NUMBERS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,9 @@ class SamplingParams:
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in NUMBERS:
+            _require(isinstance(getattr(self, name), Real), name, repr(getattr(self, name)), "a number")
+        _require(isinstance(self.logit_bias, Mapping), "logit_bias", repr(self.logit_bias), "{token id: number}")
         _require(
             0 <= self.temperature < math.inf, "temperature", self.temperature, "finite and at least 0 (0 is greedy)"
         )
@@ -82,7 +95,8 @@ class SamplingParams:
         for name in ("presence_penalty", "frequency_penalty"):
             _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is none)")
         for token, bias in self.logit_bias.items():
-            _require(token >= 0 and bias < math.inf, "logit_bias", f"{token}: {bias}", "{token id >= 0: number}")
+            sound = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0 and bias < math.inf
+            _require(sound, "logit_bias", f"{token!r}: {bias}", "{token id >= 0: number}")
         whole = self.seed is None or (isinstance(self.seed, int) and 0 <= self.seed < 2**64)
         _require(
             isinstance(self.logits_processors, tuple) and all(map(callable, self.logits_processors)),

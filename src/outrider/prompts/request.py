@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -119,7 +120,7 @@ def prepare_request(
         InputError: the prompt cannot be decoded: it is empty or too long, a token is unknown, there is no tokenizer for
             its text, or the chat template refuses it.
         SettingError: stop strings or expected text need a tokenizer, or a conversation a chat template, and there is
-            none.
+            none; or a setting is about a token that the model does not have.
     """
     if tokenizer is None and request.stop:
         raise SettingError(
@@ -127,6 +128,7 @@ def prepare_request(
         )
     if tokenizer is None and isinstance(request.predicted, str) and request.predicted:
         raise SettingError(f"expected text needs a tokenizer and {model.name} has none: pass tokenizer=, or token ids")
+    check_vocabulary(request, model)
     prompt = encode(request.prompt, tokenizer, model.name, chat)
     check_tokens(prompt, model, model.traits.context_length)
     return PreparedRequest(
@@ -140,6 +142,21 @@ def prepare_request(
         top_logprobs=0 if isinstance(request.logprobs, bool) else request.logprobs,
         detokenize=request.detokenize,
     )
+
+
+def check_vocabulary(request: Request, model: Model) -> None:
+    """Refuse settings about tokens that the model does not have.
+
+    Raises:
+        SettingError: a stop token or a biased token is outside the vocabulary, or the bias leaves no token.
+    """
+    size, bias = model.traits.vocab_size, request.sampling.logit_bias
+    for name, tokens in (("stop_token_ids", request.stop_token_ids or ()), ("logit_bias", bias)):
+        outside = next((token for token in tokens if not 0 <= token < size), None)
+        if outside is not None:
+            raise SettingError(f"{name} holds token {outside}: {model.name} has the tokens 0 to {size - 1}")
+    if len(bias) == size and all(value == -math.inf for value in bias.values()):
+        raise SettingError(f"logit_bias bans all {size} tokens of {model.name}: leave at least one")
 
 
 def drawn_seed() -> int:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from outrider.errors import ModelError
+from outrider.errors import ModelError, first_line
 from outrider.maths.arrays import Array, operations, stack
 from outrider.runtimes.base import UNBOUNDED, Named, Pass, Scored, Traits
 from outrider.runtimes.ledger import LedgerSession, scored, stacked
@@ -92,18 +92,24 @@ class FunctionModel(Named):
 
 def _find_array_maker(function: Callable[[Any], Any], name: str) -> ArrayMaker:
     """The first kind of array that the function takes."""
-    refusals = []
+    refusals: dict[str, list[Exception]] = {}
     for maker in _array_makers(function):
         try:
             function(maker([0]))
         except Exception as error:
-            refusals.append(f"{type(error).__name__}: {error}")
+            refusals.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(error)
         else:
             return maker
+    said = sorted(refusals, key=lambda text: -len(refusals[text]))
+    cause = refusals[said[0]][0]  # its traceback ends in the caller's own code
+    if len(said) == 1:
+        raise ModelError(
+            f"model {name} fails when it is called with token ids, whatever array holds them: {said[0]}"
+        ) from cause
     raise ModelError(
-        f"model {name} takes no array of token ids that was tried (the first answer was {refusals[0]}): "
+        f"model {name} takes no array of token ids that was tried ({'; '.join(said)}): "
         "wrap it, outrider.FunctionModel(function, make_array=...)"
-    )
+    ) from cause
 
 
 def _array_makers(function: Callable[[Any], Any]) -> list[ArrayMaker]:
