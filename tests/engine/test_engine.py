@@ -1,5 +1,6 @@
 """The engine and the classic interface: limits, stops, failures, batches and book-keeping."""
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -106,14 +107,57 @@ def test_a_dropped_drafter_is_not_asked_again() -> None:
     assert drafter.rounds == 3
 
 
-def test_after_a_drafter_was_dropped_later_texts_are_decoded_plainly() -> None:
-    decoder = SpeculativeDecoder(FailingDrafter(raises), TARGET, 3, rule="coupled")
+def test_a_drafter_that_failed_once_is_tried_again_with_the_next_text() -> None:
+    drafter = FailingDrafter(raises)
+    decoder = SpeculativeDecoder(drafter, TARGET, 3, rule="coupled")
     with pytest.warns(RuntimeWarning):
-        decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED)
+        first = decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED)
+    drafter.rounds = -100
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED)
-    assert again.tokens == generate(None).tokens
+    assert first.tokens == again.tokens == generate(None).tokens
+    assert again.stats.drafted > first.stats.drafted > 0
+    assert (first.stats.drafter_failures, again.stats.drafter_failures) == (1, 0)
+
+
+def test_a_drafter_that_goes_on_failing_is_tried_less_and_less_often() -> None:
+    drafter = FailingDrafter(raises)
+    engine = Engine(TARGET, drafter, lookahead=3, rule="coupled", capacity=64)
+    failures = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for _ in range(16):
+            text = engine.submit(Request(PROMPT, 20, SEEDED))
+            while not engine.idle:
+                engine.step()
+            assert text.tokens == generate(None).tokens
+            failures.append(engine.drafter_failures)
+    assert failures == [1, 2, 2, 3, 3, 3, 3, *[4] * 8, 5]
+
+
+def test_a_drafter_that_cannot_be_prepared_is_not_tried_again() -> None:
+    with pytest.warns(RuntimeWarning):
+        engine = Engine(TARGET, CannotPrepare(DRAFT), lookahead=3, capacity=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine.submit(Request(PROMPT, 2, SEEDED))
+    assert engine.drafter is None
+
+
+def test_a_text_with_a_token_that_a_narrower_draft_model_lacks_is_decoded_plainly_and_the_others_are_drafted_for():
+    narrow = ModelDrafter(TableModel(DRAFT.table[:-1, :-1, :-1]))  # tokenizers would say that this is padding
+    last = TARGET.traits.vocab_size - 1
+    engine = Engine(TARGET, narrow, lookahead=3, rule="coupled", capacity=64)
+    never = SamplingParams(seed=3, logit_bias={last: -math.inf})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        texts = [engine.submit(Request(prompt, 20, never)) for prompt in ((0, last, 1), PROMPT, (1, 0))]
+        while not engine.idle:
+            engine.step()
+    assert [text.stats.drafted > 0 for text in texts] == [False, True, True]
+    for text, prompt in zip(texts, ((0, last, 1), PROMPT, (1, 0)), strict=True):
+        assert text.tokens == generate(None, prompt=prompt, sampling=never).tokens
 
 
 # Limits and stops

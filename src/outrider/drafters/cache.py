@@ -16,6 +16,8 @@ from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.maths.arrays import Array, columns, float32
 from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
 
+UNKNOWN = -1
+
 
 class VocabularyMap(Protocol):
     """Between the target's tokens and those of a draft model.
@@ -52,18 +54,36 @@ class VocabularyMap(Protocol):
 
 
 class SameVocabulary:
-    """Both models have one vocabulary; their logits may be padded to different widths."""
+    """Both models have one vocabulary; their logits may be padded to different widths.
+
+    Nothing is drafted for a text that holds a token which only the target has.
+
+    Args:
+        width: the draft model's vocabulary.
+    """
 
     room = 1
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         self.shared_ids = 0
+        self._width = width
+        self._known: dict[int, int] = {}  # tokens of each text that were looked at; UNKNOWN where one was not known
 
     def open(self, vocab_size: int) -> None:
         self.shared_ids = vocab_size
+        self._known = {}
 
     def text(self, sequence: DraftedSequence) -> Sequence[int]:
+        if self._width < self.shared_ids and self._holds_unknown(sequence):
+            return ()
         return sequence.tokens
+
+    def _holds_unknown(self, sequence: DraftedSequence) -> bool:
+        known = self._known.get(sequence.id, 0)
+        if known != UNKNOWN:
+            unknown = any(token >= self._width for token in sequence.tokens[known:])
+            known = self._known[sequence.id] = UNKNOWN if unknown else len(sequence.tokens)
+        return known == UNKNOWN
 
     def logits(self, logits: Array) -> Array:
         width, wanted = logits.shape[-1], self.shared_ids
@@ -78,7 +98,7 @@ class SameVocabulary:
         return token
 
     def forget(self, sequence: DraftedSequence) -> None:
-        pass
+        self._known.pop(sequence.id, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +156,7 @@ class DraftCache:
 
     def __init__(self, model: Model, vocabulary: VocabularyMap | None = None, branches: int = 0) -> None:
         self.model = model
-        self.vocabulary: VocabularyMap = SameVocabulary() if vocabulary is None else vocabulary
+        self.vocabulary: VocabularyMap = SameVocabulary(model.traits.vocab_size) if vocabulary is None else vocabulary
         self.branches = branches
         self.capacity = 0
         self.rows: dict[int, CachedRow] = {}

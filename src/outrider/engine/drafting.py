@@ -1,4 +1,4 @@
-"""The drafter behind a guard: a drafter that fails is dropped, and decoding goes on plainly."""
+"""The drafter behind a guard: where it fails, decoding goes on plainly until the engine is idle."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ logger = logging.getLogger("outrider")
 
 
 class GuardedDrafter:
-    """Calls a drafter, and drops it at its first error.
+    """Calls a drafter, and drops it when a call fails.
 
-    Speculation is an optimisation: without a drafter the output has the same distribution, and takes longer.
+    Speculation is an optimisation: without a drafter the output has the same distribution, and takes longer. A drafter
+    that failed is tried again when the engine is idle, and, if it goes on failing, after twice as many idle moments
+    each time. One that cannot even be prepared is not.
 
     Attributes:
-        drafter: None where there is none, or where it was dropped.
+        drafter: None where there is none, and while it is dropped.
+        failures: how often it failed.
         wants: what it reads of the target's passes.
     """
 
     def __init__(self, drafter: Drafter | None, vocab_size: int) -> None:
         self.drafter = drafter
+        self.failures = 0
         self._vocab_size = vocab_size
+        self._failed: Drafter | None = None
+        self._room: tuple[int, int] | None = None  # rows and capacity for which it was prepared
+        self._idle_moments = 0  # since it failed
 
     @property
     def present(self) -> bool:
@@ -47,6 +54,18 @@ class GuardedDrafter:
 
     def prepare(self, rows: int, capacity: int) -> None:
         self._call(lambda drafter: drafter.prepare(rows, capacity, self._vocab_size))
+        if self.present:
+            self._room = rows, capacity
+
+    def try_again(self) -> None:
+        """The engine is idle: no text is open that the drafter knows from before it failed."""
+        if self._failed is None or self._room is None:
+            return
+        self._idle_moments += 1
+        if self._idle_moments < 2 ** (self.failures - 1):
+            return
+        self.drafter, self._failed = self._failed, None
+        self.prepare(*self._room)
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft] | None:
         """A draft for each sequence; None if the drafter failed."""
@@ -74,7 +93,9 @@ class GuardedDrafter:
             return call(self.drafter)
         except Exception as error:
             message = f"drafter {self.drafter.name} failed and is dropped; decoding goes on plainly: {error!r}"
-            self.drafter = None
+            self.failures += 1
+            self._idle_moments = 0
+            self.drafter, self._failed = None, self.drafter
             logger.warning(message, exc_info=error)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
             return None

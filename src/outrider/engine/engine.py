@@ -113,8 +113,13 @@ class Engine:
 
     @property
     def drafter(self) -> Drafter | None:
-        """None where there is none, and after it failed."""
+        """None where there is none, and after it failed, until it is tried again when all texts have ended."""
         return self._drafter.drafter
+
+    @property
+    def drafter_failures(self) -> int:
+        """How often the drafter failed."""
+        return self._drafter.failures
 
     @property
     def max_rows(self) -> int:
@@ -157,6 +162,8 @@ class Engine:
             drawn_seed() if prepared.sampling.seed is None else prepared.sampling.seed,
             self.tokenizer if prepared.detokenize else None,
         )
+        if self.idle:
+            self._drafter.try_again()
         self._scheduler.add(sequence)
         return Handle(sequence, self._cancel)
 
@@ -173,7 +180,10 @@ class Engine:
             # In this order rows are neighbours in most caches.
             active = sorted(self._scheduler.active, key=lambda sequence: sequence.row)
             watch = Stopwatch(self._clock)
+            failures = self._drafter.failures
             result = self._round.run(active, watch)
+            for sequence in active:
+                sequence.statistics.drafter_failures += self._drafter.failures - failures
             self._books.enter(result, watch, self._drafter.present)
             self._remove_finished()  # after the policy has seen the outcome of the round
         except BaseException:

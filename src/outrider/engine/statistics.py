@@ -21,6 +21,7 @@ class Statistics:
         drafted_at, accepted_at: in how many rounds a token was proposed, and accepted, at each position after the
             pending token, the first at index 0.
         origins: emitted tokens by origin.
+        drafter_failures: rounds in which the drafter failed.
         seconds_prefill: the target's prefill. Where one pass reads a prompt and verifies, its tokens share its time.
         seconds_drafting: drafting, the draft model's prefill included.
         seconds_verification: the target's forward passes.
@@ -34,6 +35,7 @@ class Statistics:
     drafted_at: list[int] = field(default_factory=list)
     accepted_at: list[int] = field(default_factory=list)
     origins: Counter[Origin] = field(default_factory=Counter)
+    drafter_failures: int = 0
     seconds_prefill: float = 0.0
     seconds_drafting: float = 0.0
     seconds_verification: float = 0.0
