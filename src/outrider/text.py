@@ -11,6 +11,8 @@ from typing import Protocol
 from outrider.errors import SettingError
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+FEW = 16  # tokens that may be held back before it is asked whether they will become text at all
+NEWEST = 8  # tokens that hold a whole character, if there is one
 
 
 Vocabulary = Sequence[bytes | None]
@@ -42,6 +44,18 @@ class Tokenizer(Protocol):
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
         """The tokens of a conversation up to the assistant's turn; None where the model has no chat template."""
+
+
+def half_character(text: str) -> tuple[int, str] | None:
+    """The place and the name of the first half of a character (a lone surrogate); None where there is none.
+
+    Bytes that are no UTF-8 become such halves in arguments and on standard input.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start, f"U+{ord(text[error.start]):04X}"
+    return None
 
 
 def fingerprint_of(vocabulary: Vocabulary, special_tokens: frozenset[int]) -> str:
@@ -99,16 +113,25 @@ class Detokenizer:
         self._tokens: list[int] = []
         self._start = 0  # where decoding begins: a little before the end, so that the cost stays constant
         self._read = 0  # tokens before this one have been turned into text
+        self._wait = 0  # so many tokens must be held back before they are decoded again
 
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character is incomplete."""
         self._tokens.append(token)
+        held = len(self._tokens) - self._read
+        if held > FEW and (held < self._wait or self._decoded_newest().endswith(REPLACEMENT)):
+            return ""  # bytes that are no text: to decode all of them each time would take quadratic time
         known = self._tokenizer.decode(self._tokens[self._start : self._read])
         text = self._tokenizer.decode(self._tokens[self._start :])
         if text.endswith(REPLACEMENT) or len(text) <= len(known):
+            self._wait = held + held // 8
             return ""
+        self._wait = 0
         self._start, self._read = self._read, len(self._tokens)
         return text[len(known) :]
+
+    def _decoded_newest(self) -> str:
+        return self._tokenizer.decode(self._tokens[-NEWEST:])
 
     def flush(self) -> str:
         """What was held back; called once, at the end."""

@@ -112,20 +112,21 @@ class ResultFile:
         done: dict[str, bool] = {}
         if self._overwrite:
             return done
+        read = 0  # bytes; empty lines behind the last result are cut off
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 place = f"line {number} of {self.path}"
                 if not line.endswith(b"\n"):
                     _require_beginning(line.rstrip(NULS), expected, place)
                     break
+                read += len(line)
                 if not line.strip():
-                    self._end += len(line)
                     continue
                 key, fine = _read(line, expected, place)
                 if key in done:
                     raise InputError(f"{place} repeats the result of prompt {key}: take one of them out, or {REMEDY}")
                 done[key] = fine
-                self._end += len(line)
+                self._end = read
         return done
 
     def start(self) -> None:

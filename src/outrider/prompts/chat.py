@@ -22,6 +22,11 @@ class Chat:
     system_prompt: str | None = None
     use_template: bool = True
 
+    def __post_init__(self) -> None:
+        """Raises InputError where the system prompt is no whole text."""
+        if self.system_prompt is not None:
+            plain_prompt(self.system_prompt)
+
     def conversation(self, prompt: str | Sequence[Message]) -> list[Message]:
         """The messages, those of a text being one of the user's."""
         messages = list(as_conversation(prompt))

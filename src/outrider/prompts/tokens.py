@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from outrider.errors import InputError
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Model
+from outrider.text import half_character
 
 Message = Mapping[str, Any]  # {"role": ..., "content": ...}
 # Text, token ids (a list, or an array of any library), or a conversation.
@@ -22,7 +23,7 @@ def plain_prompt(prompt: Prompt) -> PlainPrompt:
         InputError: it is none of these.
     """
     if isinstance(prompt, str):
-        return prompt
+        return _whole_text(prompt)
     if isinstance(prompt, list | tuple) and any(isinstance(part, Mapping) for part in prompt):
         for message in prompt:
             _check_message(message)
@@ -30,6 +31,12 @@ def plain_prompt(prompt: Prompt) -> PlainPrompt:
     if isinstance(prompt, Mapping):
         raise InputError("the prompt is a single message: put it into a list, [message]")
     return tuple(token_list(prompt))
+
+
+def _whole_text(text: str) -> str:
+    if half := half_character(text):
+        raise InputError(f"the prompt holds half a character, {half[1]}, at place {half[0]}: give whole text in UTF-8")
+    return text
 
 
 def is_conversation(prompt: object) -> TypeGuard[tuple[Message, ...]]:
@@ -91,6 +98,8 @@ def _check_message(message: object) -> None:
         raise InputError(
             f'the message {_shown(message)} must be a mapping with a role: {{"role": "user", "content": "..."}}'
         )
+    if isinstance(content := message.get("content"), str):
+        _whole_text(content)
 
 
 def _no_tokens(given: object) -> InputError:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import llama_cpp
 
-from outrider.errors import ModelError
+from outrider.runtimes.llamacpp.chat_template import compile_template
 from outrider.text import Vocabulary, fingerprint_of
 
 UNUSED = llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
@@ -68,6 +66,8 @@ class LlamaTokenizer:
             return None
         text = self._template.render(
             messages=list(messages),
+            tools=None,
+            documents=None,
             add_generation_prompt=True,
             bos_token=self._name(llama_cpp.llama_vocab_bos(self._vocabulary)),
             eos_token=self._name(llama_cpp.llama_vocab_eos(self._vocabulary)),
@@ -76,7 +76,7 @@ class LlamaTokenizer:
 
     @cached_property
     def _template(self) -> Any:
-        return None if self.chat_template is None else _compile(self.chat_template)
+        return None if self.chat_template is None else compile_template(self.chat_template)
 
     def _encode(self, text: str, add_special: bool) -> list[int]:
         data = text.encode()
@@ -103,22 +103,3 @@ class LlamaTokenizer:
 
     def _name(self, token: int) -> str:
         return "" if token == llama_cpp.LLAMA_TOKEN_NULL else self._piece(token).decode(errors="replace")
-
-
-def _compile(template: str) -> Any:
-    """A chat template, in the Jinja environment that transformers uses."""
-    try:
-        from jinja2.exceptions import TemplateError
-        from jinja2.ext import loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError as error:
-        raise ModelError("chat templates need jinja2: pip install jinja2") from error
-
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-    return environment.from_string(template)
