@@ -89,7 +89,7 @@ def command(
         drafting.rule,
         drafting.policy(kind),
         drafting.predicted(kind),
-        sampling.params(),
+        sampling.params(models.model),
         output,
     )
     if jobs.input is None:

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rich.markup import escape
 
 from outrider.cli.options.group import option
+from outrider.cli.terminal import messages
 from outrider.errors import SettingError
 from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.generation_config import FILE, GREEDY, TRUNCATION, Recommended, recommended
 
 SAMPLING = "Sampling"
+GenerationConfig = Literal["auto", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingOptions:
     """The settings of SamplingParams, as flags."""
 
-    temp: Annotated[float, option("--temp --temperature", "X", "0 is greedy.", SAMPLING)] = 0.0
-    top_k: Annotated[int, option("--top-k", "N", "Keep the N most probable tokens; 0 keeps all.", SAMPLING)] = 0
-    top_p: Annotated[float, option("--top-p", "X", "Keep the most probable tokens up to this mass.", SAMPLING)] = 1.0
-    min_p: Annotated[float, option("--min-p", "X", "Drop tokens below this share of the likeliest.", SAMPLING)] = 0.0
+    temp: Annotated[
+        float | None,
+        option("--temp --temperature", "X", "0 is greedy. Default: what the model's makers say, or 0.", SAMPLING),
+    ] = None
+    top_k: Annotated[int | None, option("--top-k", "N", "Keep the N most probable tokens; 0 keeps all.", SAMPLING)] = (
+        None
+    )
+    top_p: Annotated[
+        float | None, option("--top-p", "X", "Keep the most probable tokens up to this mass.", SAMPLING)
+    ] = None
+    min_p: Annotated[
+        float | None, option("--min-p", "X", "Drop tokens below this share of the likeliest.", SAMPLING)
+    ] = None
     repetition_penalty: Annotated[
-        float, option("--repetition-penalty --repeat-penalty", "X", "Above 1 discourages repetition.", SAMPLING)
-    ] = 1.0
+        float | None, option("--repetition-penalty --repeat-penalty", "X", "Above 1 discourages repetition.", SAMPLING)
+    ] = None
     presence_penalty: Annotated[
-        float, option("--presence-penalty", "X", "Taken off the logits of tokens already emitted.", SAMPLING)
-    ] = 0.0
+        float | None, option("--presence-penalty", "X", "Taken off the logits of tokens already emitted.", SAMPLING)
+    ] = None
     frequency_penalty: Annotated[
-        float, option("--frequency-penalty", "X", "The same, once per occurrence.", SAMPLING)
-    ] = 0.0
+        float | None, option("--frequency-penalty", "X", "The same, once per occurrence.", SAMPLING)
+    ] = None
     logit_bias: Annotated[
         list[str] | None,
         option("--logit-bias", "TOKEN=X", "Added to the logit of a token id. Repeatable.", SAMPLING),
@@ -45,23 +60,59 @@ class SamplingOptions:
         ),
     ] = None
 
-    def params(self) -> SamplingParams:
-        """The settings.
+    generation_config: Annotated[
+        GenerationConfig,
+        option(
+            "--generation-config",
+            "auto|none",
+            "auto: what is not given here is taken from the model's generation_config.json; none: it is greedy.",
+            SAMPLING,
+        ),
+    ] = "auto"
+
+    def params(self, model: str | None = None) -> SamplingParams:
+        """The settings; says in a line which of them are the model's own.
+
+        Args:
+            model: whose recommended settings hold where none are given; None for none.
 
         Raises:
             SettingError: one of them is out of its range.
+            ModelError: the model's file of settings is broken.
         """
-        return SamplingParams(
-            temperature=self.temp,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            logit_bias=_parse_bias(self.logit_bias or ()),
-            seed=self.seed,
-        )
+        bias = _parse_bias(self.logit_bias or ())
+        flags = {
+            "temperature": self.temp,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+        }
+        given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+        if bias:
+            given["logit_bias"] = bias
+        own = Recommended()
+        if model is not None and self.generation_config == "auto":
+            own = recommended(Path(model).expanduser())
+        taken = {name: value for name, value in own.settings.items() if name not in given}
+        if given.get("temperature") == GREEDY:
+            taken = {name: value for name, value in taken.items() if name not in TRUNCATION}
+        if taken or own.unsupported:
+            messages().print(escape(_said(taken, own)), style="dim")
+        return SamplingParams(**({"temperature": GREEDY} | taken | given), seed=self.seed)
+
+
+def _said(taken: dict[str, Any], own: Recommended) -> str:
+    """One line about what comes from the model's file."""
+    parts = []
+    if taken:
+        shown = [name if name == "logit_bias" else f"{name} {value}" for name, value in taken.items()]
+        parts.append(f"{', '.join(shown)} from the model's {FILE} (--generation-config none leaves it out)")
+    if own.unsupported:
+        parts.append(f"{', '.join(own.unsupported)} of it cannot be followed")
+    return " · ".join(parts)
 
 
 def _parse_bias(pairs: Sequence[str]) -> dict[int, float]:

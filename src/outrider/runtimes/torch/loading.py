@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from outrider.errors import ModelError, SettingError
@@ -46,6 +46,8 @@ def open_reference(name: str, dtype: str, device: str = "auto") -> Any:
     """The model as transformers itself opens and runs it, on the device that `load` would choose."""
     place = find_device(device)
     model, _, _ = _open(name, find_kind(dtype, place), place, False, lambda message: None)
+    # A file beside the weights may recommend penalties and banned tokens, which would make another text.
+    model.generation_config = GenerationConfig()
     return model.to(place).eval()
 
 
