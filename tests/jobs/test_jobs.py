@@ -294,8 +294,9 @@ def test_an_end_that_is_no_beginning_of_a_result_is_not_cut_off(tmp_path, torn):
 def test_a_file_of_something_else_is_refused(tmp_path, line):
     path = tmp_path / "r"
     path.write_text(line + "\n")
-    with pytest.raises(InputError, match=r"line 1 of .*take that line out.*--overwrite"):
+    with pytest.raises(InputError, match=r"line 1 of .*--overwrite") as caught:
         decode(path, jobs_of())
+    assert "take that line out" in str(caught.value) or "not among those given" in str(caught.value)
     assert path.read_text() == line + "\n"
 
 

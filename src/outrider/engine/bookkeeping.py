@@ -69,6 +69,7 @@ def _record_of(number: int, started: float, result: RoundResult, times: Times) -
 
 def _part_of(committed: Committed) -> SequenceRound:
     feed, draft, verdict = committed.feed, committed.feed.proposed, committed.verdict
+    texts = tuple(event.text for event in committed.events)
     return SequenceRound(
         feed.sequence.id,
         feed.read,
@@ -80,6 +81,7 @@ def _part_of(committed: Committed) -> SequenceRound:
         draft.source if len(draft) else "",
         feed.sequence.finish_reason,
         () if draft.is_chain else draft.depths,
+        texts if any(texts) else (),
     )
 
 

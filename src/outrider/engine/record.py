@@ -22,6 +22,7 @@ class SequenceRound:
         source: the name of the drafter; empty where nothing was drafted.
         finish_reason: set if the text ended in this round.
         depths: of the proposed tokens if they were a tree; empty for a chain.
+        texts: the text that came with each emitted token; empty where there is none.
     """
 
     sequence: int
@@ -34,6 +35,7 @@ class SequenceRound:
     source: str
     finish_reason: FinishReason | None
     depths: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,10 @@ class Fixed(LookaheadPolicy):
     """
 
     def __init__(self, lookahead: int) -> None:
-        if not isinstance(lookahead, int) or isinstance(lookahead, bool) or lookahead < 0:
-            raise SettingError(f"lookahead is {lookahead!r}: it must be a whole number, at least 0 (0 decodes plainly)")
+        if not isinstance(lookahead, int) or isinstance(lookahead, bool):
+            raise SettingError(f"lookahead is {lookahead!r}: it must be a whole number of tokens")
+        if lookahead < 0:
+            raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
         self.lookahead = lookahead
 
     def __repr__(self) -> str:

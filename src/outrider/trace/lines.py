@@ -47,6 +47,7 @@ def record_as_dict(record: RoundRecord) -> dict[str, Any]:
                 "drafter": part.source,
                 "finish_reason": None if part.finish_reason is None else str(part.finish_reason),
                 **({"depths": list(part.depths)} if part.depths else {}),
+                **({"texts": list(part.texts)} if part.texts else {}),
             }
             for part in record.sequences
         ],
@@ -84,7 +85,10 @@ def _part_of(entry: Mapping[str, Any]) -> SequenceRound:
             else _named(FinishReason, entry["finish_reason"], "finish_reason")
         ),
         depths=tuple(_as_whole(depth, "a depth") for depth in _list(entry, "depths")) if "depths" in entry else (),
+        texts=tuple(_list(entry, "texts")) if "texts" in entry else (),
     )
+    if part.texts and (len(part.texts) != len(part.tokens) or not all(isinstance(text, str) for text in part.texts)):
+        raise ValueError(f"it has {len(part.tokens)} tokens, and texts that are not one for each")
     if part.depths and (len(part.depths) != part.drafted or min(part.depths) < 1):
         raise ValueError(f"it has {part.drafted} drafted tokens, and depths {list(part.depths)}")
     if len(part.tokens) != len(part.origins):

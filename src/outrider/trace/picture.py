@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from outrider.engine.events import Origin
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError
+from outrider.trace.coloured import first_text, laid_out
 from outrider.trace.file import Trace
+from outrider.trace.pace import Pace, pace
 from outrider.trace.summary import LookaheadCourse, Summary, lookahead_courses, summarise
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ MOST_TEXTS_APART = 4  # more texts than this are drawn as one mean
 MOST_VALUES = 160  # bars across the page
 LONGEST_NAME = 44  # characters of a model's name in the title
 BAR_WIDTH = 0.88  # of a round; the rest is the gap to the next bar
+TEXT_COLUMNS, TEXT_LINES = 160, 10  # of the coloured text, in characters: as many as the page is wide
+TEXT_SIZE = 8  # points
+HEIGHT, TITLE_HEIGHT, LINE_HEIGHT = 8.8, 0.35, 0.16  # inches: without the text, of its title, of a line of it
 ROUND_STEPS = (1, 2, 5, 10)  # between ticks
 
 # The palette of Okabe and Ito is safe for colour-blind readers; green, yellow and cyan are those of the terminal.
@@ -83,9 +88,9 @@ def draw(trace: Trace, path: str | Path) -> None:
     Raises:
         SettingError, InputError: as `picture`; InputError also if the trace holds no rounds.
     """
-    with picture(Path(path), (11, 7.4)) as figure:
-        if not len(trace):
-            raise InputError("the trace holds no rounds, and there is nothing to draw: let the run get further")
+    if not len(trace):
+        raise InputError("the trace holds no rounds, and there is nothing to draw: let the run get further")
+    with picture(Path(path), (11, HEIGHT + _text_height(trace))) as figure:
         _fill(figure, trace)
 
 
@@ -95,9 +100,10 @@ def headlines(trace: Trace, summary: Summary) -> tuple[str, str]:
     run = " · ".join(f"{what} {_shortened(name)}" for what, name in named if name)
     statistics = summary.statistics
     if summary.texts == 1:  # without the rounds that only read the prompt
-        parts = [f"{statistics.emitted} tokens in {statistics.rounds} rounds"]
+        parts = [f"{counted(statistics.emitted, 'token')} in {counted(statistics.rounds, 'round')}"]
     else:
-        parts = [f"{statistics.emitted} tokens of {summary.texts} texts in {summary.rounds} rounds"]
+        tokens, rounds = counted(statistics.emitted, "token"), counted(summary.rounds, "round")
+        parts = [f"{tokens} of {summary.texts} texts in {rounds}"]
     per_text = " and text" if summary.texts > 1 else ""
     parts.append(f"{statistics.mean_tokens_per_round:.2f} tokens per round{per_text}")
     if statistics.drafted:
@@ -105,6 +111,10 @@ def headlines(trace: Trace, summary: Summary) -> tuple[str, str]:
     else:
         parts.append("nothing was drafted")
     return run, " · ".join(parts)
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def phases(statistics: Statistics) -> dict[str, float]:
@@ -123,14 +133,20 @@ def _fill(figure: Figure, trace: Trace) -> None:
     run, outcome = headlines(trace, summary)
     figure.suptitle(f"{run}\n{outcome}" if run else outcome, fontsize=11, x=0.01, horizontalalignment="left")
     courses = lookahead_courses(trace.records, most_texts=MOST_TEXTS_APART, most_values=MOST_VALUES)
-    rows: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1), hspace=0.03)
+    said = first_text(trace)
+    heights = [3.6, 1.7, 3.2] + ([_text_height(trace)] if said else [])
+    rows: Any = figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0.03)
     _draw_courses(rows[0], courses, summary.rounds)
-    columns = rows[1].subfigures(1, 3, width_ratios=(1.25, 1, 1.2))
+    _draw_pace(rows[1], pace(trace.records, most_values=MOST_VALUES), summary.rounds)
+    if said:
+        _draw_text(rows[3], said, summary.texts)
+    columns = rows[2].subfigures(1, 3, width_ratios=(1.25, 1, 1.2))
     _draw_acceptance(columns[0], statistics)
     origins = {str(origin): float(statistics.origins[origin]) for origin in Origin}
     _draw_bars(columns[1].subplots(), "Tokens by origin", "tokens", origins, list(COLOURS.values()), "{:.0f}")
     seconds = phases(statistics)
-    unit, factor, number = ("seconds", 1, "{:.2f}") if sum(seconds.values()) >= 1 else ("milliseconds", 1000, "{:.1f}")
+    whole = sum(seconds.values()) >= 1
+    unit, factor, number = ("seconds", 1, "{:.2f} s") if whole else ("milliseconds", 1000, "{:.1f} ms")
     times = {phase: factor * each for phase, each in seconds.items()}
     _draw_bars(columns[2].subplots(), "Time by phase", unit, times, [PURPLE, GREEN, BLUE, GREY], number)
 
@@ -161,6 +177,57 @@ def _draw_courses(figure: SubFigure, courses: Sequence[LookaheadCourse], rounds:
     rows[0].set_title(_title_of(courses))
     rows[-1].set_xlabel("round")
     rows[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2)
+
+
+def _draw_pace(figure: SubFigure, course: Pace, rounds: int) -> None:
+    """Tokens per second along the run, and how many texts took part."""
+    from matplotlib.ticker import MaxNLocator
+
+    several = max(course.active) > 1
+    speed, *others = figure.subplots(1 + several, 1, sharex=True, squeeze=False, height_ratios=(2, 1)[: 1 + several])[
+        :, 0
+    ]
+    edges = [place * course.rounds_per_value for place in range(len(course.active))] + [rounds]
+    speed.set_title("Speed")
+    speed.stairs(course.tokens_per_second, edges, fill=True, color=BLUE, alpha=0.75)
+    speed.set_ylabel("tokens/s" + ("\nall texts" if several else ""))
+    for axes in others:
+        axes.stairs(course.active, edges, fill=True, color=GREY)
+        axes.set_ylabel("texts\nat once")
+        axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    for axes in (speed, *others):
+        axes.set_xlim(0, rounds)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=ROUND_STEPS))
+    speed.yaxis.set_major_locator(MaxNLocator(3))
+    (others or [speed])[-1].set_xlabel("round")
+
+
+def _text_height(trace: Trace) -> float:
+    """Inches; 0 where the trace holds no text."""
+    pieces, _ = laid_out(first_text(trace), columns=TEXT_COLUMNS, lines=TEXT_LINES)
+    return TITLE_HEIGHT + LINE_HEIGHT * (1 + pieces[-1].line) if pieces else 0.0
+
+
+def _draw_text(figure: SubFigure, said: Sequence[tuple[str, Origin]], texts: int) -> None:
+    """The text itself, each token in the colour of its origin."""
+    axes = figure.subplots()
+    pieces, goes_on = laid_out(said, columns=TEXT_COLUMNS, lines=TEXT_LINES)
+    axes.set_title(f"The {'first ' if texts > 1 else ''}text{', its beginning' if goes_on else ''}, coloured by origin")
+    _say(axes, "")
+    axes.set_xlim(0, TEXT_COLUMNS)
+    axes.set_ylim(pieces[-1].line + 1, 0)
+    for piece in pieces:
+        colour = DARK if piece.origin is Origin.PLAIN else COLOURS[piece.origin]
+        axes.text(
+            piece.column,
+            piece.line + 0.5,
+            piece.text,
+            color=colour,
+            family="monospace",
+            fontsize=TEXT_SIZE,
+            verticalalignment="center",
+        )
 
 
 def _title_of(courses: Sequence[LookaheadCourse]) -> str:
@@ -214,7 +281,7 @@ def _draw_bars(
     axes.set_xlabel(unit)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, max(*values.values(), 1e-9) * 1.5)  # room for the labels
+    axes.set_xlim(0, max(*values.values(), 1e-9) * 1.7)  # room for the labels
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
 
 
