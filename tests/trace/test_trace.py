@@ -36,7 +36,8 @@ from outrider import (
 from outrider.engine.events import FinishReason, Origin
 from outrider.trace import draw, summarise
 from outrider.trace.file import Trace
-from outrider.trace.picture import headlines
+from outrider.trace.pace import pace
+from outrider.trace.picture import COLOURS, headlines
 from outrider.trace.summary import lookahead_courses
 
 TARGET = TableModel.random(6, 2, spread=1.5, seed=1)
@@ -408,6 +409,7 @@ def test_a_picture_says_what_the_summary_says(figures) -> None:
     trace = trace_of(max_tokens=60, prompt=LONG_PROMPT)
     statistics = summarise(trace).statistics
     texts = figures(trace)
+    assert {"Speed", "tokens/s"} <= set(texts)
     assert {"Lookahead", "Acceptance by position in the draft", "Tokens by origin", "Time by phase"} <= set(texts)
     assert {"planned", "drafted", "accepted", "round", "position in the draft", "tokens", "seconds"} <= set(texts)
     assert "target table · drafter small · rule token" in texts
@@ -416,7 +418,7 @@ def test_a_picture_says_what_the_summary_says(figures) -> None:
         assert f"{number} ({number / 60:.0%})" in texts
     total = statistics.seconds_prefill + statistics.seconds_decoding
     for seconds in (statistics.seconds_prefill, statistics.seconds_drafting, statistics.seconds_verification):
-        assert f"{seconds:.2f} ({seconds / total:.0%})" in texts
+        assert f"{seconds:.2f} s ({seconds / total:.0%})" in texts
 
 
 def test_bars_are_as_high_as_the_numbers(monkeypatch, tmp_path) -> None:
@@ -428,7 +430,8 @@ def test_bars_are_as_high_as_the_numbers(monkeypatch, tmp_path) -> None:
     trace = Trace("", "", "", tuple(rounds(*((one,) for one in parts))))
     statistics = summarise(trace).statistics
     draw(trace, tmp_path / "x.svg")
-    lookahead, rate, counts, origins, times = drawn[0].axes
+    lookahead, speed, rate, counts, origins, times = drawn[0].axes
+    assert list(speed.patches[0].get_data().values) == pace(trace.records, most_values=9).tokens_per_second
     planned, drafted, accepted = lookahead.patches[0], *lookahead.containers
     assert list(planned.get_data().values) == [5, 3, 0, 6, 2]
     assert [bar.get_height() for bar in drafted] == [4, 1, 0, 3, 0]
@@ -444,6 +447,18 @@ def test_bars_are_as_high_as_the_numbers(monkeypatch, tmp_path) -> None:
     ]
 
 
+def test_the_text_is_drawn_in_the_colours_of_its_origins(monkeypatch, tmp_path) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn = []
+    save = figure.savefig
+    monkeypatch.setattr(figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
+    one = replace(part(0, 3, 2, 1), texts=("the", " cat")[: len(part(0, 3, 2, 1).tokens)])
+    draw(Trace("", "", "", tuple(rounds((one,)))), tmp_path / "x.svg")
+    shown = {text.get_text(): text.get_color() for axes in drawn[0].axes for text in axes.texts}
+    for text, origin in zip(one.texts, one.origins, strict=True):
+        assert shown[text] == COLOURS[origin]
+
+
 def test_where_nothing_was_planned_the_picture_shows_what_was_drafted(figures) -> None:
     texts = figures(Trace("", "", "", tuple(rounds((part(0, None, 3, 1),), (part(0, None),)))))
     assert "drafted" in texts
@@ -455,6 +470,7 @@ def test_where_nothing_was_planned_the_picture_shows_what_was_drafted(figures) -
 def test_few_texts_are_drawn_apart_and_many_together(figures) -> None:
     few = figures(trace_of(texts=3))
     assert sum(text.startswith("text ") for text in few) == 3
+    assert {"all texts", "at once"} <= {line for text in few for line in text.splitlines()} | set(few)
     many = figures(trace_of(texts=8))
     assert "Lookahead, mean of 8 texts" in many
     assert not any(text.startswith("text ") for text in many)
@@ -489,7 +505,7 @@ def test_a_trace_without_names_has_one_headline() -> None:
     trace = Trace("", "", "", tuple(rounds((part(0, 2, 2, 1),))))
     assert headlines(trace, summarise(trace)) == (
         "",
-        "2 tokens in 1 rounds · 2.00 tokens per round · 50% of 2 drafted tokens accepted",
+        "2 tokens in 1 round · 2.00 tokens per round · 50% of 2 drafted tokens accepted",
     )
 
 
