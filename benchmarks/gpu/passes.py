@@ -149,8 +149,8 @@ def graph_times(run: Run, model: TransformersModel, rows: int, count: int) -> di
     positions = torch.from_numpy(cache.plan.positions).to(run.device)
 
     def alone() -> None:
-        with model._ragged_attention(), without_cudnn():
-            model.module(
+        with without_cudnn():
+            session._model.module(
                 input_ids=ids,
                 position_ids=positions,
                 past_key_values=cache,

@@ -165,8 +165,9 @@ def _load_torch(
 def as_model(model: Any, tokenizer: Any = None) -> Model:
     """A Model from any form that users hold.
 
-    The forms are: a Model; a path or name; a model of transformers or mlx-lm; a course's model, called as
-    model(inputs, offset, cache) with MLX arrays; a stateless function from token ids to logits.
+    The forms are: a Model; a path or name; a model of transformers (also compiled, or with adapters of PEFT) or mlx-lm;
+    a course's model, called as model(inputs, offset, cache) with MLX arrays; a stateless function from token ids to
+    logits.
 
     Args:
         tokenizer: for models that come without one: a Tokenizer, or a tokenizer of transformers or mlx-lm.
@@ -181,10 +182,14 @@ def as_model(model: Any, tokenizer: Any = None) -> Model:
     if isinstance(model, type):
         raise ModelError(f"{model.__name__} is a class: give a model, {model.__name__}(...)")
     wrapped = as_tokenizer(tokenizer)
-    if "transformers" in sys.modules and isinstance(model, sys.modules["transformers"].PreTrainedModel):
-        from outrider.runtimes.torch.model import TransformersModel
+    if "transformers" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
+        from outrider.runtimes.torch.wrappers import unwrapped
 
-        return TransformersModel(model, tokenizer=wrapped)
+        model = unwrapped(model)
+        if isinstance(model, sys.modules["transformers"].PreTrainedModel):
+            from outrider.runtimes.torch.model import TransformersModel
+
+            return TransformersModel(model, tokenizer=wrapped)
     if "mlx.core" in sys.modules and callable(model):
         stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), getattr(tokenizer, "eos_token_id", None))
         parameters = _parameters(model)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Iterator, Sequence
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,24 +11,23 @@ import torch
 from outrider.errors import ModelError
 from outrider.runtimes.base import UNBOUNDED, Named, Session, Traits, stop_token_ids
 from outrider.runtimes.replay import ReplaySession
-from outrider.runtimes.torch.attention import without_cudnn
+from outrider.runtimes.torch.padded import PaddedForward
 from outrider.runtimes.torch.placement import free_bytes
-from outrider.runtimes.torch.session import Forward, Hidden, TorchSession
-from outrider.runtimes.torch.transformers_cache import ATTENTION, TransformersCache
-from outrider.runtimes.torch.transformers_state import find_recurrent
+from outrider.runtimes.torch.session import Forward, TorchSession
+from outrider.runtimes.torch.transformers_state import Recurrent, find_recurrent
+from outrider.runtimes.torch.trial import shares_passes
+from outrider.runtimes.torch.twins import input_device, move_buffers, twin_of
 from outrider.text import Tokenizer
 
 ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
-# Attention arguments that change the scores; PyTorch's fused attention cannot compute them.
-UNSUPPORTED_CONFIG = ("attn_logit_softcapping",)
 
 
 class TransformersModel(Named):
     """A transformers causal language model behind the Model protocol.
 
-    The model object is used as it is: its weights stay, and its attention implementation is replaced only while
-    Outrider runs it. Some models take no attention mask, or have layers with a state that cannot be rolled back
-    (Mamba, hybrids). Their rows are read one by one over transformers' own cache, by snapshot and replay.
+    The model object is never changed: Outrider runs a twin (twins.py) that shares its weights. Rows share passes where
+    a few tokens read that way give what the model itself gives. Otherwise, and where layers have a state that cannot
+    be rolled back (Mamba, hybrids), each row is read by itself over transformers' own cache, by snapshot and replay.
 
     Args:
         model: for example from AutoModelForCausalLM.from_pretrained.
@@ -45,126 +43,93 @@ class TransformersModel(Named):
     def __init__(
         self, model: Any, *, tokenizer: Tokenizer | None = None, name: str | None = None, fused: Forward | None = None
     ) -> None:
-        self.module = model.eval()
-        self._forward: Forward = fused if fused is not None else self
+        self.module = model
         config = model.config.get_text_config(decoder=True)
-        self._config = config
         self.name = name if name is not None else getattr(config, "_name_or_path", "") or type(model).__name__
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(f"model {self.name} is an encoder-decoder: use a decoder-only causal language model")
-        vocab_size = int(config.vocab_size)
-        self._recurrent = None if _takes_plans(model, config) else find_recurrent(model, vocab_size, self.name)
         self.tokenizer = tokenizer
+        self._place = input_device(model)
         self.traits = Traits(
-            vocab_size,
-            int(getattr(config, "max_position_embeddings", None) or UNBOUNDED),
+            int(config.vocab_size),
+            _context_length(config, self.name),
             _stop_token_ids(model),
-            pads_rows=self._forward is self and self._recurrent is None,
-            asynchronous=self.device.type == "cuda",
-            hidden_size=None if self._recurrent is not None else int(config.hidden_size),
+            asynchronous=self._place.type == "cuda",
             layers=int(config.num_hidden_layers),
-            bytes_per_token=self._bytes_of_cache(),
         )
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._runs: Forward | Recurrent = fused if fused is not None else self._find_way()
+        shared = not isinstance(self._runs, Recurrent)
+        self.traits = replace(
+            self.traits,
+            pads_rows=isinstance(self._runs, PaddedForward),
+            hidden_size=int(config.hidden_size) if shared else None,
+            bytes_per_token=self._runs.bytes_per_token,
+        )
+
+    def _find_way(self) -> PaddedForward | Recurrent:
+        """Passes that rows share, or else snapshot and replay."""
+        model = self.module
+        twin = twin_of(model, self.name)
+        if twin is not None and _takes_plans(model):
+            padded = shares_passes(twin, self.name, self.traits)
+            if padded is not None:
+                return padded
+        return find_recurrent(model if twin is None else twin, self.traits.vocab_size, self.name)
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = next(self.module.parameters()).device
-        return device
+        return input_device(self.module)
+
+    @property
+    def shares_passes(self) -> bool:
+        """Whether rows share passes; otherwise each is read by itself, by snapshot and replay."""
+        return not isinstance(self._runs, Recurrent)
 
     @property
     def bytes_per_token(self) -> int:
         return self.traits.bytes_per_token
 
-    def _bytes_of_cache(self) -> int:
-        """Bytes of keys and values of all layers, per token."""
-        if self._forward is not self:
-            return self._forward.bytes_per_token
-        if self._recurrent is not None:
-            return self._recurrent.bytes_per_token
-        config = self._config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(2 * config.num_hidden_layers * heads * size * self.module.dtype.itemsize)
-
     def free_bytes(self) -> int | None:
         return free_bytes(self.device)
 
     def open(self, rows: int, capacity: int) -> Session:
-        if self._recurrent is None:
-            return TorchSession(self._forward, rows, capacity, self.name, self.traits)
-        return ReplaySession(self._recurrent.reader, rows, capacity, self.name, self.traits)
-
-    def new_cache(self, rows: int, capacity: int) -> TransformersCache:
-        return TransformersCache(rows, capacity)
-
-    @torch.inference_mode()
-    def forward(
-        self,
-        cache: TransformersCache,
-        tokens: Sequence[Sequence[int]],
-        wanted: Sequence[int],
-        layers: Sequence[int] = (),
-    ) -> tuple[torch.Tensor, Hidden]:
-        """Run the cache's present plan.
-
-        Returns:
-            logits [sum of wanted, vocab] of the last `wanted` tokens of each row, and for each of `layers` the hidden
-            states [fed tokens, hidden size].
-        """
-        plan = cache.plan
-        assert plan is not None
-        device = self.device
-        padded = [list(new) + [0] * (plan.width - len(new)) for new in tokens]
-        ends = list(zip(plan.counts, wanted, strict=True))
-        columns = sorted({column for n, w in ends for column in range(n - w, n)}) or [0]
-        whole = len(columns) == plan.width
-        arguments: dict[str, Any] = {
-            "input_ids": torch.tensor(padded, device=device),
-            "position_ids": torch.from_numpy(plan.positions).to(device),
-            "past_key_values": cache,
-            "use_cache": True,
-            "outrider_plan": plan,
-        }
-        if layers:
-            arguments["output_hidden_states"] = True
-        if self._keeps_logits and not whole:
-            arguments["logits_to_keep"] = torch.tensor(columns, device=device)
-        with self._ragged_attention(), without_cudnn():
-            output = self.module(**arguments)
-        hidden = _flat_hidden(output.hidden_states, layers, plan.counts) if layers else ()
-        logits: torch.Tensor = output.logits  # [batch, columns, vocab]
-        if not (self._keeps_logits or whole):
-            logits = logits[:, columns]
-        if sum(wanted) == logits.shape[0] * logits.shape[1]:
-            return logits.flatten(0, 1), hidden
-        place = {column: index for index, column in enumerate(columns)}
-        batch = [b for b, w in enumerate(wanted) for _ in range(w)]
-        return logits[batch, [place[column] for n, w in ends for column in range(n - w, n)]], hidden
-
-    @contextlib.contextmanager
-    def _ragged_attention(self) -> Iterator[None]:
-        before = self._config._attn_implementation
-        self._config._attn_implementation = ATTENTION
-        try:
-            yield
-        finally:
-            self._config._attn_implementation = before
+        runs = self._runs
+        if isinstance(runs, PaddedForward | Recurrent) and self.device != self._place:
+            self._place = self.device
+            move_buffers(runs.module, self._place)
+        if isinstance(runs, Recurrent):
+            return ReplaySession(runs.reader, rows, capacity, self.name, self.traits)
+        return TorchSession(runs, rows, capacity, self.name, self.traits)
 
 
-def _flat_hidden(states: Sequence[torch.Tensor], layers: Sequence[int], counts: Sequence[int]) -> Hidden:
-    """Hidden states [fed tokens, hidden size] of `layers`, from [batch, width, hidden size] of all layers."""
-    return tuple(torch.cat([states[layer][row, :count] for row, count in enumerate(counts)]) for layer in layers)
-
-
-def _takes_plans(model: Any, config: Any) -> bool:
-    """Whether all layers attend, by a function that Outrider's own attention may replace."""
+def _takes_plans(model: Any) -> bool:
+    """Whether all layers attend, and by a function that can be exchanged for one that follows a plan."""
+    config = model.config.get_text_config(decoder=True)
     return (
         not getattr(model, "_is_stateful", False)
         and set(getattr(config, "layer_types", None) or ()) <= ATTENDING_LAYERS
-        and getattr(model, "_supports_attention_backend", False)
-        and all(getattr(config, field, None) is None for field in UNSUPPORTED_CONFIG)
+        and bool(getattr(model, "_supports_attention_backend", False))
     )
+
+
+def _context_length(config: Any, name: str) -> int:
+    """The longest text. Rotations that change where a text grows (longrope) end it there: what was read before would
+    have to be read again, and the longest text of a batch would decide for all of them."""
+    longest = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
+    parameters = getattr(config, "rope_parameters", None) or {}
+    ends = [
+        int(each["original_max_position_embeddings"])
+        for each in (parameters, *parameters.values())
+        if isinstance(each, dict) and each.get("rope_type") == "longrope" and "original_max_position_embeddings" in each
+    ]
+    if ends and min(ends) < longest:
+        warnings.warn(
+            f"model {name} takes texts of up to {min(ends)} tokens here, not {longest}: beyond that its rotations "
+            "(longrope) change for the whole text",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return min([longest, *ends])
 
 
 def _stop_token_ids(model: Any) -> frozenset[int]:

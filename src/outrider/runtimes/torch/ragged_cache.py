@@ -88,7 +88,9 @@ class TorchPlan(Plan):
 
     blocks: Blocks = field(default_factory=Blocks)
     _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
-    _slots_there: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
+    _slots_there: dict[torch.device, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = field(
+        default_factory=dict
+    )
 
     def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
@@ -97,14 +99,15 @@ class TorchPlan(Plan):
             groups: how many query heads share a key head; their queries follow one another.
             window: how many tokens back a token sees, itself included; None is no limit.
         """
-        if (groups, window) not in self._masks:
+        key = (groups, window, like.dtype, like.device)  # a model may lie on several devices
+        if key not in self._masks:
             sees = self.sees_within(window)
             if sees is None and self.blocks == Blocks():
                 return None
             if sees is None:
                 sees = np.ones((len(self.rows), self.width, self.held), dtype=bool)
-            self._masks[groups, window] = _additive(sees, like, groups, self.blocks)
-        return self._masks[groups, window]
+            self._masks[key] = _additive(sees, like, groups, self.blocks)
+        return self._masks[key]
 
     @cached_property
     def stretches(self) -> tuple[Stretch, ...]:
@@ -183,15 +186,15 @@ class TorchPlan(Plan):
         return torch.from_numpy(rows), torch.from_numpy(places)
 
     def slots_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """The slots on a device, copied once per pass; and which places of the padded batch [batch * width] hold tokens
-        (None where all do).
+        """The slots on a device, copied there once per pass; and which places of the padded batch [batch * width] hold
+        tokens (None where all do).
         """
-        if self._slots_there is None:
+        if device not in self._slots_there:
             held = np.arange(self.width)[None, :] < np.array(self.counts)[:, None]
             tokens = None if held.all() else torch.from_numpy(np.flatnonzero(held)).to(device)
             rows, places = self.slots
-            self._slots_there = rows.to(device), places.to(device), tokens
-        return self._slots_there
+            self._slots_there[device] = rows.to(device), places.to(device), tokens
+        return self._slots_there[device]
 
 
 def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, blocks: Blocks) -> torch.Tensor:
@@ -301,9 +304,9 @@ class RaggedCache:
         self._written[row] = 0
 
     def finish(self) -> None:
-        """Wait until a GPU is done."""
-        if self._keys and self._keys[0].is_cuda:
-            torch.cuda.synchronize(self._keys[0].device)
+        """Wait until every GPU is done."""
+        for device in {keys.device for keys in self._keys if keys.is_cuda}:
+            torch.cuda.synchronize(device)
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from transformers.cache_utils import (
 from outrider.errors import ModelError, first_line
 from outrider.runtimes.replay import Snapshots
 from outrider.runtimes.torch.attention import without_cudnn
+from outrider.runtimes.torch.twins import input_device
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params")
 # Layers that append keys and values in a new tensor and leave the old tensor as it is.
@@ -50,6 +52,8 @@ class Recurrent:
             later they silently forget the text before.
         bytes_per_token: bytes of keys and values, in the layers that have any.
         keeps_logits: whether its `forward` takes `logits_to_keep`.
+        needs_positions: whether it must be told where its tokens stand. Some hybrids (Bamba) count what the cache of
+            their first layer holds, which is a state and holds no tokens.
     """
 
     module: Any
@@ -57,6 +61,7 @@ class Recurrent:
     in_pieces: bool = True
     bytes_per_token: int = 0
     keeps_logits: bool = False
+    needs_positions: bool = False
 
     def reader(self) -> Snapshots:
         return Snapshots(self.start, stepwise=not self.in_pieces)
@@ -98,8 +103,10 @@ class TransformersState:
         arguments: dict[str, Any] = {self._model.cache_argument: self._cache, "use_cache": True}
         if self._model.keeps_logits:
             arguments["logits_to_keep"] = max(wanted, 1)
+        ids = torch.tensor([list(tokens)], device=input_device(module))
+        if self._model.needs_positions:
+            arguments["position_ids"] = self._length + torch.arange(len(tokens), device=ids.device)[None]
         self._length += len(tokens)
-        ids = torch.tensor([list(tokens)], device=module.device)
         with without_cudnn():
             logits: torch.Tensor = module(ids, **arguments).logits[0]
         return logits
@@ -131,12 +138,29 @@ def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
     argument = next((argument for argument in CACHE_ARGUMENTS if argument in parameters), None)
     if argument is None:
         raise ModelError(f"model {name} ({type(module).__name__}) takes no cache that Outrider knows: {REMEDY}")
+    plain = Recurrent(module, argument, in_pieces=False, keeps_logits="logits_to_keep" in parameters)
+    try:
+        return _tried(plain, vocab_size, name)
+    except ModelError as refusal:
+        if "position_ids" in parameters:
+            with contextlib.suppress(ModelError):
+                return _tried(replace(plain, needs_positions=True), vocab_size, name)
+        raise refusal from refusal.__cause__
+
+
+def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
+    """What is found out when it reads a few tokens.
+
+    Raises:
+        ModelError: see find_recurrent.
+    """
+    module = in_steps.module
     text = [token % vocab_size for token in TEXT_TO_TRY]
-    in_steps = Recurrent(module, argument, in_pieces=False, keeps_logits="logits_to_keep" in parameters)
     in_pieces = replace(in_steps, in_pieces=True)
     try:
         with torch.inference_mode():
-            expected = module(torch.tensor([text], device=module.device), use_cache=False).logits[0].float()
+            ids = torch.tensor([text], device=input_device(module))
+            expected = module(ids, use_cache=False).logits[0].float()
         scale = float(expected.abs().max())
         error = _error(in_steps, text, IN_STEPS, expected)
         precision = torch.finfo(module.dtype).eps

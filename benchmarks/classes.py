@@ -1,0 +1,270 @@
+"""Every causal language model class of transformers, built tiny: how Outrider reads it, and whether its text is right.
+
+python -m benchmarks.classes            # prints the table of docs/models.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+import outrider
+from outrider.runtimes.torch.loading import greedy_generate
+from outrider.runtimes.torch.model import TransformersModel
+
+VOCABULARY = 48
+MOST_PARAMETERS = 3_000_000
+PROMPTS = ((3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3), (2, 7, 1), (11, 12, 13, 11, 12, 13, 11, 12))
+LONGEST = 20  # new tokens
+# Sizes by the names that configs give them; those that a config does not know are left out.
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "sliding_window": 6,
+    "initializer_range": 0.4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+    # Other names for the same
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 128,
+    "n_inner": 48,
+    "d_model": 32,
+    "num_layers": 3,
+    "ffn_dim": 48,
+    "decoder_layers": 3,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 48,
+    "word_embed_proj_dim": 32,
+    "embedding_size": 32,
+    # Mixtures of experts
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 24,
+    "n_group": 1,
+    "topk_group": 1,
+    # Latent attention
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    # States
+    "state_size": 8,
+    "mamba_d_state": 8,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 8,
+    "chunk_size": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": VOCABULARY,
+}
+# What else a kind of model needs.
+OF_KIND: dict[str, dict[str, Any]] = {
+    "gptj": {"rotary_dim": 4},
+    "codegen": {"rotary_dim": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_hidden_layers": 4, "window_size": 6},
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"]},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "num_hidden_layers": 2, "laurel_rank": 8},
+    "llama4_text": {"attention_chunk_size": 8, "intermediate_size_mlp": 48},
+    "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+    "cpmant": {"dim_head": 8, "dim_ff": 48, "prompt_types": 2, "prompt_length": 2, "segment_types": 2},
+}
+ALTERNATIVES: tuple[dict[str, Any], ...] = (
+    {},
+    {"num_key_value_heads": 4},
+    {"num_hidden_layers": 4},
+    {"head_dim": None},
+    {"num_hidden_layers": 8, "num_key_value_heads": 4},
+    {"hidden_size": 64, "head_dim": 16, "d_model": 64, "n_embd": 64},
+    {"sliding_window": None},
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a class is read.
+
+    Attributes:
+        way: "shared passes", "replay" or "refused".
+        reason: why it is refused, in one line.
+        wrong: what went wrong in decoding; empty where all texts are right.
+    """
+
+    way: str
+    reason: str = ""
+    wrong: str = ""
+
+
+def names() -> list[str]:
+    """Of all causal language model classes; nothing is imported for it."""
+    found: set[str] = set()
+    for each in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        found |= {each} if isinstance(each, str) else set(each)
+    return sorted(found)
+
+
+def classes_of(name: str) -> tuple[Any, Any]:
+    """(config class, model class)."""
+    kind = next(
+        kind
+        for kind, each in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
+        if name in ((each,) if isinstance(each, str) else each)
+    )
+    return CONFIG_MAPPING[kind], getattr(transformers, name)
+
+
+def build(config_class: Any, model_class: Any, seed: int = 0) -> Any | None:
+    """A model of a few thousand parameters, or None where none of the sizes fits."""
+    for alternative in ALTERNATIVES:
+        try:
+            with quiet():
+                config = _config(config_class, SIZES | alternative)
+                with torch.device("meta"):
+                    size = sum(each.numel() for each in model_class(config).parameters())
+                if size > MOST_PARAMETERS:
+                    continue
+                torch.manual_seed(seed)
+                model = model_class(config).eval()
+                ids = torch.tensor([PROMPTS[0]])
+                with torch.inference_mode():
+                    model(ids)
+                    own_greedy(model)(PROMPTS[1], 2)
+            return model
+        except Exception:  # of a class of transformers, for sizes that it was not made for
+            continue
+    return None
+
+
+def own_greedy(model: Any) -> Any:
+    """The greedy `generate` of transformers, from prompt and number of tokens to new tokens."""
+    # Without the file's penalties and forced tokens, which are no part of the model.
+    model.generation_config = transformers.GenerationConfig(pad_token_id=0, bos_token_id=1)
+    return greedy_generate(model, frozenset())
+
+
+def _config(config_class: Any, sizes: dict[str, Any]) -> Any:
+    default = config_class()
+    inner = default.get_text_config(decoder=True)
+    sizes = sizes | OF_KIND.get(inner.model_type, {})
+    computed = {name for name in sizes if isinstance(getattr(type(inner), name, None), property)}
+    fitting = {name: value for name, value in sizes.items() if name not in computed and hasattr(inner, name)}
+    fitting |= OF_KIND.get(inner.model_type, {})
+    if getattr(inner, "head_dim", None) is None:
+        fitting.pop("head_dim", None)
+    place = next((name for name, value in vars(default).items() if value is inner), None)
+    if place is None:  # also the decoder of an encoder-decoder, which is a copy
+        return config_class(**fitting)
+    return config_class(**{place: fitting | {"model_type": inner.model_type}})
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of what transformers says about such sizes."""
+    transformers.logging.set_verbosity_error()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def judge(model: Any, draft: Any) -> Verdict:
+    """Decode greedily in several ways and compare with `generate`.
+
+    Args:
+        draft: a TransformersModel with the same vocabulary.
+    """
+    generate = own_greedy(model)
+    with quiet():
+        expected = [generate(prompt, LONGEST) for prompt in PROMPTS]
+        try:
+            target = TransformersModel(model)
+        except outrider.ModelError as error:
+            return Verdict("refused", str(error))
+        way = "shared passes" if target.shares_passes else "replay"
+        try:
+            found = {
+                "one row, no drafter": [_decode(target, None, [prompt])[0] for prompt in PROMPTS[:2]],
+                "ragged rows, drafter model": _decode(target, draft, PROMPTS),
+                "ragged rows, suffix drafter": _decode(target, outrider.SuffixDrafter(), PROMPTS),
+            }
+        except Exception as error:
+            return Verdict(way, wrong=f"{type(error).__name__}: {error}")
+    wrong = [how for how, texts in found.items() if texts != expected[: len(texts)]]
+    return Verdict(way, wrong=", ".join(wrong))
+
+
+def _decode(target: TransformersModel, drafter: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    return outrider.batched_speculative_decode(
+        prompts,
+        drafter,
+        target,
+        LONGEST,
+        sampling=outrider.SamplingParams(temperature=0),
+        lookahead=3,
+        stop_token_ids=(),
+    )
+
+
+def draft_model() -> TransformersModel:
+    """A drafter for all classes."""
+    model = build(*classes_of("LlamaForCausalLM"), seed=1)
+    assert model is not None
+    return TransformersModel(model)
+
+
+def table(chosen: Sequence[str]) -> Iterator[str]:
+    """Lines of the table in docs/models.md."""
+    draft = draft_model()
+    yield "| class | how it is read | |"
+    yield "|---|---|---|"
+    for name in chosen:
+        model = build(*classes_of(name))
+        if model is None:
+            yield f"| `{name}` | not tried | no tiny model of it was built |"
+            continue
+        verdict = judge(model, draft)
+        yield f"| `{name}` | {verdict.way} | {f'WRONG: {verdict.wrong}' if verdict.wrong else verdict.reason} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="classes; all of them where none is named")
+    for line in table(parser.parse_args().names or names()):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

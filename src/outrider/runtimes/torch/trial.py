@@ -1,0 +1,103 @@
+"""Holding a model's shared passes against its own forward, with a few tokens, before they are relied on.
+
+A model of transformers may do with positions, masks and attention what no flag tells. So ragged rows, a tree and a text
+longer than its window are read both ways. Where they differ by more than rounding, the model is read text by text over
+its own cache instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from outrider.runtimes.base import Pass, Traits
+from outrider.runtimes.torch.attention import without_cudnn
+from outrider.runtimes.torch.padded import PaddedForward
+from outrider.runtimes.torch.session import TorchSession
+from outrider.runtimes.torch.twins import input_device, twin_of, with_windows
+
+WINDOW = 5  # tokens, to which windows are shortened for the trial
+STEM = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+FIRST, SECOND, THIRD = 14, 15, 16
+TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
+LEAST_ROUNDING = 1e-5  # of the largest logit; more in 16 bits
+MOST_ROUNDING = {False: 1e-3, True: 0.1}  # of the largest logit, in 32 and in 16 bits
+
+
+def shares_passes(plain: Any, name: str, traits: Traits) -> PaddedForward | None:
+    """A forward pass for rows of different lengths, where it says what the model itself says.
+
+    Args:
+        plain: a twin of the model with its own attention.
+    """
+    try:
+        short = with_windows(plain, name, WINDOW)
+        if short is None or (module := twin_of(plain, name)) is None:
+            return None
+        padded = PaddedForward(module)
+        tried = padded
+        if short is not plain:
+            copied = twin_of(short, name)
+            if copied is None:
+                return None
+            tried = PaddedForward(copied)
+        return padded if _agree(short, tried, name, traits) else None
+    except Exception:  # in the model's own code, which was not written for this
+        return None
+
+
+@torch.inference_mode()
+def _agree(plain: Any, padded: PaddedForward, name: str, traits: Traits) -> bool:
+    stem = [token % traits.vocab_size for token in STEM]
+    first, second, third = (token % traits.vocab_size for token in (FIRST, SECOND, THIRD))
+    long, other, short = (
+        _logits(plain, text) for text in ([*stem, first, third], [*stem, second], [*stem[:2], first, third])
+    )
+    scale = float(long.abs().max())
+    if not all(bool(logits.isfinite().all()) for logits in (long, other, short)):
+        return True  # nothing can be held against it; decoding says what is wrong
+    sixteen_bits = plain.dtype in (torch.float16, torch.bfloat16)
+    # The same tokens in passes of different lengths.
+    rounding = _error(other[: len(stem)], long[: len(stem)], sixteen_bits)
+    if rounding > MOST_ROUNDING[sixteen_bits] * scale:
+        return False  # its tokens see those behind them
+    least = torch.finfo(plain.dtype).eps if sixteen_bits else LEAST_ROUNDING
+    tolerance = TIMES_ROUNDING * max(rounding, least * scale)
+    session = TorchSession(padded, 2, len(stem) + 4, name, traits)
+    groups: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def read(work: Pass, *expected: torch.Tensor) -> None:
+        found = session.extend(work).logits
+        groups.extend(zip(found.float().split([len(each) for each in expected]), expected, strict=True))
+
+    read(Pass([0, 1], [stem[:7], stem[:2]], wanted=[7, 2]), long[:7], short[:2])
+    session.keep(0, range(7))
+    session.keep(1, range(2))
+    # A chain in one row, and in the other a tree whose second branch goes on.
+    read(
+        Pass([0, 1], [stem[7:], [second, first, third]], [range(-1, len(stem) - 8), [-1, -1, 1]], [len(stem) - 7, 2]),
+        long[7 : len(stem)],
+        short[2:],
+    )
+    session.keep(0, range(len(stem) - 7))
+    read(Pass([0], [[second, first, third]], [[-1, -1, 1]], [3]), other[len(stem) :], long[len(stem) :])
+    return all(_error(found, expected, sixteen_bits) <= tolerance for found, expected in groups)
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor, sixteen_bits: bool) -> float:
+    """How far off logits [tokens, vocab] are, at worst.
+
+    In 16 bits it is the median of the tokens: where rounding chooses another expert, a single one is off by far.
+    """
+    worst = (found - expected).abs().amax(dim=-1)
+    return float(worst.median() if sixteen_bits else worst.max())
+
+
+def _logits(plain: Any, text: Sequence[int]) -> torch.Tensor:
+    """Logits [tokens, vocab] of a text read at once, without a cache."""
+    with without_cudnn():
+        output = plain(torch.tensor([list(text)], device=input_device(plain)), use_cache=False)
+    logits: torch.Tensor = output.logits[0].float()
+    return logits
