@@ -20,6 +20,7 @@ WAYS = {
     "NemotronForCausalLM": "replay",
     "BambaForCausalLM": "replay",
     "BertLMHeadModel": "refused",
+    "MoshiForCausalLM": "refused",
 }
 draft_model = functools.cache(classes.draft_model)
 

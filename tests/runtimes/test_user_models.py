@@ -286,5 +286,16 @@ def test_an_encoder_is_refused():
             initializer_range=0.4,
         )
     )
-    with pytest.raises(ModelError, match="something else when a text is read token by token"):
+    with pytest.raises(ModelError, match="other logits when a text is read token by token"):
         as_model(model)
+
+
+@pytest.mark.parametrize("window", [6, 4096])
+def test_a_model_whose_cache_is_at_odds_with_its_mask_is_refused(monkeypatch, window):
+    """As Moshi's: `generate` gives it a cache with a window, and its mask has none."""
+    from transformers.models.mistral import modeling_mistral
+
+    own = modeling_mistral.create_causal_mask
+    monkeypatch.setattr(modeling_mistral, "create_sliding_window_causal_mask", own)
+    with pytest.raises(ModelError, match="other logits when a text is read token by token"):
+        as_model(tiny("Mistral", sliding_window=window))

@@ -15,8 +15,8 @@ from outrider.runtimes.torch.padded import PaddedForward
 from outrider.runtimes.torch.placement import free_bytes
 from outrider.runtimes.torch.session import Forward, TorchSession
 from outrider.runtimes.torch.transformers_state import Recurrent, find_recurrent
-from outrider.runtimes.torch.trial import shares_passes
-from outrider.runtimes.torch.twins import input_device, move_buffers, twin_of
+from outrider.runtimes.torch.trial import WINDOW, shares_passes
+from outrider.runtimes.torch.twins import input_device, move_buffers, twin_of, with_windows
 from outrider.text import Tokenizer
 
 ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
@@ -74,6 +74,9 @@ class TransformersModel(Named):
             padded = shares_passes(twin, self.name, self.traits)
             if padded is not None:
                 return padded
+            short = with_windows(twin, self.name, WINDOW)
+            if short is not None and short is not twin:  # it may be at odds with itself beyond its window
+                find_recurrent(short, self.traits.vocab_size, self.name)
         return find_recurrent(model if twin is None else twin, self.traits.vocab_size, self.name)
 
     @property
