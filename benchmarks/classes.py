@@ -256,7 +256,12 @@ def table(chosen: Sequence[str]) -> Iterator[str]:
             yield f"| `{name}` | not tried | no tiny model of it was built |"
             continue
         verdict = judge(model, draft)
-        yield f"| `{name}` | {verdict.way} | {f'WRONG: {verdict.wrong}' if verdict.wrong else verdict.reason} |"
+        yield f"| `{name}` | {verdict.way} | {f'WRONG: {verdict.wrong}' if verdict.wrong else _short(verdict.reason)} |"
+
+
+def _short(reason: str) -> str:
+    """Without the model's name and the remedy, which are the same in all lines."""
+    return reason.partition(") ")[2].rpartition(": pass it")[0]
 
 
 def main() -> None:

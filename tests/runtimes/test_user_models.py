@@ -299,3 +299,16 @@ def test_a_model_whose_cache_is_at_odds_with_its_mask_is_refused(monkeypatch, wi
     monkeypatch.setattr(modeling_mistral, "create_sliding_window_causal_mask", own)
     with pytest.raises(ModelError, match="other logits when a text is read token by token"):
         as_model(tiny("Mistral", sliding_window=window))
+
+
+def test_two_threads_do_not_leave_cudnn_off():
+    from outrider.runtimes.torch.attention import without_cudnn
+
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    first, second = without_cudnn(), without_cudnn()
+    first.__enter__()
+    second.__enter__()  # of another thread, which begins before the first one ends, and ends after it
+    first.__exit__(None, None, None)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    second.__exit__(None, None, None)
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
