@@ -192,3 +192,11 @@ def test_results_of_other_weights_under_the_same_path_are_refused(outrider, tmp_
     status, _, err = outrider(*arguments, "-m", model)
     assert status == 2
     assert "does not have the model of this run" in err
+
+
+def test_bytes_that_are_no_text_are_refused_in_one_line(outrider, folder):
+    half = b"caf\xe9".decode("utf-8", errors="surrogateescape")
+    for arguments in ([half], ["x", "--system-prompt", half]):
+        said = refusal(outrider, *arguments, "-m", folder)
+        assert "half a character, U+DCE9, at place 3: give whole text in UTF-8" in said
+        assert "template" not in said

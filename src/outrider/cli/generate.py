@@ -29,6 +29,7 @@ from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode
 from outrider.prompts.request import Request
+from outrider.prompts.tokens import plain_prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.fingerprint import weights_fingerprint
 from outrider.runtimes.smollm2 import SMOLLM2
@@ -161,10 +162,12 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
         raise InputError(f"model {target.name} has no tokenizer beside it: give a model folder with tokenizer files")
     if system_prompt and ignore_chat_template:
         raise SettingError("--system-prompt needs a chat template: leave --ignore-chat-template out, or the prompt")
+    chat = Chat(system_prompt, not ignore_chat_template)
+    plain_prompt(text)  # of which no template is to blame
     try:
-        return encode(text, target.tokenizer, target.name, Chat(system_prompt, not ignore_chat_template))
+        return encode(text, target.tokenizer, target.name, chat)
     except InputError as error:
-        remedy = f"leave out {'--system-prompt' if system_prompt else 'it, with --ignore-chat-template'}"
+        remedy = "leave out --system-prompt" if system_prompt else "leave it out, with --ignore-chat-template"
         raise SettingError(f"{error}: {remedy}") from error
 
 
