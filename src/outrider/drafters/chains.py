@@ -13,7 +13,15 @@ from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.draws import draw, draw_shared, probability
-from outrider.maths.sampling import SamplingParams, adjust, distribution, live_rows, log_probabilities, most_probable
+from outrider.maths.sampling import (
+    SamplingParams,
+    adjust,
+    common_settings,
+    distribution,
+    live_rows,
+    log_probabilities,
+    most_probable,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -114,11 +122,16 @@ class ChainGrower:
                 self._add_up_to_end(chain, tokens)
             return
         logits = self._cache.score(rows)
+        common = common_settings([chain.sampling for chain in active])
         if plain:
             self._choose_most_probable(active, logits)
-        else:
+        elif common is None or any(chain.chosen for chain in active):
             for index, chain in enumerate(active):
                 self._choose(chain, logits[index : index + 1])
+        else:
+            q = distribution(logits, common)
+            for index, chain in enumerate(active):
+                self._draw(chain, q[index])
         for chain in active:
             chain.row.feed = [self._cache.vocabulary.fed_as(token) for token in chain.tokens[-1:]]
 
@@ -147,7 +160,9 @@ class ChainGrower:
         if chain.chosen:
             self._choose_most_probable([chain], logits)
             return
-        q = distribution(logits, chain.sampling)[0]
+        self._draw(chain, distribution(logits, chain.sampling)[0])
+
+    def _draw(self, chain: Chain, q: Array) -> None:
         chain.q.append(q)
         noise = chain.sequence.noise
         key = noise.draft(len(chain.sequence.tokens) + len(chain.tokens))

@@ -10,11 +10,11 @@ from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
 from outrider.drafters.growth import Growth
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
-from outrider.maths.arrays import Array, race_order, stack, top
+from outrider.maths.arrays import Array, HostFloats, HostInts, race_order, stack, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
-from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
+from outrider.maths.sampling import UNCHANGED, adjust, common_settings, distribution, live_rows
 from outrider.runtimes.loading import as_model
 
 
@@ -77,33 +77,52 @@ class ModelTreeDrafter(CachedDrafter):
     def _grow_level(self, active: Sequence[_Tree]) -> None:
         """One more level for each tree, in one forward pass."""
         logits = self.cache.score([tree.row for tree in active], [len(tree.asked) for tree in active])
+        common = common_settings([tree.sequence.sampling for tree in active])
         first = 0
+        if common is None:
+            for tree in active:
+                self._open_adjusted(tree, logits[first : first + len(tree.asked)])
+                first += len(tree.asked)
+        else:
+            q = distribution(logits, UNCHANGED if common.greedy else common)
+            probabilities, tokens = top(q, self._width(active[0]))
+            for tree in active:
+                rows = slice(first, first + len(tree.asked))
+                self._open(tree, q[rows], probabilities[rows], tokens[rows])
+                first += len(tree.asked)
         for tree in active:
-            self._open(tree, logits[first : first + len(tree.asked)])
-            first += len(tree.asked)
             self._plan_feed(tree)
 
-    def _open(self, tree: _Tree, logits: Array) -> None:
-        """Add the children of the nodes that were asked about."""
-        sequence = tree.sequence
+    def _open_adjusted(self, tree: _Tree, logits: Array) -> None:
+        """The same as `_open`, for a text whose distributions depend on what it says so far."""
+        sampling = tree.sequence.sampling
         paths = [tree.growth.path(node) for node in tree.asked]
-        logits = adjust(logits, sequence.sampling, sequence.history, paths)
-        if sequence.sampling.logits_processors:
+        logits = adjust(logits, sampling, tree.sequence.history, paths)
+        if sampling.logits_processors:
             live = live_rows(logits)
             if not live:
                 return
-            logits, paths = stack([logits[row] for row in live]), [paths[row] for row in live]
+            logits = stack([logits[row] for row in live])
             tree.asked = [tree.asked[row] for row in live]
-        q = distribution(logits, UNCHANGED if sequence.sampling.greedy else sequence.sampling)
-        probabilities, tokens = top(q, self.shape.width(len(paths[0])))
+        q = distribution(logits, UNCHANGED if sampling.greedy else sampling)
+        self._open(tree, q, *top(q, self._width(tree)))
+
+    def _width(self, tree: _Tree) -> int:
+        """How many children a node of the level may have."""
+        return self.shape.width(len(tree.growth.path(tree.asked[0])))
+
+    def _open(self, tree: _Tree, q: Array, probabilities: HostFloats, tokens: HostInts) -> None:
+        """Add the children of the nodes that were asked about, whose most probable tokens are given."""
+        sequence = tree.sequence
         chosen = sequence.sampling.greedy or self._greedy
-        for index, (node, path) in enumerate(zip(tree.asked, paths, strict=True)):
+        for index, node in enumerate(tree.asked):
             possible = [share for share in probabilities[index].tolist() if share > 0]
             shares = self.shape.shares(possible)
             if chosen:
                 tree.growth.open(node, tokens[index, : len(possible)].tolist(), shares)
             else:
-                drawn = self._draw_children(sequence, q[index], len(path), node, len(possible))
+                depth = len(tree.growth.path(node))
+                drawn = self._draw_children(sequence, q[index], depth, node, len(possible))
                 tree.growth.open(node, drawn, shares, q[index])
 
     def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:

@@ -128,6 +128,23 @@ def _require(holds: bool, name: str, value: object, limit: str) -> None:
 UNCHANGED = SamplingParams()  # the model's own distribution
 
 
+def common_settings(rows: Sequence[SamplingParams]) -> SamplingParams | None:
+    """Settings that make the `distribution` of all rows in one operation.
+
+    Returns:
+        None where rows differ in more than their seeds, or depend on what stands before them.
+    """
+    first = rows[0]
+    for other in rows:
+        if other.adjusts_logits or _filters(other) != _filters(first):
+            return None
+    return first
+
+
+def _filters(params: SamplingParams) -> tuple[float, int, float, float]:
+    return params.temperature, params.top_k, params.top_p, params.min_p
+
+
 class History:
     """What a sequence says so far, as penalties and logits processors look at it.
 
