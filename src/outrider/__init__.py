@@ -16,7 +16,7 @@ from outrider.api.decoder import SpeculativeDecoder
 from outrider.api.stream import Generation, TokenStream
 from outrider.drafters.across.intersection import IntersectionDrafter
 from outrider.drafters.across.string import StringDrafter
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.model_tree import ModelTreeDrafter
 from outrider.drafters.several.chained import Chained
@@ -55,7 +55,7 @@ from outrider.maths.draft import Draft
 from outrider.maths.processors import LogitsProcessor
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
-from outrider.runtimes.base import Model, Session
+from outrider.runtimes.base import Features, Model, Session
 from outrider.runtimes.loading import load
 from outrider.runtimes.stateless import FunctionModel
 from outrider.runtimes.table import TableModel
@@ -79,6 +79,7 @@ __all__ = [
     "DraftingTraits",
     "DynamicTree",
     "Engine",
+    "Features",
     "FinishReason",
     "Fixed",
     "FunctionModel",
@@ -99,6 +100,7 @@ __all__ = [
     "OutriderError",
     "Prices",
     "QueueFullError",
+    "Reading",
     "Request",
     "RoundRecord",
     "SamplingParams",

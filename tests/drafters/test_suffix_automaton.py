@@ -1,11 +1,13 @@
 """The suffix automaton against brute force over all substrings."""
 
 import random
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outrider.drafters.suffix import automaton as automaton_module
 from outrider.drafters.suffix.automaton import COUNTED_LINKS, ROOT_STATE, Cursor, SuffixAutomaton
 from outrider.errors import InputError, SettingError
 
@@ -215,6 +217,7 @@ def random_text(length, vocabulary):
 
 
 LONG = 4000
+COUNTED_STEPS = 600  # tokens of which every line that is run is counted, which takes its time
 LONG_TEXTS = {
     "constant": [0] * LONG,
     "alternating": [0, 1] * (LONG // 2),
@@ -228,25 +231,48 @@ LONG_TEXTS = {
 }
 
 
-class CountedReads(list):
-    """A list that knows how often it was read."""
+def lines_run(call) -> int:
+    """How many lines of the automaton's code a call runs."""
+    lines = 0
 
-    reads = 0
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename != automaton_module.__file__:
+            return None
+        lines += event == "line"
+        return trace
 
-    def __getitem__(self, index):
-        self.reads += 1
-        return super().__getitem__(index)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def transitions_of(automaton) -> int:
+    """All that lead from one state to another."""
+    seen, found, count = {ROOT_STATE}, [Cursor(ROOT_STATE, 0)], 0
+    while found:
+        cursor = found.pop()
+        for token, _ in automaton.continuations(cursor):
+            count += 1
+            longer = automaton.step(cursor, token)
+            if longer.state not in seen:
+                seen.add(longer.state)
+                found.append(longer)
+    return count
 
 
 @pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS.keys())
 def test_states_transitions_and_steps_grow_linearly(text):
-    automaton = SuffixAutomaton()
-    automaton._link = CountedReads(automaton._link)
-    automaton.extend(text)
+    automaton = build(text)
     assert automaton.states <= 2 * len(text)
-    assert sum(len(transitions) for transitions in automaton._next) <= 3 * len(text)
-    # The counting walk reads COUNTED_LINKS links at most, the construction a few on average.
-    assert automaton._link.reads <= (COUNTED_LINKS + 4) * len(text)
+    assert transitions_of(automaton) <= 3 * len(text)
+    steps = lines_run(lambda: build(text[:COUNTED_STEPS]))
+    # Five lines for each link of the counting walk, of which there are COUNTED_LINKS at most; for the rest some dozens.
+    assert steps <= (5 * COUNTED_LINKS + 70) * COUNTED_STEPS
 
 
 @pytest.mark.parametrize(
