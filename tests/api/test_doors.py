@@ -168,6 +168,43 @@ def test_a_draft_model_of_another_vocabulary_is_refused_at_every_door():
             door(TARGET, other)
 
 
+GENERATE = SpeculativeDecoder(None, TARGET).generate
+BATCHED = batched_speculative_decode
+NONSENSE = {
+    "rule": lambda: Engine(TARGET, rule=["token"]),
+    "rows of text": lambda: Engine(TARGET, max_rows="8"),
+    "half a row": lambda: Engine(TARGET, max_rows=1.5),
+    "capacity of text": lambda: Engine(TARGET, capacity="64"),
+    "half a token of capacity": lambda: Engine(TARGET, capacity=32.5),
+    "no queue": lambda: Engine(TARGET, max_waiting=None),
+    "memory of text": lambda: Engine(TARGET, memory_limit="2 GB"),
+    "max_tokens of text": lambda: GENERATE([1], max_tokens="5"),
+    "hot": lambda: GENERATE([1], temperature="hot"),
+    "stop": lambda: GENERATE([1], stop=5),
+    "stop token": lambda: GENERATE([1], stop_token_ids=5),
+    "stop tokens of text": lambda: GENERATE([1], stop_token_ids="ab"),
+    "prediction": lambda: GENERATE([1], predicted=5),
+    "sampling": lambda: GENERATE([1], sampling={"temperature": 0}),
+    "one prompt as many": lambda: BATCHED("abc", None, TARGET),
+    "no prompts": lambda: BATCHED(5, None, TARGET),
+    "no rows": lambda: BATCHED([[1]], None, TARGET, max_rows=0),
+    "sampling of many": lambda: BATCHED([[1]], None, TARGET, sampling=5),
+    "sampling of each": lambda: BATCHED([[1]], None, TARGET, sampling=[5]),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_settings_of_the_wrong_type_are_refused_in_one_line(name):
+    with pytest.raises(OutriderError) as caught:
+        NONSENSE[name]()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_whole_numbers_may_come_from_numpy():
+    assert len(GENERATE([1], max_tokens=np.int64(3)).tokens) == 3
+    assert Engine(TARGET, max_rows=np.int32(2), capacity=np.int64(64), lookahead=0).max_rows == 2
+
+
 # Prompts
 
 PROMPTS = {

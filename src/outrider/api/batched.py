@@ -14,8 +14,8 @@ from outrider.errors import BatchError, InputError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.request import PreparedRequest, Request, is_whole, prepare_request, seeded
-from outrider.prompts.settings import SamplingSettings, sampling_of
+from outrider.prompts.request import PreparedRequest, is_whole, prepare_request, seeded
+from outrider.prompts.settings import RequestSettings, SamplingSettings, request_of, sampling_of
 from outrider.prompts.tokens import Prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
@@ -115,18 +115,19 @@ def batched_speculative_decode(
     samples = 1 if n is None else n
     if not is_whole(samples, 1):
         raise SettingError(f"n is {n!r}: it must be at least 1")
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    ends = None if stop_token_ids is None else frozenset(stop_token_ids)
+    if isinstance(batch_prompts, str) or not isinstance(batch_prompts, Iterable):
+        raise InputError(f"batch_prompts is a {type(batch_prompts).__name__}: give a list of prompts")
     prompts = list(batch_prompts)
     params = _params(sampling, settings, len(prompts), samples)
 
     def prepared(number: int, prompt: Prompt) -> list[PreparedRequest]:
         try:
-            request = Request(prompt, max_tokens, params[number][0], ends, stops, detokenize=bool(stops))
-            ready = prepare_request(request, target, words)
+            settings: RequestSettings = {"max_tokens": max_tokens, "stop": stop, "stop_token_ids": stop_token_ids}
+            ready = prepare_request(request_of(prompt, settings), target, words)
         except InputError as error:
             raise InputError(f"prompt {number} cannot be decoded: {error}") from error
-        return [replace(ready, sampling=each) for each in params[number]]
+        needs_text = bool(ready.stop)
+        return [replace(ready, sampling=each, detokenize=needs_text) for each in params[number]]
 
     requests = [request for number, prompt in enumerate(prompts) for request in prepared(number, prompt)]
     outputs = _decode(requests, target, drafter, lookahead, rule, words, max_rows, progress) if requests else []
@@ -188,6 +189,8 @@ def _params(
     if sampling is None or isinstance(sampling, SamplingParams):
         every = seeded(sampling_of(sampling, settings), count * samples)
         return [every[first : first + samples] for first in range(0, len(every), samples)]
+    if not isinstance(sampling, Sequence):
+        raise SettingError(f"sampling is a {type(sampling).__name__}: give SamplingParams(...), or one for each prompt")
     if len(sampling) != count:
         raise SettingError(f"there are {len(sampling)} sampling settings for {count} prompts: give one, or one each")
     return [seeded(sampling_of(each, settings), samples) for each in sampling]

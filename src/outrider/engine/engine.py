@@ -79,7 +79,7 @@ class Engine:
         observer: Observer | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        require_size(max_rows, max_waiting, capacity)
+        require_size(max_rows, max_waiting, capacity, memory_limit)
         self._rule = rule_named(rule)
         self._lookahead = as_policy(lookahead)
         self.target: Model = as_model(target, tokenizer)

@@ -190,7 +190,7 @@ def rule_named(rule: str | Rule) -> Rule:
     """
     if isinstance(rule, Rule):
         return rule
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         raise SettingError(f"rule {rule!r} is unknown: choose one of {', '.join(RULES)}")
     return RULES[rule]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 from outrider.errors import SettingError
@@ -57,6 +59,7 @@ class Request:
             self.logprobs,
             "True, False, or how many of the most probable tokens to report",
         )
+        _require(isinstance(self.stop, Iterable), "stop", self.stop, "a text, or several")
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         for string in stop:
             _require(isinstance(string, str), "a stop string", string, "a text")
@@ -70,6 +73,7 @@ class Request:
         if not isinstance(self.predicted, str):
             put(self, "predicted", tuple(token_list(self.predicted)))
         if self.stop_token_ids is not None:
+            _require(isinstance(self.stop_token_ids, Iterable), "stop_token_ids", self.stop_token_ids, "token ids")
             put(self, "stop_token_ids", frozenset(token_list(list(self.stop_token_ids))))
 
     def samples(self, n: int) -> list[Request]:
@@ -172,7 +176,7 @@ def seeded(sampling: SamplingParams, count: int) -> list[SamplingParams]:
 
 def is_whole(value: Any, least: int) -> bool:
     """Whether it is a whole number from `least` on, and not a truth value."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _require(holds: bool, name: str, value: object, limit: str) -> None:

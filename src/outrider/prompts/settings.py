@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, cast
 
+from outrider.errors import SettingError
 from outrider.maths.processors import LogitsProcessor
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
@@ -57,7 +58,11 @@ def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> 
     Raises:
         SettingError: a value is out of its range.
     """
-    return replace(sampling if sampling is not None else SamplingParams(), **settings)
+    if sampling is None:
+        return SamplingParams(**settings)
+    if not isinstance(sampling, SamplingParams):
+        raise SettingError(f"sampling is {sampling!r}: it must be SamplingParams(...)")
+    return replace(sampling, **settings)
 
 
 def request_of(prompt: Prompt, settings: RequestSettings) -> Request:
