@@ -1,4 +1,4 @@
-"""The Python in the documents runs as it stands. A tiny random model stands in for SmolLM2, so that no weights are needed.
+"""The Python in the documents runs as it stands. A tiny random model stands in for SmolLM2: no weights are needed.
 
 The blocks of a document are one program, from top to bottom, as a reader would type them.
 """
