@@ -115,19 +115,19 @@ def each_draft(drafter: type[Drafter], change: Callable[[Drafter, Draft], Draft]
 @contextmanager
 def q_of_the_whole_draft_vocabulary(renormalised: bool) -> Iterator[None]:
     """The settings are applied to all of the draft model's tokens; then those that the target has are picked."""
-    whole = []
+    rows = []  # of the draft model's own logits, in the order in which the chains draw
 
     def logits_of(method, self, logits):
-        whole[:] = [logits]
+        rows[:] = [logits[row : row + 1] for row in range(len(logits))]
         return method(self, logits)
 
-    def choose(method, self, chain, logits):
-        method(self, chain, logits)
+    def drawn(method, self, chain, q):
+        method(self, chain, q)
         translation = self._cache.vocabulary.translation.draft_tokens
-        q = distribution(whole[0], chain.sequence.sampling)[0, translation] * (translation >= 0)
-        chain.q[-1] = q / q.sum() if renormalised else q
+        mistaken = distribution(rows.pop(0), chain.sequence.sampling)[0, translation] * (translation >= 0)
+        chain.q[-1] = mistaken / mistaken.sum() if renormalised else mistaken
 
-    with wrapped(Intersection, "logits", logits_of), wrapped(ChainGrower, "_choose", choose):
+    with wrapped(Intersection, "logits", logits_of), wrapped(ChainGrower, "_draw", drawn):
         yield
 
 

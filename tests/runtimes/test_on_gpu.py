@@ -31,9 +31,10 @@ def test_rows_that_are_written_in_one_kernel_hold_what_they_should(kind, seed, m
 def test_no_pass_runs_with_attention_of_cudnn(kind, settings):
     """It builds a plan for every new length of text."""
     module = tiny(kind, **settings)
-    model = TransformersModel(module)
     seen = []
     module.register_forward_hook(lambda *unused: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    model = TransformersModel(module)
+    seen.clear()  # of the trial
     before = torch.backends.cuda.cudnn_sdp_enabled()
     model.open(1, 16).extend(Pass([0], [[1, 2, 3]]))
     assert seen
@@ -43,12 +44,15 @@ def test_no_pass_runs_with_attention_of_cudnn(kind, settings):
 
 def test_the_attention_of_others_is_as_before_after_a_pass_that_failed(monkeypatch):
     module = tiny("Llama")
-    model = TransformersModel(module)
+    full = False
 
     def fail(*unused):
-        raise RuntimeError("out of memory")
+        if full:
+            raise RuntimeError("out of memory")
 
     module.register_forward_pre_hook(fail)
+    model = TransformersModel(module)
+    full = True
     before = torch.backends.cuda.cudnn_sdp_enabled()
     with pytest.raises(RuntimeError, match="out of memory"):
         model.open(1, 16).extend(Pass([0], [[1, 2, 3]]))
