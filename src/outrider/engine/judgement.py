@@ -18,6 +18,7 @@ from outrider.maths.sampling import (
     History,
     SamplingParams,
     adjust,
+    common_settings,
     distribution,
     log_probabilities,
     most_probable,
@@ -29,11 +30,11 @@ class Judged(Protocol):
     """What a verdict depends on besides draft and logits.
 
     Attributes:
-        settings: how to sample; without the seed, which is in the noise, so that equal settings compare equal.
+        sampling: the settings; the noise is made of their seed.
     """
 
     @property
-    def settings(self) -> SamplingParams: ...
+    def sampling(self) -> SamplingParams: ...
 
     @property
     def history(self) -> History: ...
@@ -59,7 +60,7 @@ def judge_rows(
     verdicts: list[Verdict | OutriderError] = []
     for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True):
         try:
-            verdicts.append(judge(draft, logits[rows], sequence.settings, sequence.history, rule, sequence.noise))
+            verdicts.append(judge(draft, logits[rows], sequence.sampling, sequence.history, rule, sequence.noise))
         except OutriderError as error:
             verdicts.append(error)
     return verdicts
@@ -74,16 +75,14 @@ def _judge_alike(
         None where each row must be judged by itself: settings differ, or a logit is not finite. Also where that is
         faster: on a CPU, where distributions after a rejection need not be computed.
     """
-    first = sequences[0].settings
-    if first.adjusts_logits or any(other.settings != first for other in sequences[1:]):
+    common = common_settings([sequence.sampling for sequence in sequences])
+    if common is None or (on_host(logits) and not common.greedy):
         return None
     try:
-        if first.greedy:
+        if common.greedy:
             choices = most_probable(logits).tolist()
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
-        if on_host(logits):
-            return None
-        p = distribution(float32(logits), first)
+        p = distribution(float32(logits), common)
     except OutriderError:
         return None
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent, TokenLogprobs
 from outrider.engine.statistics import Statistics
@@ -39,7 +38,6 @@ class ActiveSequence:
     ) -> None:
         self.id = id
         self.request = request
-        self.settings = replace(request.sampling, seed=None)
         self.tokens: list[int] = list(request.prompt)
         self.limit = limit
         self.row = -1

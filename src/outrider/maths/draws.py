@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outrider.maths.arrays import Array, divide, gather, keyed_race, positive_difference, sums, token_at
+from outrider.maths.arrays import Array, divide, keyed_race, positive_difference, sums, token_at
 from outrider.maths.noise import Key, uniform
 
 
@@ -23,7 +23,7 @@ def draw_shared(weights: Array, key: Key) -> int:
 
 def probability(distribution: Array, token: int) -> float:
     """That of one token."""
-    return float(gather(distribution[None], [0], [token])[0])
+    return float(distribution[token].item())
 
 
 def residual(p: Array, q: Array) -> Array:

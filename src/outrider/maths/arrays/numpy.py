@@ -132,8 +132,13 @@ def exponential_of_tokens(keys: Sequence[tuple[int, int]], tokens: HostInts) -> 
 
 
 def _exponential_of_bits(bits: HostBits) -> Array:
-    unit = (bits.astype(np.float32) + np.float32(0.5)) * np.float32(TO_UNIT)
-    return -np.log1p(-np.minimum(unit, np.float32(BELOW_ONE)))
+    noise = bits.astype(np.float32)  # every step in place: a row of the vocabulary is large
+    noise += np.float32(0.5)
+    noise *= np.float32(TO_UNIT)
+    np.minimum(noise, np.float32(BELOW_ONE), out=noise)
+    np.negative(noise, out=noise)
+    np.log1p(noise, out=noise)
+    return np.negative(noise, out=noise)
 
 
 def _bits(keys: Sequence[tuple[int, int]], folded_tokens: HostBits) -> HostBits:
