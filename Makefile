@@ -9,7 +9,7 @@ DEMO := $(BIN)/outrider generate --model smollm2 --drafter suffix --temp 0 --max
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format coverage wheel examples clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \t\2/'
@@ -20,6 +20,16 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet
+	$(MAKE) --no-print-directory wheel
+
+coverage: $(VENV)/.installed-test ## Run the tests, and say which lines and branches they reach
+	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet --cov --cov-report=term:skip-covered
+
+wheel: $(VENV)/.installed-test ## Build the wheel, and use it in a clean environment
+	.ci/wheel $(BIN)/python
+
+examples: $(VENV)/.installed-test ## Run every example, with SmolLM2
+	.ci/examples $(BIN)/python
 
 lint: $(VENV)/.installed-test ## Check style and types
 	$(BIN)/ruff check
