@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import QueueFullError
@@ -57,7 +58,8 @@ class Scheduler:
         """
         taken = {sequence.row for sequence in self._active}
         free = [row for row in range(self.rows) if row not in taken]
-        coming = [sequence for sequence in self._waiting if sequence not in self._active][: len(free)]
+        # Every round comes here: of a long queue only as many are looked at as there are free rows.
+        coming = list(islice((sequence for sequence in self._waiting if sequence not in self._active), len(free)))
         coming.sort(key=lambda sequence: len(sequence.tokens))
         row_of = {sequence.id: row for sequence, row in zip(coming, free, strict=False)}
         # An interrupt may come after any line: a sequence may then be in both lists until the next call, never in none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -156,6 +157,38 @@ class LedgerSession(ABC):
             if refusal is not None:
                 raise InputError(f"model {self._name} cannot be asked for this: {refusal}")
         self._ledger.extend(work.rows, work.tokens, work.parents)
+
+
+class RowCache(Protocol):
+    """A KV cache in which every row has its own memory: rolling back only lowers the row's length."""
+
+    def move(self, row: int, sources: Sequence[int], target: int) -> None:
+        """Put the entries at `sources` one after the other from `target` on, in every layer."""
+
+    def clear(self, row: int) -> None:
+        """Overwrite a row: its NaN would reach the next text through any mask."""
+
+
+Cache = TypeVar("Cache", bound=RowCache)
+
+
+class RaggedSession(LedgerSession, Generic[Cache]):
+    """A session over a cache of its own rows; keeping a branch of a tree copies what is not in place.
+
+    A subclass sets `_cache`.
+    """
+
+    _cache: Cache
+
+    def keep(self, row: int, path: Sequence[int]) -> None:
+        kept = self._ledger.length(row)
+        self._ledger.keep(row, path)
+        if any(node != index for index, node in enumerate(path)):
+            self._cache.move(row, [kept + node for node in path], kept)
+
+    def release(self, row: int) -> None:
+        self._cache.clear(row)
+        self._ledger.truncate(row, 0)
 
 
 def scored(work: Pass, logits: Array, hidden: tuple[Array, ...] = (), wait: Callable[[], None] = at_once) -> Scored:

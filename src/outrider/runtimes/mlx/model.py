@@ -14,7 +14,7 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 from outrider.errors import ModelError, first_line
 from outrider.runtimes.base import UNBOUNDED, Named, Pass, Scored, Session, Traits
 from outrider.runtimes.layout import Plan
-from outrider.runtimes.ledger import LedgerSession, scored
+from outrider.runtimes.ledger import RaggedSession, scored
 from outrider.runtimes.mlx.cache import MlxCache
 from outrider.runtimes.mlx.memory import free_device_bytes
 from outrider.runtimes.mlx.state import MlxState, bytes_per_token
@@ -149,7 +149,7 @@ class _Pass:
     apart: bool = False
 
 
-class MlxSession(LedgerSession):
+class MlxSession(RaggedSession[MlxCache]):
     """A ragged KV cache and the model that fills it.
 
     Calls return before anything is computed.
@@ -190,16 +190,6 @@ class MlxSession(LedgerSession):
 
     def _finish(self) -> None:
         mx.eval(self._cache.arrays)
-
-    def keep(self, row: int, path: Sequence[int]) -> None:
-        kept = self._ledger.length(row)
-        self._ledger.keep(row, path)
-        if any(node != index for index, node in enumerate(path)):
-            self._cache.move(row, [kept + node for node in path], kept)
-
-    def release(self, row: int) -> None:
-        self._cache.clear(row)
-        self._ledger.truncate(row, 0)
 
     def _passes(self, rows: Sequence[int], tokens: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[_Pass]:
         """The calls of a pass: one for chains, and one for trees from their first branch on.

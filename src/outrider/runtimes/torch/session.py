@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from outrider.runtimes.base import Pass, Scored, Traits
-from outrider.runtimes.ledger import LedgerSession, scored
+from outrider.runtimes.ledger import RaggedSession, scored
 from outrider.runtimes.torch.ragged_cache import RaggedCache, TorchPlan
 
 Hidden = tuple[torch.Tensor, ...]
@@ -37,7 +37,7 @@ class Forward(Protocol):
         """
 
 
-class TorchSession(LedgerSession):
+class TorchSession(RaggedSession[RaggedCache]):
     """A ragged KV cache and the model that fills it."""
 
     def __init__(self, model: Forward, rows: int, capacity: int, name: str, traits: Traits) -> None:
@@ -52,13 +52,3 @@ class TorchSession(LedgerSession):
         self._cache.begin(plan)
         logits, hidden = self._model.forward(self._cache, work.tokens, work.wanted_counts, work.features.hidden)
         return scored(work, logits, hidden, self._cache.finish)
-
-    def keep(self, row: int, path: Sequence[int]) -> None:
-        kept = self._ledger.length(row)
-        self._ledger.keep(row, path)
-        if any(node != index for index, node in enumerate(path)):
-            self._cache.move(row, [kept + node for node in path], kept)
-
-    def release(self, row: int) -> None:
-        self._cache.clear(row)
-        self._ledger.truncate(row, 0)
