@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Protocol
 from outrider.errors import SettingError
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-FEW = 16  # tokens that may be held back before it is asked whether they will become text at all
-NEWEST = 8  # tokens that hold a whole character, if there is one
+MOST_BYTES = 4  # of a character in UTF-8
+MOST_CONTEXT = 8  # tokens that a token is decoded beside
 
 
 Vocabulary = Sequence[bytes | None]
@@ -102,41 +103,68 @@ def _is_text(piece: bytes) -> bool:
 
 
 class Detokenizer:
-    """Turns tokens into text as they come.
+    """Turns tokens into text as they come, each in constant time.
 
-    A character may be spread over several tokens, and a token's text may depend on the one before; therefore the new
-    text is the difference of two decodings, and it is held back while it ends in the middle of a character.
+    A token's text may depend on the one before (SentencePiece drops the space before the first word of a text), so it
+    is the difference of two decodings. Bytes that are not yet a character, or never become one, are read as UTF-8: what
+    can no longer become a character is shown as replacement characters at once. A character has at most 4 bytes.
+
+    Args:
+        before: the tokens that the text goes on from. They are not shown again, but the first word keeps its space.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._tokens: list[int] = []
-        self._start = 0  # where decoding begins: a little before the end, so that the cost stays constant
-        self._read = 0  # tokens before this one have been turned into text
-        self._wait = 0  # so many tokens must be held back before they are decoded again
+        self._context: list[int] = []  # what the next token is decoded beside
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        last = before[-1:]
+        if last and not self._is_silent(last[0]):
+            self._context = list(last)
+            self._read_beginning(before)
 
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character is incomplete."""
-        self._tokens.append(token)
-        held = len(self._tokens) - self._read
-        if held > FEW and (held < self._wait or self._decoded_newest().endswith(REPLACEMENT)):
-            return ""  # bytes that are no text: to decode all of them each time would take quadratic time
-        known = self._tokenizer.decode(self._tokens[self._start : self._read])
-        text = self._tokenizer.decode(self._tokens[self._start :])
-        if text.endswith(REPLACEMENT) or len(text) <= len(known):
-            self._wait = held + held // 8
+        if self._splits_a_character:
+            return self._push_bytes(token)
+        known = self._tokenizer.decode(self._context)
+        text = self._tokenizer.decode([*self._context, token])
+        if text == known:
+            if not self._is_silent(token):  # such as a space at the very beginning, which shows once a word follows
+                self._context = [*self._context, token][-MOST_CONTEXT:]
             return ""
-        self._wait = 0
-        self._start, self._read = self._read, len(self._tokens)
+        if text.endswith(REPLACEMENT):
+            return self._push_bytes(token)
+        self._context = [token]
         return text[len(known) :]
-
-    def _decoded_newest(self) -> str:
-        return self._tokenizer.decode(self._tokens[-NEWEST:])
 
     def flush(self) -> str:
         """What was held back; called once, at the end."""
-        known = self._tokenizer.decode(self._tokens[self._start : self._read])
-        return self._tokenizer.decode(self._tokens[self._start :])[len(known) :]
+        return self._utf8.decode(b"", final=True)
+
+    @property
+    def _splits_a_character(self) -> bool:
+        return bool(self._utf8.getstate()[0])
+
+    def _push_bytes(self, token: int) -> str:
+        if self._is_silent(token):
+            return ""
+        self._context = [token]
+        return self._utf8.decode(self._piece(token))
+
+    def _read_beginning(self, before: Sequence[int]) -> None:
+        """Take over the beginning of a character that the tokens before may end in."""
+        if self._tokenizer.decode(self._context).endswith(REPLACEMENT):
+            self._utf8.decode(b"".join(self._piece(token) for token in before[-MOST_BYTES:]))
+
+    def _piece(self, token: int) -> bytes:
+        vocabulary = self._tokenizer.vocabulary
+        return (vocabulary[token] if token < len(vocabulary) else None) or b""
+
+    def _is_silent(self, token: int) -> bool:
+        """Whether the token has no text: most special tokens, and what pads a vocabulary."""
+        if self._tokenizer.decode([token]):
+            return False
+        return token in self._tokenizer.special_tokens or not self._piece(token)
 
 
 class StopScanner:

@@ -135,10 +135,11 @@ class SpeculativeDecoder:
         """
         return self.start(request_of(prompt, settings))
 
-    def start(self, request: Request) -> TokenStream:
-        """The same for a Request."""
-        prepared = prepare_request(request, self.target, self.tokenizer)
-        return TokenStream(self._desk_for(prepared, 1), prepared)
+    def start(self, request: Request | PreparedRequest) -> TokenStream:
+        """The same for a Request, or for one in the target's terms."""
+        if isinstance(request, Request):
+            request = prepare_request(request, self.target, self.tokenizer)
+        return TokenStream(self._desk_for(request, 1), request)
 
     def draft_generation(
         self,

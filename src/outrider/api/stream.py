@@ -18,7 +18,8 @@ class Generation:
 
     Attributes:
         tokens: the emitted tokens, a stop token included, the prompt left out.
-        text: what they say, without a stop string or stop token; empty where there is no tokenizer.
+        text: what they say, without a stop string or stop token; empty where there is no tokenizer. It goes on from a
+            prompt of text or tokens, space included, and begins by itself after a conversation.
         finish_reason: stop or length; cancelled where a stream was closed before the end.
         stats: what speculation did.
         logprobs: the target's log probability of each token, before any sampling setting; None if not asked for.

@@ -9,8 +9,7 @@ from outrider.api.decoder import SpeculativeDecoder
 from outrider.api.stream import Generation
 from outrider.check import first_difference, logits_of
 from outrider.cli.terminal import working
-from outrider.prompts.request import Request
-from outrider.prompts.tokens import token_list
+from outrider.prompts.request import PreparedRequest
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import Dtype
 
@@ -73,12 +72,12 @@ class Comparison:
 
 
 def compare_with_plain(
-    decoder: SpeculativeDecoder, target: Model, request: Request, streamed: Generation
+    decoder: SpeculativeDecoder, target: Model, request: PreparedRequest, streamed: Generation
 ) -> Comparison:
     """Decode plainly and speculatively in turns.
 
     Args:
-        request: what `streamed` was decoded from; its prompt is token ids.
+        request: what `streamed` was decoded from.
         streamed: a speculative run that has warmed both up; its tokens are those compared.
     """
     sampling = replace(request.sampling, seed=streamed.seed)
@@ -94,9 +93,7 @@ def compare_with_plain(
     comparable = sampling.greedy or decoder.rule.shares_noise
     difference = None
     if comparable:
-        difference = first_difference(
-            logits_of(target), token_list(request.prompt), runs[False][0].tokens, streamed.tokens
-        )
+        difference = first_difference(logits_of(target), request.prompt, runs[False][0].tokens, streamed.tokens)
     # The margin is one of raw logits: where penalties or Gumbel noise are added to them it explains nothing.
     raw = sampling.greedy and not sampling.adjusts_logits
     return Comparison(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from outrider.jobs import Common, Defaults
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.chat import Chat, encode
-from outrider.prompts.request import Request
+from outrider.prompts.chat import Chat, EncodedPrompt, encode_prompt
+from outrider.prompts.request import PreparedRequest, Request, prepare_request
 from outrider.prompts.tokens import plain_prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.fingerprint import weights_fingerprint
@@ -130,14 +130,7 @@ def _one(task: Task) -> int:
     with task.tracing() as observer:
         target, drafter = task.open()
         decoder = SpeculativeDecoder(drafter, target, task.lookahead, rule=task.rule, observer=observer)
-        request = Request(
-            prompt=encode_prompt(target, text, task.prompt.system_prompt, task.prompt.ignore_chat_template),
-            max_tokens=task.prompt.max_tokens,
-            sampling=sampling,
-            stop=task.prompt.stops,
-            predicted=task.predicted,
-            logprobs=output.logprobs,
-        )
+        request = prepared(target, text, task)
         generation = stream(decoder, request, writer_of(output))
     if not output.json:
         messages().print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
@@ -151,7 +144,26 @@ def _one(task: Task) -> int:
     return 0
 
 
-def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_chat_template: bool) -> tuple[int, ...]:
+def prepared(target: Model, text: str, task: Task) -> PreparedRequest:
+    """The request in the target's terms.
+
+    Raises:
+        InputError: the prompt is empty or too long.
+        SettingError: as `encode_text`; or stop strings or expected text need a tokenizer.
+    """
+    tokens, templated = encode_text(target, text, task.prompt.system_prompt, task.prompt.ignore_chat_template)
+    request = Request(
+        prompt=tokens,
+        max_tokens=task.prompt.max_tokens,
+        sampling=task.sampling,
+        stop=task.prompt.stops,
+        predicted=task.predicted,
+        logprobs=task.output.logprobs,
+    )
+    return replace(prepare_request(request, target, target.tokenizer), continues=not templated)
+
+
+def encode_text(target: Model, text: str, system_prompt: str | None, ignore_chat_template: bool) -> EncodedPrompt:
     """The prompt's tokens, through the model's chat template where it has one.
 
     Raises:
@@ -165,7 +177,7 @@ def encode_prompt(target: Model, text: str, system_prompt: str | None, ignore_ch
     chat = Chat(system_prompt, not ignore_chat_template)
     plain_prompt(text)  # of which no template is to blame
     try:
-        return encode(text, target.tokenizer, target.name, chat)
+        return encode_prompt(text, target.tokenizer, target.name, chat)
     except InputError as error:
         remedy = "leave out --system-prompt" if system_prompt else "leave it out, with --ignore-chat-template"
         raise SettingError(f"{error}: {remedy}") from error

@@ -8,7 +8,7 @@ from outrider.cli.options.output import OutputOptions
 from outrider.cli.render import OriginWriter, PlainWriter, summary
 from outrider.cli.terminal import messages, working
 from outrider.errors import OutriderError
-from outrider.prompts.request import Request
+from outrider.prompts.request import PreparedRequest
 
 Writer = PlainWriter | OriginWriter
 
@@ -20,7 +20,7 @@ def writer_of(output: OutputOptions) -> Writer | None:
     return OriginWriter(output.color) if output.show else PlainWriter()
 
 
-def stream(decoder: SpeculativeDecoder, request: Request, writer: Writer | None) -> Generation:
+def stream(decoder: SpeculativeDecoder, request: PreparedRequest, writer: Writer | None) -> Generation:
     """Decode, writing as it comes. What there is when a key or an error ends it is summed up."""
     with working("reading the prompt"):
         tokens = decoder.start(request)

@@ -143,7 +143,9 @@ class ActiveSequence:
             self.finish_reason = FinishReason.LENGTH
 
     def _new_detokenizer(self) -> Detokenizer | None:
-        return Detokenizer(self._tokenizer) if self._tokenizer is not None else None
+        if self._tokenizer is None:
+            return None
+        return Detokenizer(self._tokenizer, self.request.prompt if self.request.continues else ())
 
     def _text_of(self, token: int) -> str:
         if self._detokenizer is None or token in self.request.stop_token_ids:

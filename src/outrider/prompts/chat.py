@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from outrider.errors import InputError, OutriderError, SettingError, first_line
 from outrider.prompts.tokens import Message, Prompt, is_conversation, plain_prompt
@@ -49,7 +50,19 @@ def as_conversation(messages: Prompt) -> tuple[Message, ...]:
     return plain
 
 
+class EncodedPrompt(NamedTuple):
+    """The token ids of a prompt, and whether a chat template made them."""
+
+    tokens: tuple[int, ...]
+    templated: bool
+
+
 def encode(prompt: Prompt, tokenizer: Tokenizer | None, name: str, chat: Chat | None = None) -> tuple[int, ...]:
+    """The token ids of a prompt; arguments and errors as in `encode_prompt`."""
+    return encode_prompt(prompt, tokenizer, name, chat).tokens
+
+
+def encode_prompt(prompt: Prompt, tokenizer: Tokenizer | None, name: str, chat: Chat | None = None) -> EncodedPrompt:
     """The token ids of a prompt.
 
     Args:
@@ -62,22 +75,22 @@ def encode(prompt: Prompt, tokenizer: Tokenizer | None, name: str, chat: Chat | 
     """
     prompt = plain_prompt(prompt)
     if isinstance(prompt, tuple) and not is_conversation(prompt):
-        return prompt  # token ids already
+        return EncodedPrompt(prompt, templated=False)  # token ids already
     if tokenizer is None:
         what = "a prompt of text" if isinstance(prompt, str) else "a conversation"
         raise InputError(f"{what} needs a tokenizer and {name} has none: pass tokenizer=, or token ids")
     if isinstance(prompt, str) and chat is None:
-        return tuple(tokenizer.encode(prompt))
+        return EncodedPrompt(tuple(tokenizer.encode(prompt)), templated=False)
     chat = chat or Chat()
     if chat.use_template:
         tokens = encode_messages(chat.conversation(prompt), tokenizer, name)
         if tokens is not None:
-            return tuple(tokens)
+            return EncodedPrompt(tuple(tokens), templated=True)
     if not isinstance(prompt, str) or chat.system_prompt:
         what = "there is a system prompt" if isinstance(prompt, str) else "the prompt is a conversation"
         why = f"model {name} has no chat template" if chat.use_template else "the chat template is ignored"
         raise SettingError(f"{what} and {why}: give bare prompts, or leave one of them out")
-    return tuple(tokenizer.encode(prompt))
+    return EncodedPrompt(tuple(tokenizer.encode(prompt)), templated=False)
 
 
 def encode_messages(messages: Sequence[Message], tokenizer: Tokenizer, name: str) -> list[int] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from outrider.errors import SettingError
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.chat import Chat, encode
+from outrider.prompts.chat import Chat, encode, encode_prompt
 from outrider.prompts.tokens import Prompt, check_tokens, plain_prompt, token_list
 from outrider.runtimes.base import Model
 from outrider.text import Tokenizer
@@ -97,6 +97,8 @@ class PreparedRequest:
         predicted: token ids.
         logprobs: whether to report the log probability of every emitted token.
         top_logprobs: of how many most probable tokens to report it as well.
+        continues: whether the output goes on in the prompt's text, so that it begins with a space where a word follows
+            another; False for an answer to what a chat template made.
     """
 
     prompt: tuple[int, ...]
@@ -108,6 +110,7 @@ class PreparedRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     detokenize: bool = True
+    continues: bool = True
 
 
 def prepare_request(
@@ -133,7 +136,7 @@ def prepare_request(
     if tokenizer is None and isinstance(request.predicted, str) and request.predicted:
         raise SettingError(f"expected text needs a tokenizer and {model.name} has none: pass tokenizer=, or token ids")
     check_vocabulary(request, model)
-    prompt = encode(request.prompt, tokenizer, model.name, chat)
+    prompt, templated = encode_prompt(request.prompt, tokenizer, model.name, chat)
     check_tokens(prompt, model, model.traits.context_length)
     return PreparedRequest(
         prompt=prompt,
@@ -145,6 +148,7 @@ def prepare_request(
         logprobs=bool(request.logprobs),
         top_logprobs=0 if isinstance(request.logprobs, bool) else request.logprobs,
         detokenize=request.detokenize,
+        continues=not templated,
     )
 
 
