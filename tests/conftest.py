@@ -1,7 +1,9 @@
 """For every test."""
 
 import os
+import shutil
 
+import pytest
 from hypothesis import settings
 
 # Tiny arrays on several threads are slower than on one, and pytest-xdist already keeps every core busy.
@@ -12,3 +14,20 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # The same examples in every run, however slow the machine.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture
+def cached_model(tmp_path, monkeypatch):
+    """Puts a model folder into a cache of the hub, for a machine that is offline; returns the model's name."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def cache(folder, name="model", *, commit="c" * 40):
+        repository = tmp_path / "hub" / f"models--some--{name}"
+        shutil.copytree(folder, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        return f"some/{name}"
+
+    return cache

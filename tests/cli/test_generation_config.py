@@ -43,6 +43,56 @@ def test_what_the_makers_recommend_is_the_default(recommending, capsys):
     assert SamplingOptions(temp=0).params(folder) == SamplingParams(temperature=0, repetition_penalty=1.1)
 
 
+def test_smollm2_recommends_what_its_converted_folder_says(recommending, monkeypatch):
+    folder = recommending(**QWEN)
+    monkeypatch.setattr("outrider.runtimes.recommended.converted_folder", lambda: folder)
+    assert SamplingOptions().params("smollm2").top_k == 20
+    assert SamplingOptions(generation_config="none").params("smollm2") == SamplingParams(temperature=0)
+
+
+def test_a_model_of_the_hub_recommends_what_its_snapshot_says(recommending, cached_model, capsys):
+    name = cached_model(recommending(**QWEN))
+    assert SamplingOptions().params(name).top_p == 0.95
+    assert "temperature 0.6" in capsys.readouterr().err
+    folder = recommending()
+    (folder / "generation_config.json").unlink()
+    assert SamplingOptions().params(cached_model(folder, "bare")) == SamplingParams(temperature=0)
+
+
+@pytest.fixture
+def gguf_file(tmp_path):
+    """Makes the header of a GGUF file with settings by the names that gguf's writer gives them."""
+    gguf = pytest.importorskip("gguf")
+
+    def make(**settings):
+        writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+        for name, value in settings.items():
+            getattr(writer, f"add_sampling_{name}")(value)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        return str(tmp_path / "model.gguf")
+
+    return make
+
+
+def test_what_a_gguf_file_recommends_is_the_default(gguf_file, capsys):
+    file = gguf_file(temp=0.6, top_k=20, top_p=0.95, min_p=0.05, penalty_repeat=1.1, mirostat=0)
+    expected = SamplingParams(temperature=0.6, top_k=20, top_p=0.95, min_p=0.05, repetition_penalty=1.1)
+    assert SamplingOptions().params(file) == expected
+    assert "min_p 0.05, repetition_penalty 1.1 from the model's GGUF file (--gener" in capsys.readouterr().err
+    assert SamplingOptions(generation_config="none").params(file) == SamplingParams(temperature=0)
+    assert SamplingOptions().params(gguf_file(top_k=9)) == SamplingParams(temperature=1, top_k=9)
+    assert SamplingOptions().params(gguf_file()) == SamplingParams(temperature=0)
+
+
+def test_what_cannot_be_followed_of_a_gguf_file_is_said(gguf_file, capsys):
+    assert SamplingOptions().params(gguf_file(mirostat=2, xtc_probability=0.0)) == SamplingParams(temperature=0)
+    assert capsys.readouterr().err.strip() == "mirostat of the model's GGUF file cannot be followed"
+    SamplingOptions().params(gguf_file(penalty_repeat=1.1, penalty_last_n=64))
+    assert "penalty_last_n of it cannot be followed" in capsys.readouterr().err
+
+
 def test_a_file_that_samples_by_nothing_in_particular_changes_nothing(recommending, capsys):
     folder = str(recommending())
     assert SamplingOptions().params(folder) == SamplingParams(temperature=0)

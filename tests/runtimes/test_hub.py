@@ -1,12 +1,18 @@
 """Models of the hub: asked by its own client, so that proxies and mirrors count, and refused at once without it."""
 
+import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+import outrider
 from outrider import ModelError
+from outrider.cli.generate import _identity
+from outrider.cli.options.models import ModelOptions
+from outrider.runtimes.fingerprint import hub_commit
+from tiny import model as tiny_model
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 hub = pytest.importorskip("outrider.runtimes.hub")
@@ -65,3 +71,42 @@ def test_offline_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
         hub.require_hub("not/here")
+
+
+def test_a_snapshot_is_opened_as_a_folder_is(tmp_path, cached_model):
+    name = cached_model(tiny_model.save(tmp_path / "model"))
+    model = outrider.load(name)
+    assert model.name == name
+    folder = outrider.load(tmp_path / "model")
+    assert type(model) is type(folder)
+    assert model.tokenizer.fingerprint == folder.tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_snapshot_that_lies_is_refused_as_a_folder_is(tmp_path, cached_model, backend):
+    if backend == "mlx":
+        pytest.importorskip("mlx_lm")
+    folder = tiny_model.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(ModelError, match="says num_hidden_layers is 1, and the weights have 2 layers"):
+        outrider.load(cached_model(folder), backend=backend)
+
+
+def test_pickled_weights_are_taken_where_there_are_no_others(tmp_path, cached_model):
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tiny_model.save(tmp_path / "model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert outrider.load(cached_model(folder)).traits.layers == 2
+
+
+def test_results_know_the_commit(tmp_path, cached_model):
+    folder = tiny_model.save(tmp_path / "model")
+    one, other = cached_model(folder, commit="a" * 40), cached_model(folder, "other", commit="b" * 40)
+    assert hub_commit(one) == "a" * 40
+    assert hub_commit(other) == "b" * 40
+    assert hub_commit(str(folder)) is None
+    assert "a" * 40 in _identity(ModelOptions(model=one))

@@ -219,9 +219,7 @@ def quantised(folder, to):
 
 
 def mlx_load(folder):
-    from outrider.runtimes.mlx.loading import load
-
-    return load(str(folder), trust_remote_code=False, progress=lambda message: None)
+    return outrider.load(folder, backend="mlx")
 
 
 def test_a_folder_opened_by_mlx_lm_and_by_transformers_is_one_model(folder):
@@ -308,6 +306,7 @@ def test_a_model_and_tokenizer_as_mlx_lm_loads_them(folder):
 )
 def test_what_mlx_lm_cannot_open_is_refused_in_one_line(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelError, match=message) as refusal:
         mlx_load(name)
     assert "\n" not in str(refusal.value)

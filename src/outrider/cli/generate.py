@@ -31,7 +31,7 @@ from outrider.prompts.chat import Chat, EncodedPrompt, encode_prompt
 from outrider.prompts.request import PreparedRequest, Request, prepare_request
 from outrider.prompts.tokens import plain_prompt
 from outrider.runtimes.base import Model
-from outrider.runtimes.fingerprint import weights_fingerprint
+from outrider.runtimes.fingerprint import hub_commit, weights_fingerprint
 from outrider.runtimes.smollm2 import SMOLLM2
 from outrider.trace import TraceWriter
 
@@ -199,7 +199,11 @@ def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str,
 
 
 def _identity(models: ModelOptions) -> str:
-    """Tells models apart in files of results, from whatever folder the command is given; other weights are another."""
+    """Tells models apart in files of results, from whatever folder the command is given; other weights are another.
+
+    Raises:
+        ModelError: a model of the hub cannot be found.
+    """
     path = Path(models.model).expanduser()
     how = [models.target_backend, models.runtime.dtype or "auto", models.runtime.cache_type]
     if models.model == SMOLLM2:
@@ -207,5 +211,5 @@ def _identity(models: ModelOptions) -> str:
     elif path.exists():
         name, weights = str(path.resolve()), weights_fingerprint(path)
     else:
-        name, weights = models.model, None
+        name, weights = models.model, hub_commit(models.model)
     return " ".join([name, *(part for part in (*how, weights) if part is not None)])

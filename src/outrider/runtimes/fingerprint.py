@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from pathlib import Path
+
+from outrider.runtimes.places import is_hub_name
 
 PIECE = 1_000_000  # bytes read at each end of a file
 SAMPLES, SAMPLE = 64, 4096  # pieces spread over the rest, and their bytes
@@ -35,6 +38,19 @@ def weights_fingerprint(path: Path) -> str | None:
                 stream.seek(start)
                 digest.update(stream.read(length))
     return digest.hexdigest()[:LETTERS]
+
+
+def hub_commit(name: str) -> str | None:
+    """The commit of a model of the hub; None where the name cannot be one.
+
+    Raises:
+        ModelError: the hub has no such model, or cannot be reached.
+    """
+    if not is_hub_name(name) or importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    from outrider.runtimes.hub import commit_of
+
+    return commit_of(name)
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:

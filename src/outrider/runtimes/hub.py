@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 
 from outrider.errors import ModelError, first_line
 
 SECONDS = 5
 CONFIG = "config.json"
 # A model's weights, its configuration, and its tokenizer.
-FILES = ["*.json", "model*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+WEIGHTS = "model*.safetensors"
+FILES = ["*.json", WEIGHTS, "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+PICKLED = ["pytorch_model*.bin"]
+CODE = ["*.py"]
 
 
 def require_hub(name: str) -> None:
@@ -43,14 +53,47 @@ def require_hub(name: str) -> None:
         ) from error
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, *, code: bool = False) -> Path:
     """The folder of a model of the hub, downloaded the first time.
+
+    Args:
+        code: whether its Python files are wanted too.
 
     Raises:
         ModelError: there is no such model, or it cannot be downloaded.
     """
     require_hub(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
+        folder = Path(snapshot_download(name, allow_patterns=[*FILES, *(CODE if code else ())]))
+        if not any(True for _ in folder.glob(WEIGHTS)):  # older models have pickled weights alone
+            folder = Path(snapshot_download(name, allow_patterns=PICKLED))
+        return folder
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name} cannot be downloaded: {first_line(error)}") from error
+
+
+def commit_of(name: str) -> str:
+    """The commit of the model that `fetch` would open.
+
+    Raises:
+        ModelError: as `fetch`.
+    """
+    file = fetch_file(name, CONFIG)
+    if file is None:
+        raise ModelError(f"model {name} of the hub has no {CONFIG}: give a model of transformers or mlx-lm")
+    return file.parent.name
+
+
+def fetch_file(name: str, file: str) -> Path | None:
+    """One file of a model of the hub; None where it has no such file.
+
+    Raises:
+        ModelError: as `fetch`.
+    """
+    require_hub(name)
+    try:
+        return Path(hf_hub_download(name, file, etag_timeout=SECONDS))
+    except EntryNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} of model {name} cannot be downloaded: {first_line(error)}") from error

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.folder import CONFIG, check_folder, head_of, read_object
+from outrider.runtimes.places import Place, find_place, is_gguf
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import Tokenizer
 
@@ -26,7 +27,6 @@ MODULES = {
     "llama": (("llama_cpp",), "llama.cpp"),
     "mlx": (("mlx", "mlx_lm"), "MLX and mlx-lm"),
 }
-GGUF = b"GGUF"
 
 
 def load(
@@ -74,8 +74,6 @@ def load(
     if dtype in FILE_TYPES and chosen != "llama":
         raise SettingError(f"dtype {dtype} is of llama.cpp and the backend is {chosen}: choose backend llama")
     _require_installed(chosen, name)
-    if chosen != "llama" and (Path(name).expanduser() / CONFIG).is_file():
-        check_folder(Path(name).expanduser())
     model: Model
     if chosen == "llama":
         from outrider.runtimes.llamacpp import loading as llamacpp_loading
@@ -83,12 +81,16 @@ def load(
         model = llamacpp_loading.load(
             name, dtype=dtype, device=device, threads=threads, cache_type=cache_type or "float16", progress=report
         )
-    elif chosen == "mlx":
-        from outrider.runtimes.mlx import loading as mlx_loading
-
-        model = mlx_loading.load(name, trust_remote_code=trust_remote_code, progress=report)
     else:
-        model = _load_torch(name, dtype, device, threads, trust_remote_code, report)
+        place = find_place(name, report, code=trust_remote_code)
+        if place.path.is_dir():
+            check_folder(place.path)
+        if chosen == "mlx":
+            from outrider.runtimes.mlx import loading as mlx_loading
+
+            model = mlx_loading.load(place, trust_remote_code=trust_remote_code, progress=report)
+        else:
+            model = _load_torch(place, dtype, device, threads, trust_remote_code, report)
     if context_length is not None:
         if not 1 < context_length <= model.traits.context_length:
             raise SettingError(
@@ -102,16 +104,9 @@ def load(
 def find_backend(name: str) -> str:
     """The backend for a model, chosen by its files."""
     path = Path(name).expanduser()
-    if path.suffix == ".gguf" or _is_gguf(path):
+    if path.suffix == ".gguf" or is_gguf(path):
         return "llama" if importlib.util.find_spec("llama_cpp") is not None else "torch"
     return "mlx" if _is_mlx(path) else "torch"
-
-
-def _is_gguf(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(GGUF)) == GGUF
 
 
 def _is_mlx(folder: Path) -> bool:
@@ -143,19 +138,19 @@ def _require_installed(backend: str, name: str) -> None:
 
 
 def _load_torch(
-    name: str, dtype: str, device: str, threads: int | None, trust_remote_code: bool, report: Callable[[str], None]
+    place: Place, dtype: str, device: str, threads: int | None, trust_remote_code: bool, report: Callable[[str], None]
 ) -> Model:
     from outrider.runtimes.torch import llama_folder
 
     # transformers takes seconds to import and to build a model: avoid it where possible.
     model: Model | None = llama_folder.open_known(
-        name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
+        place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
     )
     if model is None:
         from outrider.runtimes.torch import loading as transformers_loading
 
         model = transformers_loading.load(
-            name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
+            place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
         )
     if threads is not None:
         sys.modules["torch"].set_num_threads(threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.markup import escape
@@ -13,7 +12,7 @@ from outrider.cli.options.group import option
 from outrider.cli.terminal import messages
 from outrider.errors import SettingError
 from outrider.maths.sampling import SamplingParams
-from outrider.runtimes.generation_config import FILE, GREEDY, TRUNCATION, Recommended, recommended
+from outrider.runtimes.recommended import GREEDY, TRUNCATION, Recommended, recommended
 
 SAMPLING = "Sampling"
 GenerationConfig = Literal["auto", "none"]
@@ -65,7 +64,8 @@ class SamplingOptions:
         option(
             "--generation-config",
             "auto|none",
-            "auto: what is not given here is taken from the model's generation_config.json; none: it is greedy.",
+            "auto: what is not given here is taken from the model's generation_config.json or GGUF file; none: it is "
+            "greedy.",
             SAMPLING,
         ),
     ] = "auto"
@@ -95,7 +95,7 @@ class SamplingOptions:
             given["logit_bias"] = bias
         own = Recommended()
         if model is not None and self.generation_config == "auto":
-            own = recommended(Path(model).expanduser())
+            own = recommended(model)
         taken = {name: value for name, value in own.settings.items() if name not in given}
         if given.get("temperature") == GREEDY:
             taken = {name: value for name, value in taken.items() if name not in TRUNCATION}
@@ -109,9 +109,9 @@ def _said(taken: dict[str, Any], own: Recommended) -> str:
     parts = []
     if taken:
         shown = [name if name == "logit_bias" else f"{name} {value}" for name, value in taken.items()]
-        parts.append(f"{', '.join(shown)} from the model's {FILE} (--generation-config none leaves it out)")
+        parts.append(f"{', '.join(shown)} from {own.source} (--generation-config none leaves it out)")
     if own.unsupported:
-        parts.append(f"{', '.join(own.unsupported)} of it cannot be followed")
+        parts.append(f"{', '.join(own.unsupported)} of {'it' if taken else own.source} cannot be followed")
     return " · ".join(parts)
 
 

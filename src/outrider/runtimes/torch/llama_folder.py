@@ -17,8 +17,8 @@ from outrider.errors import ModelError
 from outrider.runtimes.base import Named, Traits, stop_token_ids
 from outrider.runtimes.folder import read_object, weight_files
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.places import Place
 from outrider.runtimes.refusals import opening, unreadable_tokenizer
-from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 from outrider.runtimes.torch.fused_llama import FusedLlama, Shape
 from outrider.runtimes.torch.placement import find_device, find_kind, free_bytes, weight_dtype
 from outrider.runtimes.torch.session import TorchSession
@@ -77,9 +77,9 @@ class LlamaModel(Named):
 
 
 def open_known(
-    name: str, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
+    place: Place, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
 ) -> LlamaModel | None:
-    """Open a folder of a Llama-like model, or SmolLM2 once it is converted, on the CPU.
+    """Open a folder of a Llama-like model on the CPU.
 
     Returns:
         None where transformers has to open it.
@@ -88,24 +88,18 @@ def open_known(
         ModelError: the folder's files are damaged.
         SettingError: as outrider.load.
     """
-    place = find_device(device)
-    kind = find_kind(dtype, place)
-    if name == SMOLLM2:
-        folder, title = converted_folder(), SMOLLM2
-        if not is_converted():
-            return None
-    else:
-        folder = Path(name).expanduser()
-        title = folder.name
-    if place.type != "cpu" or not (folder / "config.json").is_file():
+    on = find_device(device)
+    kind = find_kind(dtype, on)
+    folder = place.path
+    if on.type != "cpu" or not folder.is_dir():
         return None
     files = weight_files(folder)
-    with opening(name):
+    with opening(place.title):
         config = read_object(folder / "config.json")
         theta = _rotary_base(config)
         if not files or theta is None:
             return None
-        progress(f"opening {title} in {kind}")
+        progress(f"opening {place.title} in {kind}")
         weights = {key: tensor for file in files for key, tensor in load_file(file).items()}
         with ThreadPoolExecutor(1) as pool:
             # Laying weights out releases Python's lock (GIL): the tokenizer is read meanwhile.
@@ -116,7 +110,7 @@ def open_known(
         stop = stop_token_ids(
             read_object(generation).get("eos_token_id") if generation.exists() else None, config.get("eos_token_id")
         )
-    return LlamaModel(forward, config, stop, tokenizer, title)
+    return LlamaModel(forward, config, stop, tokenizer, place.title)
 
 
 def _build(config: Mapping[str, Any], weights: dict[str, torch.Tensor], theta: float, kind: str) -> FusedLlama:

@@ -1,7 +1,8 @@
-"""The sampling settings that a model's makers recommend, in generation_config.json beside its weights."""
+"""The sampling settings that a model's makers recommend, beside its weights or in its file."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 from outrider.errors import ModelError
 from outrider.runtimes.folder import read_object
+from outrider.runtimes.places import is_gguf, is_hub_name
+from outrider.runtimes.smollm2 import SMOLLM2, converted_folder
 
 FILE = "generation_config.json"
+SOURCE = f"the model's {FILE}"
 GREEDY = 0.0
 USUAL_TEMPERATURE = 1.0  # where the file samples and names none
 TRUNCATION = ("top_k", "top_p", "min_p")
@@ -36,24 +40,50 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Recommended:
-    """What the file says.
+    """What a model's files say.
 
     Attributes:
+        source: names the file.
         settings: of SamplingParams, by name; those that change nothing are left out.
         unsupported: names of settings that cannot be followed.
     """
 
+    source: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     unsupported: tuple[str, ...] = ()
 
 
-def recommended(folder: Path) -> Recommended:
-    """The settings that transformers' `generate` takes from a model folder; none where there is no such file.
+def recommended(name: str) -> Recommended:
+    """What is recommended for a model by its name or path; nothing where its files do not say or are not there yet.
+
+    Of a model of the hub the one file is downloaded.
+
+    Raises:
+        ModelError: the file is broken, or the hub has no such model.
+    """
+    if name == SMOLLM2:
+        return recommended_by(converted_folder() / FILE)
+    path = Path(name).expanduser()
+    if is_gguf(path):
+        from outrider.runtimes.llamacpp.recommended import recommended_in
+
+        return recommended_in(path)
+    if not is_hub_name(name):
+        return recommended_by(path / FILE)
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return Recommended()  # opening the model says what is missing
+    from outrider.runtimes.hub import fetch_file
+
+    file = fetch_file(name, FILE)
+    return Recommended() if file is None else recommended_by(file)
+
+
+def recommended_by(file: Path) -> Recommended:
+    """The settings that transformers' `generate` takes from a generation_config.json; none where there is none.
 
     Raises:
         ModelError: the file is broken.
     """
-    file = folder / FILE
     if not file.is_file():
         return Recommended()
     given = {name: value for name, value in read_object(file).items() if value is not None}
@@ -65,7 +95,9 @@ def recommended(folder: Path) -> Recommended:
         settings["repetition_penalty"] = given["repetition_penalty"]
     if banned := given.get("suppress_tokens"):
         if not (isinstance(banned, list) and all(isinstance(token, int) for token in banned)):
-            raise ModelError(f"{FILE} of {folder} says suppress_tokens is {str(banned)[:40]}: it must be a list of ids")
+            raise ModelError(
+                f"{FILE} of {file.parent} says suppress_tokens is {str(banned)[:40]}: it must be a list of ids"
+            )
         settings["logit_bias"] = dict.fromkeys(banned, -math.inf)
     unsupported = (name for name, neutral in UNSUPPORTED.items() if name in given and given[name] not in neutral)
-    return Recommended(settings, tuple(unsupported))
+    return Recommended(SOURCE, settings, tuple(unsupported))

@@ -1,0 +1,84 @@
+"""From the name of a model to the files that it is opened from."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from outrider.errors import ModelError
+from outrider.runtimes.folder import CONFIG
+from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
+
+GGUF = b"GGUF"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model's files are.
+
+    Attributes:
+        path: a folder with a config.json, or a GGUF file.
+        title: names the model in messages.
+    """
+
+    path: Path
+    title: str
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether it can only be the name of a model of the hub."""
+    path = Path(name).expanduser()
+    local = name == SMOLLM2 or path.suffix == ".gguf" or path.exists() or path.is_absolute()
+    return not (local or name.startswith((".", "~")) or name.count("/") > 1)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether it is a GGUF file, whatever its name is."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(GGUF)) == GGUF
+
+
+def find_place(name: str, progress: Callable[[str], None], *, code: bool = False) -> Place:
+    """The files of a model for transformers or mlx-lm: downloaded, or converted, the first time.
+
+    Args:
+        name: a folder, a GGUF file, a Hugging Face name, or "smollm2".
+        progress: called with a few words about each step.
+        code: whether Python code is downloaded too.
+
+    Raises:
+        ModelError: there are no such files.
+    """
+    if name == SMOLLM2:
+        return Place(_smollm2_folder(progress), SMOLLM2)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"model file {name} does not exist: check the path")
+        return Place(path, path.stem)
+    if path.is_dir():
+        if not (path / CONFIG).exists():
+            raise ModelError(f"folder {name} has no config.json: give a model folder or a GGUF file")
+        return Place(path, path.name)
+    if path.exists():
+        raise ModelError(f"model file {name} is no GGUF file: give a model folder or a GGUF file")
+    if not is_hub_name(name):
+        raise ModelError(f"model folder {name} does not exist: check the path")
+    from outrider.runtimes.hub import fetch
+
+    progress(f"looking for {name}")
+    return Place(fetch(name, code=code), name)
+
+
+def _smollm2_folder(progress: Callable[[str], None]) -> Path:
+    if is_converted():
+        return converted_folder()
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+        raise ModelError("model smollm2 is converted by PyTorch, once: pip install 'outrider[torch]'")
+    from outrider.runtimes.torch.conversion import smollm2_folder
+
+    return smollm2_folder(progress)
