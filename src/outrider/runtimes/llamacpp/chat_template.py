@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+from pydantic import BaseModel
+
 from outrider.errors import ModelError
+
+OLDEST_JINJA = (3, 1, 6)  # templates can escape from the sandbox of older ones
+REASONING = ("reasoning_content", "thinking", "reasoning")  # names for what a model thought; templates read the first
+
+
+class ChatTemplate:
+    """A chat template, rendered as `apply_chat_template` of transformers renders it.
+
+    Args:
+        template: in Jinja.
+        special_tokens: names of tokens by the names that templates know, such as bos_token.
+
+    Raises:
+        ModelError: jinja2 is not installed, or too old.
+    """
+
+    def __init__(self, template: str, special_tokens: Mapping[str, str]) -> None:
+        self._template = compile_template(template)
+        self._special_tokens = dict(special_tokens)
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text of a conversation up to the assistant's turn."""
+        text = self._template.render(
+            messages=[_with_reasoning(plain(message)) for message in messages],
+            tools=None,
+            documents=None,
+            add_generation_prompt=True,
+            **self._special_tokens,
+        )
+        return str(text)
 
 
 def compile_template(template: str) -> Any:
     """A chat template, with what transformers defines for it.
 
     Raises:
-        ModelError: jinja2 is not installed.
+        ModelError: jinja2 is not installed, or too old.
     """
     try:
         from jinja2 import nodes
@@ -24,6 +60,9 @@ def compile_template(template: str) -> Any:
         from jinja2.utils import Namespace
     except ImportError as error:
         raise ModelError("chat templates need jinja2: pip install jinja2") from error
+    if tuple(int(part) for part in re.findall(r"\d+", version("jinja2"))) < OLDEST_JINJA:
+        oldest = ".".join(map(str, OLDEST_JINJA))
+        raise ModelError(f"chat templates need jinja2 {oldest} or newer, and {version('jinja2')} is installed: upgrade")
 
     class Generation(Extension):
         """The tag around what the assistant says, which training looks at: what stands in it is written as it is."""
@@ -52,6 +91,15 @@ def compile_template(template: str) -> Any:
             _check(name)
             Namespace.__setitem__(self, name, value)
 
+    class MakeDict:
+        """`dict` without the attributes of the type."""
+
+        def __call__(self, *arguments: Any, **named: Any) -> dict[Any, Any]:
+            return dict(*arguments, **named)
+
+        def fromkeys(self, *arguments: Any) -> dict[Any, Any]:
+            return dict.fromkeys(*arguments)
+
     def _check(name: object) -> None:
         if isinstance(name, str) and name.startswith("_"):
             raise SecurityError(f"a namespace cannot hold {name!r}")
@@ -65,8 +113,41 @@ def compile_template(template: str) -> Any:
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+    environment.globals["dict"] = MakeDict()
     environment.globals["namespace"] = SafeNamespace
     return environment.from_string(template)
+
+
+def plain(value: Any) -> Any:
+    """A value made of JSON's types, so that no method of another can be called by a template.
+
+    What is none, such as a picture in a message, becomes a text that names its type.
+    """
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # of an Enum its value
+    if isinstance(value, int | float):
+        return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump())
+    return f"<{type(value).__name__}>"
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """What a model thought, under all names that templates read it by."""
+    thought = next((message[key] for key in REASONING if message.get(key) is not None), None)
+    return message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
 
 
 def _tojson(

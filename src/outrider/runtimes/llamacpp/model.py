@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import llama_cpp
 
 from outrider.errors import InputError, ModelError
@@ -18,6 +20,17 @@ MOST_SEQUENCES = 256  # llama.cpp's limit
 LEAVES_OF_A_ROW = 16  # leaves of trees for which sequences are reserved
 FEWEST_LEAVES = 64  # in all rows together
 SNAPSHOTS_OF_A_ROW = 16  # of a recurrent state
+# Special tokens by the names that chat templates know, and as GGUF files spell them.
+NAMED_TOKENS = {
+    "bos_token": "bos",
+    "eos_token": "eos",
+    "unk_token": "unknown",
+    "sep_token": "seperator",
+    "pad_token": "padding",
+    "cls_token": "cls",
+    "mask_token": "mask",
+}
+LONGEST_NUMBER = 32  # bytes
 
 
 class LlamaCppModel(Named):
@@ -47,7 +60,12 @@ class LlamaCppModel(Named):
         self.tokenizer: Tokenizer | None = None
         if llama_cpp.llama_vocab_type(vocabulary) != llama_cpp.LLAMA_VOCAB_TYPE_NONE:
             template = llama_cpp.llama_model_chat_template(pointer, None)
-            self.tokenizer = LlamaTokenizer(vocabulary, self.weights, None if template is None else template.decode())
+            self.tokenizer = LlamaTokenizer(
+                vocabulary,
+                self.weights,
+                None if template is None else template.decode(errors="replace"),
+                _named_tokens(pointer, vocab_size),
+            )
         self._has_windows = llama_cpp.llama_model_n_swa(pointer) > 0
         self._recurs = llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
 
@@ -94,3 +112,16 @@ def _bytes_per_token(pointer: int, cache_type: str) -> int:
     size = llama_cpp.llama_model_n_embd(pointer) // heads
     numbers = 2 * llama_cpp.llama_model_n_layer(pointer) * llama_cpp.llama_model_n_head_kv(pointer) * size
     return int(numbers * CACHE_TYPES[cache_type].bytes)
+
+
+def _named_tokens(pointer: int, vocab_size: int) -> dict[str, int]:
+    """Those that the file names: llama.cpp has defaults for the others, which are not the model's."""
+    found = {}
+    for name, key in NAMED_TOKENS.items():
+        text = ctypes.create_string_buffer(LONGEST_NUMBER)
+        length = llama_cpp.llama_model_meta_val_str(
+            pointer, f"tokenizer.ggml.{key}_token_id".encode(), text, LONGEST_NUMBER
+        )
+        if 0 < length < LONGEST_NUMBER and text.value.isdigit() and int(text.value) < vocab_size:
+            found[name] = int(text.value)
+    return found

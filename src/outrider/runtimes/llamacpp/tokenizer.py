@@ -5,11 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import llama_cpp
 
-from outrider.runtimes.llamacpp.chat_template import compile_template
+from outrider.runtimes.llamacpp.chat_template import ChatTemplate
 from outrider.text import Vocabulary, fingerprint_of
 
 UNUSED = llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
@@ -26,10 +25,12 @@ class LlamaTokenizer:
         vocabulary: llama.cpp's pointer; valid while `owner` lives.
         owner: the holder of the model.
         chat_template: in Jinja; None if the file has none.
+        named: special tokens by the names that templates know, such as bos_token.
     """
 
-    def __init__(self, vocabulary: int, owner: object, chat_template: str | None) -> None:
+    def __init__(self, vocabulary: int, owner: object, chat_template: str | None, named: Mapping[str, int]) -> None:
         self._vocabulary = vocabulary
+        self._named = named
         self._owner = owner
         self.chat_template = chat_template
         self._size = llama_cpp.llama_vocab_n_tokens(vocabulary)
@@ -64,19 +65,14 @@ class LlamaTokenizer:
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
         if self._template is None:
             return None
-        text = self._template.render(
-            messages=list(messages),
-            tools=None,
-            documents=None,
-            add_generation_prompt=True,
-            bos_token=self._name(llama_cpp.llama_vocab_bos(self._vocabulary)),
-            eos_token=self._name(llama_cpp.llama_vocab_eos(self._vocabulary)),
-        )
-        return self._encode(text, add_special=False)
+        return self._encode(self._template.render(messages), add_special=False)
 
     @cached_property
-    def _template(self) -> Any:
-        return None if self.chat_template is None else compile_template(self.chat_template)
+    def _template(self) -> ChatTemplate | None:
+        if self.chat_template is None:
+            return None
+        named = {name: self._piece(token).decode(errors="replace") for name, token in self._named.items()}
+        return ChatTemplate(self.chat_template, named)
 
     def _encode(self, text: str, add_special: bool) -> list[int]:
         data = text.encode()
@@ -100,6 +96,3 @@ class LlamaTokenizer:
             if length >= 0:
                 return piece.raw[:length]
             room = -length
-
-    def _name(self, token: int) -> str:
-        return "" if token == llama_cpp.LLAMA_TOKEN_NULL else self._piece(token).decode(errors="replace")
