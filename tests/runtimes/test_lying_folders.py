@@ -131,3 +131,85 @@ def test_what_an_index_names_need_not_lie_in_the_folder_itself(tmp_path, honest)
         json.dumps({"weight_map": {name: "part.safetensors" for name in names if name != "__metadata__"}})
     )
     assert outrider.load(folder, backend="torch").traits.layers == 2
+
+
+def without(folder, name):
+    """Take a weight out of a folder."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights[name]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+MISSING = [
+    "model.embed_tokens.weight",
+    "model.norm.weight",
+    "lm_head.weight",
+    "model.layers.1.self_attn.v_proj.weight",
+    "model.layers.0.mlp.down_proj.weight",
+    "model.layers.1.input_layernorm.weight",
+]
+
+
+@pytest.mark.parametrize("name", MISSING)
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_weight_that_is_missing_is_named_before_any_is_read(tmp_path, honest, backend, name, monkeypatch):
+    if backend == "mlx":
+        pytest.importorskip("mlx_lm")
+    for file, content in honest.items():
+        (tmp_path / file).write_bytes(content)
+    without(tmp_path, name)
+    monkeypatch.setattr("safetensors.torch.load_file", None)
+    with pytest.raises(ModelError, match=rf"^the weights of [^\n]* lack {name}: download them again$"):
+        outrider.load(tmp_path, backend=backend)
+
+
+def saved(folder, kind, **settings):
+    """A tiny model of another kind."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=32, **settings)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
+    return folder
+
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Qwen2", "self_attn.k_proj.bias"),
+        ("Qwen3", "self_attn.q_norm.weight"),
+        ("Llama", "self_attn.o_proj.bias"),
+        ("Llama", "mlp.up_proj.bias"),
+        ("Olmo2", "self_attn.q_norm.weight"),
+        ("StableLm", "mlp.up_proj.weight"),
+    ],
+)
+def test_a_weight_that_could_be_taken_for_one_the_model_has_not(tmp_path, kind, name):
+    biases = {"attention_bias": True, "mlp_bias": True} if kind == "Llama" else {}
+    folder = saved(tmp_path, kind, **SMALL, **biases)
+    outrider.load(folder)
+    without(folder, f"model.layers.1.{name}")
+    with pytest.raises(ModelError, match=rf"^the weights of [^\n]* lack model.layers.1.{name}: download"):
+        outrider.load(folder)
+
+
+def test_an_index_that_names_a_file_that_is_not_there(tmp_path, honest):
+    for file, content in honest.items():
+        (tmp_path / file).write_bytes(content)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-1.safetensors")
+    names = {"model.norm.weight": "model-1.safetensors", "lm_head.weight": "model-2.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(ModelError, match=r"model-2\.safetensors does not exist, and the index beside it names it"):
+        outrider.load(tmp_path)

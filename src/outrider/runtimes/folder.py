@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from outrider.errors import ModelError, first_line
+from outrider.runtimes.llama_weights import LlamaWeights, llama_weights
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -41,8 +42,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 TYPE_NAMES = {str: "text", int: "a number", float: "a number", dict: "an object", list: "a list"}
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
-# Models whose tensors have the sizes that `_llama_shapes` says.
-LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+QUANTISED = ("quantization_config", "quantization")
 PLAIN_NUMBERS = ("F64", "F32", "F16", "BF16")
 
 
@@ -68,11 +68,10 @@ def check_folder(folder: Path) -> None:
             _check_stop_tokens(read_object(file), f"{file.name} of {folder}")
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        if file.is_file():
-            tensors |= read_head(file)
+        tensors |= read_head(file)
     if tensors:
         _check_layers(config, tensors, folder)
-        _check_shapes(config, tensors, folder)
+        _check_weights(config, tensors, folder)
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -133,6 +132,8 @@ def head_of(file: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is damaged.
     """
+    if not file.exists():
+        raise ModelError(f"{file} does not exist, and the index beside it names it: download it again")
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -193,43 +194,27 @@ def _check_layers(config: Mapping[str, Any], tensors: Iterable[str], folder: Pat
         raise ModelError(f"{both}, and the weights have {there} layers: one of them is of another model")
 
 
-def _check_shapes(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
-    if config.get("model_type") not in LLAMA_LIKE:
+def _check_weights(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
+    expected = llama_weights(config)
+    if expected is None:
         return
-    for name, expected in _llama_shapes(config).items():
+    for name, size in expected.sizes.items():
         found = tensors.get(name)
-        if found is not None and found.dtype in PLAIN_NUMBERS and found.shape != tuple(expected.values()):
-            sizes = ", ".join(f"{key} is {size}" for key, size in expected.items())
+        if found is not None and found.dtype in PLAIN_NUMBERS and found.shape != tuple(size.values()):
+            sizes = ", ".join(f"{key} is {number}" for key, number in size.items())
             raise ModelError(
                 f"{CONFIG} of {folder} says {sizes}, and {name} is {list(found.shape)}: one of them is of another model"
             )
+    # Quantised weights have other names, and those of a model without its head too.
+    if not any(config.get(key) for key in QUANTISED) and any(name.startswith("model.") for name in tensors):
+        _check_none_is_missing(expected, tensors, folder)
 
 
-def _llama_shapes(config: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The sizes of each tensor, by what makes them; nothing where a default of transformers decides."""
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-    if not all(isinstance(config.get(name), int) for name in names):
-        return {}
-    heads, hidden = config["num_attention_heads"], {"hidden_size": config["hidden_size"]}
-    head = config.get("head_dim") or config["hidden_size"] // heads
-    queries = {"num_attention_heads * head_dim": heads * head}
-    keys = {"num_key_value_heads * head_dim": (config.get("num_key_value_heads") or heads) * head}
-    inner, words = {"intermediate_size": config["intermediate_size"]}, {"vocab_size": config["vocab_size"]}
-    shapes = {"model.embed_tokens.weight": words | hidden, "lm_head.weight": words | hidden}
-    for layer in range(config["num_hidden_layers"]):
-        attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
-        shapes |= {
-            f"{attention}.q_proj.weight": queries | hidden,
-            f"{attention}.k_proj.weight": keys | hidden,
-            f"{attention}.v_proj.weight": keys | hidden,
-            f"{attention}.o_proj.weight": hidden | queries,
-            f"{mlp}.gate_proj.weight": inner | hidden,
-            f"{mlp}.up_proj.weight": inner | hidden,
-            f"{mlp}.down_proj.weight": hidden | inner,
-            f"model.layers.{layer}.input_layernorm.weight": hidden,
-            f"model.layers.{layer}.post_attention_layernorm.weight": hidden,
-        }
-    return shapes
+def _check_none_is_missing(expected: LlamaWeights, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    missing = [name for name in expected.sizes if name not in tensors and name not in expected.optional]
+    if missing:
+        others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise ModelError(f"the weights of {folder} lack {missing[0]}{others}: download them again")
 
 
 def _is_count(value: Any) -> bool:

@@ -92,10 +92,16 @@ def _open(
     if not folder.is_dir():
         folder, arguments["gguf_file"] = folder.parent, folder.name
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=weight_dtype(kind, device), **arguments)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=weight_dtype(kind, device), output_loading_info=True, **arguments
+        )
         tokenizer = _tokenizer(folder, arguments)
     except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
         raise ModelError(f"model {place.title} cannot be opened: {reason(error)}") from error
+    # transformers draws at random what the files lack, and goes on.
+    if missing := sorted(loading["missing_keys"]):
+        others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise ModelError(f"the weights of {place.title} lack {missing[0]}{others}: download them again")
     return model, tokenizer
 
 
