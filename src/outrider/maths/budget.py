@@ -43,6 +43,11 @@ class Prices:
         """
         return not self.totals or (place < len(self._steps) and chance > self._steps[place])
 
+    @property
+    def cheapest(self) -> float:
+        """The least that a token adds to the cost, whatever its place; 0 where drafts cost nothing."""
+        return max(self._steps[0], 0.0) if self._steps else 0.0
+
     @cached_property
     def _steps(self) -> tuple[float, ...]:
         """[most], what each token adds to the cost: the slopes of the lower convex envelope of `totals`.

@@ -1,0 +1,1 @@
+"""Drafts that are looked up, not computed: one tree from every source."""

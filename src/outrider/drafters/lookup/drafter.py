@@ -1,0 +1,116 @@
+"""The drafter that looks up: suffixes of the text and successors that the target had in mind, in one tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.lookup.calibration import Calibration
+from outrider.drafters.lookup.growth import Lookups, Tree
+from outrider.drafters.lookup.source import CONTEXT, Source
+from outrider.drafters.lookup.suffixes import SuffixSource
+from outrider.drafters.recycling.source import RecyclingSource
+from outrider.errors import SettingError
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
+from outrider.runtimes.base import Features
+
+MOST_CHILDREN = 8
+
+
+class LookupDrafter(Drafter):
+    """Proposes what was seen before, whoever saw it: one tree from several sources of lookups.
+
+    At every node all sources are asked; together they say how likely each token is (mixture.py). The tree takes the
+    likeliest nodes. Its chances are corrected by what was accepted so far.
+
+    Args:
+        sources: the most trusted one first; None is suffixes of the text, then recycled successors.
+        trees: False proposes chains, which rule `block` can judge.
+        min_chance: nodes that are accepted with an estimated probability below this are left out; where the budget has
+            prices, these decide instead.
+        name: what its tokens are attributed to, where a source has not its own name for them.
+
+    Attributes:
+        sources: those.
+
+    Raises:
+        SettingError: no source, or min_chance is not within 0 to 1.
+    """
+
+    estimates = True
+
+    def __init__(
+        self,
+        sources: Sequence[Source] | None = None,
+        *,
+        trees: bool = True,
+        min_chance: float = 0.01,
+        name: str = "lookup",
+    ) -> None:
+        if not 0 <= min_chance <= 1:
+            raise SettingError(f"min_chance is {min_chance}: it must lie within 0 to 1")
+        self.sources = [SuffixSource(), RecyclingSource()] if sources is None else list(sources)
+        if not self.sources:
+            raise SettingError("sources is empty: give at least one, such as SuffixSource()")
+        self.trees = trees
+        self.name = name
+        self.wants = Features(top=max(source.wants.top for source in self.sources))
+        self._lookups = Lookups(self.sources, min_chance, MOST_CHILDREN if trees else 1)
+        self._names = _names_of(self.sources)
+        self._calibrations = {True: Calibration(), False: Calibration()}  # greedy, sampled
+        self._open: dict[int, Tree] = {}  # the trees of this round, by sequence
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sources})"
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        self._open = {}
+        for source in self.sources:
+            source.prepare(vocab_size)
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        for sequence, reading in zip(sequences, readings, strict=True):
+            for source in self.sources:
+                source.read(sequence, reading)
+
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        return [self._grown(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
+
+    def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
+        tree = self._open.pop(sequence.id, None)
+        if tree is None:
+            return
+        calibration = self._calibrations[sequence.sampling.greedy]
+        node = ROOT
+        for after in [*verdict.path, None]:
+            token = verdict.token if after is None else draft.tokens[after]
+            known = tree.seen.get(node)
+            if known is None or token is None:
+                return
+            calibration.learn(known.shares, known.evidence, token)
+            node = ROOT if after is None else after
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._open.pop(sequence.id, None)
+        for source in self.sources:
+            source.forget(sequence)
+
+    def _grown(self, sequence: DraftedSequence, budget: Budget) -> Draft:
+        if budget.longest <= 0:
+            return EMPTY
+        cursors = [source.begin(sequence) for source in self.sources]
+        context = tuple(sequence.tokens[-CONTEXT:])
+        calibration = self._calibrations[sequence.sampling.greedy]
+        if not self.trees:
+            budget = budget._replace(nodes=budget.longest)
+        tree = self._open[sequence.id] = self._lookups.grow(cursors, context, budget, calibration)
+        return tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names)
+
+
+def _names_of(sources: Sequence[Source]) -> list[str]:
+    """The names of the sources, by the bits of those that propose a token."""
+    return [
+        "+".join(source.name for number, source in enumerate(sources) if bits >> number & 1)
+        for bits in range(1 << len(sources))
+    ]

@@ -1,0 +1,68 @@
+"""Suffixes of the text so far, as a source of lookups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outrider.drafters.base import DraftedSequence, Reading
+from outrider.drafters.lookup.source import Context, Foresight, Source
+from outrider.drafters.suffix.automaton import SuffixAutomaton
+from outrider.drafters.suffix.tree import _continuations
+
+LONGEST_TOLD = 5  # match lengths from here on count as equally good evidence
+
+
+class SuffixSource(Source):
+    """What followed earlier occurrences of the end of the text, as SuffixTreeDrafter finds it.
+
+    Args:
+        max_tokens: how much text is held; when it is full, the older half is forgotten.
+    """
+
+    name = "suffix"
+
+    def __init__(self, max_tokens: int = 65_536) -> None:
+        self.max_tokens = max_tokens
+        self._texts: dict[int, tuple[SuffixAutomaton, int]] = {}
+
+    def prepare(self, vocab_size: int) -> None:
+        self._texts = {}
+
+    def read(self, sequence: DraftedSequence, reading: Reading) -> None:
+        if reading.prefilled:
+            self._catch_up(sequence)
+
+    def begin(self, sequence: DraftedSequence) -> Any:
+        automaton = self._catch_up(sequence)
+        return automaton, automaton.match
+
+    def foresee(self, cursor: Any, context: Context) -> Foresight | None:
+        if cursor is None:
+            return None
+        automaton, match = cursor
+        found = _continuations(automaton, match)
+        if not found:
+            return None
+        left = max(1.0 - sum([share for _, share, _ in found]), 0.0)
+        return Foresight(
+            [(token, share) for token, share, _ in found],
+            left,
+            {token: (automaton, longer) for token, _, longer in found},
+            min(match.length, LONGEST_TOLD),
+        )
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._texts.pop(sequence.id, None)
+
+    def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
+        known = self._texts.get(sequence.id)
+        if known is None:
+            automaton, read = SuffixAutomaton(self.max_tokens), 0
+            if sequence.predicted:
+                automaton.extend(sequence.predicted)
+                automaton.append_boundary()
+        else:
+            automaton, read = known
+        automaton.extend(sequence.tokens[read:])
+        self._texts[sequence.id] = automaton, len(sequence.tokens)
+        return automaton

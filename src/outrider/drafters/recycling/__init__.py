@@ -1,0 +1,1 @@
+"""Successors that the target had in mind, kept and used again."""

@@ -1,0 +1,85 @@
+"""What recycling keeps across sequences, requests and engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from outrider.drafters.recycling.successors import Earlier, Known, Successors
+from outrider.errors import SettingError
+
+MOST_CONTEXTS = 100_000  # of two tokens, and of one
+FORGETTING = (0.02, 0.1)  # the least weight of a new observation, for one token and two
+
+
+class RecyclingMemory:
+    """Successors by the last token and by the last two. May be shared by the threads of several engines.
+
+    Args:
+        most: contexts of each length.
+        earlier: what was learned before, for one token and for two.
+        vocab_size: that it was learned with; None takes the first target's.
+
+    Raises:
+        SettingError: most is below 1.
+    """
+
+    def __init__(
+        self,
+        most: int = MOST_CONTEXTS,
+        *,
+        earlier: tuple[Earlier | None, Earlier | None] = (None, None),
+        vocab_size: int | None = None,
+    ) -> None:
+        if most < 1:
+            raise SettingError(f"most is {most}: keep at least 1 context")
+        self.vocab_size = vocab_size
+        self.single = Successors(most, FORGETTING[0], earlier[0])
+        self.pairs = Successors(most, FORGETTING[1], earlier[1])
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.single)} tokens, {len(self.pairs)} pairs)"
+
+    def require_width(self, vocab_size: int) -> None:
+        """Refuse a target whose tokens mean something else.
+
+        Raises:
+            SettingError: the memory is of another vocabulary.
+        """
+        if self.vocab_size is None:
+            self.vocab_size = vocab_size
+        if vocab_size != self.vocab_size:
+            raise SettingError(
+                f"the recycling memory is of a vocabulary of {self.vocab_size} tokens and the target has {vocab_size}: "
+                "give each target a memory of its own"
+            )
+
+    def learn(
+        self,
+        contexts: Sequence[tuple[int | None, int]],
+        tokens: Sequence[Sequence[int]],
+        probabilities: Sequence[Sequence[float]],
+    ) -> None:
+        """The target was at these contexts.
+
+        Args:
+            contexts: of each, the last token but one (None at the start of a text) and the last one.
+            tokens, probabilities: its most probable next tokens, likeliest first.
+        """
+        with self._lock:
+            for (before, last), successors, shares in zip(contexts, tokens, probabilities, strict=True):
+                self.single.learn(last, successors, shares)
+                if before is not None:
+                    self.pairs.learn(pair_key(before, last), successors, shares)
+
+    def find(self, context: Sequence[int]) -> tuple[Known | None, Known | None]:
+        """What is known of the last two tokens, and of the last one."""
+        last = context[-1]
+        pair = self.pairs.find(pair_key(context[-2], last)) if len(context) > 1 else None
+        return pair, self.single.find(last)
+
+
+def pair_key(before: int, last: int) -> int:
+    """Two tokens as one number."""
+    return before << 32 | last

@@ -1,0 +1,83 @@
+"""Recycled successors as a source of lookups.
+
+At every token that the target scores, rejected ones included, its most probable next tokens are known and mostly
+thrown away. Token recycling (arXiv 2408.08696) keeps them, by the last token, and drafts trees of them. Here they are
+kept by the last two tokens as well, with the target's probabilities, averaged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outrider.drafters.base import DraftedSequence, Reading
+from outrider.drafters.lookup.source import Context, Foresight, Source
+from outrider.drafters.recycling.memory import RecyclingMemory
+from outrider.drafters.recycling.successors import KEPT
+from outrider.maths.arrays import float32_on_host, to_numpy
+from outrider.maths.draft import ROOT
+from outrider.runtimes.base import Features
+
+# How far the mean successors of a context are believed before the shorter context is asked for the rest. Of the last
+# two tokens, by how often they were met (deleted interpolation, Jelinek and Mercer 1980): measured on greedy answers.
+TRUST = (0.6, 0.7)  # one token, two tokens
+DOUBT = 0.3  # pseudo-counts against a context of two tokens that was met rarely
+EVIDENCE = 3  # counts from here on are equally good evidence
+
+
+class RecyclingSource(Source):
+    """What the target expected after the last one and two tokens.
+
+    Args:
+        memory: what it knows and learns; several engines may share one. None starts with nothing.
+    """
+
+    name = "recycling"
+    wants = Features(top=KEPT)
+
+    def __init__(self, memory: RecyclingMemory | None = None) -> None:
+        self.memory = RecyclingMemory() if memory is None else memory
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.memory})"
+
+    def prepare(self, vocab_size: int) -> None:
+        self.memory.require_width(vocab_size)
+
+    def read(self, sequence: DraftedSequence, reading: Reading) -> None:
+        if reading.top is None:
+            return
+        tokens = to_numpy(reading.top.tokens)
+        probabilities = float32_on_host(reading.top.probabilities)
+        text = reading.tokens
+        first = len(text) - len(tokens)  # of the fed tokens, the first one that was scored
+        contexts = []
+        for scored in range(first, len(text)):
+            parent = scored - 1
+            if scored > first and reading.draft is not None:
+                above = reading.draft.parent(scored - first - 1)
+                parent = first if above == ROOT else first + 1 + above
+            if parent >= 0:
+                before = text[parent]
+            else:
+                place = reading.start + scored - 1
+                before = sequence.tokens[place] if place >= 0 else None
+            contexts.append((before, text[scored]))
+        self.memory.learn(contexts, tokens.astype(np.int64).tolist(), probabilities.tolist())
+
+    def foresee(self, cursor: object, context: Context) -> Foresight | None:
+        pair, last = self.memory.find(context)
+        if pair is None and last is None:
+            return None
+        shares: dict[int, float] = {}
+        left = 1.0
+        evidence = 0
+        if pair is not None:
+            trust = TRUST[1] * pair.count / (pair.count + DOUBT)
+            evidence = min(pair.count, EVIDENCE)
+            shares = {token: trust * share for token, share in pair.successors}
+            left -= trust
+        if last is not None:
+            trust = left * TRUST[0]
+            for token, share in last.successors:
+                shares[token] = shares.get(token, 0.0) + trust * share
+        return Foresight(list(shares.items()), 0.0, {}, evidence)

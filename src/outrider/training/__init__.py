@@ -1,0 +1,1 @@
+"""What a model teaches its own drafters."""
