@@ -17,8 +17,13 @@ from outrider.api.stream import Generation, TokenStream
 from outrider.drafters.across.intersection import IntersectionDrafter
 from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.lookup.drafter import LookupDrafter, RecyclingDrafter
+from outrider.drafters.lookup.loading import lookup_drafter
+from outrider.drafters.lookup.suffixes import SuffixSource
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.model_tree import ModelTreeDrafter
+from outrider.drafters.recycling.memory import RecyclingMemory
+from outrider.drafters.recycling.source import RecyclingSource
 from outrider.drafters.several.chained import Chained
 from outrider.drafters.several.merged import Merged
 from outrider.drafters.suffix.drafter import SuffixDrafter
@@ -90,6 +95,7 @@ __all__ = [
     "IntersectionDrafter",
     "LogitsProcessor",
     "LookaheadPolicy",
+    "LookupDrafter",
     "Merged",
     "Model",
     "ModelDrafter",
@@ -101,6 +107,9 @@ __all__ = [
     "Prices",
     "QueueFullError",
     "Reading",
+    "RecyclingDrafter",
+    "RecyclingMemory",
+    "RecyclingSource",
     "Request",
     "RoundRecord",
     "SamplingParams",
@@ -112,6 +121,7 @@ __all__ = [
     "Statistics",
     "StringDrafter",
     "SuffixDrafter",
+    "SuffixSource",
     "SuffixTreeDrafter",
     "TableModel",
     "Times",
@@ -121,6 +131,7 @@ __all__ = [
     "VocabularyError",
     "batched_speculative_decode",
     "load",
+    "lookup_drafter",
     "read_trace",
     "verify_speculation",
 ]

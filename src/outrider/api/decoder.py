@@ -12,7 +12,7 @@ from outrider.api.course import draft_tokens
 from outrider.api.desk import Desk
 from outrider.api.stream import Generation, TokenStream
 from outrider.drafters.base import Drafter
-from outrider.drafters.loading import as_drafter
+from outrider.drafters.loading import as_drafter, is_name
 from outrider.drafters.model import ModelDrafter
 from outrider.engine.engine import Engine
 from outrider.engine.record import Observer
@@ -63,7 +63,7 @@ class SpeculativeDecoder:
         self.rule = rule_named(rule)
         self.lookahead = as_policy(lookahead)
         self.target: Model = as_model(target_model, tokenizer)
-        is_drafter = draft_model is None or isinstance(draft_model, Drafter)
+        is_drafter = draft_model is None or isinstance(draft_model, Drafter) or is_name(draft_model)
         self._draft_model = None if is_drafter else as_model(draft_model, tokenizer)
         self.drafter = as_drafter(draft_model if is_drafter else self._draft_model, self.target)
         self._lookahead_given = lookahead

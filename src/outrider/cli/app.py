@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from outrider import __version__
-from outrider.cli import check, doctor, generate, trace
+from outrider.cli import check, doctor, generate, trace, warm
 from outrider.cli.bench import app as bench_app
 from outrider.cli.bench import questions, rows
 from outrider.cli.command import VerboseOption, as_command, run_app
@@ -26,6 +26,7 @@ app.command("check")(as_command(check.command))
 app.add_typer(bench, name="bench")
 bench.command("questions")(as_command(questions.command))
 bench.command("rows")(as_command(rows.command))
+app.command("warm")(as_command(warm.command))
 app.command("trace")(as_command(trace.command))
 app.command("doctor")(as_command(doctor.command))
 

@@ -22,6 +22,7 @@ from outrider.cli.render import print_json, summary
 from outrider.cli.streaming import stream, writer_of
 from outrider.cli.terminal import messages
 from outrider.drafters.base import Drafter
+from outrider.drafters.lookup.drafter import LookupDrafter
 from outrider.errors import InputError, SettingError
 from outrider.jobs import Common, Defaults
 from outrider.lookahead import AdaptiveSpeculator
@@ -43,6 +44,7 @@ class Task:
     Attributes:
         lookahead: None chooses by measured goodput.
         predicted: text expected in the answers.
+        state: the file that what the drafter learned is kept in.
     """
 
     prompt: PromptOptions
@@ -53,11 +55,17 @@ class Task:
     predicted: str
     sampling: SamplingParams
     output: OutputOptions
+    state: Path | None = None
 
     def open(self) -> tuple[Model, Drafter | None]:
         """Target and drafter."""
         target = self.models.open_target()
         return target, self.kind.open(self.models.open_draft, target)
+
+    def keep_state(self, drafter: Drafter | None) -> None:
+        """Write down what the drafter learned, where that was asked for."""
+        if self.state is not None and isinstance(drafter, LookupDrafter):
+            drafter.save(self.state)
 
     def tracing(self) -> AbstractContextManager[TraceWriter | None]:
         """Opens the file before the model, so that one that cannot be written is refused at once."""
@@ -78,7 +86,7 @@ def command(
     """Continue a prompt, or many from a file, decoded speculatively."""
     jobs.check()
     prompt.check()
-    kind = drafting.kind(models)
+    kind = drafting.with_state(drafting.kind(models))
     if output.compare and kind.name == NONE:
         raise SettingError(
             "--compare compares a drafter with plain decoding and --drafter is none: leave one of them out"
@@ -92,6 +100,7 @@ def command(
         drafting.predicted(kind),
         sampling.params(models.model),
         output,
+        drafting.drafter_state,
     )
     if jobs.input is None:
         output.check()
@@ -102,8 +111,15 @@ def command(
 
 
 def _many(task: Task, jobs: JobOptions) -> int:
+    drafters: list[Drafter | None] = []
+
+    def opened() -> tuple[Model, Drafter | None]:
+        target, drafter = task.open()
+        drafters.append(drafter)
+        return target, drafter
+
     with task.tracing() as observer:
-        return decode(
+        status = decode(
             jobs,
             Defaults(task.prompt.max_tokens, task.sampling, task.prompt.stops),
             Common(
@@ -115,10 +131,13 @@ def _many(task: Task, jobs: JobOptions) -> int:
                 predicted=task.predicted,
                 logprobs=task.output.logprobs,
             ),
-            task.open,
+            opened,
             task.lookahead,
             observer,
         )
+    for drafter in drafters:
+        task.keep_state(drafter)
+    return status
 
 
 def _one(task: Task) -> int:
@@ -132,6 +151,7 @@ def _one(task: Task) -> int:
         decoder = SpeculativeDecoder(drafter, target, task.lookahead, rule=task.rule, observer=observer)
         request = prepared(target, text, task)
         generation = stream(decoder, request, writer_of(output))
+    task.keep_state(drafter)
     if not output.json:
         messages().print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
     comparison = None

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from outrider.drafters.base import Drafter
+from outrider.drafters.lookup.loading import lookup_drafter
 from outrider.drafters.model import ModelDrafter
 from outrider.errors import SettingError, VocabularyError
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model
 from outrider.text import first_difference
 
+LOOKUP = "lookup"  # stands for the default drafter wherever a drafter is given
+
 
 def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:
-    """A drafter from whatever a user gives: None, a Drafter, or a model in any form that `as_model` takes.
+    """A drafter from whatever a user gives: None, a Drafter, its name, or a model in any form that `as_model` takes.
+
+    "lookup" is the default drafter, `lookup_drafter(target)`.
 
     Raises:
         VocabularyError: a draft model has another vocabulary than the target.
@@ -22,10 +27,17 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
     """
     if draft_model is None or isinstance(draft_model, Drafter):
         return draft_model
+    if is_name(draft_model):
+        return lookup_drafter(target)
     _refuse_class(draft_model)
     model = as_model(draft_model, tokenizer)
     require_same_vocabulary(model, target)
     return ModelDrafter(model)
+
+
+def is_name(draft_model: Any) -> bool:
+    """Whether it is the name of a drafter, which is made for its target; other texts name models."""
+    return isinstance(draft_model, str) and draft_model == LOOKUP
 
 
 def as_member(drafter: Any) -> Drafter:

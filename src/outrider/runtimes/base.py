@@ -115,6 +115,8 @@ class Traits:
         hidden_size: the width of hidden states; None where the runtime gives none.
         layers: the number of layers that have hidden states, besides the embedding.
         bytes_per_token: bytes of KV cache for one token of one row; 0 without a cache.
+        reads_branches: whether a tree is read branch by branch, each in a pass of its own, so that a tree costs more
+            than a chain of as many tokens.
     """
 
     vocab_size: int
@@ -125,6 +127,7 @@ class Traits:
     hidden_size: int | None = None
     layers: int = 0
     bytes_per_token: int = 0
+    reads_branches: bool = False
 
     def refusal(self, features: Features) -> str | None:
         """Why the model cannot give these features, in the words of an error message; None if it can."""

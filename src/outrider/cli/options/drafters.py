@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import outrider
 from outrider.drafters.base import Drafter
-from outrider.drafters.loading import require_same_vocabulary
+from outrider.drafters.loading import LOOKUP, require_same_vocabulary
+from outrider.drafters.lookup.loading import recycling_memory
 from outrider.errors import SettingError
 from outrider.runtimes.base import Model
 
@@ -28,15 +29,17 @@ class DrafterKind:
         same_vocabulary: whether the draft model must have the target's.
         trees: whether it drafts several continuations at once.
         suffixes: whether it copies from the text so far, and from a text that is expected.
+        in_chains: from the target, the same without trees, where there is such a drafter.
     """
 
     name: str
     lookahead: int
-    make: Callable[[], Drafter] | None = None
+    make: Callable[[Model], Drafter] | None = None
     make_with: Callable[[Model, Model], Drafter] | None = None
     same_vocabulary: bool = True
     trees: bool = False
     suffixes: bool = False
+    in_chains: Callable[[Model], Drafter] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -56,11 +59,15 @@ class DrafterKind:
             VocabularyError: the draft model has another vocabulary, and this kind needs the target's.
         """
         if self.make_with is None:
-            return None if self.make is None else self.make()
+            return None if self.make is None else self.make(target)
         model = open_draft()
         if self.same_vocabulary:
             require_same_vocabulary(model, target)
         return self.make_with(model, target)
+
+
+def _chains(target: Model) -> Drafter:
+    return outrider.lookup_drafter(target, trees=False)
 
 
 def _merged(model: Model, target: Model) -> Drafter:
@@ -70,6 +77,13 @@ def _merged(model: Model, target: Model) -> Drafter:
 DRAFTERS = {
     kind.name: kind
     for kind in (
+        DrafterKind(LOOKUP, TREE_LOOKAHEAD, make=outrider.lookup_drafter, trees=True, suffixes=True, in_chains=_chains),
+        DrafterKind(
+            "recycling",
+            TREE_LOOKAHEAD,
+            make=lambda target: outrider.RecyclingDrafter(recycling_memory(target)),
+            trees=True,
+        ),
         DrafterKind("model", MODEL_LOOKAHEAD, make_with=lambda model, target: outrider.ModelDrafter(model)),
         DrafterKind(
             "model-tree",
@@ -80,8 +94,10 @@ DRAFTERS = {
         DrafterKind("merged", TREE_LOOKAHEAD, make_with=_merged, trees=True, suffixes=True),
         DrafterKind("intersection", MODEL_LOOKAHEAD, make_with=outrider.IntersectionDrafter, same_vocabulary=False),
         DrafterKind("string", MODEL_LOOKAHEAD, make_with=outrider.StringDrafter, same_vocabulary=False),
-        DrafterKind("suffix", SUFFIX_LOOKAHEAD, make=outrider.SuffixDrafter, suffixes=True),
-        DrafterKind("suffix-tree", TREE_LOOKAHEAD, make=outrider.SuffixTreeDrafter, trees=True, suffixes=True),
+        DrafterKind("suffix", SUFFIX_LOOKAHEAD, make=lambda target: outrider.SuffixDrafter(), suffixes=True),
+        DrafterKind(
+            "suffix-tree", TREE_LOOKAHEAD, make=lambda target: outrider.SuffixTreeDrafter(), trees=True, suffixes=True
+        ),
         DrafterKind(NONE, 0),
     )
 }

@@ -12,6 +12,8 @@ from outrider.cli.options.files import read_file
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.terminal import messages
+from outrider.drafters.loading import LOOKUP
+from outrider.drafters.recycling.state import load_state
 from outrider.errors import SettingError
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import FOR_TREES, RULES, RuleName
@@ -53,9 +55,10 @@ class DraftingOptions:
         option(
             "--drafter",
             "KIND",
-            "model, suffix or none; model-tree and suffix-tree draft several continuations at once, merged joins the "
-            "trees of both. For a draft model with another tokenizer: intersection, of the two vocabularies, or "
-            "string, which drafts any text. Default: model if --draft-model is given, else suffix.",
+            "lookup, of suffixes of the text and recycled successors; either alone: suffix, suffix-tree, recycling; "
+            "model, or model-tree, which drafts several continuations at once; merged joins a model and lookups; none. "
+            "For a draft model with another tokenizer: intersection, of the two vocabularies, or string, which drafts "
+            "any text. Default: model if --draft-model is given, else lookup.",
             SPECULATION,
         ),
     ] = None
@@ -79,6 +82,8 @@ class DraftingOptions:
             SettingError: flags contradict each other, or name something unknown.
         """
         kind = _named(self.drafter, models.draft_model)
+        if kind.in_chains is not None and not RULES[self.rule].judges_trees:
+            kind = replace(kind, make=kind.in_chains, trees=False)
         if kind.trees and not RULES[self.rule].judges_trees:
             raise SettingError(
                 f"--rule {self.rule} judges chains and --drafter {kind} drafts trees: use --rule {FOR_TREES}"
@@ -118,6 +123,15 @@ class SelfTuningOptions(DraftingOptions):
         str | None,
         option("--predict", "TEXT", "Text that you expect in the answer, for the suffix drafter.", SPECULATION),
     ] = None
+    drafter_state: Annotated[
+        Path | None,
+        option(
+            "--drafter-state",
+            "FILE",
+            "What the lookup drafter learned: read at the start if it is there, written at the end.",
+            SPECULATION,
+        ),
+    ] = None
     predict_file: Annotated[Path | None, option("--predict-file", "FILE", "The same, from a file.", SPECULATION)] = None
 
     def policy(self, kind: DrafterKind) -> int | AdaptiveSpeculator | None:
@@ -133,6 +147,23 @@ class SelfTuningOptions(DraftingOptions):
             first = self.lookahead(kind)
             return AdaptiveSpeculator(max(first, 1), max_lookahead=max(first, LONGEST_ADAPTIVE))
         return 0 if kind.name == NONE else self.num_draft_tokens
+
+    def with_state(self, kind: DrafterKind) -> DrafterKind:
+        """The kind, which starts from the file of --drafter-state.
+
+        Raises:
+            SettingError: it keeps nothing.
+            InputError: the file cannot be used.
+        """
+        file = self.drafter_state
+        if file is None:
+            return kind
+        if kind.name != LOOKUP:
+            raise SettingError(f"--drafter-state is for the lookup drafter and --drafter is {kind}: leave one out")
+        if file.exists():
+            load_state(file)  # a damaged file is refused before a model is opened
+        trees = kind.trees
+        return replace(kind, make=lambda target: outrider.lookup_drafter(target, file, trees=trees))
 
     def predicted(self, kind: DrafterKind) -> str:
         """The expected text; empty where none is given.
@@ -170,7 +201,7 @@ def say_whether_reproducible(rule: RuleName, lookahead: object) -> None:
 
 def _named(drafter: str | None, draft_model: str | None) -> DrafterKind:
     if drafter is None:
-        return drafter_named("suffix" if draft_model is None else "model")
+        return drafter_named(LOOKUP if draft_model is None else "model")
     kind = drafter_named(drafter)
     if kind.needs_model and draft_model is None:
         raise SettingError(f"--drafter {kind} needs a draft model: give --draft-model as well")

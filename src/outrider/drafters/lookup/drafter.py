@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.lookup.calibration import Calibration
 from outrider.drafters.lookup.growth import Lookups, Tree
 from outrider.drafters.lookup.source import CONTEXT, Source
 from outrider.drafters.lookup.suffixes import SuffixSource
+from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.source import RecyclingSource
-from outrider.errors import SettingError
+from outrider.drafters.recycling.state import save_state, state_of
+from outrider.errors import InputError, SettingError
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 from outrider.runtimes.base import Features
@@ -96,6 +99,17 @@ class LookupDrafter(Drafter):
         for source in self.sources:
             source.forget(sequence)
 
+    def save(self, file: Path) -> None:
+        """Write what was learned to a file, for `lookup_drafter(target, file)`.
+
+        Raises:
+            InputError: there is nothing to save, or the file cannot be written.
+        """
+        recycling = next((source for source in self.sources if isinstance(source, RecyclingSource)), None)
+        if recycling is None:
+            raise InputError("the drafter has no source that learns: give it a RecyclingSource")
+        save_state(state_of(recycling.memory), file)
+
     def _grown(self, sequence: DraftedSequence, budget: Budget) -> Draft:
         if budget.longest <= 0:
             return EMPTY
@@ -106,6 +120,28 @@ class LookupDrafter(Drafter):
             budget = budget._replace(nodes=budget.longest)
         tree = self._open[sequence.id] = self._lookups.grow(cursors, context, budget, calibration)
         return tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names)
+
+
+class RecyclingDrafter(LookupDrafter):
+    """Proposes trees of successors that the target had in mind after the last one and two tokens.
+
+    Token recycling (arXiv 2408.08696): at every token that the target scores, rejected ones included, its most probable
+    next tokens are kept.
+
+    Args:
+        memory: what it knows and learns; several drafters may share one. None starts with nothing.
+        trees, min_chance, name: as LookupDrafter.
+    """
+
+    def __init__(
+        self,
+        memory: RecyclingMemory | None = None,
+        *,
+        trees: bool = True,
+        min_chance: float = 0.01,
+        name: str = "recycling",
+    ) -> None:
+        super().__init__([RecyclingSource(memory)], trees=trees, min_chance=min_chance, name=name)
 
 
 def _names_of(sources: Sequence[Source]) -> list[str]:

@@ -19,6 +19,7 @@ class RecyclingMemory:
         most: contexts of each length.
         earlier: what was learned before, for one token and for two.
         vocab_size: that it was learned with; None takes the first target's.
+        tokenizer: its fingerprint, for files; empty where there is none.
 
     Raises:
         SettingError: most is below 1.
@@ -30,10 +31,12 @@ class RecyclingMemory:
         *,
         earlier: tuple[Earlier | None, Earlier | None] = (None, None),
         vocab_size: int | None = None,
+        tokenizer: str = "",
     ) -> None:
         if most < 1:
             raise SettingError(f"most is {most}: keep at least 1 context")
         self.vocab_size = vocab_size
+        self.tokenizer = tokenizer
         self.single = Successors(most, FORGETTING[0], earlier[0])
         self.pairs = Successors(most, FORGETTING[1], earlier[1])
         self._lock = Lock()
@@ -72,6 +75,11 @@ class RecyclingMemory:
                 self.single.learn(last, successors, shares)
                 if before is not None:
                     self.pairs.learn(pair_key(before, last), successors, shares)
+
+    def everything(self) -> tuple[dict[int, Known], dict[int, Known]]:
+        """All contexts of one token and of two, those that it started from included; what is known of each."""
+        with self._lock:
+            return self.single.everything(), self.pairs.everything()
 
     def find(self, context: Sequence[int]) -> tuple[Known | None, Known | None]:
         """What is known of the last two tokens, and of the last one."""

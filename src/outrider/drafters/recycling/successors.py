@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 KEPT = 8  # successors of a context
@@ -28,12 +28,17 @@ class Earlier(Protocol):
 
     def find(self, key: int) -> Known | None: ...
 
+    def everything(self) -> dict[int, Known]: ...
+
 
 class NothingEarlier:
     """The start without any."""
 
     def find(self, key: int) -> Known | None:
         return None
+
+    def everything(self) -> dict[int, Known]:
+        return {}
 
 
 class Successors:
@@ -82,6 +87,12 @@ class Successors:
         if len(self._entries) > self._most:
             del self._entries[next(iter(self._entries))]
 
-    def learned(self) -> Mapping[int, Known]:
-        """All contexts that were met, the one not met for longest first."""
-        return {key: known for key in list(self._entries) if (known := self.find(key)) is not None}
+    def everything(self) -> dict[int, Known]:
+        """All contexts, with what was learned before; those that were met last come last."""
+        known = self._earlier.everything()
+        for key in list(self._entries):
+            found = self.find(key)
+            if found is not None:
+                known.pop(key, None)
+                known[key] = found
+        return known

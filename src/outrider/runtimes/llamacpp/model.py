@@ -49,6 +49,7 @@ class LlamaCppModel(Named):
         self.settings = settings
         self.name = name
         _refuse_unsupported(pointer, name)
+        self._recurs = llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
         vocabulary = llama_cpp.llama_model_get_vocab(pointer)
         vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocabulary))
         self.traits = Traits(
@@ -56,6 +57,7 @@ class LlamaCppModel(Named):
             int(llama_cpp.llama_model_n_ctx_train(pointer)),
             frozenset(token for token in range(vocab_size) if llama_cpp.llama_vocab_is_eog(vocabulary, token)),
             bytes_per_token=_bytes_per_token(pointer, settings.cache_type),
+            reads_branches=self._recurs,
         )
         self.tokenizer: Tokenizer | None = None
         if llama_cpp.llama_vocab_type(vocabulary) != llama_cpp.LLAMA_VOCAB_TYPE_NONE:
@@ -67,7 +69,6 @@ class LlamaCppModel(Named):
                 _named_tokens(pointer, vocab_size),
             )
         self._has_windows = llama_cpp.llama_model_n_swa(pointer) > 0
-        self._recurs = llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
 
     def free_bytes(self) -> int | None:
         return free_host_bytes()

@@ -64,6 +64,7 @@ class TransformersModel(Named):
             pads_rows=isinstance(self._runs, PaddedForward),
             hidden_size=int(config.hidden_size) if shared else None,
             bytes_per_token=self._runs.bytes_per_token,
+            reads_branches=not shared,
         )
 
     def _find_way(self) -> PaddedForward | Recurrent:

@@ -1,0 +1,79 @@
+"""The lookup drafter for a target, with what is already known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from outrider.drafters.lookup.drafter import LookupDrafter
+from outrider.drafters.lookup.source import Source
+from outrider.drafters.lookup.suffixes import SuffixSource
+from outrider.drafters.recycling.memory import RecyclingMemory
+from outrider.drafters.recycling.source import RecyclingSource
+from outrider.drafters.recycling.state import DrafterState, load_state, tokenizer_of
+from outrider.errors import InputError
+from outrider.runtimes.base import Model
+from outrider.runtimes.smollm2 import cache_folder
+
+SHIPPED = Path(__file__).parents[1] / "recycling" / "smollm2.npz"  # made by `outrider warm smollm2`
+
+
+def lookup_drafter(target: Model, state: Path | None = None, *, trees: bool = True) -> LookupDrafter:
+    """The default drafter: suffixes of the text and recycled successors, in one tree.
+
+    It starts from what is known of the target's tokenizer: the given file, or what `outrider warm` made on this
+    machine, or what ships with Outrider, or nothing. A target that reads trees branch by branch gets chains.
+
+    Args:
+        state: a file of drafter state. One that does not exist yet starts with nothing.
+        trees: False proposes chains.
+
+    Raises:
+        InputError: the file is damaged, or of another tokenizer.
+    """
+    sources: list[Source] = [SuffixSource(), RecyclingSource(recycling_memory(target, state))]
+    return LookupDrafter(sources, trees=trees and not target.traits.reads_branches)
+
+
+def recycling_memory(target: Model, state: Path | None = None) -> RecyclingMemory:
+    """What is known of a target's successors; arguments and errors as for `lookup_drafter`."""
+    known = known_state(target, state)
+    if known is not None:
+        return known.memory()
+    return RecyclingMemory(vocab_size=target.traits.vocab_size, tokenizer=fingerprint(target))
+
+
+def known_state(target: Model, state: Path | None = None) -> DrafterState | None:
+    """The state to start from; None where nothing is known. Arguments and errors as for `lookup_drafter`."""
+    if state is not None and state.exists():
+        found = load_state(state)
+        found.require(fingerprint(target), target.traits.vocab_size, str(state))
+        return found
+    own = fingerprint(target)
+    if not own:
+        return None
+    for file in _candidates(own):
+        try:
+            if tokenizer_of(file) == own:
+                found = load_state(file)
+                found.require(own, target.traits.vocab_size, str(file))
+                return found
+        except InputError:
+            continue  # a file that nobody asked for: without it drafts are only worse
+    return None
+
+
+def warm_file(target: Model) -> Path:
+    """Where `outrider warm` keeps the state of a target, unless it is told another place."""
+    return cache_folder() / "drafter-states" / f"{fingerprint(target)[:32] or 'unnamed'}.npz"
+
+
+def fingerprint(target: Model) -> str:
+    """Of the target's tokenizer; empty where it has none."""
+    return "" if target.tokenizer is None else target.tokenizer.fingerprint
+
+
+def _candidates(own: str) -> Iterator[Path]:
+    for file in (cache_folder() / "drafter-states" / f"{own[:32]}.npz", SHIPPED):
+        if file.is_file():
+            yield file

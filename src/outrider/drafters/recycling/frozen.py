@@ -1,0 +1,104 @@
+"""Successors as arrays: how they are saved, and looked up where they were loaded. They no longer change."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from outrider.drafters.recycling.successors import KEPT, Known
+from outrider.errors import InputError
+
+STEPS = 255  # probabilities are kept as whole numbers from 1 to STEPS: the square roots, so that small ones differ
+LEAST_KEPT = 0.003  # less likely successors are left out
+LARGEST_COUNT = 255
+
+NAMES = ("keys", "counts", "sizes", "tokens", "shares")
+
+
+class Frozen:
+    """The successors of contexts, sorted by the contexts' keys.
+
+    Args:
+        keys: uint64 [contexts], rising.
+        counts: uint8 [contexts], how often the target was there.
+        sizes: uint8 [contexts], how many successors each has.
+        tokens: [all successors], context by context, likeliest first.
+        shares: uint8 [all successors], 255 times the square roots of the probabilities.
+    """
+
+    def __init__(
+        self, keys: np.ndarray, counts: np.ndarray, sizes: np.ndarray, tokens: np.ndarray, shares: np.ndarray
+    ) -> None:
+        # Plain arrays: one element of them is read four times faster than one of NumPy.
+        self._keys = array("Q", keys.astype(np.uint64).tobytes())
+        self._counts = bytes(counts)
+        self._starts = array("I", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.uint32).tobytes())
+        self._tokens = array("I", tokens.astype(np.uint32).tobytes())
+        self._shares = bytes(shares)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, key: int) -> Known | None:
+        """What is known of a context; None if nothing is."""
+        place = bisect_left(self._keys, key)
+        if place == len(self._keys) or self._keys[place] != key:
+            return None
+        return self._at(place)
+
+    def everything(self) -> dict[int, Known]:
+        """All contexts, by their keys."""
+        return {key: self._at(place) for place, key in enumerate(self._keys)}
+
+    def _at(self, place: int) -> Known:
+        first, end = self._starts[place], self._starts[place + 1]
+        successors = [(self._tokens[at], PROBABILITIES[self._shares[at]]) for at in range(first, end)]
+        return Known(self._counts[place], successors)
+
+
+PROBABILITIES = [(step / STEPS) ** 2 for step in range(STEPS + 1)]
+
+
+def as_arrays(contexts: Mapping[int, Known], vocab_size: int) -> dict[str, np.ndarray]:
+    """The arrays of `Frozen`, by name."""
+    keys = sorted(contexts)
+    kept = [[pair for pair in contexts[key].successors if pair[1] >= LEAST_KEPT][:KEPT] for key in keys]
+    pairs = [pair for successors in kept for pair in successors]
+    return {
+        "keys": np.array(keys, dtype=np.uint64),
+        "counts": np.array([min(contexts[key].count, LARGEST_COUNT) for key in keys], dtype=np.uint8),
+        "sizes": np.array([len(successors) for successors in kept], dtype=np.uint8),
+        "tokens": np.array([token for token, _ in pairs], dtype=np.uint16 if vocab_size <= 1 << 16 else np.uint32),
+        "shares": np.array([max(round(STEPS * share**0.5), 1) for _, share in pairs], dtype=np.uint8),
+    }
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], vocab_size: int) -> Frozen:
+    """What was saved, checked: nothing in it can be looked up out of bounds.
+
+    Raises:
+        InputError: an array is missing, or does not go with the others or with the vocabulary.
+    """
+    missing = [name for name in NAMES if name not in arrays]
+    if missing:
+        raise InputError(f"it has no {missing[0]}")
+    keys, counts, sizes, tokens, shares = (arrays[name] for name in NAMES)
+    kinds: Iterable[tuple[np.ndarray, tuple[str, ...]]] = (
+        (keys, ("uint64",)),
+        (counts, ("uint8",)),
+        (sizes, ("uint8",)),
+        (tokens, ("uint16", "uint32")),
+        (shares, ("uint8",)),
+    )
+    if any(values.ndim != 1 or values.dtype.name not in allowed for values, allowed in kinds):
+        raise InputError("its arrays are of other types")
+    if not (len(keys) == len(counts) == len(sizes) and len(tokens) == len(shares) == int(sizes.sum(dtype=np.int64))):
+        raise InputError("its arrays are of different lengths")
+    if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
+        raise InputError("its contexts are not in order")
+    if len(tokens) and int(tokens.max()) >= vocab_size:
+        raise InputError(f"it names token {int(tokens.max())} and has a vocabulary of {vocab_size}")
+    return Frozen(keys, counts, sizes, tokens, shares)

@@ -1,0 +1,26 @@
+"""Which contexts to keep where there is room for a few only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from outrider.drafters.recycling.successors import Known
+
+TOKEN_BITS = 32  # of a key of two tokens
+
+
+def worth(known: Known, shorter: Known | None) -> float:
+    """What would be lost with a context of two tokens: how often it was met, times the probability that it foresees and
+    the last token alone does not.
+    """
+    alone = dict(shorter.successors) if shorter is not None else {}
+    return known.count * sum(max(share - alone.get(token, 0.0), 0.0) for token, share in known.successors)
+
+
+def most_useful(pairs: Mapping[int, Known], single: Mapping[int, Known], most: int) -> dict[int, Known]:
+    """At most `most` of the contexts of two tokens: those that say most that the last token alone does not."""
+    if len(pairs) <= most:
+        return dict(pairs)
+    last = (1 << TOKEN_BITS) - 1
+    ranked = sorted(pairs, key=lambda key: -worth(pairs[key], single.get(key & last)))
+    return {key: pairs[key] for key in ranked[:most]}
