@@ -1,8 +1,8 @@
 """What several sources together expect after a context.
 
-The sources are asked in a fixed order. Each divides the probability that those before it left over: the interpolation of
-prediction by partial matching (Cleary and Witten 1984) with the target's own successors as the shortest contexts. So a
-token that several sources expect is likelier than one that a single source expects, by the sum of their shares.
+The sources are asked in a fixed order. Each divides the probability that those before it left over: the interpolation
+of prediction by partial matching (Cleary and Witten 1984), with the target's own successors as the shortest contexts.
+So a token that several sources expect is likelier than one that a single source expects, by the sum of their shares.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def as_arrays(contexts: Mapping[int, Known], vocab_size: int) -> dict[str, np.nd
     pairs = [pair for successors in kept for pair in successors]
     return {
         "keys": np.array(keys, dtype=np.uint64),
-        "counts": np.array([min(contexts[key].count, LARGEST_COUNT) for key in keys], dtype=np.uint8),
+        "counts": np.array([min(contexts[key].times, LARGEST_COUNT) for key in keys], dtype=np.uint8),
         "sizes": np.array([len(successors) for successors in kept], dtype=np.uint8),
         "tokens": np.array([token for token, _ in pairs], dtype=np.uint16 if vocab_size <= 1 << 16 else np.uint32),
         "shares": np.array([max(round(STEPS * share**0.5), 1) for _, share in pairs], dtype=np.uint8),

@@ -14,7 +14,7 @@ def worth(known: Known, shorter: Known | None) -> float:
     the last token alone does not.
     """
     alone = dict(shorter.successors) if shorter is not None else {}
-    return known.count * sum(max(share - alone.get(token, 0.0), 0.0) for token, share in known.successors)
+    return known.times * sum(max(share - alone.get(token, 0.0), 0.0) for token, share in known.successors)
 
 
 def most_useful(pairs: Mapping[int, Known], single: Mapping[int, Known], most: int) -> dict[int, Known]:

@@ -52,16 +52,7 @@ class RecyclingSource(Source):
         first = len(text) - len(tokens)  # of the fed tokens, the first one that was scored
         contexts = []
         for scored in range(first, len(text)):
-            parent = scored - 1
-            if scored > first and reading.draft is not None:
-                above = reading.draft.parent(scored - first - 1)
-                parent = first if above == ROOT else first + 1 + above
-            if parent >= 0:
-                before = text[parent]
-            else:
-                place = reading.start + scored - 1
-                before = sequence.tokens[place] if place >= 0 else None
-            contexts.append((before, text[scored]))
+            contexts.append((_before(sequence, reading, scored, first), text[scored]))
         self.memory.learn(contexts, tokens.astype(np.int64).tolist(), probabilities.tolist())
 
     def foresee(self, cursor: object, context: Context) -> Foresight | None:
@@ -72,8 +63,8 @@ class RecyclingSource(Source):
         left = 1.0
         evidence = 0
         if pair is not None:
-            trust = TRUST[1] * pair.count / (pair.count + DOUBT)
-            evidence = min(pair.count, EVIDENCE)
+            trust = TRUST[1] * pair.times / (pair.times + DOUBT)
+            evidence = min(pair.times, EVIDENCE)
             shares = {token: trust * share for token, share in pair.successors}
             left -= trust
         if last is not None:
@@ -81,3 +72,20 @@ class RecyclingSource(Source):
             for token, share in last.successors:
                 shares[token] = shares.get(token, 0.0) + trust * share
         return Foresight(list(shares.items()), 0.0, {}, evidence)
+
+
+def _before(sequence: DraftedSequence, reading: Reading, scored: int, first: int) -> int | None:
+    """The token that a scored one follows; None at the start of a text.
+
+    Args:
+        scored: its number among the tokens that were fed.
+        first: the number of the pending token; after it come the nodes of the draft.
+    """
+    parent = scored - 1
+    if scored > first and reading.draft is not None:
+        above = reading.draft.parent(scored - first - 1)
+        parent = first if above == ROOT else first + 1 + above
+    if parent >= 0:
+        return reading.tokens[parent]
+    place = reading.start + scored - 1
+    return sequence.tokens[place] if place >= 0 else None

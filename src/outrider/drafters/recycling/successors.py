@@ -15,11 +15,11 @@ class Known(NamedTuple):
     """What is known of a context.
 
     Attributes:
-        count: how often the target was there.
+        times: how often the target was there.
         successors: tokens with their mean probabilities, likeliest first.
     """
 
-    count: int
+    times: int
     successors: Sequence[tuple[int, float]]
 
 
@@ -75,7 +75,7 @@ class Successors:
         if known is None:
             count, pairs = 0, list(zip(tokens[:KEPT], probabilities[:KEPT], strict=True))
         else:
-            count = known.count
+            count = known.times
             weight = max(1 / (count + 1), self._forgetting)
             means = {token: share * (1 - weight) for token, share in known.successors}
             for token, probability in zip(tokens[:KEPT], probabilities[:KEPT], strict=True):
