@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, get_args
 
+import numpy as np
 import pytest
 import typer
 import typer.main
@@ -25,7 +26,7 @@ def lookahead_of(outrider, monkeypatch, *arguments):
         raise ModelError("no need to go on")
 
     monkeypatch.setattr("outrider.cli.generate.SpeculativeDecoder", decoder)
-    monkeypatch.setattr("outrider.load", lambda *arguments, **settings: None)
+    monkeypatch.setattr("outrider.load", lambda *arguments, **settings: outrider.TableModel(np.zeros((4, 4))))
     assert "no need" in refusal(outrider, PROMPT, *arguments)
     return handed[0]
 
@@ -108,7 +109,7 @@ def test_every_drafter_is_made_by_its_name(folder, name):
 
 
 def test_a_drafter_without_a_name_is_refused():
-    with pytest.raises(SettingError, match="choose one of model, model-tree"):
+    with pytest.raises(SettingError, match="choose one of lookup, recycling, model, model-tree"):
         drafter_named("oracle")
 
 
