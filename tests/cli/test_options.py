@@ -10,6 +10,7 @@ import typer.main
 from calls import PROMPT, refusal
 
 import outrider
+from outrider import TableModel
 from outrider.cli.options.drafters import DRAFTERS, drafter_named
 from outrider.cli.options.drafting import DraftingOptions
 from outrider.cli.options.group import flattened, option
@@ -26,7 +27,7 @@ def lookahead_of(outrider, monkeypatch, *arguments):
         raise ModelError("no need to go on")
 
     monkeypatch.setattr("outrider.cli.generate.SpeculativeDecoder", decoder)
-    monkeypatch.setattr("outrider.load", lambda *arguments, **settings: outrider.TableModel(np.zeros((4, 4))))
+    monkeypatch.setattr("outrider.load", lambda *arguments, **settings: TableModel(np.zeros((4, 4))))
     assert "no need" in refusal(outrider, PROMPT, *arguments)
     return handed[0]
 
