@@ -15,8 +15,8 @@ Evidence = tuple[int, int]
 
 
 def bucket_of(share: float) -> int:
-    """The bucket of a share: halves, quarters, eighths and so on are told apart."""
-    return min(int(-2 * math.log2(share)), BUCKETS - 1) if share > 1e-6 else BUCKETS - 1
+    """The bucket of a share: two for each halving."""
+    return min(max(-math.frexp(share * share)[1], 0), BUCKETS - 1)
 
 
 class Calibration:

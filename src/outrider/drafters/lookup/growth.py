@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heappushpop
 from typing import Any
 
-from outrider.drafters.lookup.calibration import Calibration
+from outrider.drafters.lookup.calibration import LARGEST_SHARE, MOST, Calibration
 from outrider.drafters.lookup.mixture import Expected, expected
 from outrider.drafters.lookup.source import CONTEXT, Context, Source
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 
-LARGEST_SHARE = 0.98  # no token is certain
+TINY = 1e-4  # a chance that no price is worth
 
 
 @dataclass(slots=True)
@@ -76,21 +76,20 @@ class Lookups:
             context: its newest tokens.
         """
         tree = Tree()
-        least = max(self._least if not budget.prices.totals else budget.prices.cheapest, 1e-4)
+        floor = _Floor(budget.nodes, max(budget.prices.cheapest if budget.prices.totals else self._least, TINY))
         places = {ROOT: (cursors, context, 0)}
         waiting: list[tuple[float, int, int, int, int]] = []  # -chance, order, parent, token, proposers
         order = 0
         node, chance = ROOT, 1.0
         while True:
             at, before, depth = places[node]
-            if depth < budget.depth:
+            if depth < budget.depth and chance * LARGEST_SHARE >= floor.chance:
                 known = tree.seen[node] = expected(self._sources, at, before)
-                for share, token in self._best(known, calibration):
-                    if chance * share < least:
-                        break
+                for share, token in self._best(known, calibration, floor.chance / chance):
                     order += 1
                     heappush(waiting, (-chance * share, order, node, token, known.proposers[token]))
-            if not waiting or len(tree.tokens) == budget.nodes:
+                    floor.add(chance * share)
+            if not waiting:
                 return tree
             negative, _, parent, token, bits = heappop(waiting)
             node, chance = len(tree.tokens), -negative
@@ -98,16 +97,51 @@ class Lookups:
             tree.parents.append(parent)
             tree.chances.append(chance)
             tree.proposers.append(bits)
+            if len(tree.tokens) == budget.nodes:
+                return tree
             _, before, depth = places[parent]
             after = tree.seen[parent].after(token, len(self._sources))
             places[node] = after, (*before, token)[-CONTEXT:], depth + 1
-            if len(tree.tokens) == budget.nodes:
-                return tree
 
-    def _best(self, known: Expected, calibration: Calibration) -> list[tuple[float, int]]:
-        """The likeliest children, likeliest first, with their calibrated shares."""
+    def _best(self, known: Expected, calibration: Calibration, least: float) -> list[tuple[float, int]]:
+        """The likeliest children, likeliest first, with their calibrated shares; none below `least`."""
         evidence = known.evidence
-        ranked = [(calibration.calibrated(share, evidence), token) for token, share in known.shares.items()]
-        total = max(sum([share for share, _ in ranked]), 1.0)
-        ranked.sort(key=lambda pair: -pair[0])
-        return [(min(share / total, LARGEST_SHARE), token) for share, token in ranked[: self._children]]
+        ranked: list[tuple[float, int]] = []
+        for token, estimate in known.shares.items():
+            if estimate * MOST >= least:  # no factor can lift the others
+                share = calibration.calibrated(estimate, evidence)
+                if share >= least:
+                    ranked.append((share, token))
+        ranked.sort(key=_first)
+        return ranked[: -self._children - 1 : -1]
+
+
+def _first(pair: tuple[float, int]) -> float:
+    return pair[0]
+
+
+class _Floor:
+    """The chance that a node needs to join: a tree of n nodes has no room for one that n others surpass.
+
+    Args:
+        nodes: of the tree.
+        least: the floor at the beginning.
+
+    Attributes:
+        chance: the floor at present.
+    """
+
+    def __init__(self, nodes: int, least: float) -> None:
+        self._nodes = nodes
+        self._best: list[float] = []  # a heap of the largest chances so far
+        self.chance = least
+
+    def add(self, chance: float) -> None:
+        """A node of this chance may join."""
+        if len(self._best) < self._nodes:
+            heappush(self._best, chance)
+            if len(self._best) < self._nodes:
+                return
+        else:
+            heappushpop(self._best, chance)
+        self.chance = max(self.chance, self._best[0])
