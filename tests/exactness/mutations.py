@@ -15,7 +15,7 @@ from outrider.drafters.several.joining import join
 from outrider.maths.arrays import numpy as in_numpy
 from outrider.maths.budget import FREE
 from outrider.maths.distributions import Distributions, OnDemand
-from outrider.maths.draft import Verdict
+from outrider.maths.draft import EMPTY, Verdict
 from outrider.maths.draws import draw, normalised
 from outrider.maths.noise import RoundNoise, key, uniform
 from outrider.maths.rules import RULES, _block_residual
@@ -106,6 +106,23 @@ def token_drawn_twice_tried_once() -> Iterator[None]:
         return joined, places
 
     with patch("outrider.drafters.several.merged.join", join_dropping):
+        yield
+
+
+@contextmanager
+def drawn_tokens_left_out_for_what_they_are() -> Iterator[None]:
+    """Where a chosen token seems better."""
+
+    def join_choosing(drafts):
+        chosen = drafts[-1].tokens
+        kept = [draft if draft.q is None or set(draft.tokens) & set(chosen) else EMPTY for draft in drafts]
+        joined, places = join(kept)
+        for draft, nodes in zip(drafts, places, strict=True):
+            for node in range(len(draft)):
+                nodes.setdefault(node, 0)
+        return joined, places
+
+    with patch("outrider.drafters.several.merged.join", join_choosing):
         yield
 
 

@@ -170,7 +170,7 @@ MISTAKES: list[tuple[str, Mistake]] = [
     ("dynamic", mutations.tree_children_drawn_with_replacement),
     ("dynamic", mutations.drawn_children_ranked_by_what_they_are),
     ("drawn-twice", mutations.token_drawn_twice_tried_once),
-    ("chosen-and-drawn", mutations.token_drawn_twice_tried_once),
+    ("chosen-and-drawn", mutations.drawn_tokens_left_out_for_what_they_are),
     ("alike", mutations.drafters_share_their_draws),
     ("long", mutations.siblings_seen_through_the_mask),
     ("positioned", mutations.nodes_placed_by_their_index),

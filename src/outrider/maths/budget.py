@@ -43,6 +43,13 @@ class Prices:
         """
         return not self.totals or (place < len(self._steps) and chance > self._steps[place])
 
+    def beyond(self, count: int) -> Prices:
+        """The prices of further tokens, where so many are drafted already."""
+        if not self.totals:
+            return self
+        start = min(count, len(self.totals) - 1)
+        return Prices(tuple([total - self.totals[start] for total in self.totals[start:]]))
+
     @property
     def cheapest(self) -> float:
         """The least that a token adds to the cost, whatever its place; 0 where drafts cost nothing."""

@@ -71,7 +71,7 @@ def _chains(target: Model) -> Drafter:
 
 
 def _merged(model: Model, target: Model) -> Drafter:
-    return outrider.Merged([outrider.SuffixTreeDrafter(), outrider.ModelTreeDrafter(model)])
+    return outrider.Merged([outrider.lookup_drafter(target), outrider.ModelTreeDrafter(model)])
 
 
 DRAFTERS = {

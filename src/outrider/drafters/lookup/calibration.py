@@ -10,6 +10,7 @@ MEMORY = 0.995  # EMA decay, per context that is scored
 LEAST, MOST = 0.2, 2.5  # the factors that are believed
 LARGEST_SHARE = 0.98  # nothing is certain
 BUCKETS = 8
+TINY = 1e-6  # a share that says nothing
 
 Evidence = tuple[int, int]
 
@@ -42,6 +43,8 @@ class Calibration:
             token: what came.
         """
         for candidate, share in shares.items():
+            if share < TINY:
+                continue
             key = evidence, bucket_of(share)
             counts = self._counts.setdefault(key, [0.0, 0.0])
             counts[0] = counts[0] * MEMORY + share

@@ -37,6 +37,7 @@ def join(drafts: Sequence[Draft]) -> tuple[Draft, list[NodeMap]]:
         stack(q) if q else None,
         source="+".join(draft.source for draft in drafts if len(draft)),
         trials=tuple(trials),
+        chances=_chances(drafts, maps, len(tokens)),
         sources=_sources(drafts, maps, len(tokens)),
     )
     return joined, maps
@@ -58,6 +59,17 @@ def _shared_prefixes(drafts: Sequence[Draft], maps: Sequence[NodeMap]) -> tuple[
                 parents.append(parent)
             nodes[node] = known[parent, token]
     return tokens, parents
+
+
+def _chances(drafts: Sequence[Draft], maps: Sequence[NodeMap], count: int) -> tuple[float, ...] | None:
+    """For each node the largest chance that a draft states; None where one states none."""
+    chances = [0.0] * count
+    for draft, nodes in zip(drafts, maps, strict=True):
+        if len(draft) and draft.chances is None:
+            return None
+        for node, chance in enumerate(draft.chances or ()):
+            chances[nodes[node]] = max(chances[nodes[node]], chance)
+    return tuple(chances)
 
 
 def _trials(drafts: Sequence[Draft], maps: Sequence[NodeMap]) -> tuple[list[Trial], list[Array]]:

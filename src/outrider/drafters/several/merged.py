@@ -10,7 +10,9 @@ from typing import Any
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.several.accounts import Account
 from outrider.drafters.several.base import Several
+from outrider.drafters.several.habits import Habit
 from outrider.drafters.several.joining import NodeMap, join
+from outrider.drafters.several.selection import best_of
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 from outrider.maths.noise import RoundNoise
@@ -85,15 +87,18 @@ class _Round:
 
 
 class Merged(Several):
-    """All drafters propose, and what they propose becomes one tree, shared prefixes once.
+    """All drafters propose, and the likeliest of all proposals become one tree.
 
-    The budget is dealt out in the order of the drafters: each may spend an equal part of what those before it left, so
-    that the next one gets what it does not need. Every node knows who proposed it. An accepted token is credited to the
-    quickest of its proposers; a drafter that takes longer than decoding its accepted tokens would take is rested, and
-    probed from time to time.
+    Each drafter may fill the whole budget; of the tokens that were chosen, not drawn, those with the largest chances
+    are taken, whoever proposed them (selection.py), as long as they are worth their price. So no drafter takes room
+    from one that knows better. Drawn tokens cannot be picked by what they are: drafters that draw get equal parts of
+    the budget, and their tokens are tried first.
+
+    Every node knows who proposed it. An accepted token is credited to the quickest of its proposers; a drafter that
+    takes longer than decoding its accepted tokens would take is rested, and probed from time to time.
 
     Args:
-        drafters: the first ones' children are tried first.
+        drafters: where chances are equal, the first ones' tokens are preferred.
         rests: False asks all of them in every round, so that what is drafted depends on no measured time.
         clock: seconds.
         name: default theirs, joined by a plus.
@@ -106,6 +111,7 @@ class Merged(Several):
     """
 
     trees = True
+    estimates = True
 
     def __init__(
         self,
@@ -117,6 +123,8 @@ class Merged(Several):
     ) -> None:
         super().__init__(drafters, name)
         self.accounts = [Account() for _ in drafters]
+        self._habits = [Habit() for _ in drafters]
+        self._choose: set[int] = set()  # the drafters that choose their tokens even where the target samples
         self._rests = rests
         self._clock = clock
         self._round = _Round()
@@ -130,18 +138,18 @@ class Merged(Several):
         if not any(budget.longest > 0 for budget in budgets):
             return [EMPTY] * len(sequences)
         asked = self._who_is_asked()
-        left = [budget.nodes for budget in budgets]
         drafts: list[list[Draft]] = [[] for _ in sequences]  # of each sequence, by those who were asked
-        for turn, number in enumerate(asked):
-            # Rounded up: the first of them get the odd node.
-            parts = [
-                Budget(-(-nodes // (len(asked) - turn)), budget.depth)
-                for nodes, budget in zip(left, budgets, strict=True)
-            ]
-            for index, draft in enumerate(self._ask(number, sequences, parts)):
-                drafts[index].append(draft)
-                left[index] -= len(draft)
-        return [self._join(sequence, asked, own) for sequence, own in zip(sequences, drafts, strict=True)]
+        for number in asked:
+            parts = [self._part(number, s, budget, asked) for s, budget in zip(sequences, budgets, strict=True)]
+            for own, draft in zip(drafts, self._ask(number, sequences, parts), strict=True):
+                own.append(draft)
+        for own in drafts:
+            self._drop_surprising(asked, own)
+        self._learn_who_chooses(asked, sequences, drafts)
+        return [
+            self._join(sequence, asked, own, budget)
+            for sequence, own, budget in zip(sequences, drafts, budgets, strict=True)
+        ]
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
         parts = self._round.parts.get(sequence.id, [])
@@ -150,12 +158,45 @@ class Merged(Several):
             quickest = min(proposers, key=lambda number: self.accounts[number].seconds_per_round)
             self._round.credit[quickest] = self._round.credit.get(quickest, 0) + 1
         for part in parts:
+            self._habits[part.number].learn(part.draft, part.verdict(verdict).accepted)
             if self.drafters[part.number] is not None:
                 self._tell(part, sequence, verdict)
 
     def forget(self, sequence: DraftedSequence) -> None:
         super().forget(sequence)
         self._lengths.pop(sequence.id, None)
+
+    def _part(self, number: int, sequence: DraftedSequence, budget: Budget, asked: Sequence[int]) -> Budget:
+        """How much one drafter may propose. It must not depend on what others draw in the same round."""
+        nodes = budget.nodes
+        if not sequence.sampling.greedy and number not in self._choose:
+            drawing = [other for other in asked if other not in self._choose]
+            shares = len(drawing) + (len(drawing) < len(asked))
+            nodes = nodes // shares + (drawing.index(number) < nodes % shares)  # the first of them get the odd ones
+        drafter = self.drafters[number]
+        if drafter is not None and not drafter.estimates and not drafter.trees:
+            # It does not heed prices; one token is always asked for, so that its habit is known.
+            longest = self._habits[number].chain(min(nodes, budget.depth))
+            nodes = min(nodes, max(budget.prices.worthwhile(longest), 1))
+        return Budget(nodes, budget.depth, budget.prices)
+
+    def _drop_surprising(self, asked: Sequence[int], drafts: list[Draft]) -> None:
+        """One that begins to draw had more than its part: its draft is left out, whatever is in it."""
+        for index, number in enumerate(asked):
+            if drafts[index].q is not None and number in self._choose:
+                self._choose.discard(number)
+                drafts[index] = EMPTY
+
+    def _learn_who_chooses(
+        self, asked: Sequence[int], sequences: Sequence[DraftedSequence], drafts: Sequence[Sequence[Draft]]
+    ) -> None:
+        for sequence, own in zip(sequences, drafts, strict=True):
+            if not sequence.sampling.greedy:
+                for number, draft in zip(asked, own, strict=True):
+                    if draft.q is not None:
+                        self._choose.discard(number)
+                    elif len(draft):
+                        self._choose.add(number)
 
     def _ask(self, number: int, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> Sequence[Draft]:
         """One drafter's drafts, and how long they took it."""
@@ -165,9 +206,23 @@ class Merged(Several):
         self._round.seconds[number] = self._clock() - started
         return [EMPTY] * len(sequences) if drafts is None else drafts
 
-    def _join(self, sequence: DraftedSequence, asked: Sequence[int], drafts: Sequence[Draft]) -> Draft:
-        tree, nodes = join(drafts)
-        self._round.parts[sequence.id] = [_Part(*part) for part in zip(asked, drafts, nodes, strict=True)]
+    def _join(self, sequence: DraftedSequence, asked: Sequence[int], drafts: Sequence[Draft], budget: Budget) -> Draft:
+        drawn = [index for index, draft in enumerate(drafts) if draft.q is not None]
+        chosen = [index for index, draft in enumerate(drafts) if draft.q is None]
+        spent = sum(len(drafts[index]) for index in drawn)
+        left = Budget(max(budget.nodes - spent, 0), budget.depth, budget.prices.beyond(spent))
+        best, picked = best_of(
+            [drafts[index] for index in chosen],
+            [self._habits[asked[index]].chances(drafts[index]) for index in chosen],
+            left,
+        )
+        tree, joined = join([*(drafts[index] for index in drawn), best])
+        nodes = dict(zip(drawn, joined, strict=False))
+        for index, own in zip(chosen, picked, strict=True):
+            nodes[index] = {node: joined[-1][name] for node, name in own.items()}
+        self._round.parts[sequence.id] = [
+            _Part(asked[index], draft, nodes[index]) for index, draft in enumerate(drafts)
+        ]
         return tree
 
     def _tell(self, part: _Part, sequence: DraftedSequence, verdict: Verdict) -> None:
