@@ -20,6 +20,7 @@ from outrider.training.shards import Text, read_shards
 ANSWERS = Path(__file__).parents[1] / "data" / "answers"
 GREEDY = SamplingParams(temperature=0)
 VOCAB_SIZE = 49_152
+NOISE = RoundNoise(0, 0)  # nothing is drawn
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Replayed:
     tokens: list[int]
     predicted: tuple[int, ...] = ()
     sampling: SamplingParams = GREEDY
-    noise: RoundNoise = RoundNoise(0, 0)
+    noise: RoundNoise = NOISE
 
     @property
     def history(self) -> History:
