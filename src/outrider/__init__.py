@@ -27,6 +27,7 @@ from outrider.drafters.recycling.source import RecyclingSource
 from outrider.drafters.several.chained import Chained
 from outrider.drafters.several.merged import Merged
 from outrider.drafters.suffix.drafter import SuffixDrafter
+from outrider.drafters.suffix.memory import SuffixMemory
 from outrider.drafters.suffix.tree import SuffixTreeDrafter
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree
 from outrider.engine.asynchronous import AsyncEngine
@@ -121,6 +122,7 @@ __all__ = [
     "Statistics",
     "StringDrafter",
     "SuffixDrafter",
+    "SuffixMemory",
     "SuffixSource",
     "SuffixTreeDrafter",
     "TableModel",

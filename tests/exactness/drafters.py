@@ -1,11 +1,12 @@
 """Drafters for the tests: trees, and the ones of the package by name."""
 
+import random
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from outrider import Budget, Draft, DraftedSequence, Drafter, ModelDrafter, TableModel
+from outrider import Budget, Draft, DraftedSequence, Drafter, ModelDrafter, SuffixDrafter, SuffixMemory, TableModel
 from outrider.maths.arrays import race_order
 from outrider.maths.draft import ROOT
 from outrider.maths.noise import exponential
@@ -66,6 +67,13 @@ def suffix_drafter(greedy: bool) -> Drafter:
     return suffix.SuffixDrafter(greedy=greedy)
 
 
+def remembering_drafter() -> Drafter:
+    """With a memory that is warm from the start, and of what it drafts for."""
+    generator = random.Random(0)
+    memory = SuffixMemory.of([generator.choices(range(3), k=6) for _ in range(20)])
+    return SuffixDrafter(greedy=False, memory=memory)
+
+
 def similar(target: TableModel, seed: int) -> TableModel:
     """A table that agrees with the target in part, as a draft model does."""
     other = TableModel.random(target.traits.vocab_size, target.order, spread=1.0, seed=seed)
@@ -82,6 +90,7 @@ DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
     "uninformative": lambda target, draft: ModelDrafter(uninformative(target)),
     "greedy-suffix": lambda target, draft: suffix_drafter(greedy=True),
     "suffix": lambda target, draft: suffix_drafter(greedy=False),
+    "suffix-memory": lambda target, draft: remembering_drafter(),
     "tree-of-2": lambda target, draft: TreeDrafter(draft, 2),
     "tree-of-3": lambda target, draft: TreeDrafter(draft, 3),
 }

@@ -355,3 +355,8 @@ def _cut(draft: Draft, count: int) -> Draft:
         q_rows=None if draft.q_rows is None or not count else draft.q_rows[:count],
         chances=(draft.chances or ())[:count],
     )
+
+
+def experience_left_out_of_the_key() -> AbstractContextManager:
+    """A text and the draft that is copied from an earlier one share their noise where they share a seed."""
+    return patch.object(RoundNoise, "knowing", lambda noise, experience: noise)

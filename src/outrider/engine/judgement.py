@@ -60,7 +60,9 @@ def judge_rows(
     verdicts: list[Verdict | OutriderError] = []
     for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True):
         try:
-            verdicts.append(judge(draft, logits[rows], sequence.sampling, sequence.history, rule, sequence.noise))
+            verdicts.append(
+                judge(draft, logits[rows], sequence.sampling, sequence.history, rule, _noise(sequence, draft))
+            )
         except OutriderError as error:
             verdicts.append(error)
     return verdicts
@@ -86,9 +88,13 @@ def _judge_alike(
     except OutriderError:
         return None
     return [
-        rule.judge(_beside(draft, p), AllAtOnce(p[rows]), sequence.noise)
+        rule.judge(_beside(draft, p), AllAtOnce(p[rows]), _noise(sequence, draft))
         for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
+
+
+def _noise(sequence: Judged, draft: Draft) -> RoundNoise:
+    return sequence.noise.knowing(draft.experience)
 
 
 def _rows_of(drafts: Sequence[Draft]) -> list[slice]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from outrider.errors import InputError
@@ -42,6 +42,8 @@ class Draft:
         sources: for each token the names of the drafters that proposed it; None where all are of `source`.
         chances: for each token the drafter's own estimate, made before it was drawn, that it is accepted; None where
             it makes none.
+        experience: hashes of what the drafter had learned from other texts when it was asked; empty where it learns
+            nothing from them. The noise of the round is keyed by them: see `RoundNoise.knowing`.
     """
 
     tokens: tuple[int, ...] = ()
@@ -52,6 +54,7 @@ class Draft:
     trials: tuple[Trial, ...] | None = None
     sources: tuple[str, ...] | None = None
     chances: tuple[float, ...] | None = None
+    experience: tuple[int, ...] = ()
     _children: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,10 @@ class Draft:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def knowing(self, experience: tuple[int, ...]) -> Draft:
+        """The same draft, made with this experience besides."""
+        return replace(self, experience=(*self.experience, *experience)) if experience else self
 
     @property
     def is_chain(self) -> bool:

@@ -93,6 +93,24 @@ class RoundNoise:
         """The noise of one of several drafters, counted from 0; there are at most MOST_DRAFTERS."""
         return replace(self, drafter=self.drafter * (MOST_DRAFTERS + 1) + number + 1)
 
+    def knowing(self, experience: Sequence[int]) -> RoundNoise:
+        """The noise for a round whose draft rests on what was learned from other texts.
+
+        A text that was made with the same seed was made with the same noise. A draft that is copied from it is not
+        independent of this noise, and the verdict on it would not be exact. With the experience in the key, texts that
+        were made before this experience have other noise. Under `coupled` a verdict is exact whatever the draft knows,
+        and the noise stays what it is.
+
+        Args:
+            experience: hashes of what was learned; empty where that is nothing.
+        """
+        if self.shared or not experience:
+            return self
+        seed = self.seed
+        for part in experience:
+            seed = _scramble(_scramble(seed) ^ part)
+        return replace(self, seed=seed)
+
     def accept(self, position: int, branch: int = 0) -> float:
         """The uniform number in [0, 1) that decides whether the draft token at `position` is accepted."""
         return uniform(key(self.seed, self.start, position, Purpose.ACCEPT, branch))

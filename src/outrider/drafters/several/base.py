@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.loading import as_member
 from outrider.errors import SettingError
-from outrider.maths.noise import MOST_DRAFTERS
+from outrider.maths.noise import MOST_DRAFTERS, RoundNoise
+from outrider.maths.sampling import History, SamplingParams
 from outrider.runtimes.base import Features, Top
 
 T = TypeVar("T")
@@ -80,6 +81,22 @@ class Several(Drafter):
             logger.warning(message, exc_info=error)
             warnings.warn(message, RuntimeWarning, stacklevel=3)
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A sequence as one of several drafters sees it: with draws of its own."""
+
+    id: int
+    tokens: Sequence[int]
+    predicted: Sequence[int]
+    sampling: SamplingParams
+    history: History
+    noise: RoundNoise
+
+
+def seen(sequence: DraftedSequence, noise: RoundNoise) -> Seen:
+    return Seen(sequence.id, sequence.tokens, sequence.predicted, sequence.sampling, sequence.history, noise)
 
 
 def union_of(wants: Sequence[Features]) -> Features:

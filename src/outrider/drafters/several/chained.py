@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from outrider.drafters.base import DraftedSequence
-from outrider.drafters.several.base import Several
+from outrider.drafters.several.base import Several, seen
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft, Verdict
 
@@ -33,8 +33,8 @@ class Chained(Several):
         for number in self.present:
             if not silent:
                 break
-            for index, draft in zip(silent, self._ask(number, silent, sequences, budgets), strict=True):
-                drafts[index] = draft
+            for index, draft in zip(silent, self._ask(number, silent, sequences, drafts, budgets), strict=True):
+                drafts[index] = draft.knowing(drafts[index].experience)
                 self._spoke[sequences[index].id] = number
             silent = [index for index in silent if not len(drafts[index])]
         return drafts
@@ -48,9 +48,16 @@ class Chained(Several):
         self._spoke.pop(sequence.id, None)
 
     def _ask(
-        self, number: int, some: Sequence[int], sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]
+        self,
+        number: int,
+        some: Sequence[int],
+        sequences: Sequence[DraftedSequence],
+        before: Sequence[Draft],
+        budgets: Sequence[Budget],
     ) -> Sequence[Draft]:
-        """One drafter's drafts for some of the sequences."""
-        asked, allowed = [sequences[index] for index in some], [budgets[index] for index in some]
+        """One drafter's drafts for some of the sequences, for which those before it had nothing to say."""
+        # What made the others silent, if they learn from other texts, must not depend on what this one draws.
+        asked = [seen(sequences[index], sequences[index].noise.knowing(before[index].experience)) for index in some]
+        allowed = [budgets[index] for index in some]
         drafts = self.call(number, lambda drafter: drafter.propose(asked, allowed))
         return [EMPTY] * len(some) if drafts is None else drafts

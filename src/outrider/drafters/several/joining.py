@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from outrider.maths.arrays import Array, float32, stack
@@ -28,7 +29,8 @@ def join(drafts: Sequence[Draft]) -> tuple[Draft, list[NodeMap]]:
         only = next((draft for draft in drafts if len(draft)), EMPTY)
         for draft, nodes in zip(drafts, maps, strict=True):
             nodes.update((node, node) for node in range(len(draft)))
-        return only, maps
+        known = experience_of(drafts)
+        return only if only.experience == known else replace(only, experience=known), maps
     tokens, parents = _shared_prefixes(drafts, maps)
     trials, q = _trials(drafts, maps)
     joined = Draft(
@@ -39,8 +41,14 @@ def join(drafts: Sequence[Draft]) -> tuple[Draft, list[NodeMap]]:
         trials=tuple(trials),
         chances=_chances(drafts, maps, len(tokens)),
         sources=_sources(drafts, maps, len(tokens)),
+        experience=experience_of(drafts),
     )
     return joined, maps
+
+
+def experience_of(drafts: Iterable[Draft]) -> tuple[int, ...]:
+    """What all of these had learned from other texts, the empty ones included: that they are empty tells of it too."""
+    return tuple(each for draft in drafts for each in draft.experience)
 
 
 def _shared_prefixes(drafts: Sequence[Draft], maps: Sequence[NodeMap]) -> tuple[list[int], list[int]]:

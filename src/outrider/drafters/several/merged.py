@@ -9,40 +9,15 @@ from typing import Any
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.several.accounts import Account
-from outrider.drafters.several.base import Several
+from outrider.drafters.several.base import Several, seen
 from outrider.drafters.several.habits import Habit
-from outrider.drafters.several.joining import NodeMap, join
+from outrider.drafters.several.joining import NodeMap, experience_of, join
 from outrider.drafters.several.selection import best_of
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
-from outrider.maths.noise import RoundNoise
-from outrider.maths.sampling import History, SamplingParams
 
 STEP = 0.1  # of the EMA of seconds per token
 OUTLIER = 4.0  # times the EMA: a round that was held up says little
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A sequence as one of several drafters sees it: with draws of its own."""
-
-    id: int
-    tokens: Sequence[int]
-    predicted: Sequence[int]
-    sampling: SamplingParams
-    history: History
-    noise: RoundNoise
-
-
-def _seen_by(number: int, sequence: DraftedSequence) -> _Seen:
-    return _Seen(
-        sequence.id,
-        sequence.tokens,
-        sequence.predicted,
-        sequence.sampling,
-        sequence.history,
-        sequence.noise.of_drafter(number),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +116,7 @@ class Merged(Several):
         drafts: list[list[Draft]] = [[] for _ in sequences]  # of each sequence, by those who were asked
         for number in asked:
             parts = [self._part(number, s, budget, asked) for s, budget in zip(sequences, budgets, strict=True)]
-            for own, draft in zip(drafts, self._ask(number, sequences, parts), strict=True):
+            for own, draft in zip(drafts, self._ask(number, sequences, drafts, parts), strict=True):
                 own.append(draft)
         for own in drafts:
             self._drop_surprising(asked, own)
@@ -185,7 +160,7 @@ class Merged(Several):
         for index, number in enumerate(asked):
             if drafts[index].q is not None and number in self._choose:
                 self._choose.discard(number)
-                drafts[index] = EMPTY
+                drafts[index] = Draft(experience=drafts[index].experience)
 
     def _learn_who_chooses(
         self, asked: Sequence[int], sequences: Sequence[DraftedSequence], drafts: Sequence[Sequence[Draft]]
@@ -198,11 +173,25 @@ class Merged(Several):
                     elif len(draft):
                         self._choose.add(number)
 
-    def _ask(self, number: int, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> Sequence[Draft]:
-        """One drafter's drafts, and how long they took it."""
-        seen = [_seen_by(number, sequence) for sequence in sequences]
+    def _ask(
+        self,
+        number: int,
+        sequences: Sequence[DraftedSequence],
+        before: Sequence[Sequence[Draft]],
+        budgets: Sequence[Budget],
+    ) -> Sequence[Draft]:
+        """One drafter's drafts, and how long they took it.
+
+        Args:
+            before: for each sequence the drafts of those who were asked before. What they learned from other texts must
+                not depend on the noise that this one draws with.
+        """
+        each = [
+            seen(sequence, sequence.noise.knowing(experience_of(others)).of_drafter(number))
+            for sequence, others in zip(sequences, before, strict=True)
+        ]
         started = self._clock()
-        drafts = self.call(number, lambda drafter: drafter.propose(seen, budgets))
+        drafts = self.call(number, lambda drafter: drafter.propose(each, budgets))
         self._round.seconds[number] = self._clock() - started
         return [EMPTY] * len(sequences) if drafts is None else drafts
 
@@ -216,6 +205,7 @@ class Merged(Several):
             [self._habits[asked[index]].chances(drafts[index]) for index in chosen],
             left,
         )
+        best = best.knowing(experience_of(drafts[index] for index in chosen))
         tree, joined = join([*(drafts[index] for index in drawn), best])
         nodes = dict(zip(drawn, joined, strict=False))
         for index, own in zip(chosen, picked, strict=True):

@@ -32,6 +32,9 @@ class Cursor:
     length: int
 
 
+EMPTY_MATCH = Cursor(ROOT_STATE, 0)
+
+
 class SuffixAutomaton:
     """All substrings of a text, at a cost per appended token that is constant on average.
 
@@ -99,18 +102,44 @@ class SuffixAutomaton:
         state = self._next[cursor.state].get(token)
         return None if state is None else Cursor(state, cursor.length + 1)
 
+    def follow(self, cursor: Cursor, tokens: Iterable[int]) -> Cursor:
+        """The longest suffix of the substring and these tokens that occurs in the text (matching statistics).
+
+        Constant on average for each token. Unlike elsewhere, the cursor may be older than the newest tokens, as long
+        as nothing was forgotten since.
+        """
+        transitions, links, lengths = self._next, self._link, self._length
+        state, length = cursor.state, cursor.length
+        # A split since then moved the shorter strings of the state to its link.
+        while state != ROOT_STATE and length <= lengths[links[state]]:
+            state = links[state]
+        for token in tokens:
+            following = transitions[state].get(token)
+            while following is None and state != ROOT_STATE:
+                state = links[state]
+                length = lengths[state]
+                following = transitions[state].get(token)
+            if following is not None:
+                state = following
+                length += 1
+        return Cursor(state, length)
+
     def longest_continued(self) -> tuple[Cursor, list[tuple[int, int]]]:
-        """The longest suffix of the text that has a continuation, and its continuations.
+        """The longest suffix of the text that has a continuation, and its continuations."""
+        return self.continued(self.match)
+
+    def continued(self, match: Cursor) -> tuple[Cursor, list[tuple[int, int]]]:
+        """The longest suffix of the match that has a continuation, and its continuations.
 
         Mostly that is the match; one that ended where a document ended has none, but a shorter suffix may.
         """
-        cursor: Cursor | None = self.match
+        cursor: Cursor | None = match
         while cursor is not None and cursor.length > 0:
             followed = self.continuations(cursor)
             if followed:
                 return cursor, followed
             cursor = self.shorter(cursor)
-        return Cursor(ROOT_STATE, 0), []
+        return EMPTY_MATCH, []
 
     def shorter(self, cursor: Cursor) -> Cursor | None:
         """The longest proper suffix of the substring that ends at more positions; None at the empty one."""
@@ -118,6 +147,10 @@ class SuffixAutomaton:
             return None
         link = self._link[cursor.state]
         return Cursor(link, self._length[link])
+
+    def width(self, cursor: Cursor) -> int:
+        """How many different tokens followed the substring; the ends of documents count as one each."""
+        return len(self._next[cursor.state])
 
     def continuations(self, cursor: Cursor) -> list[tuple[int, int]]:
         """The tokens that followed the substring, with how often; the most frequent first, then the newest.

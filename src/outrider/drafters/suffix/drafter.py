@@ -3,7 +3,7 @@
 Where the end of the text occurred before, in the prompt, in the output, or in a text that the caller predicts, what
 followed it there is proposed. Prompt lookup decoding (A. Saxena, 2023) does this with n-grams; the suffix automaton
 finds the longest match whatever its length, as in SAM decoding (arXiv 2411.10666), and counts the alternatives, as in
-suffix decoding (arXiv 2411.04975).
+suffix decoding (arXiv 2411.04975), from which the memory of earlier requests comes too (`memory.py`).
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
-from outrider.drafters.suffix.automaton import SuffixAutomaton
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
+from outrider.drafters.suffix.memory import Follower, SuffixMemory
+from outrider.drafters.suffix.shares import NOVELTY
 from outrider.errors import SettingError
 from outrider.maths.arrays import Array, race
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
-from outrider.maths.noise import exponential_of_tokens
-
-# The pseudo-count of tokens never seen behind a match of length 1 (additive smoothing): of N occurrences, n of them
-# followed by the same token, that token comes again with probability n / (N + NOVELTY / length). Measured on greedy
-# answers of SmolLM2 to questions of Spec-Bench, a single earlier occurrence of 1, 2, 4 or 8 matching tokens is right in
-# 31, 52, 74 and 80 per cent of cases, which is about 2. But drafts come from the matches that look best, and these look
-# better than they are (the winner's curse): with 3, fewer texts lose by drafting.
-NOVELTY = 3.0
+from outrider.maths.noise import Key, RoundNoise, exponential_of_tokens
 
 
 @dataclass(slots=True)
 class _Text:
-    """The automaton of one sequence, and how many of its tokens it holds."""
+    """What is known of one sequence.
+
+    Attributes:
+        automaton: of its own text.
+        follower: its matches in the memory.
+        read: how many of its tokens both hold.
+    """
 
     automaton: SuffixAutomaton
+    follower: Follower
     read: int = 0
 
 
@@ -47,6 +49,9 @@ class SuffixDrafter(Drafter):
             this; 0 drafts as far as the budget goes. Where the budget has prices, these decide instead.
         max_tokens: how much text the automaton holds; when it is full it forgets the older half.
         name: what its tokens are attributed to.
+        memory: of earlier requests. Where its match is longer than that in the text itself, it is copied from; the
+            output of each text that ends is added, with the prompt if the memory is to hold prompts. Several drafters
+            may share one.
 
     Raises:
         SettingError: min_survival is not within 0 to 1.
@@ -55,7 +60,13 @@ class SuffixDrafter(Drafter):
     estimates = True
 
     def __init__(
-        self, *, greedy: bool = True, min_survival: float = 0.15, max_tokens: int = 65_536, name: str = "suffix"
+        self,
+        *,
+        greedy: bool = True,
+        min_survival: float = 0.15,
+        max_tokens: int = 65_536,
+        name: str = "suffix",
+        memory: SuffixMemory | None = None,
     ) -> None:
         if not 0 <= min_survival <= 1:
             raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")
@@ -63,6 +74,8 @@ class SuffixDrafter(Drafter):
         self.min_survival = min_survival
         self.max_tokens = max_tokens
         self.name = name
+        self.memory = memory
+        self._remembered = SuffixMemory() if memory is None else memory
         self._vocab_size = 0
         self._texts: dict[int, _Text] = {}
 
@@ -76,22 +89,30 @@ class SuffixDrafter(Drafter):
                 self._catch_up(sequence)
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
-        return [self._chain(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
+        with self._remembered.lock:
+            experience = self._remembered.experience
+            return [
+                self._draft(sequence, budget, sequence.noise.knowing(experience)).knowing(experience)
+                for sequence, budget in zip(sequences, budgets, strict=True)
+            ]
 
     def forget(self, sequence: DraftedSequence) -> None:
         self._texts.pop(sequence.id, None)
+        output = sequence.history.tokens
+        if self.memory is not None and output:
+            self.memory.add(sequence.tokens if self.memory.prompts else output)
 
-    def _chain(self, sequence: DraftedSequence, budget: Budget) -> Draft:
+    def _draft(self, sequence: DraftedSequence, budget: Budget, noise: RoundNoise) -> Draft:
         if budget.longest <= 0:
             return EMPTY
-        automaton = self._catch_up(sequence)
         greedy = self.greedy or sequence.sampling.greedy
         least = self._least(budget)
         survival = 1.0
         tokens: list[int] = []
         chances: list[float] = []
         q: list[np.ndarray] = []
-        cursor, followed = automaton.longest_continued()
+        automaton, match = self._longest_match(sequence)
+        cursor, followed = automaton.continued(match)
         while followed and len(tokens) < budget.longest:
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
@@ -105,7 +126,7 @@ class SuffixDrafter(Drafter):
                 # The decision to stop is made before a token is drawn: no drawn token is left out.
                 if not budget.prices.pays(len(tokens), survival):
                     break
-                row, token = self._draw(followed, sequence, len(tokens))
+                row, token = self._draw(followed, noise.draft(len(sequence.tokens) + len(tokens)))
                 q.append(row)
             tokens.append(token)
             chances.append(survival)
@@ -120,24 +141,41 @@ class SuffixDrafter(Drafter):
     def _least(self, budget: Budget) -> float:
         return 0.0 if budget.prices.totals else self.min_survival
 
-    def _draw(self, followed: Sequence[tuple[int, int]], sequence: DraftedSequence, index: int) -> tuple[Array, int]:
-        """q over the vocabulary for the draft token with this index, and the token drawn from it."""
+    def _draw(self, followed: Sequence[tuple[int, int]], key: Key) -> tuple[Array, int]:
+        """q over the vocabulary for one draft token, and the token drawn from it."""
         candidates = np.array([token for token, _ in followed])
         weights = np.array([count for _, count in followed], dtype=np.float32)
         weights /= weights.sum()
         q = np.zeros(self._vocab_size, dtype=np.float32)
         q[candidates] = weights
-        key = sequence.noise.draft(len(sequence.tokens) + index)
         winner = race(weights[None], exponential_of_tokens(key, candidates)[None])[0]
         return q, int(candidates[winner])
 
-    def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
+    def _longest_match(self, sequence: DraftedSequence) -> tuple[SuffixAutomaton, Cursor]:
+        """The match in the memory where it is longer than that in the text, both as far as something followed them."""
+        text = self._catch_up(sequence)
+        own = text.automaton
+        remembered = text.follower.cursors()
+        if not remembered:
+            return own, own.match
+        automaton, longest = own, own.longest_continued()[0]
+        for other, match in remembered:
+            if match.length <= longest.length:
+                break
+            continued, _ = other.continued(match)
+            if continued.length > longest.length:
+                automaton, longest = other, continued
+        return automaton, longest
+
+    def _catch_up(self, sequence: DraftedSequence) -> _Text:
         text = self._texts.get(sequence.id)
         if text is None:
-            text = self._texts[sequence.id] = _Text(SuffixAutomaton(self.max_tokens))
+            text = self._texts[sequence.id] = _Text(SuffixAutomaton(self.max_tokens), self._remembered.follow())
             if sequence.predicted:
                 text.automaton.extend(sequence.predicted)
                 text.automaton.append_boundary()
-        text.automaton.extend(sequence.tokens[text.read :])
+        fresh = sequence.tokens[text.read :]
+        text.automaton.extend(fresh)
+        text.follower.extend(fresh)
         text.read = len(sequence.tokens)
-        return text.automaton
+        return text
