@@ -7,7 +7,7 @@ from typing import Any
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
 from outrider.drafters.suffix.automaton import SuffixAutomaton
-from outrider.drafters.suffix.tree import _continuations
+from outrider.drafters.suffix.shares import foreseen
 
 LONGEST_TOLD = 5  # match lengths from here on count as equally good evidence
 
@@ -40,7 +40,7 @@ class SuffixSource(Source):
         if cursor is None:
             return None
         automaton, match = cursor
-        found = _continuations(automaton, match)
+        found = foreseen(automaton, match).continuations
         if not found:
             return None
         left = max(1.0 - sum([share for _, share, _ in found]), 0.0)
