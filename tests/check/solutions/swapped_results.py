@@ -1,0 +1,13 @@
+"""The tokens come first."""
+
+import numpy as np
+from right_numpy import pick, rng, softmax
+
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = softmax(target_logits), softmax(draft_logits)
+    for i, x in enumerate(draft_tokens):
+        if rng.random() < min(1.0, p[i, x] / q[i, x]):
+            continue
+        return draft_tokens[:i] + [pick(np.maximum(p[i] - q[i], 0))], i
+    return draft_tokens + [pick(p[-1])], len(draft_tokens)
