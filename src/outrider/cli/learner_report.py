@@ -56,7 +56,7 @@ def show(report: Report) -> None:
     for verdict in report.verdicts:
         names = ", ".join(finding.name for finding in verdict.findings)
         said = names or ", ".join(verdict.trials)
-        table.add_row(f"task {verdict.task.number}", verdict.task.name, MARKS[verdict.state], escape(said))
+        table.add_row(*_titles(verdict), MARKS[verdict.state], escape(said))
     SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
     for verdict in report.verdicts:
         for finding in verdict.findings:
@@ -65,9 +65,15 @@ def show(report: Report) -> None:
     console.print(f"\n{_sureness(report)}")
 
 
+def _titles(verdict: Verdict) -> tuple[str, str]:
+    """The number and the name of a task; what is said of the whole file has neither."""
+    return (f"task {verdict.task.number}", verdict.task.name) if verdict.task.number else ("", verdict.task.name)
+
+
 def _show_finding(console: Console, verdict: Verdict, finding: Finding) -> None:
+    title, name = _titles(verdict)
     console.print(
-        f"\n[red]task {verdict.task.number}[/red] {escape(verdict.task.name)}: [bold]{escape(finding.name)}[/bold]"
+        f"\n[red]{title} {escape(name)}[/red]: [bold]{escape(finding.name)}[/bold]".replace("[red] ", "[red]")
     )
     detail = f" ({finding.detail})" if finding.detail else ""
     _indented(console, escape(finding.what + detail))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from difflib import get_close_matches
 from pathlib import Path
+from threading import Event
 
-from outrider.check.learner.chapter import TASKS, Framework, Task, task_of
+from outrider.check.learner.chapter import TASKS, THE_FILE, TITLES, Framework, Task, task_of
 from outrider.check.learner.evidence import FALSE_ALARMS
 from outrider.check.learner.judges.adaptive import judge_adaptive
 from outrider.check.learner.judges.batch import judge_batch
@@ -59,27 +60,32 @@ def check_solution(
     asked = [task_of(number) for number in tasks] or list(TASKS)
     progress(0, len(asked) + 1)
     survey = observe(Request(path, None, framework, LOADING, LOADING, seed))
-    told = survey.of("names")
-    if not told:
-        return Report(path, framework or "numpy", [_unloaded(asked[0], survey)], FALSE_ALARMS, survey.printed)
-    kinds = {str(name): str(kind) for name, kind in told[0]["kinds"].items()}
-    others = [str(name) for name in told[0]["others"]]
-    used = str(told[0]["framework"])
+    defined = _defined(survey)
+    if defined is None:
+        return Report(path, framework or "numpy", [_unloaded(survey)], FALSE_ALARMS, survey.printed)
+    kinds, others, used = defined
     verdicts = {task.number: _first_look(task, kinds[task.name]) for task in asked}
     if all(verdict.state == "missing" for verdict in verdicts.values()):
         raise InputError(_nothing_found(path, asked, others))
     open_tasks = [task for task in asked if verdicts[task.number].state == "passed"]
     progress(1 + len(asked) - len(open_tasks), len(asked) + 1)
     printed = survey.printed
+    stop = Event()
     with ThreadPoolExecutor(WORKERS) as workers:
         running = {
-            workers.submit(observe, Request(path, task.number, used, seconds, TASK, seed)): task for task in open_tasks
+            workers.submit(observe, Request(path, task.number, used, seconds, TASK, seed), stop): task
+            for task in open_tasks
         }
-        for done, future in enumerate(as_completed(running), start=1):
-            observed = future.result()
-            printed += observed.printed
-            _judge(verdicts[running[future].number], observed)
-            progress(1 + len(asked) - len(open_tasks) + done, len(asked) + 1)
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                observed = future.result()
+                printed += observed.printed
+                _judge(verdicts[running[future].number], observed)
+                progress(1 + len(asked) - len(open_tasks) + done, len(asked) + 1)
+        except BaseException:  # an interrupt: nothing runs on in the background
+            stop.set()
+            workers.shutdown(cancel_futures=True)
+            raise
     return Report(path, used, list(verdicts.values()), FALSE_ALARMS, printed)
 
 
@@ -91,9 +97,19 @@ def _existing(path: Path) -> Path:
     return path.resolve()
 
 
-def _unloaded(task: Task, survey: Observed) -> Verdict:
+def _defined(survey: Observed) -> tuple[dict[str, str], list[str], str] | None:
+    """Of what kind each of the chapter's names is, other names of the file, and its framework."""
+    try:
+        told = survey.of("names")[0]
+        kinds = {task.name: str(told["kinds"][task.name]) for task in TASKS}
+        return kinds, [str(name) for name in told["others"]], str(TITLES[told["framework"]] and told["framework"])
+    except (KeyError, TypeError, IndexError):
+        return None
+
+
+def _unloaded(survey: Observed) -> Verdict:
     """What is said of a file that cannot be loaded."""
-    verdict = Verdict(task)
+    verdict = Verdict(THE_FILE)
     add_failures(verdict, survey)
     if not verdict.findings:
         verdict.add(Finding("nonsense"))

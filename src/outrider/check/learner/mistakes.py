@@ -378,7 +378,7 @@ MISTAKES = {
     "not_a_number": Mistake(
         "a division by zero",
         "Some number is NaN or infinite.",
-        "Look at the line below: which divisor may be 0 there?",
+        "Look at the lines above: which divisor may be 0 there?",
     ),
     "product": Mistake(
         "ratios multiplied over positions",
@@ -386,13 +386,15 @@ MISTAKES = {
         "Judge each position by its own min(1, p/q).",
     ),
     "nonsense": Mistake("no answer", "Its process told nothing that can be understood.", "Do not write to open files."),
-    "fails": Mistake("it fails", "It raises an error.", "See the line below."),
+    "fails": Mistake("it fails", "It raises an error.", "The lines above say where."),
     "hangs": Mistake("it does not come to an end", "It ran until its time was over.", "Look for a loop without end."),
     "dies": Mistake("it ends the program", "The process ended in the middle.", "Return, and leave the program alone."),
-    "shape": Mistake("a result of another form", "The result is not what the chapter asks for.", "See the line below."),
+    "shape": Mistake(
+        "a result of another form", "The result is not what the chapter asks for.", "The lines above say where."
+    ),
     "unknown": Mistake(
         "another distribution",
         "The counts fit neither the right algorithm nor a known mistake.",
-        "Compare the numbers below with what your code should do there.",
+        "Compare the numbers above with what your code should do there.",
     ),
 }

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import outrider
@@ -69,8 +70,8 @@ class Request:
     seed: int = 0
 
 
-def observe(request: Request) -> Observed:
-    """Run the process, to its end or to its limit."""
+def observe(request: Request, stop: Event | None = None) -> Observed:
+    """Run the process, to its end or to its limit, or until `stop` is set."""
     told, pipe = os.pipe()
     values = {
         "path": str(request.path),
@@ -92,7 +93,7 @@ def observe(request: Request) -> Observed:
     )
     os.close(pipe)
     try:
-        return _listen(process, told, request)
+        return _listen(process, told, request, stop or Event())
     finally:
         _end(process)
         os.close(told)
@@ -124,7 +125,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _listen(process: subprocess.Popen[bytes], told: int, request: Request) -> Observed:
+def _listen(process: subprocess.Popen[bytes], told: int, request: Request, stop: Event) -> Observed:
     observed, buffer, heard = Observed(), b"", 0
     deadline = time.monotonic() + request.limit
     assert process.stdout is not None
@@ -155,7 +156,7 @@ def _listen(process: subprocess.Popen[bytes], told: int, request: Request) -> Ob
             if observed.printed > MOST_OUTPUT or heard > MOST_TOLD:
                 observed.ending = "flood"
                 return observed
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or stop.is_set():
                 observed.ending = "time"
                 return observed
 

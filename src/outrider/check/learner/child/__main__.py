@@ -10,7 +10,7 @@ from pathlib import Path
 
 from outrider.check.learner.child.adaptive import observe_adaptive
 from outrider.check.learner.child.batch import observe_batch
-from outrider.check.learner.child.channel import Channel, Halt
+from outrider.check.learner.child.channel import Channel, Halt, end_copies
 from outrider.check.learner.child.drafting import observe_decoder
 from outrider.check.learner.child.libraries import library
 from outrider.check.learner.child.limits import limit
@@ -42,7 +42,7 @@ def _work(channel: Channel, request: dict[str, object]) -> None:
     channel.stage("it is loaded")
     with channel.guarded(path):
         names = load(path)
-    channel.alone()
+    end_copies()
     found = Found(names, path)
     framework = str(request["framework"]) if request["framework"] else framework_of(names)
     channel.send("names", framework=framework, kinds=found.kinds(), others=found.others())

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from outrider.check.learner.child.channel import Channel, Misfit
+from outrider.check.learner.child.channel import Channel, Misfit, end_copies
 from outrider.check.learner.child.libraries import Library, as_lists
 from outrider.check.learner.child.loading import Found, settings_of
 
 STARTS = (4, 2, 6)
+LARGE = 10**9  # lookaheads beyond are told as this
 Look = Callable[[Any, Any], Any]  # (speculator, what update_lookahead returned) -> lookahead
 
 
@@ -47,6 +48,7 @@ def _course(made: Any, settings: dict[str, Any], look: Look | None, rates: list[
     seen = []
     for rate in rates:
         returned = speculator.update_lookahead(rate)
+        end_copies()
         seen.append(_number(look(speculator, returned) if look else returned))
     return seen
 
@@ -81,7 +83,7 @@ def _read(name: str, speculator: Any, returned: Any) -> Any:
 def _number(value: Any, strict: bool = True) -> float | None:
     held = as_lists(value)
     if isinstance(held, int | float | np.number) and not isinstance(held, bool) and held == held:
-        return min(max(float(held), -1e9), 1e9)
+        return float(min(max(held, -LARGE), LARGE))
     if strict:
         raise Misfit(f"the lookahead is a {type(value).__name__}, no number", "no_whole_number")
     return None

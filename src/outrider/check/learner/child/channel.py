@@ -15,6 +15,7 @@ MOST_FRAMES = 3
 LONGEST = 300  # characters of a message of the file's
 # Taken before the file runs: it may change modules that it shares with us.
 _write, _exit, _pid, _clock = os.write, os._exit, os.getpid, time.monotonic
+_PROCESS = os.getpid()
 _encode = json.JSONEncoder().encode
 
 
@@ -34,6 +35,12 @@ class Misfit(Exception):
         self.mistake = mistake
 
 
+def end_copies() -> None:
+    """End this process if it is a copy that the file has forked."""
+    if _pid() != _PROCESS:
+        _exit(0)
+
+
 class Channel:
     """Tells the parent what is seen.
 
@@ -44,21 +51,15 @@ class Channel:
 
     def __init__(self, pipe: int, seconds: float) -> None:
         self._pipe = pipe
-        self._process = _pid()
         self._end = _clock() + seconds
         self._seconds = seconds
 
     def send(self, kind: str, **values: Any) -> None:
-        """Write one message. A copy of the process that the file has forked ends here."""
-        self.alone()
+        """Write one message."""
+        end_copies()
         line = (_encode({"kind": kind, **values}) + "\n").encode()
         while line:
             line = line[_write(self._pipe, line) :]
-
-    def alone(self) -> None:
-        """End a copy of the process."""
-        if _pid() != self._process:
-            _exit(0)
 
     def stage(self, what: str) -> None:
         """Say what comes now, in words that follow "while"."""

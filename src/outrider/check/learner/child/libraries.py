@@ -8,11 +8,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from outrider.check.learner.child.channel import Misfit
+from outrider.check.learner.child.channel import Misfit, end_copies
 from outrider.check.learner.tables import WholeText
 
 Style = Literal["[1, L, V]", "[L, V]", ".logits"]
 STYLES: tuple[Style, ...] = ("[1, L, V]", "[L, V]", ".logits")
+
+
+MOST_TOKENS = 1000  # of a text
 
 
 class Library(Protocol):
@@ -162,6 +165,9 @@ def token_list(value: Any, what: str) -> list[int]:
     Raises:
         Misfit: it is something else.
     """
+    end_copies()
+    if hasattr(value, "__len__") and len(value) > MOST_TOKENS:
+        raise Misfit(f"{what} has {len(value):,} tokens")
     held = as_lists(value)
     if isinstance(held, list) and len(held) == 1 and isinstance(held[0], list):
         held = held[0]

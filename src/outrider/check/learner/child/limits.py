@@ -7,6 +7,7 @@ import resource
 GIB = 1 << 30
 MEMORY = 4 * GIB
 FILE = 64 << 20
+PROCESSES = 4096  # of the user, threads included: a file that forks without end comes to this end
 
 
 def limit(cpu_seconds: int) -> None:
@@ -16,6 +17,7 @@ def limit(cpu_seconds: int) -> None:
         (resource.RLIMIT_FSIZE, FILE),
         (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, PROCESSES),
     )
     for which, most in bounds:
         try:

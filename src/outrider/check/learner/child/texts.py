@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from outrider.check.learner.child.channel import Channel, Misfit
+from outrider.check.learner.child.channel import Channel, Misfit, end_copies
 from outrider.check.learner.child.libraries import token_list
 from outrider.check.learner.child.loading import Found, parameters_of
 from outrider.check.learner.tables import VOCAB
@@ -70,6 +70,7 @@ def as_texts(result: Any, count: int, what: str) -> list[list[int]]:
     Raises:
         Misfit: it is something else.
     """
+    end_copies()
     if result is None:
         raise Misfit(f"{what} returns None", "not_written")
     held = result.tolist() if hasattr(result, "tolist") else result

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from outrider.check.learner.child.channel import Channel, Halt, Misfit, described
+from outrider.check.learner.child.channel import Channel, Halt, Misfit, described, end_copies
 from outrider.check.learner.child.libraries import Library, TableFunction, token_list, whole_number
 from outrider.check.learner.child.loading import Found, parameters_of, settings_of
 from outrider.check.learner.tables import (
@@ -92,6 +92,7 @@ def as_pair(result: Any) -> Pair:
     Raises:
         Misfit: it is none.
     """
+    end_copies()
     if result is None:
         raise Misfit("verify_speculation returns None", "not_written")
     if not isinstance(result, tuple | list) or len(result) != 2:

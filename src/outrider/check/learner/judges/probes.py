@@ -21,18 +21,22 @@ class Reading:
     Attributes:
         prefix: whether the tokens begin with the accepted draft tokens; else they are what follows these.
         counts: what a returned number means, where it does not mean itself.
+        by_length: the number says nothing, and the tokens are the accepted ones and one more.
         rows: whether there is a row of target logits for a bonus.
         usable: whether further results can be read at all.
     """
 
     prefix: bool = True
     counts: dict[int, int] = field(default_factory=dict)
+    by_length: bool = False
     rows: int = 1
     usable: bool = True
 
     def read(self, draft: Sequence[int], number: int, following: list[int]) -> tuple[int, int | None] | None:
         """(accepted draft tokens, the token that follows or None); None if it makes no sense."""
         accepted = self.counts.get(number, number)
+        if self.by_length and following != list(draft):  # these are all of them, without a bonus
+            accepted = len(following) - 1
         if not 0 <= accepted <= len(draft):
             return None
         if self.prefix:
@@ -66,7 +70,10 @@ def judge_probes(verdict: Verdict, later: list[Finding], message: Message, asked
     if any(offsets) and all(_tokens_right(probe, following) for probe, _, following in seen):
         wrong = next(index for index, offset in enumerate(offsets) if offset)
         verdict.add(Finding("count", example=_example(*seen[wrong], rows)))
-        reading.counts = {number: probe.accepted for probe, number, _ in seen if len(probe.draft) == 2}
+        short = [(number, probe.accepted) for probe, number, _ in seen if len(probe.draft) == 2]
+        reading.counts = dict(short)
+        reading.by_length = reading.prefix
+        reading.usable = reading.prefix or len(reading.counts) == len(short)
     return reading
 
 

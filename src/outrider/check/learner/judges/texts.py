@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -48,15 +49,21 @@ def strange_text(verdict: Verdict, counts: TextLaw, truth: TextLaw) -> tuple[Str
 
 def explained(counts: TextLaw, prompt: Text, lookahead: int) -> tuple[str, str] | None:
     """The known mistake (key, detail) that gives such texts."""
-
-    def laws() -> Iterator[Law]:
-        places = range(JOINT)
-        for decoder in wrong_decoders(TARGET):
-            law = decoded_law(decoder, TARGET, DRAFT, prompt, lookahead, JOINT)
-            yield Law(decoder.mistake, decoder.detail, at(law, places))
-
-    law = explanation(at(counts, range(JOINT)), laws())
+    law = explanation(at(counts, range(JOINT)), wrong_laws(prompt, lookahead))
     return None if law is None else (law.mistake, law.detail)
+
+
+@cache
+def wrong_laws(prompt: Text, lookahead: int) -> tuple[Law, ...]:
+    """What known mistakes make of the first tokens after a prompt."""
+    return tuple(
+        Law(
+            decoder.mistake,
+            decoder.detail,
+            at(decoded_law(decoder, TARGET, DRAFT, prompt, lookahead, JOINT), range(JOINT)),
+        )
+        for decoder in wrong_decoders(TARGET)
+    )
 
 
 def right_law(prompt: Text) -> TextLaw:
