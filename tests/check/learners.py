@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from outrider.check.learner.chapter import task_of
@@ -49,10 +49,8 @@ def verdict_on(path, task, seconds):
     """The verdict on one task of a file."""
     with loaded(path) as found:
         channel = Recorder(seconds)
-        try:
+        with suppress(Halt):
             OBSERVERS[task](channel, found, library(framework_of(found.names)))
-        except Halt:
-            pass
     verdict = Verdict(task_of(task))
     observed = Observed(channel.messages, "done")
     add_failures(verdict, observed)

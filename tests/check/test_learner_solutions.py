@@ -72,7 +72,7 @@ BATCH = {
     "same_list": "batch rows that leak into one another",
     "shared_noise": "rows share their noise",
 }
-SECONDS = {1: 1.5, 2: 0.8, 3: 1.0, 4: 2.0}
+SECONDS = {1: 3.0, 2: 0.8, 3: 1.0, 4: 4.0}
 PLANTED = [
     (task, name, mistake)
     for task, planted in {1: DRAFTING, 2: VERIFICATION, 3: ADAPTIVE, 4: BATCH}.items()
@@ -95,7 +95,7 @@ def test_the_planted_mistake_is_named_and_no_other(task, name, mistake):
     assert verdict.state == "wrong"
     assert {finding.name for finding in verdict.findings} - ALSO.get(name, set()) == {mistake}
     assert all(finding.example for finding in verdict.findings)
-    assert verdict.tests < MOST_TESTS / 3  # of a single task
+    assert verdict.tests < MOST_TESTS / 2  # of a single task
 
 
 def test_two_mistakes_are_both_named():

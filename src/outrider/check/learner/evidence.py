@@ -24,6 +24,7 @@ EXPLAINED = math.log(1e-5)
 # What rounding may do to a chance: float32 uniforms and cumulative sums.
 ROUNDING = 1e-6
 SMOOTHING = 1e-4
+EQUAL = 1e-3  # of log likelihoods
 
 
 def log_bound(count: float, trials: float, chance: float) -> float:
@@ -91,11 +92,11 @@ def tests_of(counts: HostFloats) -> int:
 
 
 def explanation(counts: HostFloats, laws: Iterable[Law]) -> Law | None:
-    """The law with the largest likelihood, if the counts are not strange under it."""
+    """The law with the largest likelihood, if the counts are not strange under it; of equal ones the first."""
     found: Sequence[Law] = list(laws)
     if not found:
         return None
     smooth = [(1 - SMOOTHING) * law.chances + SMOOTHING / counts.shape[1] for law in found]
     likelihoods = [float((counts * np.log(chances)).sum()) for chances in smooth]
-    best = int(np.argmax(likelihoods))
+    best = next(number for number, each in enumerate(likelihoods) if each >= max(likelihoods) - EQUAL)
     return found[best] if strangest(counts, smooth[best], EXPLAINED) is None else None

@@ -44,8 +44,9 @@ class WholeText:
 
 
 VOCAB = 3
-TARGET = WholeText(TableModel.random(VOCAB, 2, spread=1.3, seed=45))
-DRAFT = WholeText(TableModel.random(VOCAB, 2, spread=1.0, seed=75))
+# Of some hundred pairs the one in which every known mistake shows in the fewest texts.
+TARGET = WholeText(TableModel.random(VOCAB, 2, spread=1.3, seed=64))
+DRAFT = WholeText(TableModel.random(VOCAB, 2, spread=0.8, seed=914))
 PROMPT = (1, 0)
 LONGER_PROMPT = (2, 0, 1)
 # Two are equal, so that rows which share their noise show.

@@ -6,6 +6,7 @@ import faulthandler
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from outrider.check.learner.child.adaptive import observe_adaptive
@@ -26,7 +27,7 @@ def main() -> None:
     limit(cpu_seconds=4 * int(request["limit"]))
     faulthandler.enable(request["pipe"])
     # Where a call does not come back, the parent hears at which line it is.
-    faulthandler.dump_traceback_later(request["limit"], file=request["pipe"])
+    faulthandler.dump_traceback_later(max(request["dump"] - time.monotonic(), 0.1), file=request["pipe"])
     try:
         _work(channel, request)
         channel.send("done")
