@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.table import Table
 
 from outrider.check.learner import TITLES, Finding, Report, Verdict
 from outrider.cli.terminal import SafeConsole
 
-MARKS = {
-    "passed": "[green]passed[/green]",
-    "wrong": "[red]wrong[/red]",
-    "missing": "[dim]not defined[/dim]",
-}
+WORDS = {"passed": "passed", "wrong": "wrong", "missing": "not defined"}
+COLOURS = {"passed": "green", "wrong": "red", "missing": "dim"}
+MARKS = {state: f"[{COLOURS[state]}]{word}[/{COLOURS[state]}]" for state, word in WORDS.items()}
 INDENT = 2
-NARROW = 100  # columns of prose
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -52,12 +49,13 @@ def show(report: Report) -> None:
     """A line for each task, each mistake with its smallest example, and how sure that is."""
     console = SafeConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(f"[bold]{escape(report.path.name)}[/bold], tried with {TITLES[report.framework]}\n")
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    width = max(len(verdict.task.name) for verdict in report.verdicts)
     for verdict in report.verdicts:
         names = ", ".join(finding.name for finding in verdict.findings)
-        said = names or ", ".join(verdict.trials)
-        table.add_row(*_titles(verdict), MARKS[verdict.state], escape(said))
-    SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+        number, name = _titles(verdict)
+        mark = MARKS[verdict.state] + " " * (len("not defined") - len(WORDS[verdict.state]))
+        said = escape(names or ", ".join(verdict.trials))
+        console.print(f"{number:6}  {escape(name):{width}}  {mark}  {said}".rstrip())
     for verdict in report.verdicts:
         for finding in verdict.findings:
             _show_finding(console, verdict, finding)
@@ -80,16 +78,23 @@ def _show_finding(console: Console, verdict: Verdict, finding: Finding) -> None:
     for line in finding.example:
         _indented(console, f"[cyan]{escape(line)}[/cyan]")
     if finding.table is not None:
-        table = Table(*finding.table.headings, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in finding.table.rows:
-            table.add_row(*row)
-        console.print(Padding(table, (0, 0, 0, 2 * INDENT)))
+        for line in _aligned([finding.table.headings, *finding.table.rows]):
+            _indented(console, "  " + line)
     for line_number, function, text in finding.lines:
         place = f"line {line_number}" + (f", in {function}" if function and function != "<module>" else "")
         _indented(console, f"[dim]{escape(place)}:[/dim] {escape(text)}")
     _indented(console, f"[green]remedy:[/green] {escape(finding.remedy)}")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table, the first column to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [f"{row[0]:{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
 
 
 def _indented(console: Console, text: str) -> None:
