@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from benchmarks.drafts.command import command as drafts
 from benchmarks.overhead.command import command as overhead
 from benchmarks.peers.command import command as peers
 from benchmarks.simulation.command import command as simulate
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("drafts")(as_command(drafts))
 app.command("simulate")(as_command(simulate))
 app.command("overhead")(as_command(overhead))
 app.command("peers")(as_command(peers))
