@@ -9,7 +9,7 @@ DEMO := $(BIN)/outrider generate --model smollm2 --drafter suffix --temp 0 --max
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format coverage wheel examples clean
+.PHONY: help demo test lint format coverage wheel examples sanitize clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \t\2/'
@@ -30,6 +30,11 @@ wheel: $(VENV)/.installed-test ## Build the wheel, and use it in a clean environ
 
 examples: $(VENV)/.installed-test ## Run every example, with SmolLM2
 	.ci/examples $(BIN)/python
+
+sanitize: ## Run the native library's own test under address and undefined-behaviour sanitizers
+	cmake -S native -B native/build/check -DOUTRIDER_TESTS=ON -DOUTRIDER_SANITIZE=address,undefined
+	cmake --build native/build/check --parallel 2
+	native/build/check/check
 
 lint: $(VENV)/.installed-test ## Check style and types
 	$(BIN)/ruff check
@@ -69,6 +74,9 @@ $(VENV)/.installed-test: $(VENV)/.installed-demo
 	@$(PIP) --editable '.[torch,dev]'
 	@$(PIP) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
 		echo "MLX cannot be installed here: its tests will be skipped"
+	@echo "building the native runtime (half a minute, once)"
+	@$(PIP) ./native || \
+		echo "the native runtime cannot be built here (it needs a C++ compiler): its tests will be skipped"
 	@echo "building llama.cpp (two or three minutes, once)"
 	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(PIP) llama-cpp-python || \
 		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"

@@ -20,6 +20,7 @@ from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Model, Pass
 from outrider.runtimes.replay import Snapshots
 from tiny import mlx as tiny_mlx
+from tiny import native as tiny_native
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
@@ -68,6 +69,27 @@ def torch(kind: str, seed: int) -> Model:
     return TransformersModel(getattr(transformers, f"{kind}ForCausalLM")(config))
 
 
+@cache
+def native(dtype: str, seed: int) -> Model:
+    """Quantised weights and activations: exact for what the runtime itself computes."""
+    transformers = pytest.importorskip("transformers")
+    tiny_native.library()
+    import torch as pytorch
+
+    pytorch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return tiny_native.of_transformers(transformers.LlamaForCausalLM(config), dtype, threads=2)
+
+
 class LogitsOf:
     """A model as joint_distribution asks for it: each text is fed from its start to a session that saw no other."""
 
@@ -96,6 +118,16 @@ CASES: dict[str, tuple[str, int, Callable[[], Any], Callable[[], Any]]] = {
     "mlx, replayed": ("token", 2, lambda: mlx("jamba", 9), lambda: ModelDrafter(mlx("mamba", 10))),
     "mlx, trees replayed": ("coupled", 5, lambda: mlx("mamba", 11), lambda: tree(12)),
     "torch, trees replayed": ("token", 5, lambda: torch("Mamba", 15), lambda: tree(16)),
+    "native": ("token", 3, lambda: native("q8_0", 19), lambda: ModelDrafter(native("q4_0", 20))),
+    "native, same weights in 4 bits": (
+        "block",
+        3,
+        lambda: native("q8_0", 21),
+        lambda: ModelDrafter(native("q4_0", 21)),
+    ),
+    "native, trees": ("token", 5, lambda: native("q8_0", 22), lambda: tree(23)),
+    "native, coupled trees": ("coupled", 5, lambda: native("q4_0", 24), lambda: tree(25)),
+    "native drafts for torch": ("token", 2, lambda: torch("Llama", 26), lambda: ModelDrafter(native("q8_0", 27))),
     "course": ("block", 2, lambda: course(13), lambda: course(14)),
 }
 

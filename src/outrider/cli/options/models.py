@@ -28,7 +28,10 @@ class RuntimeOptions:
     backend: Annotated[
         Backend,
         option(
-            "--backend", "NAME", "What runs the models: torch, llama, mlx, or auto: what their files are for.", MODELS
+            "--backend",
+            "NAME",
+            "What runs the models: torch, native, llama, mlx, or auto: what their files are for.",
+            MODELS,
         ),
     ] = "auto"
     dtype: Annotated[
@@ -37,7 +40,7 @@ class RuntimeOptions:
             "--dtype",
             "TYPE",
             "Precision: float32, bfloat16, float16, int8, or auto: what is fast here; for smollm2 in llama.cpp also "
-            "q8_0, q4_1 or q4_0. Default: auto; for check in PyTorch float32.",
+            "q8_0, q4_1 or q4_0, in native also q8_0 or q4_0. Default: auto; for check in PyTorch float32.",
             MODELS,
         ),
     ] = None
@@ -45,7 +48,12 @@ class RuntimeOptions:
     threads: Annotated[int | None, option("--threads -t", "N", "Threads of the CPU to compute with.", MODELS)] = None
     cache_type: Annotated[
         CacheDtype | None,
-        option("--cache-type", "TYPE", "Keys and values in llama.cpp: float32, float16, q8_0 or q4_0.", MODELS),
+        option(
+            "--cache-type",
+            "TYPE",
+            "Keys and values in llama.cpp and native: float32, float16; in llama.cpp also q8_0 or q4_0.",
+            MODELS,
+        ),
     ] = None
     trust_remote_code: Annotated[
         bool, option("--trust-remote-code", None, "Run the Python code that a model brings along.", MODELS)

@@ -22,6 +22,7 @@ FEWEST_BYTES_OF_A_TENSOR = 8 + 4 + 8 + 4 + 8
 LONGEST_NAME = 65_535
 MOST_DIMENSIONS = 4
 MOST_NUMBERS = 2**63
+ALIGNMENT, MOST_ALIGNMENT = 32, 2**20  # of the numbers, in bytes; the first where the file names none
 
 
 class Damaged(Exception):
@@ -50,10 +51,12 @@ class Tensor:
     Attributes:
         shape: innermost dimension first.
         kind: ggml's number for its type.
+        offset: of its numbers, in bytes after `Header.data_start`.
     """
 
     shape: tuple[int, ...]
     kind: int
+    offset: int
 
 
 @dataclass(slots=True)
@@ -63,11 +66,13 @@ class Header:
     Attributes:
         values: by key, texts as bytes, arrays as Entries.
         lacks_bytes: whether a byte has no token `<0x..>` among the tokenizer's.
+        data_start: the byte of the file at which the numbers of the tensors begin.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     lacks_bytes: bool = False
+    data_start: int = 0
 
 
 def read_header(file: Path) -> Header:
@@ -113,6 +118,10 @@ class _Reader:
             if name in found.tensors:
                 raise Damaged(f"it holds {name} twice")
             found.tensors[name] = self._tensor(name)
+        alignment = found.values.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or not 0 < alignment <= MOST_ALIGNMENT:
+            raise Damaged(f"its alignment is {alignment}: it must lie within 1 to {MOST_ALIGNMENT}")
+        found.data_start = -(-self._at // alignment) * alignment
         tokens = found.values.get(TOKENS)
         found.lacks_bytes = isinstance(tokens, Entries) and self._lacks_bytes(tokens)
         return found
@@ -182,7 +191,7 @@ class _Reader:
             raise Damaged(f"{name} is said to have the shape {list(shape)}")
         if offset > self._size:
             raise Damaged(f"{name} is said to begin at byte {offset} and the file has {self._size}")
-        return Tensor(shape, kind)
+        return Tensor(shape, kind, offset)
 
     def _lacks_bytes(self, tokens: Entries) -> bool:
         at = tokens.start

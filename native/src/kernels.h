@@ -1,0 +1,51 @@
+// The functions that exist once for each instruction set. All sets compute the same bits.
+#pragma once
+
+#include "matrix.h"
+
+namespace outrider {
+
+// Keys of a row and key head: [block of 16 slots][head size][16]. Values: [slot][padded head size].
+struct Span {
+    const void* keys;
+    const void* values;
+    bool half;          // float16, else float32
+    size_t head_size;
+    size_t value_size;  // head size padded to 16
+};
+
+// The way of a token through its row: slots first to straight - 1, then those of `tail`.
+struct Path {
+    size_t first, straight;
+    const int32_t* tail;
+    size_t tail_size;
+
+    size_t size() const { return straight - first + tail_size; }
+};
+
+constexpr size_t MOST_QUERIES = 8;  // that one call of attend takes
+
+struct Kernels {
+    const char* name;
+    // Outputs of `tiles` tiles for `count` tokens, out[token * stride + output].
+    void (*multiply)(const Matrix&, size_t tile, size_t tiles, const Inputs&, size_t first, size_t count, float* out,
+                     size_t stride);
+    // One token's numbers as inputs; what is missing to a whole block is 0.
+    void (*quantise)(const float* x, size_t size, Inputs&, size_t first_block, size_t token);
+    void (*norm)(const float* x, const float* weight, size_t size, float epsilon, float* out);
+    void (*rotate)(float* head, const float* cosines, const float* sines, size_t half);
+    void (*gate)(float* gate, const float* up, size_t size);  // gate = silu(gate) * up
+    // Attention of `count` queries over one key head. `scratch` has room for count * 2 * (slots + 32) numbers.
+    void (*attend)(const Span&, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
+                   float scale, float* scratch, float* const* outputs);
+    void (*to_halves)(const float* x, size_t size, uint16_t* out);
+    // max(x), and the sum of exp(x - max(x)).
+    void (*exponentials)(const float* x, size_t size, float* largest, float* sum);
+};
+
+// The kernels of an instruction set by name; null where this processor or build lacks it.
+const Kernels* find_kernels(const char* name);
+// From the fastest to "portable"; the last entry is null.
+const char* const* kernel_names();
+
+}  // namespace outrider

@@ -1,0 +1,133 @@
+// Sixteen numbers in two AVX2 registers. Products of 4-bit numbers are summed in int16, which they cannot overflow;
+// 8-bit weights are taken as two digits of 4 bits.
+#pragma once
+
+#include <immintrin.h>
+
+namespace {
+
+struct Lanes {
+    __m256 lo, hi;
+
+    static __m256i words(const uint16_t* x) {
+        return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+    }
+    static Lanes set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+    static Lanes load(const float* x) { return {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)}; }
+    static Lanes load_half(const uint16_t* x) {
+        return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))),
+                _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 8)))};
+    }
+    static Lanes load_bfloat(const uint16_t* x) {
+        return {_mm256_castsi256_ps(_mm256_slli_epi32(words(x), 16)),
+                _mm256_castsi256_ps(_mm256_slli_epi32(words(x + 8), 16))};
+    }
+    void store(float* x) const {
+        _mm256_storeu_ps(x, lo);
+        _mm256_storeu_ps(x + 8, hi);
+    }
+    void store_half(uint16_t* x) const {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(x), _mm256_cvtps_ph(lo, _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(x + 8), _mm256_cvtps_ph(hi, _MM_FROUND_TO_NEAREST_INT));
+    }
+    void store_low_bytes(int8_t* x) const {
+        const __m256i byte = _mm256_set1_epi32(255);
+        const __m256i a = _mm256_and_si256(_mm256_castps_si256(lo), byte);
+        const __m256i b = _mm256_and_si256(_mm256_castps_si256(hi), byte);
+        const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(x),
+                         _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
+    }
+    static __m256 power(__m256 n) {
+        const __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+        return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(127 << 23)));
+    }
+    static Lanes power(Lanes n) { return {power(n.lo), power(n.hi)}; }
+    static Lanes absolute(Lanes a) {
+        const __m256 sign = _mm256_set1_ps(-0.0f);
+        return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+    }
+    static Lanes fma(Lanes a, Lanes b, Lanes c) {
+        return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+    }
+    static Lanes max(Lanes a, Lanes b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+    static Lanes min(Lanes a, Lanes b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+    friend Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+    friend Lanes operator-(Lanes a, Lanes b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+    friend Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+    friend Lanes operator/(Lanes a, Lanes b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+};
+
+struct Products {
+    static constexpr int TILES = 1, TOKENS = 4;
+
+    static __m256i load(const uint8_t* weights) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
+    }
+    static __m256i four(const int8_t* inputs) {
+        int32_t bits;
+        __builtin_memcpy(&bits, inputs, 4);
+        return _mm256_set1_epi32(bits);
+    }
+    static __m256i high(__m256i both) {
+        return _mm256_and_si256(_mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+    }
+    static __m256i low(__m256i both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
+    // Eight pairs of products in int16: 8 * 2 * 15 * 127 = 30,480 at most.
+    static __m256i add(__m256i sum, __m256i digit, __m256i x) {
+        return _mm256_add_epi16(sum, _mm256_maddubs_epi16(digit, x));
+    }
+    // Eight outputs.
+    template <int R>
+    static void q8(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, __m256* out) {
+        __m256i units[R], sixteens[R];
+        for (int r = 0; r < R; r++) units[r] = sixteens[r] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++) {
+            const __m256i both = load(weights + 64 * k), l = low(both), h = high(both);
+            for (int r = 0; r < R; r++) {
+                const __m256i x = four(inputs + 32 * r + 4 * k);
+                units[r] = add(units[r], l, x);
+                sixteens[r] = add(sixteens[r], h, x);
+            }
+        }
+        for (int r = 0; r < R; r++) {
+            const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(units[r], _mm256_set1_epi16(1)),
+                                                 _mm256_madd_epi16(sixteens[r], _mm256_set1_epi16(16)));
+            out[r] = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(-128 * sums[r])));
+        }
+    }
+    template <int OFFSET, int R>
+    static void q4(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, __m256* out) {
+        __m256i units[R];
+        for (int r = 0; r < R; r++) units[r] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            const __m256i both = load(weights + 64 * k), l = low(both), h = high(both);
+            for (int r = 0; r < R; r++) {
+                units[r] = add(units[r], l, four(inputs + 32 * r + 4 * k));
+                units[r] = add(units[r], h, four(inputs + 32 * r + 16 + 4 * k));
+            }
+        }
+        for (int r = 0; r < R; r++) {
+            const __m256i sum = _mm256_madd_epi16(units[r], _mm256_set1_epi16(1));
+            out[r] = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(-OFFSET * sums[r])));
+        }
+    }
+    template <int T, int R>
+    static void q8(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        __m256 lo[R], hi[R];
+        q8<R>(weights[0], inputs, sums, lo);
+        q8<R>(weights[0] + 32, inputs, sums, hi);
+        for (int r = 0; r < R; r++) out[0][r] = {lo[r], hi[r]};
+    }
+    template <int OFFSET, int T, int R>
+    static void q4(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        __m256 lo[R], hi[R];
+        q4<OFFSET, R>(weights[0], inputs, sums, lo);
+        q4<OFFSET, R>(weights[0] + 32, inputs, sums, hi);
+        for (int r = 0; r < R; r++) out[0][r] = {lo[r], hi[r]};
+    }
+};
+
+}  // namespace

@@ -1,0 +1,117 @@
+// Packed weights of one linear, in the order in which the kernels read them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+// Kernels are compiled for several instruction sets: none of them may leave a copy of a shared function behind.
+#define OUTRIDER_INLINE __attribute__((always_inline)) inline
+
+namespace outrider {
+
+constexpr size_t TILE = 16;   // outputs that a kernel computes side by side, one in each lane
+constexpr size_t BLOCK = 32;  // inputs that share a scale, as in GGUF
+
+enum class Kind { Q8, Q4, Q4M, F32, F16, BF16 };
+
+// The layout is [tile][block][inputs][16 outputs]. Lanes are outputs, so every kernel adds the inputs of an output in
+// the same order. Outputs and inputs are padded with zeros to whole tiles and blocks.
+//   Q8: for each 4 inputs 16 x 4 bytes, the number + 128. Scales [tile][block][16] in float16.
+//   Q4: byte [i][output][j] holds input 4 i + j in its low half and input 16 + 4 i + j in its high half, the number + 8.
+//   Q4M (GGUF's Q4_1): the same from 0 on, with a minimum to be added: [tile][block][16 scales, 16 minimums].
+//   F32, F16, BF16: 16 numbers for each input.
+struct Matrix {
+    Kind kind = Kind::Q8;
+    size_t outputs = 0, inputs = 0, tiles = 0, blocks = 0;
+    std::vector<uint8_t> memory;  // quants, then scales
+    size_t quants_at = 0, scales_at = 0;
+
+    OUTRIDER_INLINE bool quantised() const { return kind == Kind::Q8 || kind == Kind::Q4 || kind == Kind::Q4M; }
+    // Scales, and minimums, of one tile and block.
+    OUTRIDER_INLINE size_t block_scales() const { return kind == Kind::Q4M ? 2 * TILE : TILE; }
+    // Bytes of the numbers of one tile and block.
+    OUTRIDER_INLINE size_t block_bytes() const {
+        switch (kind) {
+            case Kind::Q8: return TILE * BLOCK;
+            case Kind::Q4:
+            case Kind::Q4M: return TILE * BLOCK / 2;
+            case Kind::F32: return TILE * BLOCK * 4;
+            default: return TILE * BLOCK * 2;
+        }
+    }
+    OUTRIDER_INLINE const uint8_t* quants(size_t tile) const { return memory.data() + quants_at + tile * blocks * block_bytes(); }
+    OUTRIDER_INLINE uint8_t* quants(size_t tile) { return memory.data() + quants_at + tile * blocks * block_bytes(); }
+    OUTRIDER_INLINE const uint16_t* scales(size_t tile) const {
+        return reinterpret_cast<const uint16_t*>(memory.data() + scales_at) + tile * blocks * block_scales();
+    }
+    OUTRIDER_INLINE uint16_t* scales(size_t tile) {
+        return reinterpret_cast<uint16_t*>(memory.data() + scales_at) + tile * blocks * block_scales();
+    }
+};
+
+// The inputs of a linear: int8 with a scale for each block, or float32. Both are [block][token][32].
+struct Inputs {
+    size_t tokens = 0, blocks = 0;
+    std::vector<int8_t> quants;
+    std::vector<float> scales;   // [block][token]; NaN where an input is no finite number
+    std::vector<int32_t> sums;   // [block][token], of the quants
+    std::vector<float> plain;
+
+    void resize(size_t new_tokens, size_t inputs, bool quantised, bool floats) {
+        tokens = new_tokens;
+        blocks = (inputs + BLOCK - 1) / BLOCK;
+        if (quantised && quants.size() < tokens * blocks * BLOCK) {
+            quants.resize(tokens * blocks * BLOCK);
+            scales.resize(tokens * blocks);
+            sums.resize(tokens * blocks);
+        }
+        if (floats && plain.size() < tokens * blocks * BLOCK) plain.resize(tokens * blocks * BLOCK);
+    }
+};
+
+// Half precision in plain C++: exact one way, rounded to the nearest even the other, as processors do it.
+OUTRIDER_INLINE float from_half(uint16_t half) {
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7fff;
+    uint32_t bits;
+    if (rest >= 0x7c00) {
+        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
+        if (rest > 0x7c00) bits |= 0x400000;  // a quiet NaN
+    } else if (rest >= 0x400) {
+        bits = sign | ((rest << 13) + (112u << 23));
+    } else {
+        float small = static_cast<float>(rest) * 5.9604644775390625e-8f;  // 2^-24
+        std::memcpy(&bits, &small, 4);
+        bits |= sign;
+    }
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+OUTRIDER_INLINE uint16_t to_half(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | (bits >> 13 & 0x3ff));
+    if (bits >= 0x47800000) return static_cast<uint16_t>(sign | 0x7c00);  // 65536 and more
+    if (bits < 0x38800000) {                       // below 2^-14: adding 0.5 leaves the number of 2^-24 in the low bits
+        float magnitude;
+        std::memcpy(&magnitude, &bits, 4);
+        magnitude += 0.5f;
+        std::memcpy(&bits, &magnitude, 4);
+        return static_cast<uint16_t>(sign | (bits - 0x3f000000));
+    }
+    return static_cast<uint16_t>(sign | (((bits + 0xfff + (bits >> 13 & 1)) >> 13) - 0x1c000));
+}
+
+OUTRIDER_INLINE float from_bfloat(uint16_t half) {
+    const uint32_t bits = static_cast<uint32_t>(half) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+}  // namespace outrider

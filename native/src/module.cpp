@@ -1,0 +1,157 @@
+// The Python module: packed weights, models, caches and passes. Everything that comes in is checked here or below.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include "model.h"
+#include "pack.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace outrider;
+
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using SharedMatrix = std::shared_ptr<const Matrix>;
+
+std::shared_ptr<Matrix> packed(Bytes data, const std::string& source, const std::string& target, size_t outputs,
+                               size_t inputs, const std::vector<int32_t>& order, size_t threads) {
+    if (!order.empty() && order.size() != outputs) throw std::invalid_argument("an order of rows of another length");
+    nb::gil_scoped_release release;
+    return std::make_shared<Matrix>(pack(data.data(), data.size(), source, target, outputs, inputs,
+                                         order.empty() ? nullptr : order.data(), threads));
+}
+
+// One linear over [tokens, inputs], for tests: [tokens, outputs].
+nb::ndarray<nb::numpy, float> multiply(const Matrix& matrix, nb::ndarray<const float, nb::ndim<2>, nb::c_contig> x,
+                                       const std::string& set) {
+    const Kernels* kernels = find_kernels(set.c_str());
+    if (!kernels || x.shape(1) != matrix.inputs) throw std::invalid_argument("another instruction set or size");
+    Inputs in;
+    const size_t tokens = x.shape(0), wide = matrix.tiles * TILE;
+    in.resize(tokens, matrix.inputs, matrix.quantised(), !matrix.quantised());
+    for (size_t token = 0; token < tokens; token++) {
+        const float* from = x.data() + token * matrix.inputs;
+        if (matrix.quantised()) kernels->quantise(from, matrix.inputs, in, 0, token);
+        for (size_t i = 0; !matrix.quantised() && i < in.blocks * BLOCK; i++)
+            in.plain[(i / BLOCK * tokens + token) * BLOCK + i % BLOCK] = i < matrix.inputs ? from[i] : 0;
+    }
+    auto* out = new std::vector<float>(tokens * wide);
+    nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+    kernels->multiply(matrix, 0, matrix.tiles, in, 0, tokens, out->data(), wide);
+    return {out->data(), {tokens, matrix.outputs}, owner, {static_cast<int64_t>(wide), 1}};
+}
+
+// A cache, and the memory of its passes' results.
+struct Session {
+    std::shared_ptr<Model> model;
+    std::unique_ptr<Cache> cache;
+    Result result;
+
+    Session(std::shared_ptr<Model> of, size_t rows, size_t capacity, bool half)
+        : model(std::move(of)), cache(model->new_cache(rows, capacity, half)) {}
+};
+
+nb::tuple forward(Session& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
+                  const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
+                  const std::vector<size_t>& wanted, const std::vector<size_t>& hidden) {
+    if (rows.size() != kept.size() || rows.size() != parents.size() || rows.size() != tokens.size() ||
+        rows.size() != wanted.size())
+        throw std::invalid_argument("lists of different lengths");
+    std::vector<Row> work;
+    for (size_t i = 0; i < rows.size(); i++) work.push_back({rows[i], kept[i], parents[i], tokens[i], wanted[i]});
+    {
+        nb::gil_scoped_release release;
+        session.model->forward(*session.cache, work, hidden, session.result);
+    }
+    Result& result = session.result;
+    nb::list states;
+    for (auto& layer : result.hidden) {  // of its own: drafters keep them
+        auto* memory = new std::vector<float>(std::move(layer));
+        nb::capsule owner(memory, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+        states.append(Floats(memory->data(), {result.tokens, session.model->hidden_size()}, owner));
+    }
+    auto* held = new std::shared_ptr<std::vector<float>>(result.logits);
+    nb::capsule owner(held, [](void* p) noexcept { delete static_cast<std::shared_ptr<std::vector<float>>*>(p); });
+    return nb::make_tuple(Floats((*held)->data(), {result.wanted, session.model->vocabulary()}, owner), states);
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.def("instruction_sets", [] {
+        nb::list names;
+        for (auto name = kernel_names(); *name; name++) names.append(*name);
+        return names;
+    });
+    nb::class_<Matrix>(m, "Matrix")
+        .def_ro("outputs", &Matrix::outputs)
+        .def_ro("inputs", &Matrix::inputs)
+        .def_prop_ro("bytes", [](const Matrix& matrix) { return matrix.memory.size(); })
+        .def("row", [](const Matrix& matrix, size_t output) {
+            if (output >= matrix.outputs) throw std::invalid_argument("there is no such row");
+            std::vector<float> row(matrix.inputs);
+            unpack_row(matrix, output, row.data());
+            return row;
+        });
+    m.def("pack", &packed, "data"_a, "source"_a, "target"_a, "outputs"_a, "inputs"_a, "order"_a, "threads"_a);
+    m.def("multiply", &multiply, "matrix"_a, "x"_a, "instruction_set"_a);
+    nb::class_<Linear>(m, "Linear").def(
+        "__init__",
+        [](Linear* self, std::shared_ptr<Matrix> matrix, std::vector<float> bias) {
+            new (self) Linear{std::move(matrix), std::move(bias)};
+        },
+        "matrix"_a, "bias"_a);
+    nb::class_<Layer>(m, "Layer")
+        .def(nb::init<>())
+        .def_rw("attention_norm", &Layer::attention_norm)
+        .def_rw("mlp_norm", &Layer::mlp_norm)
+        .def_rw("query_norm", &Layer::query_norm)
+        .def_rw("key_norm", &Layer::key_norm)
+        .def_rw("query", &Layer::query)
+        .def_rw("key", &Layer::key)
+        .def_rw("value", &Layer::value)
+        .def_rw("output", &Layer::output)
+        .def_rw("gate", &Layer::gate)
+        .def_rw("up", &Layer::up)
+        .def_rw("down", &Layer::down)
+        .def_rw("window", &Layer::window)
+        .def_rw("rotates", &Layer::rotates);
+    nb::class_<Shape>(m, "Shape")
+        .def(nb::init<>())
+        .def_rw("hidden", &Shape::hidden)
+        .def_rw("heads", &Shape::heads)
+        .def_rw("key_heads", &Shape::key_heads)
+        .def_rw("head_size", &Shape::head_size)
+        .def_rw("inner", &Shape::inner)
+        .def_rw("vocabulary", &Shape::vocabulary)
+        .def_rw("epsilon", &Shape::epsilon)
+        .def_rw("rotary_scale", &Shape::rotary_scale)
+        .def_rw("frequencies", &Shape::frequencies);
+    nb::class_<Model>(m, "Model")
+        .def(
+            "__init__",
+            [](Model* self, Shape shape, std::vector<Layer> layers, std::vector<float> norm,
+               std::shared_ptr<Matrix> embedding, std::shared_ptr<Matrix> head, const std::string& set,
+               size_t threads) {
+                new (self) Model(std::move(shape), std::move(layers), std::move(norm), std::move(embedding),
+                                 std::move(head), set, threads);
+            },
+            "shape"_a, "layers"_a, "norm"_a, "embedding"_a, "head"_a, "instruction_set"_a, "threads"_a)
+        .def_prop_ro("instruction_set", &Model::set)
+        .def_prop_ro("threads", &Model::threads);
+    nb::class_<Session>(m, "Session")
+        .def(nb::init<std::shared_ptr<Model>, size_t, size_t, bool>(), "model"_a, "rows"_a, "capacity"_a, "half"_a)
+        .def("forward", &forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "wanted"_a, "hidden"_a)
+        .def(
+            "move",
+            [](Session& self, size_t row, const std::vector<int32_t>& sources, size_t target) {
+                self.cache->move(row, sources.data(), sources.size(), target);
+            },
+            "row"_a, "sources"_a, "target"_a);
+}

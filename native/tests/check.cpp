@@ -1,0 +1,188 @@
+// The library's own test, without Python: run it under sanitizers (make sanitize). It exits with the number of failures.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "model.h"
+#include "pack.h"
+#include "pool.h"
+
+using namespace outrider;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool holds, const std::string& what) {
+    if (holds) return;
+    failures++;
+    std::printf("FAILED: %s\n", what.c_str());
+}
+
+template <class F>
+void refuses(F f, const char* what) {
+    try {
+        f();
+    } catch (const std::invalid_argument&) {
+        return;
+    }
+    expect(false, std::string("not refused: ") + what);
+}
+
+struct Made {
+    std::mt19937 random{7};
+    std::string kind;
+
+    std::vector<float> numbers(size_t count, float middle, float spread) {
+        std::normal_distribution<float> draw(middle, spread);
+        std::vector<float> found(count);
+        for (float& x : found) x = draw(random);
+        return found;
+    }
+    std::shared_ptr<const Matrix> matrix(size_t outputs, size_t inputs) {
+        const std::vector<float> x = numbers(outputs * inputs, 0, 0.3f);
+        // A copy of exactly this size, so that a sanitizer sees any step beyond it.
+        const std::vector<uint8_t> bytes(reinterpret_cast<const uint8_t*>(x.data()),
+                                         reinterpret_cast<const uint8_t*>(x.data() + x.size()));
+        return std::make_shared<Matrix>(
+            pack(bytes.data(), bytes.size(), "f32", kind, outputs, inputs, nullptr, 2));
+    }
+    Linear linear(size_t outputs, size_t inputs, bool bias = false) {
+        return {matrix(outputs, inputs), bias ? numbers(outputs, 0, 0.1f) : std::vector<float>()};
+    }
+};
+
+std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t window, const char* set, size_t threads) {
+    Made made;
+    made.kind = kind;
+    Shape shape;
+    shape.hidden = 40, shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
+    shape.inner = 72, shape.vocabulary = 101, shape.epsilon = 1e-5f;
+    for (size_t i = 0; i < head_size / 2; i++) shape.frequencies.push_back(1.0f / std::pow(10.0f, 0.3f * i));
+    const size_t queries = 6 * head_size, keys = 2 * head_size;
+    std::vector<Layer> layers(2);
+    for (Layer& layer : layers) {
+        layer.attention_norm = made.numbers(40, 1, 0.1f);
+        layer.mlp_norm = made.numbers(40, 1, 0.1f);
+        layer.query_norm = made.numbers(head_size, 1, 0.1f);
+        layer.key_norm = made.numbers(head_size, 1, 0.1f);
+        layer.query = made.linear(queries, 40, true);
+        layer.key = made.linear(keys, 40, true);
+        layer.value = made.linear(keys, 40);
+        layer.output = made.linear(40, queries, true);
+        layer.gate = made.linear(72, 40);
+        layer.up = made.linear(72, 40);
+        layer.down = made.linear(40, 72);
+        layer.window = window;
+    }
+    auto embedding = made.matrix(101, 40);
+    return std::make_unique<Model>(shape, layers, made.numbers(40, 1, 0.1f), embedding, embedding, set, threads);
+}
+
+std::vector<int32_t> chain(size_t count) {
+    std::vector<int32_t> parents;
+    for (size_t i = 0; i < count; i++) parents.push_back(static_cast<int32_t>(i) - 1);
+    return parents;
+}
+
+std::vector<float> logits_of(const Model& model, Cache& cache, const std::vector<Row>& rows) {
+    Result result;
+    model.forward(cache, rows, {0, 1, 2}, result);
+    return {result.logits->begin(), result.logits->begin() + static_cast<long>(result.wanted * model.vocabulary())};
+}
+
+// A text at once, and the same in pieces, beside another row, and as a branch of a tree that is kept.
+void check_shapes(const Model& model, bool half, const std::vector<float>& expected,
+                  const std::vector<int32_t>& tokens) {
+    const std::string what = std::string(model.set()) + (half ? " float16" : " float32");
+    auto cache = model.new_cache(3, 64, half);
+    const std::vector<float> whole = logits_of(model, *cache, {{1, 0, chain(tokens.size()), tokens, tokens.size()}});
+    expect(expected.empty() || whole == expected, what + ": other bits than the portable kernels");
+    std::vector<float> pieces;
+    for (size_t at = 0; at < 30; at += 10) {
+        const std::vector<int32_t> part(tokens.begin() + static_cast<long>(at), tokens.begin() + static_cast<long>(at) + 10);
+        const std::vector<float> found =
+            logits_of(model, *cache, {{2, at, chain(10), part, 10}, {0, 0, chain(3), {5, 6, 7}, 0}});
+        pieces.insert(pieces.end(), found.begin(), found.end());
+    }
+    const size_t width = model.vocabulary();
+    expect(std::equal(pieces.begin(), pieces.end(), whole.begin()), what + ": other bits in pieces");
+    // Behind 30 tokens the true next ones, each after two that lead elsewhere.
+    std::vector<int32_t> nodes, parents, kept;
+    for (size_t i = 30; i < tokens.size(); i++) {
+        const int32_t above = kept.empty() ? -1 : kept.back() - 30;
+        for (int32_t token : {1, 2, tokens[i]}) nodes.push_back(token), parents.push_back(above);
+        kept.push_back(static_cast<int32_t>(30 + nodes.size() - 1));
+    }
+    const std::vector<float> tree = logits_of(model, *cache, {{2, 30, parents, nodes, nodes.size()}});
+    for (size_t i = 0; i < kept.size(); i++)
+        expect(std::equal(tree.begin() + static_cast<long>(width) * (kept[i] - 30),
+                          tree.begin() + static_cast<long>(width) * (kept[i] - 29),
+                          whole.begin() + static_cast<long>(width * (30 + i))),
+               what + ": other bits in a tree");
+    cache->move(2, kept.data(), 3, 30);
+    const std::vector<int32_t> rest(tokens.begin() + 33, tokens.end());
+    const std::vector<float> after = logits_of(model, *cache, {{2, 33, chain(rest.size()), rest, rest.size()}});
+    expect(std::equal(after.begin(), after.end(), whole.begin() + static_cast<long>(width * 33)),
+           what + ": other bits behind a branch that was kept");
+}
+
+void check_refusals() {
+    auto model = make("q8_0", 16, 0, "portable", 1);
+    auto cache = model->new_cache(2, 20, true);
+    Result result;
+    auto run = [&](Row row) { return [&, row] { model->forward(*cache, {row}, {}, result); }; };
+    refuses(run({2, 0, {-1}, {1}, 1}), "a row that is not there");
+    refuses(run({0, 20, {-1}, {1}, 1}), "more than the capacity");
+    refuses(run({0, size_t(-1), {-1}, {1}, 1}), "more than any capacity");
+    refuses(run({0, 0, {0}, {1}, 1}), "a token that is its own parent");
+    refuses(run({0, 0, {-1}, {101}, 1}), "a token beyond the vocabulary");
+    refuses(run({0, 0, {-1}, {-1}, 1}), "a negative token");
+    refuses(run({0, 0, {-1}, {1, 2}, 1}), "more tokens than parents");
+    refuses([&] { model->new_cache(size_t(1) << 40, size_t(1) << 40, true); }, "an endless cache");
+    const int32_t sources[] = {25};
+    refuses([&] { cache->move(0, sources, 1, 0); }, "a move from beyond the capacity");
+    const uint8_t bytes[34] = {};
+    refuses([&] { pack(bytes, 34, "q8_0", "same", 2, 32, nullptr, 1); }, "weights that are too short");
+    refuses([&] { pack(bytes, 34, "f32", "same", size_t(1) << 62, 4, nullptr, 1); }, "weights that overflow");
+}
+
+// Several callers at once, each with work of many small pieces.
+void check_pool() {
+    std::vector<std::thread> callers;
+    std::atomic<size_t> total{0};
+    for (int caller = 0; caller < 4; caller++)
+        callers.emplace_back([&] {
+            for (size_t round = 0; round < 500; round++)
+                Pool::shared().run(1 + round % 37, 3, [&](size_t, size_t) { total.fetch_add(1); });
+        });
+    for (std::thread& caller : callers) caller.join();
+    size_t expected = 0;
+    for (size_t round = 0; round < 500; round++) expected += 4 * (1 + round % 37);
+    expect(total == expected, "pieces were lost or done twice");
+}
+
+}  // namespace
+
+int main() {
+    std::mt19937 random(3);
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < 37; i++) tokens.push_back(static_cast<int32_t>(random() % 101));
+    for (const char* kind : {"q8_0", "q4_0", "f32", "bf16"})
+        for (size_t head_size : {8, 24})
+            for (bool half : {true, false}) {
+                const size_t window = half ? 0 : 7;
+                auto portable = make(kind, head_size, window, "portable", 1);
+                auto cache = portable->new_cache(2, 50, half);
+                const auto expected = logits_of(*portable, *cache, {{1, 0, chain(37), tokens, 37}});
+                for (auto set = kernel_names(); *set; set++)
+                    check_shapes(*make(kind, head_size, window, *set, 3), half, expected, tokens);
+            }
+    check_refusals();
+    check_pool();
+    std::printf(failures ? "%d failures\n" : "all checks pass\n", failures);
+    return failures != 0;
+}

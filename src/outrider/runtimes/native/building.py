@@ -1,0 +1,112 @@
+"""From a description and weights to a model of the compiled library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from outrider.errors import ModelError
+from outrider.runtimes.native.description import Description
+from outrider.runtimes.native.library import core, instruction_set
+from outrider.runtimes.native.weights import Raw, Source
+
+SAME = "same"  # the numbers of the file
+NORMS = ("attention_norm", "mlp_norm")
+HEAD_NORMS = ("query_norm", "key_norm")
+LINEARS = ("query", "key", "value", "output", "gate", "up", "down")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the files call the parts.
+
+    Attributes:
+        parts: of a layer; `{}` is its number.
+        permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
+    """
+
+    embedding: str
+    norm: str
+    head: str
+    parts: Mapping[str, str]
+    permuted: bool = False
+
+
+class Builder:
+    """Takes weights by name and packs them.
+
+    Args:
+        target: the kind of packed weights, SAME or a kind to convert to.
+        outer: the same for embedding and head.
+        threads: for packing and for the model.
+
+    Raises:
+        ModelError: a weight is missing or does not fit.
+    """
+
+    def __init__(
+        self, description: Description, source: Source, names: Names, target: str, outer: str, threads: int
+    ) -> None:
+        self._description, self._source, self._names = description, source, names
+        self._target, self._outer, self._threads = target, outer, threads
+        self._core = core()
+
+    def model(self) -> Any:
+        d, library = self._description, self._core
+        shape = library.Shape()
+        shape.hidden, shape.heads, shape.key_heads, shape.head_size = d.hidden, d.heads, d.key_heads, d.head_size
+        shape.inner, shape.vocabulary, shape.epsilon = d.inner, d.vocabulary, d.epsilon
+        shape.frequencies, shape.rotary_scale = d.rotary.frequencies.tolist(), d.rotary.scale
+        layers = [self._layer(number) for number in range(d.layers)]
+        embedding = self._matrix(self._names.embedding, self._outer)
+        head = embedding if d.tied else self._matrix(self._names.head, self._outer)
+        norm, chosen = self._take(self._names.norm).floats(), instruction_set()
+        try:
+            return library.Model(shape, layers, norm, embedding, head, chosen, self._threads)
+        except ValueError as error:
+            raise ModelError(f"the weights do not fit together: {error}; download the model again") from error
+
+    def _layer(self, number: int) -> Any:
+        layer, parts = self._core.Layer(), self._names.parts
+        for part in NORMS:
+            setattr(layer, part, self._take(f"{parts[part]}.weight".format(number)).floats())
+        for part in HEAD_NORMS:
+            norm = self._source.find(f"{parts[part]}.weight".format(number))
+            setattr(layer, part, [] if norm is None else norm.floats())
+        for part in LINEARS:
+            name = parts[part].format(number)
+            order = self._order(part)
+            bias = self._source.find(f"{name}.bias")
+            numbers = [] if bias is None else bias.floats()
+            if order and numbers:
+                numbers = [numbers[i] for i in order]
+            setattr(layer, part, self._core.Linear(self._matrix(f"{name}.weight", self._target, order), numbers))
+        layer.window, layer.rotates = self._description.windows[number], self._description.rotates[number]
+        return layer
+
+    def _order(self, part: str) -> list[int]:
+        """Rows of queries and keys that stand in pairs (0, half, 1, half + 1, ...), put into halves."""
+        if part not in ("query", "key") or not self._names.permuted:
+            return []
+        d = self._description
+        heads = d.heads if part == "query" else d.key_heads
+        rows = np.arange(heads * d.head_size).reshape(heads, d.head_size // 2, 2)
+        return rows.transpose(0, 2, 1).reshape(-1).tolist()
+
+    def _take(self, name: str) -> Raw:
+        raw = self._source.find(name)
+        if raw is None:
+            raise ModelError(f"the weights lack {name}: download the model again")
+        return raw
+
+    def _matrix(self, name: str, target: str, order: list[int] | None = None) -> Any:
+        raw = self._take(name)
+        if len(raw.shape) != 2:
+            raise ModelError(f"{name} has the shape {list(raw.shape)}: a matrix is needed")
+        try:
+            return self._core.pack(raw.data, raw.kind, target, *raw.shape, order or [], self._threads)
+        except ValueError as error:
+            raise ModelError(f"{name} cannot be used: {error}; download the model again") from error

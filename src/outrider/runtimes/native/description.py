@@ -1,0 +1,140 @@
+"""What a model is made of, whatever its files: the sizes, the rotary frequencies, the windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Frequencies = np.ndarray[Any, np.dtype[np.float32]]
+LONGEST = 2**30  # tokens of context
+LARGEST_HEAD = 512  # numbers, for which the library has room
+
+
+class Unknown(Exception):
+    """The native runtime does not compute this model; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotary position embedding (arXiv 2104.09864).
+
+    Attributes:
+        frequencies: float32 [pairs], of the pairs of dimensions that are turned.
+        scale: of cosines and sines (YaRN's attention factor).
+    """
+
+    frequencies: Frequencies
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A Llama-like decoder.
+
+    Attributes:
+        inner: the width of the MLP.
+        epsilon: of the RMS norms.
+        context_length: the longest sequence, in tokens.
+        windows: for each layer how many tokens a token sees, itself included; 0 is all.
+        rotates: for each layer whether positions turn queries and keys.
+        tied: whether the output head is the embedding.
+        stop: tokens that end a text.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    key_heads: int
+    head_size: int
+    inner: int
+    vocabulary: int
+    epsilon: float
+    context_length: int
+    rotary: Rotary
+    windows: tuple[int, ...]
+    rotates: tuple[bool, ...]
+    tied: bool
+    stop: frozenset[int] = frozenset()
+
+
+def plain_frequencies(base: float, size: int) -> Frequencies:
+    """1 / base^(2 i / size), in float32 as transformers computes it."""
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    found: Frequencies = np.float32(1.0) / np.power(np.float32(base), exponents, dtype=np.float32)
+    return found
+
+
+def rotary_of(parameters: Mapping[str, Any], size: int, longest: int) -> Rotary:
+    """The rotary embedding that `rope_parameters` of a config.json describe.
+
+    Args:
+        size: how many dimensions of a head are turned.
+        longest: the context length of the model.
+
+    Raises:
+        Unknown: a kind or a setting that is not computed here.
+    """
+    if not 2 <= size <= LARGEST_HEAD or size % 2:
+        raise Unknown(f"it turns {size} numbers of a head: an even number up to {LARGEST_HEAD} is computed")
+    base = _number(parameters, "rope_theta")
+    frequencies = plain_frequencies(base, size)
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    if kind == "default":
+        return Rotary(frequencies)
+    if kind == "linear":
+        return Rotary((frequencies / np.float32(_number(parameters, "factor"))).astype(np.float32))
+    if kind == "llama3":
+        return Rotary(_llama3(frequencies, parameters))
+    if kind == "yarn":
+        return _yarn(parameters, base, size, longest)
+    raise Unknown(f"its rotary embedding is of the kind {kind!r}")
+
+
+def _llama3(frequencies: Frequencies, parameters: Mapping[str, Any]) -> Frequencies:
+    """Llama 3.1: low frequencies are divided by a factor, high ones stay, those between are mixed."""
+    factor, low = _number(parameters, "factor"), _number(parameters, "low_freq_factor")
+    high, before = _number(parameters, "high_freq_factor"), _number(parameters, "original_max_position_embeddings")
+    if high <= low:
+        raise Unknown(f"its high_freq_factor {high} is not above its low_freq_factor {low}")
+    lengths = 2 * math.pi / frequencies
+    smooth = (before / lengths - low) / (high - low)
+    mixed = (1 - smooth) * frequencies / factor + smooth * frequencies
+    chosen = np.where(
+        lengths > before / low, frequencies / factor, np.where(lengths < before / high, frequencies, mixed)
+    )
+    return chosen.astype(np.float32)
+
+
+def _yarn(parameters: Mapping[str, Any], base: float, size: int, longest: int) -> Rotary:
+    """YaRN (arXiv 2309.00071), with the defaults of transformers."""
+    if any(parameters.get(key) is not None for key in ("mscale", "mscale_all_dim")):
+        raise Unknown("its YaRN embedding has an mscale")
+    factor = _number(parameters, "factor")
+    before = float(parameters.get("original_max_position_embeddings") or longest)
+    fast, slow = float(parameters.get("beta_fast") or 32), float(parameters.get("beta_slow") or 1)
+
+    def dimension(turns: float) -> float:
+        return size * math.log(before / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    first, last = dimension(fast), dimension(slow)
+    if parameters.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, size - 1)
+    ramp = np.clip((np.arange(size // 2) - first) / max(last - first, 0.001), 0, 1)
+    plain = 1.0 / base ** (np.arange(0, size, 2) / size)
+    frequencies = plain / factor * ramp + plain * (1 - ramp)
+    scale = parameters.get("attention_factor")
+    if scale is None:
+        scale = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
+    return Rotary(frequencies.astype(np.float32), float(scale))
+
+
+def _number(parameters: Mapping[str, Any], key: str) -> float:
+    value = parameters.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise Unknown(f"its rotary embedding says {key} is {value!r}")
+    return float(value)

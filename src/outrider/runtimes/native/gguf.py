@@ -1,0 +1,182 @@
+"""Reads what a GGUF file says of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outrider.runtimes.llamacpp.header import SCALARS, STRING, TOKENS, U64, Entries, Header
+from outrider.runtimes.native.building import Names
+from outrider.runtimes.native.description import (
+    LARGEST_HEAD,
+    LONGEST,
+    Description,
+    Rotary,
+    Unknown,
+    plain_frequencies,
+    rotary_of,
+)
+from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
+
+# Whether the rows of queries and keys stand in pairs.
+ARCHITECTURES = {"llama": True, "smollm3": True, "qwen2": False, "qwen3": False}
+PARTS = {
+    "attention_norm": "attn_norm",
+    "mlp_norm": "ffn_norm",
+    "query_norm": "attn_q_norm",
+    "key_norm": "attn_k_norm",
+    "query": "attn_q",
+    "key": "attn_k",
+    "value": "attn_v",
+    "output": "attn_output",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+}
+FACTORS = "rope_freqs.weight"
+NO_ROTATION_EVERY = 4  # layers of SmolLM3
+UNSUPPORTED = ("attention.sliding_window", "expert_count", "attention.scale", "logit_scale", "residual_scale")
+STOPS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+ENDS_OF_A_TURN = (b"<|im_end|>", b"<|eot_id|>", b"<|end_of_text|>", b"<|endoftext|>", b"<|eom_id|>", b"<|end|>")
+
+
+def names_of(header: Header) -> Names:
+    parts = {part: f"blk.{{}}.{name}" for part, name in PARTS.items()}
+    permuted = ARCHITECTURES[architecture_of(header)]
+    return Names("token_embd.weight", "output_norm.weight", "output.weight", parts, permuted)
+
+
+def architecture_of(header: Header) -> str:
+    """Raises Unknown unless the native runtime knows it."""
+    value = header.values.get("general.architecture")
+    name = value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+    if name not in ARCHITECTURES:
+        raise Unknown(f"its architecture is {name}")
+    return name
+
+
+def describe(header: Header, file: Path) -> Description:
+    """The sizes of the model.
+
+    Raises:
+        Unknown: the native runtime does not compute this model.
+        ModelError: the rotary factors do not lie within the file.
+    """
+    kind = architecture_of(header)
+    values = _Values(header, kind)
+    for key in UNSUPPORTED:
+        if header.values.get(f"{kind}.{key}"):
+            raise Unknown(f"it has {kind}.{key}")
+    strange = next((t.kind for t in header.tensors.values() if t.kind not in GGML_TYPES), None)
+    if strange is not None:
+        raise Unknown(f"it has weights of ggml's type {strange}")
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise Unknown("it has no embedding of two dimensions")
+    layers, hidden, heads = (
+        values.count("block_count"),
+        values.count("embedding_length"),
+        values.count("attention.head_count"),
+    )
+    size = values.count("attention.key_length", hidden // heads)
+    if values.count("attention.value_length", size) != size:
+        raise Unknown("keys and values have different sizes")
+    turned = values.count("rope.dimension_count", size)
+    if turned > size or turned > LARGEST_HEAD or turned % 2 or (ARCHITECTURES[kind] and turned != size):
+        raise Unknown(f"it turns {turned} of {size} dimensions")
+    context = values.count("context_length")
+    steps = NO_ROTATION_EVERY if kind == "smollm3" else layers + 1
+    return Description(
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        key_heads=values.count("attention.head_count_kv", heads),
+        head_size=size,
+        inner=values.count("feed_forward_length"),
+        vocabulary=embedding.shape[1],
+        epsilon=values.number("attention.layer_norm_rms_epsilon"),
+        context_length=context,
+        rotary=_rotary(header, values, turned, context, file),
+        windows=(0,) * layers,
+        rotates=tuple((layer + 1) % steps != 0 for layer in range(layers)),
+        tied="output.weight" not in header.tensors,
+        stop=_stops(header, file),
+    )
+
+
+class _Values:
+    """The settings that belong to the architecture."""
+
+    def __init__(self, header: Header, architecture: str) -> None:
+        self._values, self._architecture = header.values, architecture
+
+    def find(self, key: str) -> Any:
+        return self._values.get(f"{self._architecture}.{key}")
+
+    def count(self, key: str, default: int | None = None) -> int:
+        value = self.find(key)
+        value = default if value is None else value
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LONGEST:
+            raise Unknown(f"its {key} is {value if isinstance(value, int) else 'not one number'}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.find(key)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Unknown(f"its {key} is {value!r}")
+        return float(value)
+
+
+def _rotary(header: Header, values: _Values, turned: int, context: int, file: Path) -> Rotary:
+    base = values.number("rope.freq_base", 10000.0)
+    scaling = values.find("rope.scaling.type")
+    kind = scaling.decode(errors="replace") if isinstance(scaling, bytes) else "none"
+    if FACTORS in header.tensors:  # Llama 3.1: each frequency has a divisor
+        factors = GgufSource(file, header).find(FACTORS)
+        if factors is None or factors.kind != "f32" or factors.shape != (turned // 2,):
+            raise Unknown("its rotary factors are not one for each pair")
+        return Rotary((plain_frequencies(base, turned) / factors.data.view(np.float32)).astype(np.float32))
+    parameters: dict[str, Any] = {"rope_theta": base}
+    if kind in ("linear", "yarn"):
+        parameters |= {"rope_type": kind, "factor": values.number("rope.scaling.factor")}
+    elif kind != "none":
+        raise Unknown(f"its rotary scaling is {kind}")
+    if kind == "yarn":
+        parameters["original_max_position_embeddings"] = values.number("rope.scaling.original_context_length", context)
+    return rotary_of(parameters, turned, context)
+
+
+def _stops(header: Header, file: Path) -> frozenset[int]:
+    """The tokens that the file names as ends, and those whose names say that a turn ends."""
+    stops = {value for key in STOPS if isinstance(value := header.values.get(key), int)}
+    tokens = header.values.get(TOKENS)
+    if isinstance(tokens, Entries) and tokens.kind == STRING:
+        stops |= {place for place, name in enumerate(texts(file, tokens)) if name in ENDS_OF_A_TURN}
+    return frozenset(stops)
+
+
+def texts(file: Path, entries: Entries) -> list[bytes]:
+    """An array of texts."""
+    data = _bytes(file, entries)
+    found, at = [], 0
+    for _ in range(entries.count):
+        (length,) = U64.unpack_from(data, at)
+        at += U64.size
+        found.append(data[at : at + length])
+        at += length
+    return found
+
+
+def numbers(file: Path, entries: Entries) -> list[Any]:
+    """An array of numbers."""
+    return [value for (value,) in SCALARS[entries.kind].iter_unpack(_bytes(file, entries))]
+
+
+def _bytes(file: Path, entries: Entries) -> bytes:
+    """What follows the count."""
+    with file.open("rb") as stream:
+        stream.seek(entries.start + U64.size)
+        return stream.read(entries.end - entries.start - U64.size)

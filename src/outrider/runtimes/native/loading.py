@@ -1,0 +1,116 @@
+"""Opens GGUF files and transformers folders in the native runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from outrider.errors import ModelError, SettingError
+from outrider.runtimes.folder import CONFIG, check_folder, weight_files
+from outrider.runtimes.llamacpp.checks import check_file
+from outrider.runtimes.llamacpp.header import Header, read_header
+from outrider.runtimes.native import folder as folders
+from outrider.runtimes.native import gguf, tokenizer
+from outrider.runtimes.native.building import SAME, Builder
+from outrider.runtimes.native.description import Unknown
+from outrider.runtimes.native.library import available_threads, core
+from outrider.runtimes.native.model import NativeModel
+from outrider.runtimes.native.weights import GgufSource, SafetensorsSource
+from outrider.runtimes.places import Place, find_place
+from outrider.runtimes.smollm2 import SMOLLM2, require_smollm2_file
+from outrider.text import Tokenizer
+
+# Kinds of packed weights by the name of the dtype; embedding and head stay in 8 bits beside 4-bit weights.
+KINDS = {"q8_0": "q8_0", "q4_0": "q4_0", "bfloat16": "bf16", "float32": "f32"}
+FOLDERS_KIND = "q8_0"
+CPU = ("cpu", "auto")
+
+
+def load(
+    name: str, *, dtype: str, device: str, threads: int | None, cache_type: str | None, progress: Callable[[str], None]
+) -> NativeModel:
+    """See outrider.load.
+
+    Raises:
+        ModelError: the model is damaged, or not of a family that the native runtime knows.
+        SettingError: a dtype, device or cache type that it does not have.
+    """
+    core()  # the line about what to install comes first
+    if device not in CPU:
+        raise SettingError(f"device {device!r} cannot be used: the native runtime runs on the CPU; choose device cpu")
+    if dtype not in ("auto", *KINDS):
+        raise SettingError(f"dtype {dtype} is not of the native runtime: choose one of {', '.join(KINDS)}")
+    if cache_type not in (None, "float16", "float32"):
+        raise SettingError(f"cache_type {cache_type} is not of the native runtime: choose float16 or float32")
+    # The shipped file of smollm2 is read as it is: nothing has to be converted.
+    place = Place(require_smollm2_file(), SMOLLM2) if name == SMOLLM2 else find_place(name, progress)
+    path, title = place.path, place.title
+    progress(f"opening {title}")
+    cache = cache_type or ("float32" if dtype == "float32" else "float16")
+    try:
+        if path.is_file():
+            return _open_file(path, title, dtype, threads or available_threads(), cache)
+        check_folder(path)
+        return _open_folder(path, title, dtype, threads or available_threads(), cache)
+    except Unknown as error:
+        raise ModelError(
+            f"model {name} is not for the native runtime: {error}; choose backend torch or llama"
+        ) from error
+
+
+def knows(name: str) -> bool:
+    """Whether the native runtime computes this model, by its files; False too where they are damaged."""
+    path = require_smollm2_file() if name == SMOLLM2 else Path(name).expanduser()
+    try:
+        if path.is_file():
+            check_file(path)
+            gguf.describe(read_header(path), path)
+            return True
+        if not (path / CONFIG).is_file() or not weight_files(path):
+            return False
+        check_folder(path)
+        folders.describe(path)
+        return True
+    except (Unknown, ModelError):
+        return False
+
+
+def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
+    check_file(path)
+    header = read_header(path)
+    description = gguf.describe(header, path)
+    target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
+    compiled = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads).model()
+    return NativeModel(compiled, description, _tokenizer_of(header, path), title, cache)
+
+
+def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
+    description = folders.describe(path)
+    files = weight_files(path)
+    if not files:
+        raise Unknown("its folder has no safetensors files")
+    target = FOLDERS_KIND if dtype == "auto" else KINDS[dtype]
+    source = SafetensorsSource(files)
+    compiled = Builder(description, source, folders.NAMES, target, _outer(target), threads).model()
+    return NativeModel(compiled, description, tokenizer.of_folder(path), title, cache)
+
+
+def _outer(target: str) -> str:
+    return "q8_0" if target == "q4_0" else target
+
+
+def _tokenizer_of(header: Header, path: Path) -> Tokenizer | None:
+    """The tokenizer of the file: read here, or by llama.cpp where that is installed.
+
+    Raises:
+        ModelError: it is of a kind that only llama.cpp reads, and that is not installed.
+    """
+    try:
+        return tokenizer.of_gguf(header, path)
+    except Unknown as error:
+        try:
+            from outrider.runtimes.llamacpp.loading import open_file
+            from outrider.runtimes.llamacpp.model import LlamaCppModel
+        except ImportError:
+            raise ModelError(f"model file {path}: {error}; pip install 'outrider[llama]'") from error
+        return LlamaCppModel(open_file(path), path.stem).tokenizer

@@ -1,0 +1,84 @@
+"""The native runtime behind the Model and Session protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from outrider.runtimes.base import Named, Pass, Scored, Traits
+from outrider.runtimes.host_memory import free_host_bytes
+from outrider.runtimes.ledger import RaggedSession, scored
+from outrider.runtimes.native.description import Description
+from outrider.runtimes.native.library import core
+from outrider.text import Tokenizer
+
+CACHE_BYTES = {"float32": 4, "float16": 2}
+
+
+class NativeModel(Named):
+    """A Llama-like model in the compiled library.
+
+    Args:
+        compiled: from building.py.
+        cache_type: float32 or float16, of keys and values.
+    """
+
+    def __init__(
+        self, compiled: Any, description: Description, tokenizer: Tokenizer | None, name: str, cache_type: str
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.compiled = compiled
+        self.cache_type = cache_type
+        numbers = 2 * description.layers * description.key_heads * description.head_size
+        self.traits = Traits(
+            description.vocabulary,
+            description.context_length,
+            description.stop,
+            hidden_size=description.hidden,
+            layers=description.layers,
+            bytes_per_token=numbers * CACHE_BYTES[cache_type],
+        )
+
+    def free_bytes(self) -> int | None:
+        return free_host_bytes()
+
+    def open(self, rows: int, capacity: int) -> NativeSession:
+        compiled = core().Session(self.compiled, rows, capacity, self.cache_type == "float16")
+        return NativeSession(compiled, rows, capacity, self.name, self.traits)
+
+
+class NativeCache:
+    """A RowCache. A token reads the keys and values of its own ancestors alone, so that a released row needs no wiping:
+    a NaN there reaches no other text."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def move(self, row: int, sources: Sequence[int], target: int) -> None:
+        self._compiled.move(row, list(sources), target)
+
+    def clear(self, row: int) -> None:
+        pass
+
+
+class NativeSession(RaggedSession[NativeCache]):
+    """A ledger, and a cache in the compiled library. The logits are its memory: the next `extend` overwrites them."""
+
+    def __init__(self, compiled: Any, rows: int, capacity: int, name: str, traits: Traits) -> None:
+        super().__init__(rows, capacity, name, traits)
+        self._compiled = compiled
+        self._cache = NativeCache(compiled)
+
+    def extend(self, work: Pass) -> Scored:
+        self._append(work)
+        ledger = self._ledger
+        logits, hidden = self._compiled.forward(
+            list(work.rows),
+            [ledger.length(row) for row in work.rows],
+            [list(ledger.parents(row)) for row in work.rows],
+            [list(new) for new in work.tokens],
+            work.wanted_counts,
+            list(work.features.hidden),
+        )
+        return scored(work, logits, tuple(hidden))

@@ -1,0 +1,194 @@
+"""Tokenizers without PyTorch and transformers: tokenizer.json of a folder, and byte-level BPE of GGUF files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from outrider.errors import ModelError, first_line
+from outrider.runtimes.folder import read_object
+from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.llamacpp.chat_template import compile_template
+from outrider.runtimes.llamacpp.header import STRING, TOKENS, Entries, Header
+from outrider.runtimes.native.description import Unknown
+from outrider.runtimes.native.gguf import numbers, texts
+
+# How llama.cpp splits text before it joins pieces, by the name in the file (llama-vocab.cpp).
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
+SPLITS = {
+    "smollm": (r"\p{N}", GPT2),
+    "gpt-2": (GPT2,),
+    "llama-bpe": (LLAMA3,),
+    "llama3": (LLAMA3,),
+    "smaug-bpe": (LLAMA3,),
+    "qwen2": (LLAMA3.replace("{1,3}", ""),),
+}
+UNKNOWN_TOKEN, CONTROL_TOKEN, USER_TOKEN = 2, 3, 4  # GGUF's types of tokens
+# Tokenizers that tokenizer.json describes in full, without code of their own.
+PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A tokenizer of the tokenizers library, with what HuggingFaceTokenizer asks of one of transformers.
+
+    Attributes:
+        names: of special tokens for the chat template, "bos_token" for example.
+    """
+
+    backend_tokenizer: Any
+    chat_template: str | None
+    names: Mapping[str, str]
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        return self.backend_tokenizer.get_added_tokens_decoder()  # type: ignore[no-any-return]
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        found = (self.backend_tokenizer.token_to_id(name) for name in self.names.values())
+        return [token for token in found if token is not None]
+
+    def get_vocab(self) -> Mapping[str, int]:
+        return self.backend_tokenizer.get_vocab(with_added_tokens=True)  # type: ignore[no-any-return]
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids  # type: ignore[no-any-return]
+
+    def decode(self, tokens: Sequence[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        return self.backend_tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)  # type: ignore[no-any-return]
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]], **_: Any) -> str:
+        named = {name: self.names.get(name, "") for name in ("bos_token", "eos_token")} | dict(self.names)
+        return str(
+            self._template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **named)
+        )
+
+    @cached_property
+    def _template(self) -> Any:
+        assert self.chat_template is not None
+        return compile_template(self.chat_template)
+
+
+def of_folder(folder: Path) -> HuggingFaceTokenizer | None:
+    """The tokenizer beside the weights; None where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    file, settings_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not file.exists() and not settings_file.exists():
+        return None
+    settings = read_object(settings_file) if settings_file.exists() else {}
+    if not file.exists() or settings.get("tokenizer_class") not in PLAIN:
+        return _of_transformers(folder)
+    from tokenizers import Tokenizer
+
+    try:
+        backend = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(f"tokenizer.json of {folder} cannot be read: {first_line(error)}") from error
+    backend.no_padding()
+    backend.no_truncation()
+    names = {key: _name(settings[key]) for key in settings if key.endswith("_token") and settings[key]}
+    return HuggingFaceTokenizer(Backend(backend, _template_of(folder, settings), names))
+
+
+def _of_transformers(folder: Path) -> HuggingFaceTokenizer:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ModelError(f"the tokenizer of {folder} needs transformers: pip install transformers") from error
+    try:
+        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the tokenizer of {folder} cannot be read: {first_line(error)}") from error
+
+
+def _template_of(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _name(token: Any) -> str:
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token)
+
+
+def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
+    """The tokenizer of a GGUF file; None where the file has none.
+
+    Raises:
+        Unknown: it is of a kind that is not read here.
+    """
+    values = header.values
+    kind, split = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre", b"")
+    if kind in (None, b"no_vocab", b"none"):
+        return None
+    if kind != b"gpt2" or split.decode(errors="replace") not in SPLITS:
+        raise Unknown(f"its tokenizer is {kind!r} with {split!r}")
+    tokens, types, merges = (_entries(header, f"tokenizer.ggml.{key}") for key in ("tokens", "token_type", "merges"))
+    names = [name.decode(errors="replace") for name in texts(file, tokens)]
+    kinds = numbers(file, types)
+    if len(kinds) != len(names):
+        raise Unknown(f"it has {len(names)} tokens and {len(kinds)} types of tokens")
+    pairs = [tuple(line.decode(errors="replace").split(" ", 1)) for line in texts(file, merges)]
+    backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split.decode()])
+    _add_special(backend, names, kinds)
+    special = {}
+    for key, name in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
+        token = values.get(f"tokenizer.ggml.{name}_token_id")
+        if isinstance(token, int) and 0 <= token < len(names):
+            special[key] = names[token]
+    if values.get("tokenizer.ggml.add_bos_token") and "bos_token" in special:
+        from tokenizers.processors import TemplateProcessing
+
+        bos = special["bos_token"]
+        backend.post_processor = TemplateProcessing(f"{bos} $A", special_tokens=[(bos, names.index(bos))])
+    template = values.get("tokenizer.chat_template")
+    return HuggingFaceTokenizer(Backend(backend, template.decode() if isinstance(template, bytes) else None, special))
+
+
+def _entries(header: Header, key: str) -> Entries:
+    found = header.values.get(key)
+    if not isinstance(found, Entries) or (found.kind == STRING) != (key != "tokenizer.ggml.token_type"):
+        raise Unknown(f"it has no {key}")
+    return found
+
+
+def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splits: Sequence[str]) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    try:
+        backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=len(splits) == 1 and splits[0] == LLAMA3))
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(f"the tokenizer of the file cannot be used: {first_line(error)}") from error
+    steps: list[Any] = [pre_tokenizers.Split(Regex(split), "isolated") for split in splits]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _add_special(backend: Any, names: Sequence[str], kinds: Sequence[int]) -> None:
+    from tokenizers import AddedToken
+
+    for name, kind in zip(names, kinds, strict=True):
+        if kind in (UNKNOWN_TOKEN, CONTROL_TOKEN):
+            backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
+        elif kind == USER_TOKEN:
+            backend.add_tokens([AddedToken(name, special=False, normalized=False)])
+
+
+def has_tokens(header: Header) -> bool:
+    return TOKENS in header.values

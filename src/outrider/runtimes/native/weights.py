@@ -1,0 +1,133 @@
+"""Weights as they lie in files, without a copy: GGUF and safetensors."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard
+
+import numpy as np
+
+from outrider.errors import ModelError
+from outrider.runtimes.folder import LENGTH_BYTES, head_of
+from outrider.runtimes.llamacpp.header import Header
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+FLOATS = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of a number
+BLOCKS = {"q8_0": 34, "q4_0": 18, "q4_1": 20}  # bytes of 32 numbers
+BLOCK = 32
+GGML_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 8: "q8_0", 30: "bf16"}
+SAFETENSORS_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A tensor as it lies in its file.
+
+    Attributes:
+        shape: outermost dimension first.
+        data: its bytes.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    data: Bytes
+
+    def floats(self) -> list[float]:
+        """The numbers of a vector.
+
+        Raises:
+            ModelError: it is quantised.
+        """
+        if self.kind == "f32":
+            return self.data.view(np.float32).tolist()  # type: ignore[no-any-return]
+        if self.kind == "f16":
+            return self.data.view(np.float16).tolist()  # type: ignore[no-any-return]
+        if self.kind == "bf16":
+            widened = self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)
+            return widened.view(np.float32).tolist()  # type: ignore[no-any-return]
+        raise ModelError(f"a vector of weights is of type {self.kind}: download the model again")
+
+
+class Source(Protocol):
+    """Tensors by name."""
+
+    def find(self, name: str) -> Raw | None: ...
+
+
+class GgufSource:
+    """The tensors of a GGUF file.
+
+    Raises:
+        ModelError: a tensor does not lie within the file.
+    """
+
+    def __init__(self, file: Path, header: Header) -> None:
+        self._tensors = header.tensors
+        self._file, self._start = file, header.data_start
+        with file.open("rb") as stream:
+            self._data: Bytes = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+    def find(self, name: str) -> Raw | None:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return None
+        kind = GGML_TYPES.get(tensor.kind)
+        if kind is None:
+            raise ModelError(f"{name} of {self._file} is of ggml's type {tensor.kind}, which is not computed here")
+        shape = tuple(reversed(tensor.shape))
+        return Raw(kind, shape, _cut(self._data, self._start + tensor.offset, kind, shape, f"{name} of {self._file}"))
+
+
+class SafetensorsSource:
+    """The tensors of the safetensors files of a folder.
+
+    Raises:
+        ModelError: a file is damaged.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._places: dict[str, tuple[Path, Bytes, int, Mapping[str, Any]]] = {}
+        for file in files:
+            head = head_of(file)
+            head.pop("__metadata__", None)
+            with file.open("rb") as stream:
+                start = LENGTH_BYTES + int.from_bytes(stream.read(LENGTH_BYTES), "little")
+                data: Bytes = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            self._places |= {name: (file, data, start, entry) for name, entry in head.items()}
+
+    def find(self, name: str) -> Raw | None:
+        if name not in self._places:
+            return None
+        file, data, start, entry = self._places[name]
+        where = f"{name} of {file}"
+        shape, offsets = entry.get("shape"), entry.get("data_offsets")
+        kind = SAFETENSORS_TYPES.get(str(entry.get("dtype")))
+        if kind is None:
+            raise ModelError(f"{where} is of type {entry.get('dtype')}: the native runtime reads F32, F16 and BF16")
+        if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+            raise ModelError(f"{where} has no shape or place in the file: download it again")
+        cut = _cut(data, start + offsets[0], kind, tuple(shape), where)
+        if len(cut) != offsets[1] - offsets[0]:
+            raise ModelError(f"{where} has {offsets[1] - offsets[0]} bytes and needs {len(cut)}: download it again")
+        return Raw(kind, tuple(shape), cut)
+
+
+def _cut(data: Bytes, start: int, kind: str, shape: tuple[int, ...], where: str) -> Bytes:
+    numbers = prod(shape)
+    if kind in BLOCKS:
+        if not shape or shape[-1] % BLOCK:
+            raise ModelError(f"{where} has rows of {shape[-1:]} numbers: {kind} comes in blocks of {BLOCK}")
+        size = numbers // BLOCK * BLOCKS[kind]
+    else:
+        size = numbers * FLOATS[kind]
+    if start + size > len(data):
+        raise ModelError(f"{where} ends at byte {start + size} and the file has {len(data)}: download it again")
+    return data[start : start + size]
+
+
+def _are_counts(values: Any) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)

@@ -1,0 +1,372 @@
+"""The native runtime computes the same bits in every shape, on every instruction set, and what others compute."""
+
+import functools
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from outrider import ModelError, SettingError
+from outrider.maths.arrays import to_numpy
+from outrider.runtimes.base import Features, Pass
+from runtimes.test_sessions import SLIDING, text, tiny
+from tiny import native as tiny_native
+
+library = tiny_native.library()
+SETS = library.instruction_sets()
+DTYPES = ("q8_0", "q4_0", "bfloat16", "float32")
+CAPACITY = 96
+# Sizes that are no whole tiles or blocks, more heads than one kernel takes, windows, biases, norms of heads, and layers
+# without rotation.
+KINDS = {
+    "llama": ("Llama", {"attention_bias": True, "num_hidden_layers": 2}),
+    "qwen2": (
+        "Qwen2",
+        {"hidden_size": 40, "intermediate_size": 72, "num_attention_heads": 10, "num_key_value_heads": 1},
+    ),
+    "qwen3": ("Qwen3", {"head_dim": 32, "tie_word_embeddings": True, "num_hidden_layers": 2}),
+    "mistral": ("Mistral", SLIDING),
+    "smollm3": ("SmolLM3", {"pad_token_id": 0}),
+}
+ROTATIONS = {
+    "llama3": {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+    "linear": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
+    "yarn": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64},
+}
+
+
+@functools.cache
+def module(kind):
+    name, settings = KINDS[kind]
+    return tiny(name, **settings)
+
+
+@functools.cache
+def opened(kind, dtype, instruction_set=SETS[0], threads=1, cache_type=None):
+    before = os.environ.get("OUTRIDER_NATIVE_ISA")
+    os.environ["OUTRIDER_NATIVE_ISA"] = instruction_set
+    try:
+        return tiny_native.of_transformers(module(kind), dtype, threads, cache_type=cache_type)
+    finally:
+        del os.environ["OUTRIDER_NATIVE_ISA"]
+        if before is not None:
+            os.environ["OUTRIDER_NATIVE_ISA"] = before
+
+
+def logits(session, *arguments, **named):
+    return session.extend(Pass(*arguments, **named)).logits.copy()
+
+
+def at_once(model, tokens):
+    return logits(model.open(1, CAPACITY), [0], [tokens])
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request):
+    return request.param
+
+
+@pytest.fixture(params=[(kind, dtype) for kind in KINDS for dtype in DTYPES], ids="-".join)
+def model(request, instruction_set):
+    return opened(*request.param, instruction_set)
+
+
+# The same bits
+
+
+def test_a_token_has_the_same_bits_in_chains_pieces_batches_and_trees(model):
+    tokens = text(model, 41)
+    whole = at_once(model, tokens)
+    for sizes in ((1,) * 41, (17, 1, 2, 3, 4, 5, 6, 3), (33, 8)):
+        session, found, at = model.open(3, CAPACITY), [], 0
+        for size in sizes:
+            # Another text beside it, in a row of another length.
+            found.append(
+                logits(session, [2, 0], [tokens[at : at + size], text(model, 1 + at % 3, at)], wanted=[size, 1])
+            )
+            session.keep(2, range(size))
+            session.keep(0, range(1))
+            at += size
+        found = np.concatenate([part[:size] for part, size in zip(found, sizes, strict=True)])
+        assert np.array_equal(found, whole)
+    session = model.open(2, CAPACITY)
+    session.extend(Pass([1], [tokens[:30]], wanted=[0]))
+    session.keep(1, range(30))
+    # Each token of the text, and before each of them two others that lead elsewhere.
+    tree, parents, true, above = [], [], [], -1
+    for token in tokens[30:]:
+        tree += [(token + 1) % 48, (token + 2) % 48, token]
+        parents += [above, len(tree) - 3, above]
+        above = len(tree) - 1
+        true.append(above)
+    found = logits(session, [1], [tree], [parents])
+    assert np.array_equal(found[true], whole[30:])
+    session.keep(1, true[:7])
+    assert np.array_equal(logits(session, [1], [tokens[37:]]), whole[37:])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cache_type", ["float16", "float32"])
+def test_every_instruction_set_has_the_bits_of_the_portable_one(kind, dtype, cache_type):
+    portable = opened(kind, dtype, "portable", 1, cache_type)
+    tokens = text(portable, 37)
+    expected = at_once(portable, tokens)
+    assert np.isfinite(expected).all()
+    for other in SETS:
+        assert np.array_equal(at_once(opened(kind, dtype, other, 1, cache_type), tokens), expected), other
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_the_number_of_threads_changes_no_bit(dtype, threads):
+    one, several = (opened("llama", dtype, threads=count) for count in (1, threads))
+    for length in (1, 7, 70):
+        tokens = text(one, length, length)
+        assert np.array_equal(at_once(one, tokens), at_once(several, tokens))
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q4_1", "f32", "f16", "bf16"])
+@pytest.mark.parametrize("outputs, inputs", [(16, 32), (48, 64), (33, 96), (130, 192)])
+def test_products_are_those_of_the_numbers_in_the_file(kind, outputs, inputs, instruction_set):
+    draw = np.random.default_rng(outputs)
+    data, weights = numbers(draw, kind, outputs, inputs)
+    matrix = library.pack(data, kind, "same", outputs, inputs, [], 1)
+    np.testing.assert_array_equal([matrix.row(i) for i in range(outputs)], weights)
+    for tokens in (1, 2, 3, 4, 5, 6, 7, 13):
+        x = draw.normal(size=(tokens, inputs)).astype(np.float32)
+        found = library.multiply(matrix, x, instruction_set)
+        taken = as_int8(x) if kind.startswith("q") else x
+        np.testing.assert_allclose(found, taken.astype(np.float64) @ weights.T, rtol=1e-4, atol=1e-4)
+        for token in range(tokens):
+            assert np.array_equal(library.multiply(matrix, x[token : token + 1], instruction_set)[0], found[token])
+
+
+def numbers(draw, kind, outputs, inputs):
+    """Weights as GGUF files hold them, bytes, and what they stand for; with the extremes among them."""
+    if kind in ("f32", "f16", "bf16"):
+        plain = draw.normal(size=(outputs, inputs)).astype(np.float32)
+        if kind == "bf16":
+            halves = (plain.view(np.uint32) >> 16).astype(np.uint16)
+            return halves.view(np.uint8).reshape(-1), (halves.astype(np.uint32) << 16).view(np.float32)
+        plain = plain.astype(np.float16 if kind == "f16" else np.float32)
+        return plain.view(np.uint8).reshape(-1), plain.astype(np.float32)
+    blocks = (outputs, inputs // 32)
+    scales = draw.normal(size=(*blocks, 1)).astype(np.float16)
+    scale = scales.astype(np.float32)
+    if kind == "q8_0":
+        whole = draw.integers(-128, 128, (*blocks, 32)).astype(np.int8)
+        whole[0] = -128
+        parts, weights = [scales.view(np.uint8), whole.view(np.uint8)], scale * whole
+    else:
+        whole = draw.integers(0, 16, (*blocks, 32)).astype(np.uint8)
+        whole[0] = 15
+        packed = whole[..., :16] | whole[..., 16:] << 4
+        if kind == "q4_0":
+            parts, weights = [scales.view(np.uint8), packed], scale * (whole.astype(np.float32) - 8)
+        else:
+            least = draw.normal(size=(*blocks, 1)).astype(np.float16)
+            parts = [scales.view(np.uint8), least.view(np.uint8), packed]
+            weights = scale * whole + least.astype(np.float32)
+    data = np.ascontiguousarray(np.concatenate(parts, axis=-1)).reshape(-1)
+    return data, weights.reshape(outputs, inputs).astype(np.float32)
+
+
+def as_int8(x):
+    """Activations, rounded in blocks of 32."""
+    blocks = x.reshape(len(x), -1, 32)
+    most = np.abs(blocks).max(-1, keepdims=True)
+    return (np.rint(blocks * (np.float32(127) / most)) * (most / np.float32(127))).reshape(x.shape)
+
+
+# What others compute
+
+
+def reference(kind, tokens):
+    import torch
+
+    with torch.inference_mode():
+        return to_numpy(module(kind)(torch.tensor([tokens])).logits[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_is_what_transformers_computes(kind):
+    model = opened(kind, "float32")
+    tokens = text(model, 60)
+    np.testing.assert_allclose(at_once(model, tokens), reference(kind, tokens), rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype, most", [("bfloat16", 0.02), ("q8_0", 0.12), ("q4_0", 0.7)])
+def test_rounded_weights_are_near(kind, dtype, most):
+    """In shares of the standard deviation of the logits, on average: weights are large, and errors grow."""
+    model = opened(kind, dtype)
+    tokens = text(model, 60)
+    expected = reference(kind, tokens)
+    assert np.abs(at_once(model, tokens) - expected).mean() < most * expected.std()
+
+
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_rotations_are_those_of_transformers(rotation):
+    import torch
+
+    made = tiny("Llama", rope_parameters=ROTATIONS[rotation])
+    model = tiny_native.of_transformers(made, "float32")
+    tokens = text(model, 90)
+    with torch.inference_mode():
+        expected = to_numpy(made(torch.tensor([tokens])).logits[0])
+    np.testing.assert_allclose(at_once(model, tokens), expected, rtol=1e-4, atol=3e-3)
+
+
+# Numbers that are none
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_reaches_its_own_text_alone(dtype, value, instruction_set, monkeypatch):
+    monkeypatch.setenv("OUTRIDER_NATIVE_ISA", instruction_set)
+    made = tiny("Llama")
+    made.model.embed_tokens.weight.data[5, 3] = value
+    model = tiny_native.of_transformers(made, dtype)
+    sound, spoilt = [1, 2, 3, 4], [1, 5, 3, 4]
+    expected = at_once(model, sound)
+    session = model.open(2, CAPACITY)
+    found = logits(session, [0, 1], [spoilt, sound])
+    assert np.isnan(found[1:4]).all()
+    assert np.array_equal(found[4:], expected)
+    session.keep(0, range(4))
+    session.release(0)
+    assert np.array_equal(logits(session, [0], [sound]), expected)
+    # In another branch of a tree it stands among the slots that are scored.
+    session = model.open(1, CAPACITY)
+    found = logits(session, [0], [[1, 5, 2, 3, 4]], [[-1, 0, 0, 2, 3]])
+    assert np.array_equal(found[[0, 2, 3, 4]], expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_activations_that_are_no_numbers_spoil_quantised_products(value, instruction_set):
+    data, _ = numbers(np.random.default_rng(0), "q8_0", 16, 64)
+    matrix = library.pack(data, "q8_0", "same", 16, 64, [], 1)
+    x = np.ones((2, 64), dtype=np.float32)
+    x[1, 40] = value
+    found = library.multiply(matrix, x, instruction_set)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+# Sessions side by side
+
+
+def test_many_sessions_at_once_have_the_bits_of_each_alone():
+    model = opened("llama", "q8_0", threads=3)
+    texts = [text(model, 30, seed) for seed in range(6)]
+    expected = [at_once(model, tokens) for tokens in texts]
+    found = [None] * len(texts)
+
+    def decode(place):
+        for _ in range(20):
+            session = model.open(1, CAPACITY)
+            first = logits(session, [0], [texts[place][:11]])
+            found[place] = np.concatenate([first, logits(session, [0], [texts[place][11:]])])
+
+    threads = [threading.Thread(target=decode, args=(place,)) for place in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_goes_on():
+    model = opened("llama", "q8_0", threads=3)
+    tokens = text(model, 30)
+    expected = at_once(model, tokens)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(at_once(model, tokens), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_logits_that_are_held_outlive_the_session():
+    model = opened("llama", "q8_0")
+    session = model.open(1, CAPACITY)
+    held = session.extend(Pass([0], [text(model, 2)])).logits
+    copy = held.copy()
+    session.extend(Pass([0], [text(model, 40)]))  # needs more memory than there was
+    del session
+    assert np.array_equal(held, copy)
+
+
+def test_hidden_states_have_the_same_bits_in_pieces():
+    model = opened("llama", "q8_0")
+    tokens, layers = text(model, 20), Features(hidden=(0, 1, model.traits.layers))
+    whole = model.open(1, CAPACITY).extend(Pass([0], [tokens], features=layers)).hidden
+    session = model.open(1, CAPACITY)
+    parts = [session.extend(Pass([0], [tokens[at : at + 5]], features=layers)).hidden for at in range(0, 20, 5)]
+    for layer, found in zip(whole, zip(*parts, strict=True), strict=True):
+        assert np.array_equal(np.concatenate(found), layer)
+
+
+# Settings and refusals
+
+
+def test_an_instruction_set_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setenv("OUTRIDER_NATIVE_ISA", "avx1024")
+    with pytest.raises(SettingError, match=r"OUTRIDER_NATIVE_ISA is avx1024: this processor runs .*portable"):
+        tiny_native.of_transformers(tiny("Llama"))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"dtype": "int8"}, "dtype int8 is not of the native runtime: choose one of q8_0"),
+        ({"device": "cuda"}, "the native runtime runs on the CPU"),
+        ({"cache_type": "q8_0"}, "cache_type q8_0 is not of the native runtime"),
+    ],
+)
+def test_settings_of_other_runtimes_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        tiny_native.of_transformers(tiny("Llama"), **settings)
+
+
+def test_other_families_are_refused_with_where_they_go():
+    with pytest.raises(ModelError, match="its architecture is GPTNeoXForCausalLM; choose backend torch or llama"):
+        tiny_native.of_transformers(tiny("GPTNeoX"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ([1], [0], [[-1]], [[1]], [1], []),
+        ([0], [CAPACITY], [[-1]], [[1]], [1], []),
+        ([0], [0], [[0]], [[1]], [1], []),
+        ([0], [0], [[-1]], [[48]], [1], []),
+        ([0], [0], [[-1]], [[-1]], [1], []),
+        ([0], [0], [[-1]], [[]], [0], []),
+        ([0], [0], [[-1]], [[1]], [2], []),
+        ([0], [0], [[-1]], [[1, 2]], [1], []),
+        ([0], [0], [[-1]], [[1]], [1], [9]),
+        ([0], [], [[-1]], [[1]], [1], []),
+    ],
+)
+def test_the_library_itself_refuses_what_would_lead_out_of_its_memory(rows):
+    compiled = library.Session(opened("llama", "q8_0").compiled, 1, CAPACITY, True)
+    with pytest.raises(ValueError):
+        compiled.forward(*rows)
+
+
+@pytest.mark.parametrize("sources, target", [([CAPACITY], 0), ([-1], 0), ([3, 2], 0), ([1, 2], 2), ([1, 2], CAPACITY)])
+def test_the_library_itself_refuses_moves_out_of_its_memory(sources, target):
+    compiled = library.Session(opened("llama", "q8_0").compiled, 1, CAPACITY, True)
+    with pytest.raises(ValueError):
+        compiled.move(0, sources, target)

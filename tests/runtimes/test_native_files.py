@@ -1,0 +1,214 @@
+"""Files in the native runtime: the numbers of GGUF files and folders, tokenizers, and files that lie."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+import outrider
+from outrider import ModelError
+from outrider.runtimes.native.loading import knows
+from runtimes.test_lying_folders import CONFIGS
+from runtimes.test_lying_gguf import LIES
+from runtimes.test_native import at_once
+from runtimes.test_sessions import text, tiny
+from tiny import gguf as tiny_gguf
+from tiny import native as tiny_native
+from tiny.gguf import WORDS
+
+library = tiny_native.library()
+
+
+def in_native(file, **settings):
+    return outrider.load(file, backend="native", threads=1, **settings)
+
+
+# The numbers of the files
+
+
+def test_a_gguf_file_and_a_folder_of_the_same_model_have_the_same_bits(tmp_path):
+    tensors = tiny_gguf.weights("qwen3", 48)
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", "qwen3", tensors=tensors)
+    of_file = in_native(file)
+    of_folder = tiny_native.of_transformers(tiny_gguf.as_transformers(tensors), "float32")
+    tokens = text(of_file, 40)
+    found = at_once(outrider.load(file, backend="native", cache_type="float32"), tokens)
+    assert np.array_equal(found, at_once(of_folder, tokens))
+    assert not np.array_equal(found, at_once(of_file, tokens))  # keys and values in float16
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_gguf_files_are_what_llama_cpp_computes(tmp_path, architecture):
+    """In Llama's files the rows of queries and keys stand in pairs."""
+    pytest.importorskip("llama_cpp")
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", architecture)
+    ours, theirs = (
+        outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
+    )
+    tokens = text(ours, 40)
+    np.testing.assert_allclose(at_once(ours, tokens), at_once(theirs, tokens), atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q4_1"])
+def test_quantised_files_are_near_what_llama_cpp_computes(tmp_path, kind):
+    """Weights are the same numbers; activations are rounded alike, but for their scales (float16 in llama.cpp)."""
+    llama_loading = pytest.importorskip("outrider.runtimes.llamacpp.loading")
+    tiny("Llama")  # skips where transformers is missing
+    source = tiny_gguf.save(tmp_path / "plain.gguf", "llama")
+    file = tmp_path / f"{kind}.gguf"
+    llama_loading.convert(source, file, kind)
+    ours, theirs = (
+        outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
+    )
+    tokens = text(ours, 40)
+    expected = at_once(theirs, tokens)
+    assert np.abs(at_once(ours, tokens) - expected).mean() < 0.12 * expected.std()
+
+
+# Tokenizers
+
+PIECES = [*"He lowrd 12345tab", "ll", "Ġw"]
+TEXTS = (
+    "Hello world",
+    "  two  spaces\n\n\tand tabs ",
+    "It's 12345.67 or 1,000!",
+    "naïve café 日本語 🙂 ﷺ",
+    "<|im_start|>user\nhi<|im_end|>",
+    "def f(x):\n    return x**2  # squared\n",
+    "WE'LL I'd THEY'RE",
+    "",
+)
+
+
+@pytest.mark.smollm2
+def test_the_tokenizer_of_smollm2_is_that_of_llama_cpp():
+    pytest.importorskip("llama_cpp")
+    ours, theirs = (outrider.load("smollm2", backend=backend).tokenizer for backend in ("native", "llama"))
+    for prompt in TEXTS:
+        assert ours.encode(prompt) == theirs.encode(prompt)
+        assert ours.decode(ours.encode(prompt)) == theirs.decode(theirs.encode(prompt))
+    conversation = [{"role": "user", "content": "What is a river?"}]
+    assert ours.encode_chat(conversation) == theirs.encode_chat(conversation)
+    assert ours.vocabulary == theirs.vocabulary
+    assert ours.special_tokens == theirs.special_tokens
+    assert ours.fingerprint == theirs.fingerprint
+
+
+def test_the_tokenizer_of_a_folder_is_that_of_transformers(tmp_path):
+    pytest.importorskip("transformers")
+    from transformers import AutoTokenizer
+
+    from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+    from outrider.runtimes.native.tokenizer import of_folder
+    from tiny import tokenizers as tiny_tokenizers
+
+    tiny_tokenizers.byte_level(PIECES, added=["<|im_start|>"]).wrapped.save_pretrained(tmp_path)
+    ours, theirs = of_folder(tmp_path), HuggingFaceTokenizer(AutoTokenizer.from_pretrained(tmp_path))
+    for prompt in TEXTS:
+        assert ours.encode(prompt) == theirs.encode(prompt)
+        assert ours.decode(ours.encode(prompt)) == theirs.decode(theirs.encode(prompt))
+    assert ours.vocabulary == theirs.vocabulary
+    assert ours.fingerprint == theirs.fingerprint
+
+
+def test_a_tokenizer_that_is_not_read_here_is_that_of_llama_cpp(tmp_path):
+    pytest.importorskip("llama_cpp")
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", words=WORDS)
+    assert in_native(file).tokenizer.encode("the cat sat") == outrider.load(file).tokenizer.encode("the cat sat")
+
+
+# Files that lie
+
+
+def refused(name):
+    with pytest.raises(ModelError) as refusal:
+        in_native(name)
+    assert "\n" not in str(refusal.value)
+    assert knows(str(name)) in (True, False)  # it never fails
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    return tiny_gguf.save(tmp_path_factory.mktemp("gguf") / "tiny.gguf", words=WORDS).read_bytes()
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_gguf_files_that_cannot_be_true(tmp_path, honest, lie):
+    file = tmp_path / "lying.gguf"
+    file.write_bytes(LIES[lie](honest))
+    refused(file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("honest")
+    tiny("Llama").save_pretrained(place)
+    return {file.name: file.read_bytes() for file in place.iterdir()}
+
+
+def copied(folder, place):
+    for name, data in folder.items():
+        (place / name).write_bytes(data)
+    return place
+
+
+@pytest.mark.parametrize("lie", CONFIGS)
+def test_folders_that_contradict_themselves(tmp_path, folder, lie):
+    copied(folder, tmp_path)
+    config = json.loads(folder["config.json"]) | CONFIGS[lie]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    refused(tmp_path)
+
+
+def changed_entry(data, change):
+    """A safetensors file in which `change` has changed the entry of one tensor."""
+    (length,) = struct.unpack_from("<Q", data)
+    head = json.loads(data[8 : 8 + length])
+    change(head["model.layers.1.mlp.up_proj.weight"])
+    written = json.dumps(head).encode()
+    return struct.pack("<Q", len(written)) + written + data[8 + length :]
+
+
+ENTRIES = {
+    "beyond-the-end": {"data_offsets": [10**9, 10**9 + 48 * 32 * 4]},
+    "endless": {"shape": [2**40, 2**20]},
+    "negative": {"data_offsets": [-8, 48 * 32 * 4 - 8]},
+    "too-short": {"data_offsets": [0, 8]},
+    "backwards": {"data_offsets": [48 * 32 * 4, 0]},
+    "no-offsets": {"data_offsets": None},
+    "offset-of-text": {"data_offsets": ["0", "8"]},
+    "no-shape": {"shape": 7},
+    "other-shape": {"shape": [32, 48]},
+    "flat": {"shape": [48 * 32]},
+    "of-integers": {"dtype": "I64"},
+    "no-type": {"dtype": None},
+}
+
+
+@pytest.mark.parametrize("lie", ENTRIES)
+def test_weights_that_are_not_where_the_head_says(tmp_path, folder, lie):
+    copied(folder, tmp_path)
+    spoilt = changed_entry(folder["model.safetensors"], lambda entry: entry.update(ENTRIES[lie]))
+    (tmp_path / "model.safetensors").write_bytes(spoilt)
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (b"\0" * 34, "q8_0", "same", 2, 32, []),
+        (b"\0" * 34, "q8_0", "same", 1, 64, []),
+        (b"\0" * 34, "q8_0", "same", 1, 33, []),
+        (b"\0" * 34, "q9_0", "same", 1, 32, []),
+        (b"\0" * 34, "q8_0", "f16", 1, 32, []),
+        (b"\0" * 34, "q8_0", "same", 1, 32, [1]),
+        (b"\0" * 34, "q8_0", "same", 1, 32, [0, 0]),
+        (b"", "f32", "same", 0, 0, []),
+        (b"", "f32", "same", 2**62, 8, []),
+    ],
+)
+def test_the_library_itself_packs_no_memory_that_is_not_there(arguments):
+    data, *rest = arguments
+    with pytest.raises(ValueError):
+        library.pack(np.frombuffer(data, np.uint8), *rest, 1)
