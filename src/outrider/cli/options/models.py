@@ -51,7 +51,7 @@ class RuntimeOptions:
         option(
             "--cache-type",
             "TYPE",
-            "Keys and values in llama.cpp and native: float32, float16; in llama.cpp also q8_0 or q4_0.",
+            "Keys and values: float32, float16, in llama.cpp also q8_0 or q4_0.",
             MODELS,
         ),
     ] = None
