@@ -19,6 +19,7 @@ from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.lookup.drafter import LookupDrafter, RecyclingDrafter
 from outrider.drafters.lookup.loading import lookup_drafter
+from outrider.drafters.lookup.memories import MemorySource
 from outrider.drafters.lookup.suffixes import SuffixSource
 from outrider.drafters.model import ModelDrafter
 from outrider.drafters.model_tree import ModelTreeDrafter
@@ -97,6 +98,7 @@ __all__ = [
     "LogitsProcessor",
     "LookaheadPolicy",
     "LookupDrafter",
+    "MemorySource",
     "Merged",
     "Model",
     "ModelDrafter",

@@ -86,7 +86,7 @@ def command(
     """Continue a prompt, or many from a file, decoded speculatively."""
     jobs.check()
     prompt.check()
-    kind = drafting.with_state(drafting.kind(models))
+    kind = drafting.with_state(drafting.kind(models), many=jobs.input is not None)
     if output.compare and kind.name == NONE:
         raise SettingError(
             "--compare compares a drafter with plain decoding and --drafter is none: leave one of them out"

@@ -148,22 +148,30 @@ class SelfTuningOptions(DraftingOptions):
             return AdaptiveSpeculator(max(first, 1), max_lookahead=max(first, LONGEST_ADAPTIVE))
         return 0 if kind.name == NONE else self.num_draft_tokens
 
-    def with_state(self, kind: DrafterKind) -> DrafterKind:
-        """The kind, which starts from the file of --drafter-state.
+    def with_state(self, kind: DrafterKind, many: bool) -> DrafterKind:
+        """The kind, which starts from the file of --drafter-state, and remembers texts.
+
+        Args:
+            many: whether many prompts are decoded. They are the user's own: each may be drafted from the others.
 
         Raises:
             SettingError: it keeps nothing.
             InputError: the file cannot be used.
         """
         file = self.drafter_state
-        if file is None:
+        if file is None and not (many and kind.name == LOOKUP):
             return kind
         if kind.name != LOOKUP:
             raise SettingError(f"--drafter-state is for the lookup drafter and --drafter is {kind}: leave one out")
-        if file.exists():
+        if file is not None and file.exists():
             load_state(file)  # a damaged file is refused before a model is opened
         trees = kind.trees
-        return replace(kind, make=lambda target: outrider.lookup_drafter(target, file, trees=trees))
+        return replace(
+            kind,
+            make=lambda target: outrider.lookup_drafter(
+                target, file, memory=outrider.SuffixMemory(prompts=many), trees=trees
+            ),
+        )
 
     def predicted(self, kind: DrafterKind) -> str:
         """The expected text; empty where none is given.

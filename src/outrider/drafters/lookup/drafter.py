@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.lookup.calibration import Calibration
 from outrider.drafters.lookup.growth import Lookups, Tree
+from outrider.drafters.lookup.memories import MemorySource
 from outrider.drafters.lookup.source import CONTEXT, Source
 from outrider.drafters.lookup.suffixes import SuffixSource
 from outrider.drafters.recycling.memory import RecyclingMemory
@@ -108,18 +110,31 @@ class LookupDrafter(Drafter):
         recycling = next((source for source in self.sources if isinstance(source, RecyclingSource)), None)
         if recycling is None:
             raise InputError("the drafter has no source that learns: give it a RecyclingSource")
-        save_state(state_of(recycling.memory), file)
+        remembered = [source.memory for source in self.sources if isinstance(source, MemorySource)]
+        documents = [document for memory in remembered for document in memory.documents()]
+        save_state(state_of(recycling.memory, documents), file)
 
     def _grown(self, sequence: DraftedSequence, budget: Budget) -> Draft:
         if budget.longest <= 0:
             return EMPTY
-        cursors = [source.begin(sequence) for source in self.sources]
         context = tuple(sequence.tokens[-CONTEXT:])
         calibration = self._calibrations[sequence.sampling.greedy]
         if not self.trees:
             budget = budget._replace(nodes=budget.longest)
-        tree = self._open[sequence.id] = self._lookups.grow(cursors, context, budget, calibration)
-        return tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names)
+        with self._locked():
+            cursors = [source.begin(sequence) for source in self.sources]
+            experience = tuple([each for source in self.sources for each in source.experience(sequence)])
+            tree = self._lookups.grow(cursors, context, budget, calibration)
+        self._open[sequence.id] = tree
+        draft = tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names)
+        return draft.knowing(experience)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with ExitStack() as held:
+            for source in self.sources:
+                held.enter_context(source.lock)
+            yield
 
 
 class RecyclingDrafter(LookupDrafter):

@@ -100,7 +100,7 @@ class Lookups:
             if len(tree.tokens) == budget.nodes:
                 return tree
             _, before, depth = places[parent]
-            after = tree.seen[parent].after(token, len(self._sources))
+            after = tree.seen[parent].after(token)
             places[node] = after, (*before, token)[-CONTEXT:], depth + 1
 
     def _best(self, known: Expected, calibration: Calibration, least: float) -> list[tuple[float, int]]:

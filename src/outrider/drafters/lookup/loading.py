@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from outrider.drafters.lookup.drafter import LookupDrafter
+from outrider.drafters.lookup.memories import MemorySource
 from outrider.drafters.lookup.source import Source
 from outrider.drafters.lookup.suffixes import SuffixSource
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.source import RecyclingSource
 from outrider.drafters.recycling.state import DrafterState, load_state, tokenizer_of
+from outrider.drafters.suffix.memory import SuffixMemory
 from outrider.errors import InputError
 from outrider.runtimes.base import Model
 from outrider.runtimes.smollm2 import cache_folder
@@ -18,7 +20,9 @@ from outrider.runtimes.smollm2 import cache_folder
 SHIPPED = Path(__file__).parents[1] / "recycling" / "smollm2.npz"  # made by `outrider warm smollm2`
 
 
-def lookup_drafter(target: Model, state: Path | None = None, *, trees: bool = True) -> LookupDrafter:
+def lookup_drafter(
+    target: Model, state: Path | None = None, *, memory: SuffixMemory | None = None, trees: bool = True
+) -> LookupDrafter:
     """The default drafter: suffixes of the text and recycled successors, in one tree.
 
     It starts from what is known of the target's tokenizer: the given file, or what `outrider warm` made on this
@@ -26,18 +30,28 @@ def lookup_drafter(target: Model, state: Path | None = None, *, trees: bool = Tr
 
     Args:
         state: a file of drafter state. One that does not exist yet starts with nothing.
+        memory: of earlier texts, to copy from; the documents of the file join it. None remembers no texts.
         trees: False proposes chains.
 
     Raises:
         InputError: the file is damaged, or of another tokenizer.
     """
-    sources: list[Source] = [SuffixSource(), RecyclingSource(recycling_memory(target, state))]
+    known = known_state(target, state)
+    sources: list[Source] = [SuffixSource()]
+    if memory is not None:
+        for document in known.documents if known is not None else ():
+            memory.add(document)
+        sources.append(MemorySource(memory))
+    sources.append(RecyclingSource(_memory_of(known, target)))
     return LookupDrafter(sources, trees=trees and not target.traits.reads_branches)
 
 
 def recycling_memory(target: Model, state: Path | None = None) -> RecyclingMemory:
     """What is known of a target's successors; arguments and errors as for `lookup_drafter`."""
-    known = known_state(target, state)
+    return _memory_of(known_state(target, state), target)
+
+
+def _memory_of(known: DrafterState | None, target: Model) -> RecyclingMemory:
     if known is not None:
         return known.memory()
     return RecyclingMemory(vocab_size=target.traits.vocab_size, tokenizer=fingerprint(target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from outrider.drafters.base import DraftedSequence, Reading
@@ -22,12 +23,14 @@ class Foresight(NamedTuple):
             next source has to divide.
         cursors: for tokens after which the source goes on in a way of its own, where it stands then.
         evidence: a small number that says how good the evidence is; calibrated apart.
+        reach: how many tokens of the text are matched. The source with the longest match divides first.
     """
 
     shares: Sequence[tuple[int, float]]
     left: float
     cursors: Mapping[int, Any]
     evidence: int = 0
+    reach: int = 0
 
 
 class Source(ABC):
@@ -36,10 +39,12 @@ class Source(ABC):
     Attributes:
         name: what its tokens are attributed to.
         wants: what it reads of the target's passes.
+        lock: held while cursors are used, where other threads may change what they point into.
     """
 
     name = "source"
     wants: Features = NOTHING
+    lock: AbstractContextManager[Any] = nullcontext()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -53,6 +58,10 @@ class Source(ABC):
     def begin(self, sequence: DraftedSequence) -> Any:
         """A cursor at the end of the text; None where the source has none and goes by the newest tokens."""
         return None
+
+    def experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
+        """Hashes of what it learned from other texts than this one (`Draft.experience`)."""
+        return ()
 
     @abstractmethod
     def foresee(self, cursor: Any, context: Context) -> Foresight | None:

@@ -49,6 +49,7 @@ class SuffixSource(Source):
             left,
             {token: (automaton, longer) for token, _, longer in found},
             min(match.length, LONGEST_TOLD),
+            match.length,
         )
 
     def forget(self, sequence: DraftedSequence) -> None:

@@ -9,6 +9,7 @@ from outrider.drafters.recycling.successors import Earlier, Known, Successors
 from outrider.errors import SettingError
 
 MOST_CONTEXTS = 100_000  # of two tokens, and of one
+MASK = (1 << 64) - 1
 FORGETTING = (0.02, 0.1)  # the least weight of a new observation, for one token and two
 
 
@@ -20,6 +21,10 @@ class RecyclingMemory:
         earlier: what was learned before, for one token and for two.
         vocab_size: that it was learned with; None takes the first target's.
         tokenizer: its fingerprint, for files; empty where there is none.
+        experience: a hash of what it was learned from; 0 where that has nothing to do with texts that come.
+
+    Attributes:
+        experience: with what was learned since.
 
     Raises:
         SettingError: most is below 1.
@@ -32,11 +37,13 @@ class RecyclingMemory:
         earlier: tuple[Earlier | None, Earlier | None] = (None, None),
         vocab_size: int | None = None,
         tokenizer: str = "",
+        experience: int = 0,
     ) -> None:
         if most < 1:
             raise SettingError(f"most is {most}: keep at least 1 context")
         self.vocab_size = vocab_size
         self.tokenizer = tokenizer
+        self.experience = experience
         self.single = Successors(most, FORGETTING[0], earlier[0])
         self.pairs = Successors(most, FORGETTING[1], earlier[1])
         self._lock = Lock()
@@ -63,18 +70,21 @@ class RecyclingMemory:
         contexts: Sequence[tuple[int | None, int]],
         tokens: Sequence[Sequence[int]],
         probabilities: Sequence[Sequence[float]],
-    ) -> None:
-        """The target was at these contexts.
+    ) -> int:
+        """The target was at these contexts; returns what this adds to the experience.
 
         Args:
             contexts: of each, the last token but one (None at the start of a text) and the last one.
             tokens, probabilities: its most probable next tokens, likeliest first.
         """
+        added = _hash(contexts, tokens)
         with self._lock:
+            self.experience = (self.experience + added) & MASK
             for (before, last), successors, shares in zip(contexts, tokens, probabilities, strict=True):
                 self.single.learn(last, successors, shares)
                 if before is not None:
                     self.pairs.learn(pair_key(before, last), successors, shares)
+        return added
 
     def everything(self) -> tuple[dict[int, Known], dict[int, Known]]:
         """All contexts of one token and of two, those that it started from included; what is known of each."""
@@ -91,3 +101,12 @@ class RecyclingMemory:
 def pair_key(before: int, last: int) -> int:
     """Two tokens as one number."""
     return before << 32 | last
+
+
+def _hash(contexts: Sequence[tuple[int | None, int]], tokens: Sequence[Sequence[int]]) -> int:
+    # Of whole numbers alone, whose hashes are the same in every process; that of None is not.
+    known = [
+        (-1 if before is None else before, last, *successors)
+        for (before, last), successors in zip(contexts, tokens, strict=True)
+    ]
+    return hash(tuple(known)) & MASK

@@ -11,7 +11,7 @@ import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
-from outrider.drafters.recycling.memory import RecyclingMemory
+from outrider.drafters.recycling.memory import MASK, RecyclingMemory
 from outrider.drafters.recycling.successors import KEPT
 from outrider.maths.arrays import float32_on_host, to_numpy
 from outrider.maths.draft import ROOT
@@ -36,12 +36,22 @@ class RecyclingSource(Source):
 
     def __init__(self, memory: RecyclingMemory | None = None) -> None:
         self.memory = RecyclingMemory() if memory is None else memory
+        self._own: dict[int, int] = {}  # what each open text added to the experience
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory})"
 
     def prepare(self, vocab_size: int) -> None:
         self.memory.require_width(vocab_size)
+        self._own = {}
+
+    def experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
+        # Sums, so that what the text itself taught can be taken out whatever came between.
+        others = (self.memory.experience - self._own.get(sequence.id, 0)) & MASK
+        return (others,) if others else ()
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._own.pop(sequence.id, None)
 
     def read(self, sequence: DraftedSequence, reading: Reading) -> None:
         if reading.top is None:
@@ -53,7 +63,8 @@ class RecyclingSource(Source):
         contexts = []
         for scored in range(first, len(text)):
             contexts.append((_before(sequence, reading, scored, first), text[scored]))
-        self.memory.learn(contexts, tokens.astype(np.int64).tolist(), probabilities.tolist())
+        added = self.memory.learn(contexts, tokens.astype(np.int64).tolist(), probabilities.tolist())
+        self._own[sequence.id] = (self._own.get(sequence.id, 0) + added) & MASK
 
     def foresee(self, cursor: object, context: Context) -> Foresight | None:
         pair, last = self.memory.find(context)

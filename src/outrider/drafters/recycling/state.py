@@ -37,6 +37,7 @@ class DrafterState:
         vocab_size: the width of the logits.
         single, pairs: successors by the last token, and by the last two.
         documents: texts that were finished, the oldest first.
+        experience: a hash of what it was learned from (`RecyclingMemory`).
     """
 
     tokenizer: str
@@ -44,13 +45,19 @@ class DrafterState:
     single: Frozen
     pairs: Frozen
     documents: Sequence[Sequence[int]] = field(default=())
+    experience: int = 0
 
     def __repr__(self) -> str:
         return f"DrafterState({len(self.single)} tokens, {len(self.pairs)} pairs, {len(self.documents)} documents)"
 
     def memory(self) -> RecyclingMemory:
         """A memory that goes on from here."""
-        return RecyclingMemory(earlier=(self.single, self.pairs), vocab_size=self.vocab_size, tokenizer=self.tokenizer)
+        return RecyclingMemory(
+            earlier=(self.single, self.pairs),
+            vocab_size=self.vocab_size,
+            tokenizer=self.tokenizer,
+            experience=self.experience,
+        )
 
     def require(self, tokenizer: str, vocab_size: int, name: str) -> None:
         """Refuse a target whose tokens mean something else.
@@ -82,7 +89,7 @@ def state_of(
     kept = most_useful(pairs, single, most_pairs)
     size = memory.vocab_size
     frozen = [from_arrays(as_arrays(contexts, size), size) for contexts in (single, kept)]
-    return DrafterState(memory.tokenizer, size, frozen[0], frozen[1], documents)
+    return DrafterState(memory.tokenizer, size, frozen[0], frozen[1], documents, memory.experience)
 
 
 def save_state(state: DrafterState, file: Path) -> None:
@@ -96,6 +103,7 @@ def save_state(state: DrafterState, file: Path) -> None:
         "version": VERSION,
         "tokenizer": state.tokenizer,
         "vocab_size": state.vocab_size,
+        "experience": state.experience,
     }
     arrays = {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
     for kind, contexts in (("single", state.single), ("pairs", state.pairs)):
@@ -157,13 +165,13 @@ def _state_from(arrays: Mapping[str, np.ndarray]) -> DrafterState:
         raise InputError("it is no drafter state")
     if header.get("version") != VERSION:
         raise InputError(f"it has version {header.get('version')} and this Outrider reads version {VERSION}")
-    tokenizer, vocab_size = header["tokenizer"], header["vocab_size"]
-    if not isinstance(tokenizer, str) or type(vocab_size) is not int or vocab_size < 1:
+    tokenizer, vocab_size, experience = header["tokenizer"], header["vocab_size"], header.get("experience", 0)
+    if not isinstance(tokenizer, str) or type(vocab_size) is not int or vocab_size < 1 or type(experience) is not int:
         raise InputError("its header is wrong")
     frozen = [
         from_arrays({name: arrays[f"{kind}.{name}"] for name in NAMES}, vocab_size) for kind in ("single", "pairs")
     ]
-    return DrafterState(tokenizer, vocab_size, frozen[0], frozen[1], _documents(arrays, vocab_size))
+    return DrafterState(tokenizer, vocab_size, frozen[0], frozen[1], _documents(arrays, vocab_size), experience)
 
 
 def _documents(arrays: Mapping[str, np.ndarray], vocab_size: int) -> list[list[int]]:

@@ -1,0 +1,65 @@
+"""Texts of earlier requests, as a source of lookups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outrider.drafters.base import DraftedSequence
+from outrider.drafters.lookup.source import Context, Foresight, Source
+from outrider.drafters.lookup.suffixes import LONGEST_TOLD
+from outrider.drafters.suffix.memory import WIDEST, Follower, SuffixMemory
+from outrider.drafters.suffix.shares import foreseen
+
+
+class MemorySource(Source):
+    """What followed the end of the text in earlier texts (suffix decoding, arXiv 2411.04975).
+
+    The output of each text that ends is added to the memory, with its prompt if the memory is to hold prompts.
+
+    Args:
+        memory: several drafters, in any threads, may share one.
+    """
+
+    name = "memory"
+
+    def __init__(self, memory: SuffixMemory | None = None) -> None:
+        self.memory = SuffixMemory() if memory is None else memory
+        self.lock = self.memory.lock
+        self._followers: dict[int, tuple[Follower, int, int]] = {}  # with tokens read, and how many are the prompt
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.memory})"
+
+    def prepare(self, vocab_size: int) -> None:
+        self._followers = {}
+
+    def experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
+        return self.memory.experience
+
+    def begin(self, sequence: DraftedSequence) -> Any:
+        follower, read, prompt = self._followers.get(sequence.id) or (self.memory.follow(), 0, len(sequence.tokens) - 1)
+        follower.extend(sequence.tokens[read:])
+        self._followers[sequence.id] = follower, len(sequence.tokens), prompt
+        matches = follower.cursors()
+        return matches[0] if matches else None
+
+    def foresee(self, cursor: Any, context: Context) -> Foresight | None:
+        if cursor is None:
+            return None
+        automaton, match = cursor
+        found = foreseen(automaton, match, widest=WIDEST).continuations
+        if not found:
+            return None
+        return Foresight(
+            [(token, share) for token, share, _ in found],
+            max(1.0 - sum([share for _, share, _ in found]), 0.0),
+            {token: (automaton, longer) for token, _, longer in found},
+            min(match.length, LONGEST_TOLD),
+            match.length,
+        )
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        known = self._followers.pop(sequence.id, None)
+        if known is not None:
+            _, _, prompt = known
+            self.memory.add(sequence.tokens if self.memory.prompts else sequence.tokens[prompt:])
