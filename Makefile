@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Of llama.cpp only the library that Outrider calls.
 LEAN_LLAMA := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/lean-llama.cmake
-DEMO := $(BIN)/outrider generate --model smollm2 --drafter suffix --temp 0 --max-tokens 160 \
+DEMO := $(BIN)/outrider generate --model smollm2 --drafter lookup --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
