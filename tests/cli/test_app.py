@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from calls import PROMPT
@@ -60,13 +62,16 @@ def test_a_closed_pipe_ends_quietly(folder):
     assert process.wait() == 0
 
 
-def test_an_interrupt_during_the_imports_is_no_traceback():
+@pytest.mark.parametrize("module", ["outrider", "numpy", "outrider.engine.engine", "outrider.cli.app"])
+def test_an_interrupt_during_the_imports_is_no_traceback(module):
+    metadata = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    place, _, function = metadata["project"]["scripts"]["outrider"].partition(":")
     code = (
-        "import sys, outrider.cli\n"
+        f"import sys, {place}\n"
         "class Key:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'outrider.cli.app': raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Key()); outrider.cli.main()"
+        f"        if name == '{module}': raise KeyboardInterrupt\n"
+        f"sys.meta_path.insert(0, Key()); {place}.{function}()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -13,11 +13,11 @@ from typing import Annotated, Any, TextIO
 import typer
 import typer.main
 
-from outrider.cli import INTERRUPTED
 from outrider.cli.options.group import Command, flattened, option, with_parameters
 from outrider.cli.options.output import OUTPUT
 from outrider.cli.pictures import pictures
 from outrider.errors import OutriderError
+from outrider_command import INTERRUPTED
 
 BAD_INPUT = 2
 UNFORESEEN = 1
