@@ -27,6 +27,30 @@ def test_json_is_one_object_with_everything(outrider, folder):
     assert all(logprob <= 0 for logprob in result["logprobs"])
 
 
+def test_logprobs_of_the_most_probable_tokens(outrider, folder):
+    result = generated(outrider, folder, "--logprobs", 3, "--temp", 0)
+    assert [len(top) for top in result["top_logprobs"]] == [3] * len(result["tokens"])
+    for token, logprob, top in zip(result["tokens"], result["logprobs"], result["top_logprobs"], strict=True):
+        assert top[str(token)] == logprob == max(top.values())
+    assert "top_logprobs" not in generated(outrider, folder, "--logprobs")
+    status, out, err = outrider("generate", "-m", folder, "-n", 2, "--json", "--logprobs", PROMPT)
+    assert status == 0, err
+    assert len(json.loads(out)["logprobs"]) == 2
+
+
+def test_logprobs_in_files_of_results(outrider, folder, tmp_path):
+    source, to = tmp_path / "prompts.jsonl", tmp_path / "results.jsonl"
+    source.write_text(json.dumps({"prompt": PROMPT}))
+    command = ["generate", "--input", source, "--output", to, "-m", folder, "-n", 4]
+    assert outrider(*command, "--logprobs", 2)[0] == 0
+    result = json.loads(to.read_text().splitlines()[-1])
+    assert [len(top) for top in result["top_logprobs"]] == [2] * 4
+    assert len(result["logprobs"]) == 4
+    status, _, err = outrider(*command, "--logprobs")
+    assert status == 2
+    assert "settings" in err
+
+
 @pytest.mark.parametrize("arguments", [("--drafter", "suffix"), ("--rule", "coupled"), ("--num-draft-tokens", 1)])
 def test_greedy_text_does_not_depend_on_how_it_is_drafted(outrider, folder, arguments):
     plain = generated(outrider, folder, "--drafter", "none", "--dtype", "float32")

@@ -257,6 +257,7 @@ CHANGES = {
     "no seed": (jobs_of(seed=None), "not have the settings of"),
     "rule": (jobs_of(rule="token"), "not have the settings of"),
     "log probabilities": (jobs_of(logprobs=True), "not have the settings of"),
+    "log probabilities of more tokens": (jobs_of(logprobs=1), "not have the settings of"),
     "length": (jobs_of(defaults=replace(DEFAULTS, max_tokens=7)), "not have the settings of"),
     "sampling": (jobs_of(defaults=replace(DEFAULTS, sampling=SamplingParams(top_p=0.9))), "not have the settings of"),
     "stop": (jobs_of(defaults=replace(DEFAULTS, stop=("h",))), "not have the settings of"),
@@ -405,6 +406,15 @@ def test_log_probabilities_on_demand(tmp_path):
     result = read(tmp_path / "r")[1]
     assert len(result["logprobs"]) == len(result["tokens"])
     assert all(logprob <= 0 for logprob in result["logprobs"])
+    assert "top_logprobs" not in result
+
+
+def test_log_probabilities_of_the_most_probable_tokens(tmp_path):
+    decode(tmp_path / "r", jobs_of(LINES[:1], logprobs=2))
+    result = read(tmp_path / "r")[1]
+    assert [len(top) for top in result["top_logprobs"]] == [2] * len(result["tokens"])
+    decode(tmp_path / "all", jobs_of(LINES[:1], table(stop_token_ids=frozenset()), logprobs=len(WORDS)))
+    assert json.dumps(read(tmp_path / "all")[1], allow_nan=False)
 
 
 def test_a_token_outside_the_vocabulary_is_an_error_of_its_prompt(tmp_path):

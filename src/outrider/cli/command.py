@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 from outrider.cli.options.group import Command, flattened, option, with_parameters
-from outrider.cli.options.output import OUTPUT
+from outrider.cli.options.output import OUTPUT, VALUES_LEFT_OUT
 from outrider.cli.pictures import pictures
 from outrider.errors import OutriderError
 from outrider_command import INTERRUPTED
@@ -62,7 +62,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     warnings.showwarning = _show_warning
     command = typer.main.get_command(app)
     try:
-        result = command(args=list(arguments) or ["--help"], prog_name=name, standalone_mode=False)
+        result = command(args=with_values(arguments) or ["--help"], prog_name=name, standalone_mode=False)
     except OutriderError as error:  # of flags that are refused before a command runs
         return _report(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -73,6 +73,18 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         return _say(f"{message}; {name} --help, or {name} COMMAND --help, says more", BAD_INPUT)
     return result if isinstance(result, int) else 0
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a value for each flag whose value may be left out: a number is one, and a prompt is none."""
+    given: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return [*given, *arguments[place:]]
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        value = VALUES_LEFT_OUT.get(argument)
+        given.append(argument if value is None or following.isdecimal() else f"{argument}={value}")
+    return given
 
 
 def _report(error: Exception) -> int:

@@ -129,7 +129,7 @@ def _many(task: Task, jobs: JobOptions) -> int:
                 system_prompt=task.prompt.system_prompt,
                 use_chat_template=not task.prompt.ignore_chat_template,
                 predicted=task.predicted,
-                logprobs=task.output.logprobs,
+                logprobs=task.output.asked_logprobs,
             ),
             opened,
             task.lookahead,
@@ -178,7 +178,7 @@ def prepared(target: Model, text: str, task: Task) -> PreparedRequest:
         sampling=task.sampling,
         stop=task.prompt.stops,
         predicted=task.predicted,
-        logprobs=task.output.logprobs,
+        logprobs=task.output.asked_logprobs,
     )
     return replace(prepare_request(request, target, target.tokenizer), continues=not templated)
 
@@ -213,6 +213,8 @@ def _as_dict(generation: Generation, comparison: Comparison | None) -> dict[str,
     }
     if generation.logprobs is not None:
         result["logprobs"] = generation.logprobs
+    if generation.top_logprobs is not None:
+        result["top_logprobs"] = generation.top_logprobs
     if comparison is not None:
         result["compare"] = asdict(comparison)
     return result

@@ -26,7 +26,7 @@ class Common:
         system_prompt: put before conversations that have none.
         use_chat_template: False takes text as it is.
         predicted: text expected in the answers, for drafters that copy from it.
-        logprobs: whether results report log probabilities.
+        logprobs: whether results report log probabilities; a number k also those of the k most probable tokens.
     """
 
     model: str
@@ -35,7 +35,7 @@ class Common:
     system_prompt: str | None = None
     use_chat_template: bool = True
     predicted: str = ""
-    logprobs: bool = False
+    logprobs: bool | int = False
 
 
 @dataclass(frozen=True, slots=True)

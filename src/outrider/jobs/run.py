@@ -86,12 +86,14 @@ class _Text:
     handle: Handle
     pieces: list[str] = field(default_factory=list)
     logprobs: list[float | None] = field(default_factory=list)
+    top_logprobs: list[dict[int, float | None]] = field(default_factory=list)
 
     def add(self, event: TokenEvent) -> None:
         self.pieces.append(event.text)
         if event.logprob is not None:
-            # JSON knows no infinity.
-            self.logprobs.append(event.logprob if math.isfinite(event.logprob) else None)
+            self.logprobs.append(_finite(event.logprob))
+        if event.top_logprobs is not None:
+            self.top_logprobs.append({token: _finite(value) for token, value in event.top_logprobs.items()})
 
     def result(self) -> dict[str, Any]:
         assert self.handle.finish_reason is not None
@@ -107,6 +109,8 @@ class _Text:
         assert isinstance(self.job.request, PreparedRequest)
         if self.job.request.logprobs:
             result["logprobs"] = self.logprobs
+        if self.job.request.top_logprobs:
+            result["top_logprobs"] = self.top_logprobs
         return result
 
 
@@ -213,6 +217,11 @@ def _tell(observers: Sequence[Observer], record: RoundRecord) -> None:
 def _take_finished(texts: dict[int, _Text]) -> Iterable[_Text]:
     ended = [id for id, text in texts.items() if text.handle.finish_reason is not None]
     return [texts.pop(id) for id in ended]
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _error(error: Exception) -> dict[str, Any]:

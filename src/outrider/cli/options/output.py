@@ -12,6 +12,9 @@ from outrider.cli.options.group import option
 from outrider.errors import SettingError
 
 OUTPUT = "Output"
+LOGPROBS = "--logprobs"
+# Flags whose value may be left out, and what they mean then.
+VALUES_LEFT_OUT = {LOGPROBS: "0"}
 Colour = Literal["auto", "always", "never"]  # when --show uses colours
 
 JsonOption = Annotated[bool, option("--json", None, "Print one JSON object, for programs.", OUTPUT)]
@@ -41,7 +44,15 @@ class OutputOptions:
         ),
     ] = "auto"
     compare: Annotated[bool, option("--compare", None, "Also decode plainly, and say the ratio.", OUTPUT)] = False
-    logprobs: Annotated[bool, option("--logprobs", None, "With --json or --input: log probabilities.", OUTPUT)] = False
+    logprobs: Annotated[
+        int | None,
+        option(
+            LOGPROBS,
+            "[N]",
+            "With --json or --input: log probabilities; with N also those of the N most probable tokens in each place.",
+            OUTPUT,
+        ),
+    ] = None
     trace: Annotated[
         Path | None,
         option("--trace", "FILE", "Write what happens in every round; outrider trace shows and draws it.", OUTPUT),
@@ -50,10 +61,17 @@ class OutputOptions:
 
     def check(self) -> None:
         """Raises SettingError where a flag would have no effect."""
-        if self.logprobs and not self.json:
+        if self.logprobs is not None and not self.json:
             raise SettingError("--logprobs are part of what --json prints: give --json as well")
         if self.show and self.json:
             raise SettingError("--show colours text and --json prints none: leave one of them out")
+
+    @property
+    def asked_logprobs(self) -> bool | int:
+        """As a Request says it."""
+        if self.logprobs is None:
+            return False
+        return self.logprobs or True
 
 
 @dataclass(frozen=True, slots=True)
