@@ -7,7 +7,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import outrider
 from benchmarks import classes
+from outrider.runtimes.torch.model import TransformersModel
 
 WAYS = {
     "LlamaForCausalLM": "shared passes",
@@ -19,8 +21,16 @@ WAYS = {
     "MambaForCausalLM": "replay",
     "NemotronForCausalLM": "replay",
     "BambaForCausalLM": "replay",
+    "MiniMaxForCausalLM": "replay",
+    "PhimoeForCausalLM": "shared passes",
     "BertLMHeadModel": "refused",
     "MoshiForCausalLM": "refused",
+}
+CAUSES = {
+    "HrmTextForCausalLM": "rounds too much to be read token by token: one rounding of its input moves logits by",
+    "NemotronHForCausalLM": "reads a single token otherwise than several at once",
+    "BertLMHeadModel": "gives other logits when a text is read token by token",
+    "OpenAIGPTLMHeadModel": "takes no cache that Outrider knows",
 }
 draft_model = functools.cache(classes.draft_model)
 
@@ -37,3 +47,17 @@ def test_its_text_is_that_of_generate_or_it_is_refused(name):
     if verdict.way == "refused":
         assert len(verdict.reason.splitlines()) == 1
         assert "outrider.FunctionModel(model)" in verdict.reason
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_a_refusal_names_its_cause(name):
+    model = classes.build(*classes.classes_of(name))
+    with classes.quiet(), pytest.raises(outrider.ModelError, match=CAUSES[name]):
+        TransformersModel(model)
+
+
+@pytest.mark.parametrize("name", ["HrmTextForCausalLM", "MiniMaxForCausalLM", "PhimoeForCausalLM"])
+def test_what_rounds_less_or_is_told_its_window_or_keeps_its_own_cache_is_read(name):
+    model = classes.build(*classes.classes_of(name))
+    verdict = classes.judge(model.double() if name == "HrmTextForCausalLM" else model, draft_model())
+    assert (verdict.reason, verdict.wrong) == ("", "")

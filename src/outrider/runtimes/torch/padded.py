@@ -19,10 +19,13 @@ class PaddedForward:
 
     Args:
         module: a twin (twins.py) that nobody else runs; its attention function is exchanged for good.
+        window: of the attention of all layers, in tokens, for a model that tells it to its mask alone (PhiMoE); None
+            where the layers tell it to the attention function, or there is none.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, window: int | None = None) -> None:
         self.module = module
+        self._told = {} if window is None else {"sliding_window": window}
         config = module.config.get_text_config(decoder=True)
         config._attn_implementation = ATTENTION
         self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
@@ -57,6 +60,7 @@ class PaddedForward:
             "past_key_values": cache,
             "use_cache": True,
             "outrider_plan": plan,
+            **self._told,
         }
         if layers:
             arguments["output_hidden_states"] = True

@@ -38,6 +38,8 @@ TEXT_TO_TRY = range(1, 13)
 # text even where it is the first.
 IN_PIECES = ((7, 1, 4), (1, 11))
 IN_STEPS = ((7, 1, 1, 1, 1, 1), (1,) * 12)
+IN_PAIRS = ((7, 5), (2,) * 6)
+TIMES_ROUNDING = 10  # what rounding in all layers may be of that of the input
 FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError)
 REMEDY = "pass it as a stateless function, outrider.FunctionModel(model), which is slower"
 
@@ -54,6 +56,7 @@ class Recurrent:
         keeps_logits: whether its `forward` takes `logits_to_keep`.
         needs_positions: whether it must be told where its tokens stand. Some hybrids (Bamba) count what the cache of
             their first layer holds, which is a state and holds no tokens.
+        own_cache: the class of its cache where it takes no other (MiniMax).
     """
 
     module: Any
@@ -62,12 +65,14 @@ class Recurrent:
     bytes_per_token: int = 0
     keeps_logits: bool = False
     needs_positions: bool = False
+    own_cache: type[DynamicCache] | None = None
 
     def reader(self) -> Snapshots:
         return Snapshots(self.start, stepwise=not self.in_pieces)
 
     def start(self) -> TransformersState:
-        return TransformersState(self, DynamicCache(config=self.module.config))
+        cache = DynamicCache(config=self.module.config) if self.own_cache is None else self.own_cache()
+        return TransformersState(self, cache)
 
 
 class TransformersState:
@@ -89,6 +94,8 @@ class TransformersState:
 
     @torch.inference_mode()
     def copy(self) -> TransformersState:
+        if self._model.own_cache is not None:  # what it keeps beside its layers is its own affair
+            return TransformersState(self._model, copy.deepcopy(self._cache), self._length)
         cache = copy.copy(self._cache)
         cache.layers = [_copy(layer) for layer in self._cache.layers]
         return TransformersState(self._model, cache, self._length)
@@ -142,10 +149,23 @@ def find_recurrent(module: Any, vocab_size: int, name: str) -> Recurrent:
     try:
         return _tried(plain, vocab_size, name)
     except ModelError as refusal:
-        if "position_ids" in parameters:
+        others = [replace(plain, needs_positions=True)] if "position_ids" in parameters else []
+        others += [replace(plain, own_cache=own) for own in _own_cache(module, argument)]
+        for other in others:
             with contextlib.suppress(ModelError):
-                return _tried(replace(plain, needs_positions=True), vocab_size, name)
+                return _tried(other, vocab_size, name)
         raise refusal from refusal.__cause__
+
+
+@torch.inference_mode()
+def _own_cache(module: Any, argument: str) -> list[type[DynamicCache]]:
+    """The class of the cache that the model makes for itself, where that is one of its own."""
+    try:
+        output = module(torch.tensor([[TEXT_TO_TRY[0]]], device=input_device(module)), use_cache=True)
+        made = type(getattr(output, argument, None))
+    except FAILURES:
+        return []
+    return [made] if issubclass(made, DynamicCache) and made is not DynamicCache else []
 
 
 def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
@@ -164,11 +184,10 @@ def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
         scale = float(expected.abs().max())
         error = _error(in_steps, text, IN_STEPS, expected)
         precision = torch.finfo(module.dtype).eps
-        if not error <= max(1e-3, 4 * precision) * scale:  # also a NaN
-            raise ModelError(
-                f"model {name} ({type(module).__name__}) gives other logits when a text is read token by token (they "
-                f"are off by {error:.2g}): {REMEDY}"
-            )
+        tolerance = max(1e-3, 4 * precision) * scale
+        if not error <= tolerance:  # also a NaN
+            cause = _cause(in_pieces, text, error, tolerance, expected)
+            raise ModelError(f"model {name} ({type(module).__name__}) {cause}: {REMEDY}")
         # Token by token the error is rounding; a forgotten text may cause one that is not much larger.
         rounding = max(4 * error, max(1e-5, 2 * precision) * scale)
         state = in_steps.start()
@@ -182,6 +201,35 @@ def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
     except FAILURES:
         chosen = in_steps
     return replace(chosen, bytes_per_token=_bytes_per_token(state.layers))
+
+
+def _cause(model: Recurrent, text: Sequence[int], error: float, tolerance: float, expected: torch.Tensor) -> str:
+    """Why the logits of a text that is read token by token are off by so much."""
+    with contextlib.suppress(Exception):  # of the model's own code
+        moved = moved_by_rounding(model.module, text)
+        if error <= TIMES_ROUNDING * moved:
+            return (
+                f"rounds too much to be read token by token: one rounding of its input moves logits by {moved:.2g} "
+                "(model.double() rounds less)"
+            )
+    with contextlib.suppress(Exception):  # of the model's own code
+        if _error(model, text, IN_PAIRS, expected) <= tolerance:
+            return f"reads a single token otherwise than several at once (its logits are off by {error:.2g})"
+    return f"gives other logits when a text is read token by token (they are off by {error:.2g})"
+
+
+@torch.inference_mode()
+def moved_by_rounding(module: Any, text: Sequence[int]) -> float:
+    """By how much logits change when each number of the embedded text changes by one rounding."""
+    ids = torch.tensor([list(text)], device=input_device(module))
+    embedded = module.get_input_embeddings()(ids)
+    up = torch.arange(embedded.numel(), device=embedded.device).reshape(embedded.shape) % 3 == 0
+    one = 1 + torch.finfo(embedded.dtype).eps
+    outputs = [
+        module(inputs_embeds=each, use_cache=False).logits.float()
+        for each in (embedded, torch.where(up, embedded * one, embedded / one))
+    ]
+    return float((outputs[0] - outputs[1]).abs().max())
 
 
 def _error(model: Recurrent, text: Sequence[int], courses: Sequence[Sequence[int]], expected: torch.Tensor) -> float:

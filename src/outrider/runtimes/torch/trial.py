@@ -34,20 +34,32 @@ def shares_passes(plain: Any, name: str, traits: Traits) -> PaddedForward | None
     Args:
         plain: a twin of the model with its own attention.
     """
-    try:
-        short = with_windows(plain, name, WINDOW)
-        if short is None or (module := twin_of(plain, name)) is None:
-            return None
-        padded = PaddedForward(module)
-        tried = padded
-        if short is not plain:
-            copied = twin_of(short, name)
-            if copied is None:
-                return None
-            tried = PaddedForward(copied)
-        return padded if _agree(short, tried, name, traits) else None
-    except Exception:  # in the model's own code, which was not written for this
+    for told in (False, True):  # the window, by us
+        try:
+            found = _tried(plain, name, traits, told)
+        except Exception:  # in the model's own code, which was not written for this
+            found = None
+        if found is not None:
+            return found
+    return None
+
+
+def _tried(plain: Any, name: str, traits: Traits, told: bool) -> PaddedForward | None:
+    short = with_windows(plain, name, WINDOW)
+    if short is None or (told and _window(plain) is None) or (module := twin_of(plain, name)) is None:
         return None
+    padded = PaddedForward(module, _window(plain) if told else None)
+    if short is plain:
+        return padded if _agree(plain, padded, name, traits) else None
+    copied = twin_of(short, name)
+    if copied is None:
+        return None
+    return padded if _agree(short, PaddedForward(copied, _window(short) if told else None), name, traits) else None
+
+
+def _window(module: Any) -> int | None:
+    window = getattr(module.config.get_text_config(decoder=True), "sliding_window", None)
+    return window if isinstance(window, int) else None
 
 
 @torch.inference_mode()
