@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +58,7 @@ def command(
     for name, each in found.items():
         print(_line(name, each))
     if json_file is not None:
-        json_file.write_text(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1) + "\n")
+        json_file.write_text(json.dumps({name: vars(each) for name, each in found.items()}, indent=1) + "\n")
     if picture is not None:
         nodes = f"{num_draft_tokens} nodes" if num_draft_tokens else "sizes by measured times"
         draw(found, f"{model}, {drafter}, {nodes}, {len(fitting)} answers of up to {max_tokens} tokens", picture)
