@@ -34,8 +34,8 @@ def test_a_mistake_is_told_with_its_smallest_example(outrider):
     text = " ".join(out.split())
     assert "task 1 SpeculativeDecoder not defined" in text
     assert "task 2 verify_speculation: correction drawn from the target" in text
-    assert "p = [0.25 0.10 0.25 0.40], q = [0.55 0.25 0.15 0.05], draft token 0 rejected in" in text
-    assert "right 0.0 % 0.0 % 22.2 % 77.8 % 0.0 %" in text
+    assert "p = [0.15 0.15 0.30 0.40], q = [0.55 0.25 0.15 0.05], draft token 0 rejected in" in text
+    assert "right 0.0 % 0.0 % 30.0 % 70.0 % 0.0 %" in text
     assert "remedy: Draw it from max(p - q, 0), divided by its sum." in text
 
 

@@ -2,22 +2,28 @@
 
 False alarms. Every test is of one count: out of n independent calls, in how many did this happen? Chernoff's bound,
 P(count / n at least as far from chance on its side) <= exp(-n KL(count / n, chance)), holds for every n. A count is
-called wrong where twice this bound is below FALSE_ALARMS / MOST_TESTS. A run makes fewer than MOST_TESTS tests. So by
-the union bound a right file is called wrong in less than FALSE_ALARMS of runs.
+called wrong where twice this bound is below FALSE_ALARMS / MOST_TESTS.
+
+Other tests are of one known mistake each: how much more likely are all counts under its law than under the right one?
+Under the right one the expectation of this ratio is 1, so by Markov's inequality it is above x with a chance of at most
+1 / x. This finds what moves many counts a little, such as a temperature.
+
+A run makes fewer than MOST_TESTS tests. So by the union bound a right file is called wrong in less than FALSE_ALARMS of
+runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from outrider.maths.arrays import HostFloats
 
 FALSE_ALARMS = 1e-6
-MOST_TESTS = 1000
+MOST_TESTS = 3000
 THRESHOLD = math.log(FALSE_ALARMS / MOST_TESTS)
 # A known mistake explains counts that are no stranger under it than this.
 EXPLAINED = math.log(1e-5)
@@ -25,6 +31,7 @@ EXPLAINED = math.log(1e-5)
 ROUNDING = 1e-6
 SMOOTHING = 1e-4
 EQUAL = 1e-3  # of log likelihoods
+FITTED = 6.0  # what a law with a fitted number must be better by, in log likelihood
 
 
 def log_bound(count: float, trials: float, chance: float) -> float:
@@ -91,12 +98,44 @@ def tests_of(counts: HostFloats) -> int:
     return int(counts.size)
 
 
+def log_ratio(counts: HostFloats, law: HostFloats, right: HostFloats) -> float:
+    """How much likelier independent groups of counts are under a law than under the right one, as a logarithm."""
+    return float((counts * (np.log(smoothed(law)) - np.log(np.maximum(right, ROUNDING)))).sum())
+
+
+def smoothed(chances: HostFloats) -> HostFloats:
+    """Nothing is impossible."""
+    return np.asarray((1 - SMOOTHING) * normalised(chances) + SMOOTHING / chances.shape[1])
+
+
+def normalised(chances: HostFloats) -> HostFloats:
+    """Each group sums to 1; where all mass is missing, outcomes are equal."""
+    sums = chances.sum(axis=1, keepdims=True)
+    return np.asarray(np.where(sums > 0, chances / np.maximum(sums, ROUNDING), 1 / chances.shape[1]))
+
+
+def unlikely(counts: HostFloats, laws: Sequence[Law], right: HostFloats) -> Strange | None:
+    """What is strangest, where a known mistake is much likelier than the right law.
+
+    The groups must be independent of one another.
+    """
+    if max(log_ratio(counts, law.chances, right) for law in laws) < -THRESHOLD:
+        return None
+    strange = [strangest(counts[group : group + 1], right[group : group + 1], math.inf) for group in range(len(counts))]
+    found = min((each for each in strange if each is not None), key=lambda each: each.bound)
+    group = next(number for number, each in enumerate(strange) if each is found)
+    return replace(found, group=group)
+
+
 def explanation(counts: HostFloats, laws: Iterable[Law]) -> Law | None:
     """The law with the largest likelihood, if the counts are not strange under it; of equal ones the first."""
     found: Sequence[Law] = list(laws)
     if not found:
         return None
-    smooth = [(1 - SMOOTHING) * law.chances + SMOOTHING / counts.shape[1] for law in found]
-    likelihoods = [float((counts * np.log(chances)).sum()) for chances in smooth]
+    smooth = [smoothed(law.chances) for law in found]
+    likelihoods = [
+        float((counts * np.log(chances)).sum()) - FITTED * ("temperature of" in law.detail)
+        for law, chances in zip(found, smooth, strict=True)
+    ]
     best = next(number for number, each in enumerate(likelihoods) if each >= max(likelihoods) - EQUAL)
     return found[best] if strangest(counts, smooth[best], EXPLAINED) is None else None

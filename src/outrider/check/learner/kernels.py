@@ -66,6 +66,13 @@ def acceptances(p: HostFloats, q: HostFloats) -> Iterator[Named]:
         yield "q_temperature", f"q fits a temperature of about {temperature:g}", ratio(p, cold_q)
         yield "p_temperature", f"p fits a temperature of about {temperature:g}", ratio(cold_p, q)
         yield "both_temperatures", f"p and q fit a temperature of about {temperature:g}", ratio(cold_p, cold_q)
+    for threshold in (0.3, 0.5, 0.62, 0.8):
+        yield "no_chance", f"accepted just where p/q is above about {threshold:g}", (p > threshold * q).astype(float)
+    for threshold in (0.12, 0.2, 0.28, 0.35):
+        detail = f"draft tokens with q below about {threshold:.2f} are never accepted"
+        yield "discarded", detail, ratio(p, q) * (q >= threshold)
+    for token in range(width):
+        yield "discarded", f"draft token {token} is never accepted", ratio(p, q) * (np.arange(width) != token)
     yield "share", "accepted with chance p / (p + q)", p / (p + q)
     yield "difference", "accepted with chance 1 - max(q - p, 0)", 1 - np.maximum(q - p, 0)
 
@@ -101,6 +108,7 @@ def corrections(p: HostFloats, q: HostFloats) -> Iterator[Named]:
     yield "from_target", "", same(p)
     yield "rejected_kept", "", each(np.eye(width))
     yield "from_draft", "", same(q)
+    yield "from_draft", "always the draft model's most probable token", same(hot(int(q.argmax()), width))
     yield "swapped", "the correction comes from max(q - p, 0)", same(residual(q, p))
     yield "absolute", "", same(normalised(np.abs(p - q)))
     yield "banned", "", each(normalised(p * (1 - np.eye(width))))

@@ -105,6 +105,11 @@ MISTAKES = {
     "half": Mistake("acceptance by a fixed chance", "p and q play no part.", "Accept with chance min(1, p/q)."),
     "share": Mistake("acceptance by p / (p + q)", "That is another rule.", "Accept with chance min(1, p/q)."),
     "difference": Mistake("acceptance by a difference", "That is another rule.", "Accept with chance min(1, p/q)."),
+    "raw_logits": Mistake(
+        "logits taken for probabilities",
+        "The ratio is that of the logits: the softmax is missing.",
+        "Take the softmax of both rows first.",
+    ),
     "one_uniform": Mistake(
         "one uniform draw for all positions",
         "A token that follows a narrowly accepted one is rejected too rarely or too often.",

@@ -56,6 +56,7 @@ USUAL_LOOKAHEAD = 4  # where a function takes none, this many tokens are drafted
 DRAFT_TOKENS = 3
 TEXT_TOKENS = 5
 STOP_TOKEN = 2
+TARGET_SHIFT, DRAFT_SHIFT = 1.5, 0.5  # of logits above the logarithms of chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,12 @@ class Case:
     @property
     def target_logits(self) -> np.ndarray:
         """float32 [k + 1, vocab]; not log p itself: a function that forgets the softmax shows."""
-        return logits_of(self.p, 1.5)
+        return logits_of(self.p, TARGET_SHIFT)
 
     @property
     def draft_logits(self) -> np.ndarray:
         """float32 [k, vocab]."""
-        return logits_of(self.q, 0.5)
+        return logits_of(self.q, DRAFT_SHIFT)
 
 
 def logits_of(chances: HostFloats, shift: float) -> np.ndarray:
@@ -89,7 +90,7 @@ def logits_of(chances: HostFloats, shift: float) -> np.ndarray:
 
 # In each row some tokens are more probable in p, some in q, and no two known mistakes look alike.
 SAMPLED = Case(
-    p=np.array([[0.25, 0.10, 0.25, 0.40], [0.30, 0.35, 0.15, 0.20], [0.20, 0.10, 0.55, 0.15]]),
+    p=np.array([[0.15, 0.15, 0.30, 0.40], [0.30, 0.35, 0.10, 0.25], [0.20, 0.10, 0.55, 0.15]]),
     q=np.array([[0.55, 0.25, 0.15, 0.05], [0.10, 0.20, 0.30, 0.40]]),
 )
 

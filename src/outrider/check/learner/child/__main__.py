@@ -18,12 +18,13 @@ from outrider.check.learner.child.limits import limit
 from outrider.check.learner.child.loading import Found, framework_of, load, seed_everything
 from outrider.check.learner.child.verification import observe_verification
 
+SPARE = 3.0  # seconds for what is not bounded by the clock
 OBSERVERS = {1: observe_decoder, 2: observe_verification, 3: observe_adaptive, 4: observe_batch}
 
 
 def main() -> None:
     request = json.loads(sys.argv[1])
-    channel = Channel(request["pipe"], request["seconds"])
+    channel = Channel(request["pipe"], request["seconds"], request["dump"] - SPARE)
     limit(cpu_seconds=4 * int(request["limit"]))
     faulthandler.enable(request["pipe"])
     # Where a call does not come back, the parent hears at which line it is.
@@ -52,6 +53,7 @@ def _work(channel: Channel, request: dict[str, object]) -> None:
     with channel.guarded(path):
         arrays = library(framework)
     seed_everything(int(str(request["seed"])))
+    channel.start()
     OBSERVERS[int(str(request["task"]))](channel, found, arrays)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import traceback
@@ -46,13 +47,20 @@ class Channel:
 
     Args:
         pipe: a file descriptor.
-        seconds: how long to observe, from now.
+        seconds: how long to observe, from `start`.
+        last: when all must be over, whatever `start` was.
     """
 
-    def __init__(self, pipe: int, seconds: float) -> None:
+    def __init__(self, pipe: int, seconds: float, last: float = math.inf) -> None:
         self._pipe = pipe
-        self._end = _clock() + seconds
         self._seconds = seconds
+        self._last = last
+        self.start()
+
+    def start(self) -> None:
+        """The observations begin now."""
+        self._seconds = max(min(self._seconds, self._last - _clock()), 0.1)
+        self._end = _clock() + self._seconds
 
     def send(self, kind: str, **values: Any) -> None:
         """Write one message."""

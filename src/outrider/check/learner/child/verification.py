@@ -20,7 +20,6 @@ from outrider.check.learner.tables import (
     TARGET,
     Case,
     Probe,
-    logits_of,
     probes,
 )
 
@@ -184,7 +183,7 @@ def _count(channel: Channel, found: Found, caller: Caller) -> None:
     """Call with every possible draft equally often, and count what comes back."""
     counts: Counter[tuple[tuple[int, ...], int, tuple[int, ...]]] = Counter()
     drafts = list(product(range(SAMPLED.q.shape[1]), repeat=len(SAMPLED.q)))
-    target, draft_logits = logits_of(SAMPLED.p, 1.5), logits_of(SAMPLED.q, 0.5)
+    target, draft_logits = SAMPLED.target_logits, SAMPLED.draft_logits
     end = channel.until(0.75)
     try:
         with channel.guarded(found.path):

@@ -73,7 +73,7 @@ def _all_greedy(verdict: Verdict, told: list[tuple[Message, TextLaw]]) -> bool:
 
 def _right_alone(verdict: Verdict, message: Message, counts: TextLaw) -> bool:
     prompt: Text = tuple(message["told"]["prompt"])
-    found = texts.strange_text(verdict, counts, texts.right_law(prompt))
+    found = texts.strange_text(verdict, counts, prompt, int(message["lookahead"]))
     if found is None:
         return True
     only = texts.only_text(counts)
@@ -87,7 +87,7 @@ def _right_alone(verdict: Verdict, message: Message, counts: TextLaw) -> bool:
 
 def _right_beside(verdict: Verdict, message: Message, counts: TextLaw) -> bool:
     prompt: Text = tuple(message["told"]["prompt"])
-    found = texts.strange_text(verdict, counts, texts.right_law(prompt))
+    found = texts.strange_text(verdict, counts, prompt, int(message["lookahead"]))
     if found is None:
         return True
     law = explanation(texts.at(counts, range(texts.JOINT)), _leaks(prompt))

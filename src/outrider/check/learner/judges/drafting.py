@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from outrider.check.learner.decoding_laws import Text
-from outrider.check.learner.evidence import Law, explanation, strangest, tests_of
+from outrider.check.learner.evidence import Law, explanation, strangest, tests_of, unlikely
 from outrider.check.learner.judges import texts
 from outrider.check.learner.judges.wording import chances, comparison, tokens
 from outrider.check.learner.kernels import TEMPERATURES, normalised, softmax, tempered
@@ -81,10 +81,11 @@ def _judge_law(verdict: Verdict, prompt: Text, counts: Counts, varied: bool) -> 
     seen = _array(lambda prefix: _following(counts, prefix))
     verdict.tests += tests_of(seen)
     right = _array(lambda prefix: DRAFT.next_chances([*prompt, *prefix]))
-    strange = strangest(seen, right)
+    laws = [Law(key, detail, _array(partial(law, prompt))) for key, detail, law in _wrong_laws()]
+    verdict.tests += len(laws)
+    strange = strangest(seen, right) or unlikely(seen, laws, right)
     if strange is None:
         return True
-    laws = [Law(key, detail, _array(partial(law, prompt))) for key, detail, law in _wrong_laws()]
     law = explanation(seen, laws)
     key, detail = ("unknown", "") if law is None else (law.mistake, law.detail)
     if varied and (law is None or key != "discarded"):
@@ -166,7 +167,7 @@ def _judge_texts(verdict: Verdict, observed: Observed) -> None:
             else:
                 verdict.add(Finding("constant", example=(f"generate gives {tokens(only)} every time",)))
             continue
-        found = texts.strange_text(verdict, counts, texts.right_law(prompt))
+        found = texts.strange_text(verdict, counts, prompt, LOOKAHEAD)
         if found is not None:
             known = texts.explained(counts, prompt, LOOKAHEAD)
             if known is None and verdict.findings:

@@ -11,7 +11,8 @@ from outrider.check.learner.verdicts import Finding, Verdict
 NOT_A_NUMBER = re.compile(r"\bnan\b|ZeroDivision|divide by zero|division by zero|`inf`|infinite|contain(s)? NaN", re.I)
 SUM_NOT_1 = re.compile(r"do not sum to 1|sum\(pvals", re.I)
 NO_CHANCE = re.compile(r"p < 0, p > 1|p must be|p_in >= 0|not non-negative|less than 0|< 0|negative", re.I)
-ONE_MINUS = re.compile(r"1(\.0?)?\s*-|binomial|bernoulli", re.I)
+# A chance and the rest of it: [r, 1 - r].
+ONE_MINUS = re.compile(r"[,\[]\s*1(\.0?)?\s*-|binomial|bernoulli", re.I)
 
 
 def finding_of(problem: Message) -> Finding:
@@ -25,10 +26,10 @@ def finding_of(problem: Message) -> Finding:
 
 
 def _mistake_in(error: str, line: str) -> str:
-    if SUM_NOT_1.search(error):
-        return "not_normalised"
-    if NO_CHANCE.search(error):
-        return "no_min" if ONE_MINUS.search(line) else "no_max"
+    if SUM_NOT_1.search(error) or NO_CHANCE.search(error):
+        if ONE_MINUS.search(line):
+            return "no_min"
+        return "not_normalised" if SUM_NOT_1.search(error) else "no_max"
     if NOT_A_NUMBER.search(error):
         return "not_a_number"
     return "fails"

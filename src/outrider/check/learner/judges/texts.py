@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from outrider.check.learner.decoding_laws import Text, TextLaw, decoded_law, plain_law, wrong_decoders
-from outrider.check.learner.evidence import Law, Strange, explanation, strangest, tests_of
+from outrider.check.learner.evidence import Law, Strange, explanation, strangest, tests_of, unlikely
 from outrider.check.learner.judges.wording import chances, comparison, tokens
 from outrider.check.learner.process import Message
 from outrider.check.learner.tables import DRAFT, TARGET, TEXT_TOKENS, VOCAB
@@ -36,15 +36,22 @@ def at(law: TextLaw, places: Sequence[int]) -> HostFloats:
     return sums
 
 
-def strange_text(verdict: Verdict, counts: TextLaw, truth: TextLaw) -> tuple[Strange, tuple[int, ...]] | None:
+def strange_text(
+    verdict: Verdict, counts: TextLaw, prompt: Text, lookahead: int
+) -> tuple[Strange, tuple[int, ...]] | None:
     """The first group of places whose counts are too far from the truth."""
+    truth = right_law(prompt)
     for places in PLACES:
         seen = at(counts, places)
         verdict.tests += tests_of(seen)
         strange = strangest(seen, at(truth, places))
         if strange is not None:
             return strange, places
-    return None
+    laws = wrong_laws(prompt, lookahead)
+    verdict.tests += len(laws)
+    joint = tuple(range(JOINT))
+    strange = unlikely(at(counts, joint), laws, at(truth, joint))
+    return None if strange is None else (strange, joint)
 
 
 def explained(counts: TextLaw, prompt: Text, lookahead: int) -> tuple[str, str] | None:
@@ -66,6 +73,7 @@ def wrong_laws(prompt: Text, lookahead: int) -> tuple[Law, ...]:
     )
 
 
+@cache
 def right_law(prompt: Text) -> TextLaw:
     """The truth."""
     return plain_law(TARGET, prompt, TEXT_TOKENS)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from outrider.check.learner import kernels
-from outrider.check.learner.evidence import ROUNDING, Law, Strange, explanation, strangest, tests_of
+from outrider.check.learner.evidence import ROUNDING, Law, Strange, explanation, strangest, tests_of, unlikely
 from outrider.check.learner.judges.probes import Reading, judge_greedy, judge_probes
 from outrider.check.learner.judges.wording import chances, comparison, tokens
 from outrider.check.learner.kernels import ratio, residual
 from outrider.check.learner.process import Observed
-from outrider.check.learner.tables import NEARLY_SURE, SAMPLED, probes
+from outrider.check.learner.tables import DRAFT_SHIFT, NEARLY_SURE, SAMPLED, TARGET_SHIFT, probes
 from outrider.check.learner.verdicts import Finding, Verdict
 from outrider.maths.arrays import HostFloats
 
 WIDTH = SAMPLED.q.shape[1]
 P, Q = SAMPLED.p, SAMPLED.q
+ALL = slice(None)
+# The second position is also counted by its token alone; for a likelihood it may count once.
+APART = np.r_[0:WIDTH, 2 * WIDTH : 2 * WIDTH + WIDTH**2]
+FEW_CALLS = 2000
 
 
 @dataclass
@@ -57,6 +62,8 @@ def judge_verification(verdict: Verdict, observed: Observed) -> None:
     for message in observed.of("counts"):
         counts = _read(message["counts"], reading or Reading())
         verdict.trials.append(f"{counts.calls:,} calls")
+        if counts.calls < FEW_CALLS:
+            verdict.notes.append(f"only {counts.calls:,} calls were possible in the time: small mistakes may hide")
         # Where some calls failed, the others are no fair sample.
         if not observed.of("problem") and (reading is None or reading.usable):
             fixed = observed.of("fixed")
@@ -101,7 +108,7 @@ def _judge_counts(verdict: Verdict, counts: Counts, constant: bool, reading: Rea
     if constant:
         verdict.add(Finding("constant", example=("every draft had the same result in each of hundreds of calls",)))
         return
-    accepted = _component(verdict, counts.accepted, list(_acceptance_laws()), _accepted_example)
+    accepted = _component(verdict, counts.accepted, list(_acceptance_laws()), _accepted_example, independent=APART)
     rejections = counts.corrected[:WIDTH].sum()
     if any(finding.mistake == "no_correction" for finding in verdict.findings):
         pass
@@ -118,18 +125,32 @@ def _judge_counts(verdict: Verdict, counts: Counts, constant: bool, reading: Rea
 
 def _implied(accepted: str | None) -> tuple[str, ...]:
     """What need not be said of correction and bonus once this is said of acceptance."""
-    implied = {"greedy": ("greedy_correction", "bonus_greedy"), "row_shift": ("correction_row",)}
+    implied = {
+        "greedy": ("greedy_correction", "bonus_greedy"),
+        "row_shift": ("correction_row",),
+        "both_temperatures": ("p_temperature", "q_temperature"),
+    }
     return implied.get(accepted or "", ())
 
 
 def _component(
-    verdict: Verdict, counts: HostFloats, laws: list[Law], example: object, skip: tuple[str, ...] = ()
+    verdict: Verdict,
+    counts: HostFloats,
+    laws: list[Law],
+    example: object,
+    skip: tuple[str, ...] = (),
+    independent: Any = ALL,
 ) -> str | None:
     """Test one step of the algorithm; returns the key of the mistake found in it."""
-    verdict.tests += tests_of(counts)
-    strange = strangest(counts, laws[0].chances)
+    right = laws[0].chances
+    verdict.tests += tests_of(counts) + len(laws) - 1
+    strange = strangest(counts, right)
     if strange is None:
-        return None
+        apart = [Law(law.mistake, law.detail, law.chances[independent]) for law in laws[1:]]
+        strange = unlikely(counts[independent], apart, right[independent])
+        if strange is None:
+            return None
+        strange = replace(strange, group=int(np.arange(len(counts))[independent][strange.group]))
     law = explanation(counts, laws[1:])
     key = "unknown" if law is None else law.mistake
     if key not in skip:
@@ -144,6 +165,7 @@ def _both(first: HostFloats, second: HostFloats) -> HostFloats:
     # Drafts come equally often, and the second position is reached where the first was accepted.
     reached = first / max(first.sum(), ROUNDING)
     kept = np.concatenate([first, reached @ second, second.ravel()])
+    kept = np.minimum(kept, 1)  # rounding
     return np.column_stack([kept, 1 - kept])
 
 
@@ -156,6 +178,8 @@ def _acceptance_laws() -> Iterator[Law]:
     yield Law("no_min", "the ratios of all positions are multiplied", _both(sure, np.minimum(1, one[:, None] * two)))
     yield Law("product", "", _both(sure, sure[:, None] * np.minimum(1, two)))
     yield Law("one_uniform", "", _both(sure, np.minimum(1, np.minimum(1, two) / sure[:, None])))
+    raw = [(np.log(P[i]) + TARGET_SHIFT) / (np.log(Q[i]) + DRAFT_SHIFT) for i in (0, 1)]
+    yield Law("raw_logits", "", _both(*(np.clip(each, 0, 1) for each in raw)))
     for first, second in ((P[1], P[2]), (P[2], P[0]), (P[0], P[0])):
         yield Law("row_shift", "", _both(ratio(first, Q[0]), ratio(second, Q[1])))
     for first, second in ((Q[1], Q[0]), (Q[0], Q[0]), (Q[1], Q[1])):
