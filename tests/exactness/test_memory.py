@@ -45,7 +45,7 @@ TREES: dict[str, Maker] = {
     "tree-chosen": lambda memory: SuffixTreeDrafter(memory=memory, min_survival=0),
     "tree-drawn": lambda memory: SuffixTreeDrafter(greedy=False, memory=memory, min_survival=0),
     "merged": lambda memory: Merged(
-        [SuffixTreeDrafter(memory=memory, min_survival=0), ModelTreeDrafter(similar(TARGET, 1), StaticTree((2, 1)))],
+        [SuffixTreeDrafter(memory=memory, min_survival=0), ModelTreeDrafter(similar(TARGET, 1), StaticTree((1,)))],
         rests=False,
     ),
 }
