@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from benchmarks.agent.command import command as agent
 from benchmarks.drafts.command import command as drafts
 from benchmarks.overhead.command import command as overhead
 from benchmarks.peers.command import command as peers
@@ -14,7 +15,7 @@ from outrider.cli.command import as_command, run_app
 
 app = typer.Typer(
     name="benchmarks",
-    help="Measure Outrider's lookahead policies, its own time in a round, and other projects beside it.",
+    help="Measure Outrider's lookahead policies, its own time in a round, its memory, and other projects beside it.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -23,6 +24,7 @@ app.command("drafts")(as_command(drafts))
 app.command("simulate")(as_command(simulate))
 app.command("overhead")(as_command(overhead))
 app.command("peers")(as_command(peers))
+app.command("agent")(as_command(agent))
 
 
 def run(arguments: list[str]) -> int:
