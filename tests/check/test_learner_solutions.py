@@ -1,7 +1,5 @@
 """Planted solutions of the course's tasks: the right ones pass, and of each wrong one the mistake is named."""
 
-import importlib.util
-
 import pytest
 from learners import SOLUTIONS, verdict_on
 
@@ -65,6 +63,7 @@ ADAPTIVE = {
 }
 BATCH = {
     "batch_from_target": "correction drawn from the target",
+    "ends_at_another": "ends at the EOS of another",
     "batch_unverified": "the text is the draft model's",
     "no_end_in_batch": "no end at EOS",
     "padding_read": "batch rows that leak into one another",
@@ -72,7 +71,7 @@ BATCH = {
     "same_list": "batch rows that leak into one another",
     "shared_noise": "rows share their noise",
 }
-SECONDS = {1: 2.0, 2: 0.6, 3: 1.0, 4: 2.5}
+TRIALS = {1: 900, 2: 300, 3: 1, 4: 350}
 PLANTED = [
     (task, name, mistake)
     for task, planted in {1: DRAFTING, 2: VERIFICATION, 3: ADAPTIVE, 4: BATCH}.items()
@@ -91,7 +90,7 @@ def need(name):
 @pytest.mark.parametrize("task, name, mistake", PLANTED, ids=[name for _, name, _ in PLANTED])
 def test_the_planted_mistake_is_named_and_no_other(task, name, mistake):
     need(name)
-    verdict = verdict_on(SOLUTIONS / f"{name}.py", task, SECONDS[task] * (3 if name.startswith("mlx") else 1))
+    verdict = verdict_on(SOLUTIONS / f"{name}.py", task, 100 if name.startswith("mlx") else TRIALS[task])
     assert verdict.state == "wrong"
     assert {finding.name for finding in verdict.findings} - ALSO.get(name, set()) == {mistake}
     assert all(finding.example for finding in verdict.findings)
@@ -99,7 +98,7 @@ def test_the_planted_mistake_is_named_and_no_other(task, name, mistake):
 
 
 def test_two_mistakes_are_both_named():
-    verdict = verdict_on(SOLUTIONS / "two_mistakes.py", 2, 0.5)
+    verdict = verdict_on(SOLUTIONS / "two_mistakes.py", 2, 200)
     assert [finding.name for finding in verdict.findings] == ["no bonus token", "correction drawn from the target"]
 
 
@@ -108,11 +107,19 @@ def test_every_planted_solution_is_looked_at():
     assert {path.stem for path in SOLUTIONS.glob("*.py")} == looked_at
 
 
-@pytest.mark.parametrize("framework", ["numpy", "torch", "mlx"])
-def test_a_right_solution_passes_all_tasks(framework):
+@pytest.mark.parametrize("task", [1, 2, 3, 4])
+@pytest.mark.parametrize("framework, trials", [("numpy", 500), ("torch", 150), ("mlx", 40)])
+def test_a_right_solution_passes(framework, trials, task):
     need(f"right_{framework}")
-    report = check_solution(SOLUTIONS / f"right_{framework}.py", seconds=1.2)
-    assert [verdict.findings for verdict in report.verdicts] == [[]] * 4
+    verdict = verdict_on(SOLUTIONS / f"right_{framework}.py", task, trials)
+    assert (verdict.state, verdict.findings) == ("passed", [])
+
+
+@pytest.mark.parametrize("framework, tasks", [("numpy", (1, 2, 3, 4)), ("torch", (2,)), ("mlx", (2,))])
+def test_a_right_solution_passes_in_a_process_of_its_own(framework, tasks):
+    need(f"right_{framework}")
+    report = check_solution(SOLUTIONS / f"right_{framework}.py", tasks=tasks, seconds=0.8)
+    assert [verdict.findings for verdict in report.verdicts] == [[] for _ in tasks]
     assert report.framework == framework
     assert report.passed
     assert report.false_alarms == FALSE_ALARMS
@@ -120,19 +127,10 @@ def test_a_right_solution_passes_all_tasks(framework):
     assert sum(verdict.tests for verdict in report.verdicts) < MOST_TESTS
 
 
-@pytest.mark.parametrize("task", [1, 2, 3, 4])
-def test_a_right_solution_passes_again_and_again(task):
-    for _ in range(3):
-        assert verdict_on(SOLUTIONS / "right_numpy.py", task, 0.5).findings == []
-
-
-@pytest.mark.parametrize("name", ["verification", "drafting", "adaptive", "batching"])
-def test_the_solution_of_the_course_passes(name):
-    pytest.importorskip("outrider")
-    path = SOLUTIONS.parents[2] / "examples" / "course" / f"{name}.py"
-    report = check_solution(path, seconds=0.7)
+def test_the_solution_of_the_course_passes():
+    report = check_solution(SOLUTIONS.parents[2] / "examples" / "course" / "batching.py", seconds=0.7)
     assert report.passed
-    assert len(report.found) == {"verification": 1, "drafting": 2, "adaptive": 1, "batching": 4}[name]
+    assert len(report.found) == 4  # it imports the other three
 
 
 TOLERANT = """
@@ -180,5 +178,4 @@ def test_other_forms_of_arguments_and_results_are_taken(tmp_path, more, check, r
             "np.exp(x).sum", "np.exp(x - x.max(-1, keepdims=True)).sum"
         )
     )
-    assert importlib.util.find_spec("numpy")
-    assert verdict_on(path, 2, 1).findings == []
+    assert verdict_on(path, 2, 300).findings == []

@@ -316,6 +316,11 @@ MISTAKES = {
         "The text goes on after the stop token.",
         "Look for it among all tokens of a round, accepted ones too, and cut the text behind it.",
     ),
+    "ends_early": Mistake(
+        "ends at the EOS of another",
+        "A text ends before max_tokens without a stop token of its own.",
+        "Each row ends by itself: give each its own flag.",
+    ),
     "outside": Mistake(
         "tokens outside the vocabulary",
         "A returned token is no index of the logits.",

@@ -108,13 +108,20 @@ def stop_constants(found: Found, stop: int) -> Iterator[bool]:
 
 
 def observe_stop(channel: Channel, what: str, decode: Callable[[], list[int]], prompt: Sequence[int], stop: int) -> int:
-    """Tell the first text that goes on after the stop token. Returns how many texts were looked at."""
+    """Tell the first text that goes on after the stop token, and the first that ends early without it.
+
+    A file may leave the stop token out; then its short texts say nothing. Returns how many texts were looked at.
+    """
     end = channel.until(0.1)
-    late, looked = None, 0
+    late, short, looked, included = None, None, 0, False
     while looked < STOP_TEXTS and late is None and (looked < LEAST_STOP_TEXTS or channel.now() < end):
         text = decode()
         start = len(prompt) if list(text[: len(prompt)]) == list(prompt) and len(text) > STOP_LENGTH else 0
-        late = text[start:] if ends_late(text[start:], stop) else None
+        new = text[start:]
+        late = new if ends_late(new, stop) else None
+        included |= stop in new
+        if short is None and stop not in new and len(new) < STOP_LENGTH:
+            short = new
         looked += 1
-    channel.send("stop", what=what, late=late, texts=looked)
+    channel.send("stop", what=what, late=late, short=short if included else None, texts=looked)
     return looked

@@ -151,7 +151,8 @@ def _is_greedy(told: Message) -> bool:
 
 
 def _judge_texts(verdict: Verdict, observed: Observed) -> None:
-    """Add what the texts of generate say."""
+    """Add what the texts of generate say. Where drafts are wrong, texts hardly can be right."""
+    wrong_drafts = bool(verdict.findings)
     for message in observed.of("texts"):
         told = message["told"]
         prompt: Text = tuple(told["prompt"])
@@ -169,10 +170,10 @@ def _judge_texts(verdict: Verdict, observed: Observed) -> None:
             continue
         found = texts.strange_text(verdict, counts, prompt, LOOKAHEAD)
         if found is not None:
-            known = texts.explained(counts, prompt, LOOKAHEAD)
-            if known is None and verdict.findings:
-                continue  # what was found before may be the reason
-            key, detail = known or ("unknown", "")
+            if wrong_drafts:
+                verdict.notes.append("the texts of generate are wrong as well, maybe because of the drafts")
+                continue
+            key, detail = texts.explained(counts, prompt, LOOKAHEAD) or ("unknown", "")
             lines, table = texts.example_of(prompt, *found)
             verdict.add(Finding(key, f"in generate{': ' + detail if detail else ''}", lines, table))
     for message in observed.of("calls"):

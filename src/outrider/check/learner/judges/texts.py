@@ -134,6 +134,11 @@ def judge_stop(verdict: Verdict, messages: Sequence[Message], stop: int) -> None
         if message["late"]:
             text = [int(token) for token in message["late"]]
             verdict.add(Finding("no_end", example=(f"stop token {stop}, text {tokens(text)}",)))
+        elif message["short"] is not None:
+            text = [int(token) for token in message["short"]]
+            verdict.add(
+                Finding("ends_early", example=(f"stop token {stop}, text {tokens(text)} of {message['what']}",))
+            )
         else:
             verdict.trials.append(f"{int(message['texts'])} texts to a stop token")
 
