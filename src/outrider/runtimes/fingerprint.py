@@ -1,4 +1,4 @@
-"""Tells a model's files apart from others under the same path, without reading all of them."""
+"""A digest of a model's files, from pieces of them: other weights under the same path are noticed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from outrider.runtimes.places import is_hub_name
 
 PIECE = 1_000_000  # bytes read at each end of a file
-SAMPLES, SAMPLE = 64, 4096  # pieces spread over the rest, and their bytes
+SAMPLES, SAMPLE = 64, 4096  # how many pieces are read in between, and the bytes of each
 LETTERS = 16
 # What a text depends on: weights, sizes, tokens, the chat template; not what was written about the model.
 PATTERNS = ("*.json", "*.safetensors", "*.bin", "*.gguf", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.npz")
@@ -30,7 +30,7 @@ def weights_fingerprint(path: Path) -> str | None:
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
-        # Where the file lies and what it is called may change: the name of a single file is not part of it.
+        # A file may be moved and renamed, so the name of a single file does not count.
         name = file.name if path.is_dir() else ""
         digest.update(f"{name} {size} ".encode())
         with file.open("rb") as stream:
@@ -54,7 +54,7 @@ def hub_commit(name: str) -> str | None:
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:
-    """(start, length) of what is read of a file of so many bytes; all of a small one."""
+    """(start, length) of the pieces to read of a file of `size` bytes; a small file is read whole."""
     if size <= 2 * PIECE:
         return [(0, size)]
     between = [(PIECE + (size - 2 * PIECE) * number // SAMPLES, SAMPLE) for number in range(SAMPLES)]

@@ -1,8 +1,8 @@
-"""Holding a model's shared passes against its own forward, with a few tokens, before they are relied on.
+"""Compares a model's shared passes with its own forward on a few tokens, before they are used.
 
-A model of transformers may do with positions, masks and attention what no flag tells. So ragged rows, a tree and a text
-longer than its window are read both ways. Where they differ by more than rounding, the model is read text by text over
-its own cache instead.
+A model of transformers may use positions, masks and attention in ways that no flag shows. So ragged rows, a tree and a
+text longer than its window are read both ways. Where the logits differ by more than rounding, the model is read text by
+text over its own cache.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WINDOW = 5  # tokens, to which windows are shortened for the trial
 PIECES = [9, 1, 1, 2]  # in which the stem is read over the model's own cache
 STEM = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
 FIRST, SECOND, THIRD = 14, 15, 16
-TIMES_ROUNDING = 10  # further off than this, logits differ by more than the order of sums explains
+TIMES_ROUNDING = 10  # a larger error is more than rounding
 LEAST_ROUNDING = 1e-5  # of the largest logit; more in 16 bits
 MOST_ROUNDING = {False: 1e-3, True: 0.1}  # of the largest logit, in 32 and in 16 bits
 
 
 def shares_passes(plain: Any, name: str, traits: Traits) -> PaddedForward | None:
-    """A forward pass for rows of different lengths, where it says what the model itself says.
+    """A forward pass for rows of different lengths; None where its logits are not the model's own.
 
     Args:
         plain: a twin of the model with its own attention.
@@ -71,7 +71,7 @@ def _agree(plain: Any, padded: PaddedForward, name: str, traits: Traits) -> bool
     )
     scale = float(long.abs().max())
     if not all(bool(logits.isfinite().all()) for logits in (long, other, short)):
-        return True  # nothing can be held against it; decoding says what is wrong
+        return True  # there is nothing to compare; decoding reports such numbers
     sixteen_bits = plain.dtype in (torch.float16, torch.bfloat16)
     # The same tokens in passes of different lengths.
     rounding = _error(other[: len(stem)], long[: len(stem)], sixteen_bits)
@@ -114,9 +114,9 @@ def _over_its_cache(plain: Any, text: Sequence[int]) -> torch.Tensor:
 
 
 def _error(found: torch.Tensor, expected: torch.Tensor, sixteen_bits: bool) -> float:
-    """How far off logits [tokens, vocab] are, at worst.
+    """The largest error of logits [tokens, vocab].
 
-    In 16 bits it is the median of the tokens: where rounding chooses another expert, a single one is off by far.
+    In 16 bits it is the median over the tokens: where rounding chooses another expert, one token is far off.
     """
     worst = (found - expected).abs().amax(dim=-1)
     return float(worst.median() if sixteen_bits else worst.max())

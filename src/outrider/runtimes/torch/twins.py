@@ -52,11 +52,11 @@ def twin_of(model: Any, name: str) -> Any | None:
         replaced = vars(module).get("forward")
         if isinstance(replaced, types.FunctionType):
             _require_evaluation(model, module, name)
-        if replaced is None:  # an offloading hook puts weights into the module for the time of a pass
+        if replaced is None:  # an offloading hook puts weights into its module during each pass
             other._parameters = module._parameters
         other.training = False
         for buffer in other._non_persistent_buffers_set:
-            # Computed, not loaded: rotations are written in place when a text grows.
+            # Such buffers are computed, and some are written in place: rotations, when a text grows.
             if other._buffers[buffer] is not None:
                 other._buffers[buffer] = other._buffers[buffer].clone()
     return twin
@@ -71,7 +71,7 @@ def _require_evaluation(model: Any, module: Any, name: str) -> None:
 
 
 def input_device(model: Any) -> torch.device:
-    """Where the model takes its token ids. Offloaded weights lie on the meta device until their module runs."""
+    """Where the model takes its token ids. Offloaded weights are on the meta device until their module runs."""
     for module in (model, model.get_input_embeddings()):
         hook = vars(module).get("_hf_hook")
         place = None if hook is None else getattr(hook, "execution_device", None)  # accelerate's, of several classes
@@ -87,7 +87,7 @@ def input_device(model: Any) -> torch.device:
 def with_windows(model: Any, name: str, size: int) -> Any | None:
     """A twin whose attention windows and chunks are no longer than `size` tokens; the model itself where none is.
 
-    So a few tokens show what a text longer than the window would.
+    With it a few tokens show how the model reads a text longer than its window.
     """
     holders = [*model.modules(), *_configs(model)]
     if not any(_longer(holder, size) for holder in holders):
@@ -101,7 +101,7 @@ def with_windows(model: Any, name: str, size: int) -> Any | None:
 
 
 def _longer(holder: Any, size: int) -> list[str]:
-    """Names of the attributes that tell a window or chunk of more tokens."""
+    """Names of the attributes that hold a window or chunk of more than `size` tokens."""
     return [
         attribute
         for attribute, value in vars(holder).items()

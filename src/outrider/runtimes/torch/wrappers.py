@@ -11,11 +11,11 @@ from outrider.errors import ModelError
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """The model of transformers inside of what torch.compile and PEFT put around it; any other module as it is.
+    """The model of transformers inside the wrappers of torch.compile and PEFT; any other module as it is.
 
     Raises:
-        ModelError: a model of transformers is inside of a module that is not known: called as a function it would be
-            read without its cache, its stop tokens and its context length.
+        ModelError: a model of transformers is inside an unknown module. Called as a function, it would lose its cache,
+            its stop tokens and its context length.
     """
     inner: Any = module
     while not isinstance(inner, PreTrainedModel):
@@ -38,7 +38,7 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _require_no_virtual_tokens(wrapper: Any) -> None:
-    """Prompt and prefix tuning are not in the base model: the wrapper itself adds them to every text."""
+    """Prompt and prefix tuning are not in the base model: the wrapper adds them to every text."""
     settings = getattr(wrapper, "peft_config", None) or {}
     for setting in settings.values():
         if getattr(setting, "is_prompt_learning", False):
