@@ -133,6 +133,34 @@ def test_the_solution_of_the_course_passes():
     assert len(report.found) == 4  # it imports the other three
 
 
+HARMLESS = """
+import numpy as np
+from numpy.random import rand
+
+def verify_speculation(draft_tokens, target_logits, draft_logits):
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (target_logits, draft_logits))
+    for i, x in enumerate(draft_tokens):
+        if rand() >= p[i, x] / q[i, x]:
+            left = {residual}
+            return i, draft_tokens[:i] + [int(np.random.choice(len(left), p=left / left.sum()))]
+    return len(draft_tokens), draft_tokens + [int(np.random.choice(len(p[-1]), p=p[-1] / p[-1].sum()))]
+"""
+
+
+def test_a_missing_min_is_noted_where_it_does_no_harm(tmp_path):
+    path = tmp_path / "harmless.py"
+    path.write_text(HARMLESS.format(residual="np.maximum(p[i] - q[i], 0)"))
+    verdict = verdict_on(path, 2, 200)
+    assert verdict.findings == []
+    assert verdict.notes[0].startswith("acceptance without min")
+
+
+def test_a_missing_min_is_named_where_an_error_comes_of_it(tmp_path):
+    path = tmp_path / "harmful.py"
+    path.write_text(HARMLESS.format(residual="p[i] - p[i, x] / q[i, x] * q[i] * (x == np.arange(len(p[i]))) - q[i]"))
+    assert {finding.name for finding in verdict_on(path, 2, 200).findings} == {"acceptance without min"}
+
+
 TOLERANT = """
 import numpy as np
 rng = np.random.default_rng()

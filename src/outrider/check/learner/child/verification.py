@@ -13,6 +13,7 @@ import numpy as np
 from outrider.check.learner.child.channel import Channel, Halt, Misfit, described, end_copies
 from outrider.check.learner.child.libraries import Library, TableFunction, token_list, whole_number
 from outrider.check.learner.child.loading import Found, parameters_of, settings_of
+from outrider.check.learner.child.reading import takes_a_ratio_without_min
 from outrider.check.learner.tables import (
     DRAFT,
     NEARLY_SURE,
@@ -108,6 +109,7 @@ def observe_verification(channel: Channel, found: Found, arrays: Library) -> Non
     """Tell the results of probes, and counts of results."""
     with channel.guarded(found.path):
         verify = found.verification(lambda: _decoder(found, arrays))
+    channel.send("text", without_min=takes_a_ratio_without_min(verify))
     channel.stage("verify_speculation is called")
     try:
         caller, results = _best_form(verify, arrays, found)

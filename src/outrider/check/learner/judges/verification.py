@@ -71,6 +71,20 @@ def judge_verification(verdict: Verdict, observed: Observed) -> None:
     for finding in later:
         if not verdict.findings:
             verdict.add(finding)
+    if any(message["without_min"] for message in observed.of("text")):
+        _judge_missing_min(verdict)
+
+
+def _judge_missing_min(verdict: Verdict) -> None:
+    """The text of the function has no min. That may be the reason of an error, and it may do no harm."""
+    verdict.findings[:] = [
+        replace(finding, mistake="no_min") if finding.mistake in ("no_max", "not_a_number") else finding
+        for finding in verdict.findings
+    ]
+    if not verdict.findings:
+        verdict.notes.append(
+            "acceptance without min: p/q may be above 1. Here that does no harm: a number below 1 is held against it"
+        )
 
 
 def _read(told: Sequence[Sequence[object]], reading: Reading) -> Counts:
