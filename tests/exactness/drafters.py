@@ -6,8 +6,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from outrider import Budget, Draft, DraftedSequence, Drafter, ModelDrafter, SuffixDrafter, SuffixMemory, TableModel
-from outrider.maths.arrays import race_order
+from outrider import (
+    Budget,
+    Draft,
+    DraftedSequence,
+    Drafter,
+    LookupDrafter,
+    ModelDrafter,
+    RecyclingMemory,
+    RecyclingSource,
+    SuffixDrafter,
+    SuffixMemory,
+    SuffixSource,
+    TableModel,
+)
+from outrider.maths.arrays import race_order, top_of_logits
 from outrider.maths.draft import ROOT
 from outrider.maths.noise import exponential
 from outrider.maths.sampling import adjust, distribution
@@ -84,6 +97,21 @@ def uninformative(target: TableModel) -> TableModel:
     return TableModel(np.zeros(target.traits.vocab_size), name="uninformative")
 
 
+def memory_of(model: TableModel) -> RecyclingMemory:
+    """What is known once a model was at every context of one token and of two, some of them often."""
+    size = model.traits.vocab_size
+    memory = RecyclingMemory(vocab_size=size)
+    contexts = [(before, last) for before in range(size) for last in range(size)]
+    tokens, probabilities = top_of_logits(np.array([model.logits_after(context) for context in contexts]), min(8, size))
+    for _ in range(3):
+        memory.learn(contexts, tokens.tolist(), probabilities.tolist())
+    return memory
+
+
+def lookups(memory: RecyclingMemory | None = None, *, trees: bool = True) -> LookupDrafter:
+    return LookupDrafter([SuffixSource(), RecyclingSource(memory)], trees=trees)
+
+
 DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
     "model": lambda target, draft: ModelDrafter(draft),
     "greedy-model": lambda target, draft: ModelDrafter(draft, greedy=True),
@@ -93,4 +121,5 @@ DRAFTERS: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
     "suffix-memory": lambda target, draft: remembering_drafter(),
     "tree-of-2": lambda target, draft: TreeDrafter(draft, 2),
     "tree-of-3": lambda target, draft: TreeDrafter(draft, 3),
+    "lookups": lambda target, draft: lookups(trees=False),
 }

@@ -8,10 +8,19 @@ from unittest.mock import patch
 import numpy as np
 
 from exactness.drafters import TreeDrafter
-from outrider import Draft, ModelDrafter, ModelTreeDrafter, SuffixDrafter, SuffixTreeDrafter
+from outrider import (
+    Draft,
+    DraftedSequence,
+    LookupDrafter,
+    ModelDrafter,
+    ModelTreeDrafter,
+    SuffixDrafter,
+    SuffixTreeDrafter,
+)
 from outrider.drafters.cache import DraftCache
 from outrider.drafters.growth import Growth
 from outrider.drafters.several.joining import join
+from outrider.engine.feeds import Feed
 from outrider.maths.arrays import numpy as in_numpy
 from outrider.maths.budget import FREE
 from outrider.maths.distributions import Distributions, OnDemand
@@ -360,3 +369,69 @@ def _cut(draft: Draft, count: int) -> Draft:
 def experience_left_out_of_the_key() -> AbstractContextManager:
     """A text and the draft that is copied from an earlier one share their noise where they share a seed."""
     return patch.object(RoundNoise, "knowing", lambda noise, experience: noise)
+
+
+# Lookups
+
+
+def _lookups_changed(change: Callable[[Draft, DraftedSequence], Draft]) -> AbstractContextManager:
+    propose = LookupDrafter.propose
+
+    def changed(self, sequences, budgets):
+        drafts = propose(self, sequences, budgets)
+        return [change(draft, sequence) for draft, sequence in zip(drafts, sequences, strict=True)]
+
+    return patch.object(LookupDrafter, "propose", changed)
+
+
+def looked_up_tokens_said_to_be_drawn() -> AbstractContextManager:
+    """With their own estimates as q."""
+
+    def change(draft: Draft, sequence: DraftedSequence) -> Draft:
+        if not len(draft):
+            return draft
+        q = np.full((len(draft), 1 + max(*draft.tokens, 5)), 0.5 / 5, dtype=np.float32)
+        q[np.arange(len(draft)), draft.tokens] = 0.5
+        return replace(draft, q=q, q_rows=tuple(range(len(draft))))
+
+    return _lookups_changed(change)
+
+
+def looked_up_where_it_will_be_accepted() -> AbstractContextManager:
+    """A drafter that knows the numbers which its drafts are judged by."""
+
+    def change(draft: Draft, sequence: DraftedSequence) -> Draft:
+        noise = sequence.noise.knowing(draft.experience)
+        return draft if noise.accept(len(sequence.tokens)) < 0.4 else Draft(experience=draft.experience)
+
+    return _lookups_changed(change)
+
+
+def rows_of_a_tree_taken_by_depth() -> AbstractContextManager:
+    """The target's distribution after a node, from the first node that is as deep."""
+
+    def change(judge: Judge) -> Judge:
+        def changed(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
+            depths = (0, *draft.depths)
+            return judge(draft, OnDemand(len(p), lambda row: p[depths.index(depths[row])]), noise)
+
+        return changed
+
+    return _rules_changed(change)
+
+
+@contextmanager
+def tree_read_as_a_chain() -> Iterator[None]:
+    """By the target alone: the rule judges it as a tree, and the cache keeps its path unchecked."""
+
+    def keep_unchecked(self: Ledger, row: int, path) -> None:
+        self._kept[row].extend(self._tentative[row][node] for node in path)
+        self._drop_tentative(row)
+
+    with patch.object(Feed, "parents", None), patch.object(Ledger, "keep", keep_unchecked):
+        yield
+
+
+def top_tokens_of_another_node() -> AbstractContextManager:
+    """No mistake of the kind: what a drafter learns is its own affair."""
+    return patch("outrider.drafters.recycling.source._before", lambda sequence, reading, scored, first: 0)

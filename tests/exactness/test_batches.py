@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from exactness.drafters import TreeDrafter, similar, suffix_drafter
+from exactness.drafters import TreeDrafter, lookups, memory_of, similar, suffix_drafter
 from exactness.policies import Sometimes
 from exactness.simulated_time import Clock, Price, TimedModel, changing, steady
 from exactness.statistics import THRESHOLD
@@ -136,6 +136,8 @@ COURSES = {
         engines=12,
     ),
     "token-merged-fixed": Course("token", "merged", lambda chosen: Fixed(6)),
+    "token-lookups-sometimes": Course("token", "lookups", lambda chosen: Sometimes(), MIXED),
+    "block-lookups-fixed": Course("block", "lookup-chains", lambda chosen: Fixed(3)),
 }
 
 
@@ -150,6 +152,8 @@ def target_and_drafter(course: Course, number: int, clock: Clock) -> tuple[Timed
         "greedy-suffix": lambda: suffix_drafter(greedy=True),
         "tree": lambda: TimedTreeDrafter(draft, 2),
         "model-tree": lambda: ModelTreeDrafter(draft, DynamicTree(3, 3)),
+        "lookups": lambda: lookups(memory_of(table)),
+        "lookup-chains": lambda: lookups(trees=False),
         "merged": lambda: Merged(
             [suffix_drafter(greedy=False), ModelTreeDrafter(draft, StaticTree((2, 2)))], clock=clock
         ),

@@ -7,8 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exactness.cases import SAMPLINGS
-from exactness.drafters import DRAFTERS, similar
-from outrider import Adaptive, Drafter, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
+from exactness.drafters import DRAFTERS, lookups, memory_of, similar
+from outrider import (
+    Adaptive,
+    Drafter,
+    Engine,
+    ModelDrafter,
+    RecyclingMemory,
+    Request,
+    SamplingParams,
+    SpeculativeDecoder,
+    TableModel,
+)
 from outrider.drafters.suffix.drafter import SuffixDrafter
 
 LENGTH = 12
@@ -65,6 +75,31 @@ def test_a_prediction_does_not_change_the_text(prompt, seed, predicted) -> None:
     decoder = SpeculativeDecoder(SuffixDrafter(min_survival=0), target, rule="coupled")
     generation = decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling, predicted=predicted)
     assert generation.tokens == text(None, target, 4, prompt, sampling)
+
+
+MEMORIES = {
+    "cold": lambda target: None,
+    "forgetful": lambda target: RecyclingMemory(2),
+    "warm": memory_of,
+    "wrong": lambda target: memory_of(TableModel(-target.table)),
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+@settings(max_examples=25)
+@given(st.sampled_from([1, 2, 7]), prompts, st.sampled_from(sorted(SAMPLINGS)), seeds, st.integers(1, 3))
+def test_what_lookups_have_learned_does_not_change_the_text(name, lookahead, prompt, setting, seed, rows) -> None:
+    target = TARGETS[2]
+    drafter = lookups(MEMORIES[name](target))
+    requests = [Request(prompt, LENGTH, replace(SAMPLINGS[setting], seed=(seed + text) % 2**64)) for text in range(4)]
+    alone = [text(None, target, 4, prompt, request.sampling) for request in requests]
+    engine = Engine(target, drafter, lookahead=lookahead, rule="coupled", max_rows=rows)
+    for _ in range(2):  # the second time it has seen what it is to draft
+        handles = [engine.submit(request) for request in requests]
+        while not engine.idle:
+            engine.step()
+        assert [handle.tokens for handle in handles] == alone
+    assert sum(handle.stats.drafted for handle in handles) > 0
 
 
 def test_another_seed_gives_another_text() -> None:

@@ -1,15 +1,14 @@
 """Drafters that heed prices: drafts end where more does not pay, and the output has the target's distribution."""
 
-from collections.abc import Callable, Hashable, Sequence
-from itertools import cycle
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from exactness.draws import Draws, Sample, p_of_mistake
 from exactness.mutations import drawn_tokens_weighed_after_the_draw
+from exactness.policies import Priced
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
-from outrider import LookaheadPolicy, SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
-from outrider.maths.budget import Budget, Prices
+from outrider import SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
@@ -19,19 +18,6 @@ LENGTH = 2
 # where the first is 2.
 PROMPT = (3, 1, 2, 5, 3, 1, 4, 0, 3, 1, 2, 5, 2, 3, 1)
 TARGET = TableModel.random(6, 1, spread=1.2, seed=51)
-
-
-class Priced(LookaheadPolicy):
-    """What drafts cost changes from round to round, whatever they are."""
-
-    def __init__(self, *prices: tuple[float, ...]) -> None:
-        self._prices = cycle(map(Prices, prices))
-
-    def plan(self, sequences: Sequence[Hashable]) -> list[int]:
-        return [budget.nodes for budget in self.budgets(sequences)]
-
-    def budgets(self, sequences: Sequence[Hashable]) -> list[Budget]:
-        return [Budget(4, 4, next(self._prices)) for _ in sequences]
 
 
 CHANGING = ((0.0, 0.3, 0.8, 1.5, 2.4), (0.0, 0.9, 1.0, 1.1, 1.2), (0.0,), (0.0, 0.1, 0.2, 0.3, 0.4))

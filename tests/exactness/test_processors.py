@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exactness import mutations
-from exactness.drafters import DRAFTERS, similar
+from exactness.drafters import DRAFTERS, lookups, memory_of, similar
 from exactness.draws import draw_outputs
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from exactness.test_array_libraries import over_arrays
@@ -59,6 +59,7 @@ SAMPLING = SamplingParams(temperature=0.9, repetition_penalty=1.2, logits_proces
 TREES: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
     "model-tree": lambda target, draft: ModelTreeDrafter(draft),
     "suffix-tree": lambda target, draft: SuffixTreeDrafter(greedy=False),
+    "lookup-tree": lambda target, draft: lookups(memory_of(draft)),
     "merged": lambda target, draft: Merged([ModelDrafter(draft), ModelTreeDrafter(target)], rests=False),
 }
 CHAINS = {name: DRAFTERS[name] for name in ("model", "greedy-model", "suffix", "greedy-suffix")}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exactness import mutations
-from exactness.drafters import similar
+from exactness.drafters import lookups, memory_of, similar
 from exactness.draws import Draws, Sample, p_of_mistake
 from exactness.mutations import Mistake
 from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
@@ -18,6 +18,7 @@ from outrider import (
     Merged,
     ModelDrafter,
     ModelTreeDrafter,
+    RecyclingDrafter,
     SamplingParams,
     SpeculativeDecoder,
     StaticTree,
@@ -54,6 +55,8 @@ DRAFTERS: dict[str, Callable[[TableModel], Drafter]] = {
         [SuffixTreeDrafter(greedy=False), ModelDrafter(similar(target, 3)), ModelTreeDrafter(opposite(target), STATIC)],
         clock=iter(range(10**9)).__next__,
     ),
+    "recycling-warm": lambda target: RecyclingDrafter(memory_of(opposite(target))),
+    "merged-with-lookups": lambda target: Merged([lookups(), ModelTreeDrafter(opposite(target), STATIC)], rests=False),
     "chained": lambda target: Chained([SuffixDrafter(greedy=False), ModelTreeDrafter(opposite(target), DYNAMIC)]),
 }
 

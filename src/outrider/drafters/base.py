@@ -89,8 +89,9 @@ class Drafter(ABC):
 
     Attributes:
         name: what its tokens are attributed to.
-        wants: what it reads of the target's passes besides the tokens. A drafter that wants anything is asked for a
-            draft only once the target has read the whole prompt.
+        wants: what it reads of the target's passes besides the tokens. A drafter that wants hidden
+            states is asked for a draft only once the target has read the whole prompt. A small vocabulary has fewer
+            top tokens.
         bytes_per_token: of memory that it holds for every token of every row.
         trees: whether it may propose trees, so that rule block cannot be used.
         estimates: whether its drafts say how likely each token is accepted, and end where the prices in the budget say

@@ -31,7 +31,7 @@ def require_drafts_judged(drafter: Drafter, rule: Rule) -> None:
 
 def require_features(drafter: Drafter, target: Model) -> None:
     """Raises SettingError where the target does not give what the drafter reads."""
-    refusal = target.traits.refusal(drafter.wants)
+    refusal = target.traits.refusal(drafter.wants.within(target.traits.vocab_size))
     if refusal is not None:
         raise SettingError(f"drafter {drafter.name} cannot draft for model {target.name}: {refusal}")
 

@@ -44,13 +44,13 @@ class GuardedDrafter:
 
     @property
     def wants(self) -> Features:
-        return NOTHING if self.drafter is None else self.drafter.wants
+        return NOTHING if self.drafter is None else self.drafter.wants.within(self._vocab_size)
 
     @property
     def may_draft_beside(self) -> int:
         """How many prompt tokens a row may read in a round in which it drafts."""
-        # A drafter that reads hidden states or top tokens has none before the target has read the prompt.
-        return READING_BESIDE_A_DRAFT if self.wants == NOTHING else 0
+        # A drafter that reads hidden states has none before the target has read the prompt.
+        return 0 if self.wants.hidden else READING_BESIDE_A_DRAFT
 
     def prepare(self, rows: int, capacity: int) -> None:
         self._call(lambda drafter: drafter.prepare(rows, capacity, self._vocab_size))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent, TokenLogprobs
 from outrider.engine.statistics import Statistics
 from outrider.maths.draft import Draft, Verdict
-from outrider.maths.noise import RoundNoise
+from outrider.maths.noise import MASK, RoundNoise
 from outrider.maths.sampling import History, SamplingParams
 from outrider.prompts.request import PreparedRequest
 from outrider.text import Detokenizer, StopScanner, Tokenizer
@@ -48,6 +48,8 @@ class ActiveSequence:
         self.seed = seed
         self._pieces: list[str] = []
         self._shared_noise = shared_noise
+        # What is expected may be an earlier text of this seed, so that a draft copied from it knows the noise.
+        self._expected = (hash(request.predicted) & MASK,) if request.predicted else ()
         self._tokenizer = tokenizer
         self._detokenizer = self._new_detokenizer()
         self._scanner = StopScanner(request.stop)
@@ -85,7 +87,7 @@ class ActiveSequence:
     @property
     def noise(self) -> RoundNoise:
         """The random numbers of the coming round, whose first token follows the pending one."""
-        return RoundNoise(self.seed, len(self.tokens), self._shared_noise)
+        return RoundNoise(self.seed, len(self.tokens), self._shared_noise).knowing(self._expected)
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> Iterator[TokenEvent]:
         """Emit what a round decided, up to a stop; nothing if the text was cancelled during the round."""

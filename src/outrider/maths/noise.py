@@ -20,7 +20,7 @@ from outrider.maths.arrays import numpy as in_numpy
 
 Key = tuple[int, int]
 MOST_DRAFTERS = 63
-_MASK = 2**64 - 1
+MASK = 2**64 - 1
 
 
 class Purpose(IntEnum):
@@ -34,9 +34,9 @@ class Purpose(IntEnum):
 
 def _scramble(word: int) -> int:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014)."""
-    word = (word + 0x9E3779B97F4A7C15) & _MASK
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _MASK
+    word = (word + 0x9E3779B97F4A7C15) & MASK
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK
     return word ^ (word >> 31)
 
 

@@ -31,7 +31,8 @@ class Request:
         stop_token_ids: tokens that end the text; None takes the model's own. The stop token is emitted, its text is
             not.
         stop: strings that end the text; they need a tokenizer. The text ends before the string.
-        predicted: text or token ids that are expected in the output, for drafters that copy from it.
+        predicted: text or token ids that are expected in the output, for drafters that copy from it. Under the rules
+            token and block it is part of what the draws depend on, as the seed is.
         logprobs: True reports the target's log probability of every emitted token; a number k also those of the k most
             probable ones.
         detokenize: False leaves out the text, and the time that it takes.

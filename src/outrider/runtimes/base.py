@@ -8,7 +8,7 @@ drops the rest. Chains, trees and ragged batches need nothing more.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from outrider.maths.arrays import Array
@@ -32,6 +32,10 @@ class Features:
 
     hidden: tuple[int, ...] = ()
     top: int = 0
+
+    def within(self, vocab_size: int) -> Features:
+        """The same, with no more top tokens than a vocabulary has."""
+        return self if self.top <= vocab_size else replace(self, top=vocab_size)
 
 
 NOTHING = Features()

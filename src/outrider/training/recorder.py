@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
-from outrider.maths.arrays import float32_on_host
+from outrider.maths.arrays import float32_on_host, to_numpy
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.runtimes.base import Features
@@ -36,7 +36,7 @@ class Recorder(Drafter):
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         for sequence, reading in zip(sequences, readings, strict=True):
             if reading.top is not None:
-                self.tokens.setdefault(sequence.id, []).append(np.array(reading.top.tokens)[-1].astype(np.int32))
+                self.tokens.setdefault(sequence.id, []).append(to_numpy(reading.top.tokens)[-1].astype(np.int32))
                 probabilities = float32_on_host(reading.top.probabilities)[-1]
                 self.probabilities.setdefault(sequence.id, []).append(probabilities.astype(np.float16))
 

@@ -34,7 +34,7 @@ def expectations(model: Model, top: int) -> Iterator[tuple[Sequence[int], np.nda
     for first in range(0, size, rows):
         tokens = list(range(first, min(first + rows, size)))
         used = list(range(len(tokens)))
-        scored = session.extend(Pass(used, [[token] for token in tokens], features=Features(top=top)))
+        scored = session.extend(Pass(used, [[token] for token in tokens], features=Features(top=top).within(size)))
         scored.wait()
         assert scored.top is not None  # it was asked for
         yield tokens, to_numpy(scored.top.tokens).copy(), float32_on_host(scored.top.probabilities).copy()

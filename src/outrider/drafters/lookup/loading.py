@@ -29,7 +29,7 @@ def lookup_drafter(
     machine, or what ships with Outrider, or nothing. A target that reads trees branch by branch gets chains.
 
     Args:
-        state: a file of drafter state. One that does not exist yet starts with nothing.
+        state: a file of drafter state, instead of the other places. One that does not exist yet is passed over.
         memory: of earlier texts, to copy from; the documents of the file join it. None remembers no texts.
         trees: False proposes chains.
 

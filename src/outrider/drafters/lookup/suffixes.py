@@ -56,7 +56,8 @@ class SuffixSource(Source):
         self._texts.pop(sequence.id, None)
 
     def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
-        known = self._texts.get(sequence.id)
+        # Out of the table while it changes: an interrupt would leave a half-made automaton there.
+        known = self._texts.pop(sequence.id, None)
         if known is None:
             automaton, read = SuffixAutomaton(self.max_tokens), 0
             if sequence.predicted:

@@ -60,10 +60,12 @@ class RecyclingSource(Source):
         probabilities = float32_on_host(reading.top.probabilities)
         text = reading.tokens
         first = len(text) - len(tokens)  # of the fed tokens, the first one that was scored
-        contexts = []
-        for scored in range(first, len(text)):
-            contexts.append((_before(sequence, reading, scored, first), text[scored]))
-        added = self.memory.learn(contexts, tokens.astype(np.int64).tolist(), probabilities.tolist())
+        sound = np.isfinite(probabilities).all(axis=1)  # a text whose logits are no numbers fails, and the others go on
+        contexts = [
+            (_before(sequence, reading, first + place, first), text[first + place])
+            for place in np.flatnonzero(sound).tolist()
+        ]
+        added = self.memory.learn(contexts, tokens[sound].astype(np.int64).tolist(), probabilities[sound].tolist())
         self._own[sequence.id] = (self._own.get(sequence.id, 0) + added) & MASK
 
     def foresee(self, cursor: object, context: Context) -> Foresight | None:

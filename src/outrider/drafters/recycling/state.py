@@ -7,25 +7,26 @@ It holds numbers of tokens, nothing that could run.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from outrider.drafters.recycling.frozen import NAMES, Frozen, as_arrays, from_arrays
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.pruning import most_useful
-from outrider.errors import InputError
+from outrider.errors import InputError, first_line
+from outrider.runtimes.whole_file import whole_file
 
 FORMAT = "outrider-drafter-state"
 VERSION = 1
 LARGEST_FILE = 1 << 28  # bytes, unpacked: nothing that Outrider writes is larger
+MOST_SAVED = 200_000  # contexts of two tokens: a file that is read and written again and again stays of this size
+ARRAYS = ("header", "documents", "lengths", *(f"{kind}.{name}" for kind in ("single", "pairs") for name in NAMES))
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class DrafterState:
 
 
 def state_of(
-    memory: RecyclingMemory, documents: Sequence[Sequence[int]] = (), most_pairs: int = 1 << 30
+    memory: RecyclingMemory, documents: Sequence[Sequence[int]] = (), most_pairs: int = MOST_SAVED
 ) -> DrafterState:
     """What a memory knows, what it started from included.
 
@@ -112,17 +113,11 @@ def save_state(state: DrafterState, file: Path) -> None:
     arrays["documents"] = np.array([token for text in state.documents for token in text], dtype=np.uint32)
     arrays["lengths"] = np.array([len(text) for text in state.documents], dtype=np.uint32)
     try:
-        number, half = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(number, "wb") as stream:
-                np.savez_compressed(stream, allow_pickle=False, **arrays)
-            os.replace(half, file)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(half)
-            raise
+        with whole_file(file) as stream:
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     except OSError as error:
-        raise InputError(f"drafter state {file} cannot be written ({error.strerror}): choose another place") from error
+        reason = error.strerror or first_line(error)
+        raise InputError(f"drafter state {file} cannot be written ({reason}): choose another place") from error
 
 
 def load_state(file: Path) -> DrafterState:
@@ -132,42 +127,56 @@ def load_state(file: Path) -> DrafterState:
         InputError: it is missing, damaged, of another version, or no state at all.
     """
     try:
-        with zipfile.ZipFile(file) as held:
-            unpacked = sum(member.file_size for member in held.infolist())
-        if unpacked > LARGEST_FILE:
-            raise InputError(f"it unpacks to {unpacked} bytes, and at most {LARGEST_FILE} are read")
-        with np.load(file, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files}
-        return _state_from(arrays)
+        stream = file.open("rb")
     except FileNotFoundError as error:
         raise InputError(f"drafter state {file} does not exist: check the path") from error
-    except InputError as error:
-        raise InputError(f"drafter state {file} cannot be used: {error}; delete it to start again") from error
-    # Whatever a damaged file makes zip, zlib, json and NumPy say.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"drafter state {file} is damaged or none ({reason}): delete it to start again") from error
+    except OSError as error:
+        raise InputError(f"drafter state {file} cannot be read ({error.strerror}): check the path") from error
+    with stream:
+        try:
+            return _state_from(_arrays_in(stream))
+        except InputError as error:
+            raise InputError(f"drafter state {file} cannot be used: {error}; delete it to start again") from error
+        # Whatever a damaged file makes zip, zlib, json and NumPy say.
+        except Exception as error:
+            reason = first_line(error)
+            raise InputError(f"drafter state {file} is damaged or none ({reason}): delete it to start again") from error
 
 
 def tokenizer_of(file: Path) -> str | None:
     """The fingerprint in the header of a state, read without the rest; None where the file holds none."""
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            header = json.loads(bytes(opened["header"]))
-        return str(header["tokenizer"])
+        with file.open("rb") as stream:
+            return str(json.loads(bytes(_arrays_in(stream, only=("header",))["header"]))["tokenizer"])
     except Exception:  # whatever a damaged file makes zip, zlib, json and NumPy say
         return None
 
 
+def _arrays_in(stream: IO[bytes], only: Sequence[str] = ARRAYS) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(stream) as held:
+        unpacked = sum(member.file_size for member in held.infolist())
+    if unpacked > LARGEST_FILE:
+        raise InputError(f"it unpacks to {unpacked} bytes, and at most {LARGEST_FILE} are read")
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as opened:
+        arrays = {name: opened[name] for name in only if name in opened.files}
+    if not all(isinstance(values, np.ndarray) and values.ndim == 1 for values in arrays.values()):
+        raise InputError("its arrays are of other types")
+    return arrays
+
+
 def _state_from(arrays: Mapping[str, np.ndarray]) -> DrafterState:
-    header = json.loads(bytes(arrays["header"]))
+    header = json.loads(bytes(arrays["header"])) if "header" in arrays else None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise InputError("it is no drafter state")
     if header.get("version") != VERSION:
         raise InputError(f"it has version {header.get('version')} and this Outrider reads version {VERSION}")
-    tokenizer, vocab_size, experience = header["tokenizer"], header["vocab_size"], header.get("experience", 0)
+    tokenizer, vocab_size, experience = header.get("tokenizer"), header.get("vocab_size"), header.get("experience", 0)
     if not isinstance(tokenizer, str) or type(vocab_size) is not int or vocab_size < 1 or type(experience) is not int:
         raise InputError("its header is wrong")
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise InputError(f"it has no {missing[0]}")
     frozen = [
         from_arrays({name: arrays[f"{kind}.{name}"] for name in NAMES}, vocab_size) for kind in ("single", "pairs")
     ]
