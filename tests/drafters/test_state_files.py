@@ -130,7 +130,7 @@ def test_flipped_bytes_are_refused_or_harmless(file) -> None:
             refusals.append(str(error))
         else:  # a date or a flag of the zip
             assert len(found.pairs) == len(state_of(memory()).pairs)
-    assert len(refusals) > 100
+    assert len(refusals) > 75
     assert not any("\n" in message for message in refusals)
 
 
