@@ -4,6 +4,7 @@ import pytest
 from learners import SOLUTIONS, verdict_on
 
 from outrider.check.learner import check_solution
+from outrider.check.learner.chapter import task_of
 from outrider.check.learner.evidence import FALSE_ALARMS, MOST_TESTS
 
 VERIFICATION = {
@@ -131,6 +132,13 @@ def test_the_solution_of_the_course_passes():
     report = check_solution(SOLUTIONS.parents[2] / "examples" / "course" / "batching.py", seconds=0.7)
     assert report.passed
     assert len(report.found) == 4  # it imports the other three
+
+
+@pytest.mark.parametrize("task, trials", [(1, 150), (2, 100), (3, 1), (4, 60)])
+def test_our_own_four_parts_pass(tmp_path, task, trials):
+    path = tmp_path / "own.py"
+    path.write_text(f"from outrider import {task_of(task).name}")
+    assert verdict_on(path, task, trials).findings == []
 
 
 HARMLESS = """

@@ -120,4 +120,4 @@ def _sureness(report: Report) -> str:
     if not tests:
         return f"{mark}" + (f" ({trials})" if trials else "")
     rate = f"in less than 1 of {1 / report.false_alarms:,.0f} runs"
-    return f"{mark}: {trials}. {tests} counts were tested; a right file is called wrong {rate}."
+    return f"{mark}: {trials}. {tests:,} tests; a right file is called wrong {rate}."

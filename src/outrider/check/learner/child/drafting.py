@@ -153,6 +153,8 @@ class Generate:
         given = [self.decoders.prompt(self.form, prompt)]
         parameters = list(parameters_of(method))[1:]
         limit = next((name for name in parameters if name.startswith(("max", "num"))), None)
+        if limit is None and any(each.kind is each.VAR_KEYWORD for each in parameters_of(method).values()):
+            limit = "max_tokens"
         if limit is None:
             given.append(length)
         else:
@@ -161,6 +163,7 @@ class Generate:
         result = method(*given, **(known | settings))
         if result is None:
             raise Misfit("generate returns None", "not_written")
+        result = getattr(result, "tokens", result)
         if isinstance(result, tuple) and result and isinstance(result[0], list):
             result = result[0]  # (tokens, statistics)
         return token_list(result, "what generate returns")

@@ -137,7 +137,7 @@ class Stub:
     eos_token_id = -1
 
 
-SUPPLIED: dict[str, Any] = {"temperature": 1.0, "temp": 1.0, "tokenizer": Stub()}
+SUPPLIED: dict[str, Any] = {"temperature": 1.0, "temp": 1.0}
 
 
 def settings_of(function: Any, given: int, stop: int | None = None) -> dict[str, Any]:
@@ -160,6 +160,8 @@ def settings_of(function: Any, given: int, stop: int | None = None) -> dict[str,
                 settings[name] = [] if name.endswith("s") else -1
         elif name in SUPPLIED:
             settings[name] = SUPPLIED[name]
+        elif parameter.default is Parameter.empty and name == "tokenizer":
+            settings[name] = Stub()
         elif parameter.default is Parameter.empty:
             raise Misfit(f"it needs an argument {name}, which the chapter's signature does not have")
     return settings
