@@ -26,7 +26,7 @@ class SolutionOptions:
     solution: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE.py]",
+            metavar="FILE.py",
             help="A file of yours with verify_speculation, SpeculativeDecoder, AdaptiveSpeculator or "
             "batched_speculative_decode, checked instead of models.",
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from outrider.check.learner.judges.wording import chances, comparison, tokens
 from outrider.check.learner.kernels import ratio, residual
 from outrider.check.learner.process import Observed
 from outrider.check.learner.tables import DRAFT_SHIFT, NEARLY_SURE, SAMPLED, TARGET_SHIFT, probes
-from outrider.check.learner.verdicts import Finding, Verdict
+from outrider.check.learner.verdicts import Finding, Table, Verdict
 from outrider.maths.arrays import HostFloats
 
 WIDTH = SAMPLED.q.shape[1]
@@ -24,6 +24,7 @@ ALL = slice(None)
 # The second position is also counted by its token alone; for a likelihood it may count once.
 APART = np.r_[0:WIDTH, 2 * WIDTH : 2 * WIDTH + WIDTH**2]
 FEW_CALLS = 2000
+Example = Callable[[Strange], tuple[tuple[str, ...], Table]]
 
 
 @dataclass
@@ -87,19 +88,19 @@ def _judge_missing_min(verdict: Verdict) -> None:
         )
 
 
-def _read(told: Sequence[Sequence[object]], reading: Reading) -> Counts:
+def _read(told: Sequence[Sequence[Any]], reading: Reading) -> Counts:
     """Read results with the accepted tokens in front, or without: as more of them make sense."""
     ways = [_read_as(told, replace(reading, prefix=prefix)) for prefix in (reading.prefix, not reading.prefix)]
     return min(ways, key=lambda counts: counts.unread)
 
 
-def _read_as(told: Sequence[Sequence[object]], reading: Reading) -> Counts:
+def _read_as(told: Sequence[Sequence[Any]], reading: Reading) -> Counts:
     counts = Counts(np.zeros((2 * WIDTH + WIDTH**2, 2)), np.zeros((2 * WIDTH, WIDTH + 1)), np.zeros((1, WIDTH + 1)))
     for draft, number, following, times in told:
-        x = tuple(int(token) for token in draft)  # type: ignore[attr-defined]
-        much = int(times)  # type: ignore[call-overload]
+        x = tuple(int(token) for token in draft)
+        much = int(times)
         counts.calls += much
-        result = reading.read(x, int(number), list(following))  # type: ignore[call-overload]
+        result = reading.read(x, int(number), list(following))
         if result is None:
             counts.unread += much
             counts.malformed = counts.malformed or f"draft {tokens(x)}: returned ({number}, {following})"
@@ -151,7 +152,7 @@ def _component(
     verdict: Verdict,
     counts: HostFloats,
     laws: list[Law],
-    example: object,
+    example: Example,
     skip: tuple[str, ...] = (),
     independent: Any = ALL,
 ) -> str | None:
@@ -168,7 +169,7 @@ def _component(
     law = explanation(counts, laws[1:])
     key = "unknown" if law is None else law.mistake
     if key not in skip:
-        lines, table = example(strange)  # type: ignore[operator]
+        lines, table = example(strange)
         verdict.add(Finding(key, "" if law is None else law.detail, lines, table))
     return key
 
@@ -217,7 +218,7 @@ def _correction_laws() -> Iterator[Law]:
         yield Law("correction_row", "it comes from p of a later row", np.concatenate(laws))
 
 
-def _accepted_example(strange: Strange) -> tuple[tuple[str, ...], object]:
+def _accepted_example(strange: Strange) -> tuple[tuple[str, ...], Table]:
     if strange.group < 2 * WIDTH:
         (place, x), before = divmod(strange.group, WIDTH), ""
     else:
@@ -231,7 +232,7 @@ def _accepted_example(strange: Strange) -> tuple[tuple[str, ...], object]:
     return lines, comparison(["accepted", "rejected"], strange.counts, strange.chances)
 
 
-def _corrected_example(strange: Strange) -> tuple[tuple[str, ...], object]:
+def _corrected_example(strange: Strange) -> tuple[tuple[str, ...], Table]:
     place, x = divmod(strange.group, WIDTH)
     left = np.maximum(P[place] - Q[place], 0)
     lines = (
@@ -241,6 +242,6 @@ def _corrected_example(strange: Strange) -> tuple[tuple[str, ...], object]:
     return lines, comparison([*map(str, range(WIDTH)), "none"], strange.counts, strange.chances)
 
 
-def _bonus_example(strange: Strange) -> tuple[tuple[str, ...], object]:
+def _bonus_example(strange: Strange) -> tuple[tuple[str, ...], Table]:
     lines = (f"all draft tokens accepted in {strange.trials:,} calls; the last row of the target is {chances(P[2])}",)
     return lines, comparison([*map(str, range(WIDTH)), "none"], strange.counts, strange.chances)
