@@ -87,6 +87,8 @@ struct Q4 {
     }
 };
 
+constexpr size_t AHEAD = 2048;  // bytes
+
 // T tiles times R tokens. For each token and output: for each block in turn, the exact sum of products times the
 // input's scale, times the weight's scale, added by one fused operation; then the weights' minimum, if there is one.
 template <class Format, int T, int R>
@@ -102,6 +104,8 @@ void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token
     const size_t bytes = m.block_bytes();
     for (size_t block = 0; block < m.blocks; block++) {
         const size_t at = block * in.tokens + token;
+        for (int t = 0; t < T; t++)
+            for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights[t] + AHEAD + line);
         Lanes sums[T][R];
         Format::template block<T, R>(weights, in.quants.data() + at * BLOCK, in.sums.data() + at, sums);
         for (int t = 0; t < T; t++) {
