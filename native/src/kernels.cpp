@@ -27,23 +27,6 @@ using outrider::TILE;
 
 constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: added to a small number it rounds it to the nearest whole one
 
-// In the order of a binary tree, so that it does not depend on the width of registers.
-float sum_of(Lanes x) {
-    float at[16];
-    x.store(at);
-    for (int width = 8; width; width /= 2)
-        for (int i = 0; i < width; i++) at[i] += at[i + width];
-    return at[0];
-}
-
-float largest_of(Lanes x) {
-    float at[16];
-    x.store(at);
-    for (int width = 8; width; width /= 2)
-        for (int i = 0; i < width; i++) at[i] = at[i] > at[i + width] ? at[i] : at[i + width];
-    return at[0];
-}
-
 // e^x to about 1 unit in the last place, within the range of float32; NaN stays NaN. Cephes' polynomial.
 Lanes exponential(Lanes x) {
     x = Lanes::min(Lanes::set(88.0f), Lanes::max(Lanes::set(-87.0f), x));
@@ -215,17 +198,16 @@ void quantise(const float* x, size_t size, Inputs& in, size_t first_block, size_
         const size_t count = size < BLOCK ? size : BLOCK;
         const Lanes a = count >= 16 ? Lanes::load(x) : load_some(x, count, 0);
         const Lanes b = count >= 32 ? Lanes::load(x + 16) : load_some(x + 16, count > 16 ? count - 16 : 0, 0);
-        const float most = largest_of(Lanes::max(Lanes::absolute(a), Lanes::absolute(b)));
+        const float most = Lanes::largest(Lanes::max(Lanes::absolute(a), Lanes::absolute(b)));
         const Lanes inverse = Lanes::set(most > 0 ? 127.0f / most : 0.0f);
         const Lanes up = a * inverse + Lanes::set(ROUNDING), low = b * inverse + Lanes::set(ROUNDING);
         const size_t at = block * in.tokens + token;
         up.store_low_bytes(in.quants.data() + at * BLOCK);
         low.store_low_bytes(in.quants.data() + at * BLOCK + 16);
-        // Whole numbers: their sum is exact. 0 * x is NaN where x is no finite number, and so is the scale then.
-        const float sum = sum_of((up - Lanes::set(ROUNDING)) + (low - Lanes::set(ROUNDING)));
-        const float poison = sum_of(a * Lanes::set(0) + b * Lanes::set(0));
-        in.sums[at] = poison == 0 ? static_cast<int32_t>(sum) : 0;
-        in.scales[at] = most / 127.0f + poison;
+        // Whole numbers: their sum is exact. It is NaN where an input is NaN or infinite (0 * inf), and so is the scale.
+        const float sum = Lanes::sum((up - Lanes::set(ROUNDING)) + (low - Lanes::set(ROUNDING)));
+        in.sums[at] = sum == sum ? static_cast<int32_t>(sum) : 0;
+        in.scales[at] = sum == sum ? most / 127.0f : sum;
         x += count;
         size -= count;
     }
@@ -239,7 +221,7 @@ void norm(const float* x, const float* weight, size_t size, float epsilon, float
         const Lanes rest = load_some(x + i, size - i, 0);
         squares = Lanes::fma(rest, rest, squares);
     }
-    const float scale = 1.0f / std::sqrt(sum_of(squares) / static_cast<float>(size) + epsilon);
+    const float scale = 1.0f / std::sqrt(Lanes::sum(squares) / static_cast<float>(size) + epsilon);
     for (i = 0; i + 16 <= size; i += 16)
         (Lanes::load(x + i) * Lanes::set(scale) * Lanes::load(weight + i)).store(out + i);
     for (; i < size; i++) out[i] = x[i] * scale * weight[i];
@@ -261,14 +243,15 @@ void rotate(float* head, const float* cosines, const float* sines, size_t half) 
     }
 }
 
+Lanes gated(Lanes x, Lanes up) { return x / (Lanes::set(1) + exponential(Lanes::set(0) - x)) * up; }
+
 void gate(float* x, const float* up, size_t size) {
-    for (size_t i = 0; i < size; i += 16) {
-        const size_t count = size - i < 16 ? size - i : 16;
-        const Lanes g = load_some(x + i, count, 0), u = load_some(up + i, count, 0);
-        const Lanes y = g / (Lanes::set(1) + exponential(Lanes::set(0) - g)) * u;
+    size_t i = 0;
+    for (; i + 16 <= size; i += 16) gated(Lanes::load(x + i), Lanes::load(up + i)).store(x + i);
+    if (i < size) {
         float at[16];
-        y.store(at);
-        for (size_t j = 0; j < count; j++) x[i + j] = at[j];
+        gated(load_some(x + i, size - i, 0), load_some(up + i, size - i, 0)).store(at);
+        for (size_t j = 0; i + j < size; j++) x[i + j] = at[j];
     }
 }
 
@@ -286,10 +269,10 @@ void exponentials(const float* x, size_t size, float* largest, float* sum) {
     Lanes most = Lanes::set(-INFINITY), total = Lanes::set(0);
     for (size_t i = 0; i < size; i += 16)
         most = Lanes::max(most, size - i < 16 ? load_some(x + i, size - i, -INFINITY) : Lanes::load(x + i));
-    *largest = largest_of(most);
+    *largest = Lanes::largest(most);
     for (size_t i = 0; i + 16 <= size; i += 16)
         total = total + exponential(Lanes::load(x + i) - Lanes::set(*largest));
-    *sum = sum_of(total);
+    *sum = Lanes::sum(total);
     if (const size_t rest = size % 16) {
         float at[16];
         exponential(load_some(x + size - rest, rest, 0) - Lanes::set(*largest)).store(at);
@@ -336,11 +319,11 @@ float weigh(const Path& path, const float* scores, float* weights) {
     for (size_t i = size; i % 16; i++) weights[i] = -INFINITY;
     Lanes most = Lanes::set(-INFINITY), total = Lanes::set(0);
     for (size_t i = 0; i < size; i += 16) most = Lanes::max(most, Lanes::load(weights + i));
-    const Lanes largest = Lanes::set(largest_of(most));
+    const Lanes largest = Lanes::set(Lanes::largest(most));
     for (size_t i = 0; i < size; i += 16) exponential(Lanes::load(weights + i) - largest).store(weights + i);
     for (size_t i = size; i % 16; i++) weights[i] = 0;
     for (size_t i = 0; i < size; i += 16) total = total + Lanes::load(weights + i);
-    return 1.0f / sum_of(total);
+    return 1.0f / Lanes::sum(total);
 }
 
 // Values of Q queries that share a path, C parts of 16 dimensions: for each dimension the positions in turn.

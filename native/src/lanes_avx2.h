@@ -43,6 +43,18 @@ struct Lanes {
         return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(127 << 23)));
     }
     static Lanes power(Lanes n) { return {power(n.lo), power(n.hi)}; }
+    static float sum(Lanes x) {
+        const __m256 eight = _mm256_add_ps(x.lo, x.hi);
+        const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    }
+    static float largest(Lanes x) {
+        const __m256 eight = _mm256_max_ps(x.lo, x.hi);
+        const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+        const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+    }
     static Lanes absolute(Lanes a) {
         const __m256 sign = _mm256_set1_ps(-0.0f);
         return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};

@@ -28,6 +28,14 @@ struct Lanes {
         const __m512i bits = _mm512_slli_epi32(_mm512_castps_si512(n.v), 23);
         return {_mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(127 << 23)))};
     }
+    static float sum(Lanes x) {
+        const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x.v), 1));
+        const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x.v), high);
+        const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    }
+    static float largest(Lanes x) { return _mm512_reduce_max_ps(x.v); }
     static Lanes absolute(Lanes a) { return {_mm512_abs_ps(a.v)}; }
     static Lanes fma(Lanes a, Lanes b, Lanes c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
     static Lanes max(Lanes a, Lanes b) { return {_mm512_max_ps(a.v, b.v)}; }

@@ -43,6 +43,14 @@ struct Lanes {
             return vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(127u << 23)));
         });
     }
+    static float sum(Lanes x) {
+        const float32x4_t four = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
+        const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+        return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+    }
+    static float largest(Lanes x) {
+        return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0], x.v[2]), vmaxq_f32(x.v[1], x.v[3])));
+    }
     static Lanes absolute(Lanes a) {
         return make([&](int i) { return vabsq_f32(a.v[i]); });
     }

@@ -48,6 +48,17 @@ struct Lanes {
             return value;
         });
     }
+    // In the order of a binary tree, (i, i + 8), (i, i + 4) and so on, so that the width of registers does not show.
+    static float sum(Lanes x) {
+        for (int width = 8; width; width /= 2)
+            for (int i = 0; i < width; i++) x.at[i] += x.at[i + width];
+        return x.at[0];
+    }
+    // Where there is a NaN, perhaps that of the others.
+    static float largest(Lanes x) {
+        for (int i = 1; i < 16; i++) x.at[0] = x.at[0] > x.at[i] ? x.at[0] : x.at[i];
+        return x.at[0];
+    }
     static Lanes absolute(Lanes a) {
         return make([&](int i) { return std::fabs(a.at[i]); });
     }

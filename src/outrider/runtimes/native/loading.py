@@ -16,7 +16,7 @@ from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.native.library import available_threads, core
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import GgufSource, SafetensorsSource
-from outrider.runtimes.places import Place, find_place
+from outrider.runtimes.places import Place, find_place, is_gguf
 from outrider.runtimes.smollm2 import SMOLLM2, require_smollm2_file
 from outrider.text import Tokenizer
 
@@ -43,7 +43,11 @@ def load(
     if cache_type not in (None, "float16", "float32"):
         raise SettingError(f"cache_type {cache_type} is not of the native runtime: choose float16 or float32")
     # The shipped file of smollm2 is read as it is: nothing has to be converted.
-    place = Place(require_smollm2_file(), SMOLLM2) if name == SMOLLM2 else find_place(name, progress)
+    path = Path(name).expanduser()
+    if name == SMOLLM2:
+        place = Place(require_smollm2_file(), SMOLLM2)
+    else:
+        place = Place(path, path.stem) if is_gguf(path) else find_place(name, progress)
     path, title = place.path, place.title
     progress(f"opening {title}")
     cache = cache_type or ("float32" if dtype == "float32" else "float16")
