@@ -70,12 +70,17 @@ struct Q4 {
     }
 };
 
-constexpr size_t AHEAD = 2048;  // bytes
+// Which weights to fetch while others are multiplied: those so many bytes ahead, of every block whose number has this
+// rest, so that each group of tokens fetches its share. The reading then costs no time of its own.
+struct Ahead {
+    size_t bytes, group, groups;
+};
 
 // T tiles times R tokens. For each token and output: for each block in turn, the exact sum of products times the
 // input's scale, times the weight's scale, added by one fused operation; then the weights' minimum, if there is one.
 template <class Format, int T, int R>
-void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride) {
+void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride,
+                    Ahead ahead) {
     Lanes total[T][R];
     const uint8_t* weights[T];
     const uint16_t* scales[T];
@@ -87,8 +92,9 @@ void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token
     const size_t bytes = m.block_bytes();
     for (size_t block = 0; block < m.blocks; block++) {
         const size_t at = block * in.tokens + token;
-        for (int t = 0; t < T; t++)
-            for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights[t] + AHEAD + line);
+        if (ahead.bytes && block % ahead.groups == ahead.group)
+            for (int t = 0; t < T; t++)
+                for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights[t] + ahead.bytes + line, 0, 2);
         Lanes sums[T][R];
         Format::template block<T, R>(weights, in.quants.data() + at * BLOCK, in.sums.data() + at, sums);
         for (int t = 0; t < T; t++) {
@@ -125,7 +131,8 @@ struct Bfloats {
 
 // For each token and output: one fused operation for each input in turn.
 template <class Format, int T, int R>
-void plain_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride) {
+void plain_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride,
+                Ahead) {
     Lanes total[T][R];
     const uint8_t* weights[T];
     for (int t = 0; t < T; t++) {
@@ -146,7 +153,7 @@ void plain_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, fl
         for (int r = 0; r < R; r++) total[t][r].store(out + r * stride + t * TILE);
 }
 
-using Tile = void (*)(const Matrix&, size_t, const Inputs&, size_t, float*, size_t);
+using Tile = void (*)(const Matrix&, size_t, const Inputs&, size_t, float*, size_t, Ahead);
 
 template <int T, int R>
 Tile tile_of(Kind kind) {
@@ -176,8 +183,8 @@ Tile tile_of(Kind kind, size_t tokens) {
     }
 }
 
-void multiply(const Matrix& m, size_t tile, size_t tiles, const Inputs& in, size_t first, size_t count, float* out,
-              size_t stride) {
+void multiply(const Matrix& m, size_t tile, size_t tiles, size_t next, const Inputs& in, size_t first, size_t count,
+              float* out, size_t stride) {
     constexpr size_t T = Products::TILES, MOST = Products::TOKENS;
     const size_t groups = (count + MOST - 1) / MOST;
     for (size_t t = 0; t < tiles;) {
@@ -185,7 +192,8 @@ void multiply(const Matrix& m, size_t tile, size_t tiles, const Inputs& in, size
         for (size_t group = 0; group < groups; group++) {  // of nearly equal size
             const size_t begin = count * group / groups, size = count * (group + 1) / groups - begin;
             const Tile run = side == T ? tile_of<T>(m.kind, size) : tile_of<1>(m.kind, size);
-            run(m, tile + t, in, first + begin, out + begin * stride + t * TILE, stride);
+            const size_t bytes = (t + side < tiles ? side : next - t) * m.blocks * m.block_bytes();
+            run(m, tile + t, in, first + begin, out + begin * stride + t * TILE, stride, {bytes, group, groups});
         }
         t += side;
     }

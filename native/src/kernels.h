@@ -27,9 +27,10 @@ constexpr size_t MOST_QUERIES = 8;  // that one call of attend takes
 
 struct Kernels {
     const char* name;
-    // Outputs of `tiles` tiles for `count` tokens, out[token * stride + output].
-    void (*multiply)(const Matrix&, size_t tile, size_t tiles, const Inputs&, size_t first, size_t count, float* out,
-                     size_t stride);
+    // Outputs of `tiles` tiles for `count` tokens, out[token * stride + output]. Meanwhile the tiles that this thread
+    // will probably multiply next are fetched, `next` tiles behind these; at least `tiles`.
+    void (*multiply)(const Matrix&, size_t tile, size_t tiles, size_t next, const Inputs&, size_t first, size_t count,
+                     float* out, size_t stride);
     // One token's numbers as inputs; what is missing to a whole block is 0.
     void (*quantise)(const float* x, size_t size, Inputs&, size_t first_block, size_t token);
     void (*norm)(const float* x, const float* weight, size_t size, float epsilon, float* out);

@@ -134,7 +134,7 @@ void Model::add(Step& step, const Linear& linear, const Inputs& in) const {
         alignas(64) float y[CHUNK * 4 * TILE];
         const size_t tile = piece / chunks * wide, tiles = std::min(wide, m.tiles - tile);
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, step.tokens - first);
-        kernels_->multiply(m, tile, tiles, in, first, count, y, wide * TILE);
+        kernels_->multiply(m, tile, tiles, wide * threads_, in, first, count, y, wide * TILE);
         const size_t outputs = std::min(tiles * TILE, m.outputs - tile * TILE);
         for (size_t token = 0; token < count; token++) {
             float* x = step.x.data() + (first + token) * m.outputs + tile * TILE;
@@ -161,7 +161,8 @@ void Model::project(Step& step, size_t number) const {
         const size_t head = part * group, heads = std::min(group, (is_query ? shape_.heads : shape_.key_heads) - head);
         const size_t tile = head * size / TILE, stride = group * size;
         const size_t first = piece % chunks * chunk, count = std::min(chunk, step.tokens - first);
-        kernels_->multiply(*linear.matrix, tile, pieces_of(heads * size, TILE), step.in, first, count, y, stride);
+        const size_t tiles = pieces_of(heads * size, TILE);
+        kernels_->multiply(*linear.matrix, tile, tiles, tiles * threads_, step.in, first, count, y, stride);
         for (size_t i = 0; i < count * heads; i++) {
             const size_t token = first + i / heads, h = i % heads;
             float* y_head = y + i / heads * stride + h * size;
@@ -239,8 +240,8 @@ void Model::transform(Step& step, size_t number) const {
         const size_t block = piece / chunks, outputs = std::min(BLOCK, shape_.inner - block * BLOCK);
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, step.tokens - first);
         const size_t tile = block * 2, tiles = pieces_of(outputs, TILE);
-        kernels_->multiply(*layer.gate.matrix, tile, tiles, step.in, first, count, gate, BLOCK);
-        kernels_->multiply(*layer.up.matrix, tile, tiles, step.in, first, count, up, BLOCK);
+        kernels_->multiply(*layer.gate.matrix, tile, tiles, 2 * threads_, step.in, first, count, gate, BLOCK);
+        kernels_->multiply(*layer.up.matrix, tile, tiles, 2 * threads_, step.in, first, count, up, BLOCK);
         for (size_t token = 0; token < count; token++) {
             float* g = gate + token * BLOCK;
             kernels_->gate(g, up + token * BLOCK, outputs);
@@ -342,7 +343,7 @@ void Model::forward(Cache& cache, const std::vector<Row>& rows, const std::vecto
         alignas(64) float y[CHUNK * wide * TILE];
         const size_t tile = piece / chunks * wide, tiles = std::min(wide, head_->tiles - tile);
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, wanted.size() - first);
-        kernels_->multiply(*head_, tile, tiles, in, first, count, y, wide * TILE);
+        kernels_->multiply(*head_, tile, tiles, wide * threads_, in, first, count, y, wide * TILE);
         const size_t outputs = std::min(tiles * TILE, head_->outputs - tile * TILE);
         for (size_t token = 0; token < count; token++)
             std::copy_n(y + token * wide * TILE, outputs,

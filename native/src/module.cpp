@@ -43,7 +43,7 @@ nb::ndarray<nb::numpy, float> multiply(const Matrix& matrix, nb::ndarray<const f
     }
     auto* out = new std::vector<float>(tokens * wide);
     nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
-    kernels->multiply(matrix, 0, matrix.tiles, in, 0, tokens, out->data(), wide);
+    kernels->multiply(matrix, 0, matrix.tiles, matrix.tiles, in, 0, tokens, out->data(), wide);
     return {out->data(), {tokens, matrix.outputs}, owner, {static_cast<int64_t>(wide), 1}};
 }
 
