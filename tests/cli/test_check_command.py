@@ -12,7 +12,7 @@ from outrider.cli.check import evenly
 def test_check_passes_where_the_tokens_agree(outrider, folder):
     status, out, err = outrider("check", "-m", folder, "-n", 16, "--limit", 3)
     assert status == 0, err
-    assert "outrider suffix 3 3 0 0" in " ".join(out.split())
+    assert "outrider lookup 3 3 0 0" in " ".join(out.split())
     assert "passed" in out
 
 
@@ -29,7 +29,7 @@ def test_check_compares_with_mlx_lm_itself(outrider, folder):
     outcomes = json.loads(out)["outcomes"]
     assert {(outcome["reference"], outcome["other"]) for outcome in outcomes} == {
         ("mlx-lm", "outrider plain"),
-        ("mlx-lm", "outrider suffix"),
+        ("mlx-lm", "outrider lookup"),
     }
     assert all(outcome["difference"] is None for outcome in outcomes)
     assert sum(outcome["drafted"] for outcome in outcomes) > 0
@@ -85,7 +85,7 @@ def test_check_fails_where_tokens_differ(outrider, folder, monkeypatch):
     assert status == 1
     assert not result["passed"]
     wrong = [outcome for outcome in result["outcomes"] if not outcome["passed"]]
-    assert [outcome["other"] for outcome in wrong] == ["outrider suffix"] * 2
+    assert [outcome["other"] for outcome in wrong] == ["outrider lookup"] * 2
     assert all(outcome["difference"]["place"] == outcome["tokens"] - 1 for outcome in wrong)
     assert all(outcome["difference"]["margin"] > 1e-4 for outcome in wrong)
 
