@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 import outrider
-from exactness.drafters import similar
+from exactness.drafters import lookups, similar
 from exactness.mutations import draft_cache_not_caught_up
 from exactness.policies import Sometimes
 from outrider import (
@@ -38,6 +38,7 @@ from outrider import (
     Handle,
     ModelDrafter,
     QueueFullError,
+    RecyclingMemory,
     Request,
     SamplingParams,
     SpeculativeDecoder,
@@ -64,6 +65,8 @@ INTERRUPTED = tuple(
         "runtimes/torch/session.py",
         "drafters/cache.py",
         "drafters/chains.py",
+        "drafters/lookup",
+        "drafters/recycling",
         "lookahead",
     )
 )
@@ -232,7 +235,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize(drafting=st.sampled_from(["model", "model", "model", "bushes"]), lookahead=st.sampled_from([3, None]))
     def open(self, drafting: str, lookahead: int | None) -> None:
-        self.drafter = TroubledDrafter(self.draft) if drafting == "model" else Bushes()
+        self.drafter = self.drafter_of(drafting)
         self.engine = Engine(
             TroubledModel(self.target),
             self.drafter,
@@ -253,6 +256,9 @@ class EngineMachine(RuleBasedStateMachine):
         ]
         for patched in self.patches:
             patched.start()
+
+    def drafter_of(self, drafting: str) -> Drafter:
+        return TroubledDrafter(self.draft) if drafting == "model" else Bushes()
 
     @rule(some=st.lists(requests, min_size=1, max_size=3))
     def submit(self, some: list[Request]) -> None:
@@ -435,6 +441,15 @@ class TableMachine(EngineMachine):
     draft = similar(target, seed=2)
 
 
+class LookupMachine(TableMachine):
+    """All machines of a run share a memory: what one of them learned, right or half, the next one drafts from."""
+
+    memory = RecyclingMemory(30)
+
+    def drafter_of(self, drafting: str) -> Drafter:
+        return lookups(self.memory, trees=drafting == "model")
+
+
 def llama_machine(folder: Path) -> type[EngineMachine]:
     """The same with real keys and values."""
     pytest.importorskip("transformers")
@@ -478,6 +493,13 @@ def test_caches_that_remember_tokens() -> None:
     happened = Happenings()
     run(happened.of(TableMachine), 300)
     for what in ("stop", "length", "cancelled", "error", "accepted", "rejected", "interrupted", "drafter dropped"):
+        assert happened[what] >= 10, happened
+
+
+def test_lookups_that_are_interrupted() -> None:
+    happened = Happenings()
+    run(happened.of(LookupMachine), 80)
+    for what in ("length", "cancelled", "error", "accepted", "rejected", "interrupted"):
         assert happened[what] >= 10, happened
 
 

@@ -1,9 +1,10 @@
-"""`outrider warm`: what the lookup drafter starts with, learned from texts that the model writes itself."""
+"""`outrider warm`: what the lookup drafter starts with, learned from a model's own answers."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 from rich import progress as bars
 
+from outrider.cli.options.files import STANDARD_INPUT, read_text
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
 from outrider.cli.terminal import messages
@@ -18,10 +20,15 @@ from outrider.drafters.lookup.loading import fingerprint, warm_file
 from outrider.drafters.recycling.state import save_state
 from outrider.drafters.recycling.successors import KEPT
 from outrider.errors import InputError, SettingError
+from outrider.prompts.chat import Chat, encode_prompt
+from outrider.prompts.files import FilePrompt, parse_prompts
+from outrider.prompts.tokens import check_tokens
+from outrider.runtimes.base import Model
 from outrider.training.shards import Text, read_shards, write_shard
 from outrider.training.sweep import expectations
-from outrider.training.synthesis import SynthesisSettings, self_written
+from outrider.training.synthesis import SynthesisSettings, answered, self_written, users_turn_of
 from outrider.training.warming import Warming
+from outrider_command import INTERRUPTED
 
 SECONDS_OF_A_SHARD = 60  # a run that is killed loses at most so much
 
@@ -41,6 +48,10 @@ def command(
     minutes: Annotated[
         float, option("--minutes", "N", "How long the model writes. A pass over its vocabulary comes on top.")
     ] = 10.0,
+    input: Annotated[
+        Path | None,
+        option("--input", "FILE", "Answer these prompts, as of generate --input. Default: what the model asks itself."),
+    ] = None,
     output: Annotated[
         Path | None, option("--output -o", "FILE", "Default: in the cache folder, where it is found by itself.")
     ] = None,
@@ -57,53 +68,91 @@ def command(
         raise SettingError(f"--minutes is {minutes}: it must be at least 0")
     if pairs < 0 or max_rows < 1:
         raise SettingError(f"--pairs is {pairs} and --max-rows {max_rows}: at least 0 contexts and 1 row are needed")
+    prompts = None if input is None else _prompts_of(input)
     if data is not None:
         _make(data)
     target = runtime.open(model)
+    file = _place(target, output)
+    asked = None if prompts is None else _encoded(prompts, target)
+    if minutes and asked is None:
+        users_turn_of(target)  # a model that cannot ask itself is refused before its vocabulary is read
+    known = [] if data is None else list(read_shards(data, fingerprint(target)))
     warming = Warming(target.traits.vocab_size, fingerprint(target))
-    file = warm_file(target) if output is None else output
-    _make(file.parent)
     with _bar("vocabulary", target.traits.vocab_size) as advance:
         for tokens, top, probabilities in expectations(target, KEPT):
             warming.learn_tokens(tokens, top, probabilities)
             advance(len(tokens))
-    before = 0
-    if data is not None:
-        for text in read_shards(data):
-            warming.learn_text(text)
-            before += 1
-    settings = SynthesisSettings(rows=max_rows, top=KEPT, openings=OPENINGS, seed=seed + before)
-    if minutes:
-        with _bar("writing", 60 * minutes) as advance:
-            for text in _for(minutes, self_written(target, settings), data, advance):
-                warming.learn_text(text)
+    for text in known:
+        warming.learn_text(text)
+    settings = SynthesisSettings(rows=max_rows, top=KEPT, openings=OPENINGS, seed=seed + len(known))
+    texts = self_written(target, settings) if asked is None else answered(target, asked, settings)
+    interrupted = False
+    try:
+        if minutes:
+            _write(texts, minutes, warming, data)
+    except KeyboardInterrupt:
+        interrupted = True
     state = warming.state(pairs)
     save_state(state, file)
     size = file.stat().st_size / 1e6
-    messages().print(f"{state!r} from {warming.tokens:,} tokens of answers: {file} ({size:.1f} MB)", style="dim")
-    return 0
+    stopped = "stopped: " if interrupted else ""
+    messages().print(
+        f"{stopped}{state!r} from {warming.tokens:,} tokens of answers: {file} ({size:.1f} MB)", style="dim"
+    )
+    return INTERRUPTED if interrupted else 0
 
 
-def _for(minutes: float, texts: Iterator[Text], data: Path | None, advance: Callable[[float], None]) -> Iterator[Text]:
-    """The texts of the next minutes, kept in shards where there is a folder for them."""
+def _prompts_of(file: Path) -> list[FilePrompt]:
+    name = "standard input" if str(file) == STANDARD_INPUT else str(file)
+    return parse_prompts(read_text(file), name)
+
+
+def _encoded(prompts: Sequence[FilePrompt], target: Model) -> list[tuple[int, ...]]:
+    """The prompts in token ids, through the chat template where there is one."""
+    found = []
+    for prompt in prompts:
+        try:
+            tokens = encode_prompt(prompt.request.prompt, target.tokenizer, target.name, Chat()).tokens
+            check_tokens(tokens, target, target.traits.context_length)
+        except (InputError, SettingError) as error:
+            raise InputError(f"{prompt.place} cannot be used: {error}") from error
+        found.append(tokens)
+    return found
+
+
+def _place(target: Model, output: Path | None) -> Path:
+    """Where the state goes; its folder is there."""
+    if output is None and target.tokenizer is None:
+        raise SettingError(
+            f"{target.name} has no tokenizer, by which its state could be found: give --output FILE, and the same FILE "
+            "to generate with --drafter-state"
+        )
+    file = warm_file(target) if output is None else output
+    _make(file.parent)
+    return file
+
+
+def _write(texts: Iterator[list[Text]], minutes: float, warming: Warming, data: Path | None) -> None:
+    """Learn the texts of the next minutes, and keep them in shards where there is a folder for them."""
     begun = written = last = time.monotonic()
     held: list[Text] = []
     try:
-        for text in texts:
-            now = time.monotonic()
-            advance(now - last)
-            last = now
-            held.append(text)
-            yield text
-            if now - begun > 60 * minutes:
-                return
-            if now - written > SECONDS_OF_A_SHARD:
-                if data is not None:
-                    write_shard(data, held)
-                held, written = [], now
+        with _bar("writing", 60 * minutes) as advance:
+            for finished in texts:
+                for text in finished:
+                    warming.learn_text(text)
+                    held.append(text)
+                now = time.monotonic()
+                advance(now - last)
+                last = now
+                if now - begun > 60 * minutes:
+                    return
+                if data is not None and held and now - written > SECONDS_OF_A_SHARD:
+                    write_shard(data, held, warming.tokenizer)
+                    held, written = [], now
     finally:
         if data is not None and held:
-            write_shard(data, held)
+            write_shard(data, held, warming.tokenizer)
 
 
 def _make(folder: Path) -> None:
@@ -115,6 +164,10 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A progress bar, where somebody is looking. Yields a function that moves it on."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
     with bars.Progress(*columns, console=messages(), transient=True) as bar:
         task = bar.add_task(what, total=total)

@@ -52,7 +52,10 @@ class Prices:
 
     @property
     def cheapest(self) -> float:
-        """The least that a token adds to the cost, whatever its place; 0 where drafts cost nothing."""
+        """The least that drafts cost for each of their tokens; 0 where they cost nothing.
+
+        A token that is accepted less often pays only where a step in the cost leaves room for it.
+        """
         return max(self._steps[0], 0.0) if self._steps else 0.0
 
     @cached_property

@@ -43,3 +43,8 @@ class Recorder(Drafter):
     def take(self, sequence: int) -> tuple[np.ndarray, np.ndarray]:
         """What was recorded of a sequence [emitted, top], which is forgotten."""
         return np.stack(self.tokens.pop(sequence)), np.stack(self.probabilities.pop(sequence))
+
+    def drop(self, sequence: int) -> None:
+        """Forget what was recorded of a sequence, if anything was."""
+        self.tokens.pop(sequence, None)
+        self.probabilities.pop(sequence, None)

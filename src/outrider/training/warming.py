@@ -25,6 +25,7 @@ class Warming:
 
     def __init__(self, vocab_size: int, tokenizer: str) -> None:
         self._memory = RecyclingMemory(UNBOUNDED, vocab_size=vocab_size, tokenizer=tokenizer)
+        self.tokenizer = tokenizer
         self.tokens = 0  # of answers
 
     def learn_tokens(self, tokens: Sequence[int], top: np.ndarray, probabilities: np.ndarray) -> None:

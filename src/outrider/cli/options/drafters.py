@@ -70,6 +70,10 @@ def _chains(target: Model) -> Drafter:
     return outrider.lookup_drafter(target, trees=False)
 
 
+def _recycling(target: Model, trees: bool) -> Drafter:
+    return outrider.RecyclingDrafter(recycling_memory(target), trees=trees)
+
+
 def _merged(model: Model, target: Model) -> Drafter:
     return outrider.Merged([outrider.lookup_drafter(target), outrider.ModelTreeDrafter(model)])
 
@@ -81,8 +85,9 @@ DRAFTERS = {
         DrafterKind(
             "recycling",
             TREE_LOOKAHEAD,
-            make=lambda target: outrider.RecyclingDrafter(recycling_memory(target)),
+            make=lambda target: _recycling(target, trees=not target.traits.reads_branches),
             trees=True,
+            in_chains=lambda target: _recycling(target, trees=False),
         ),
         DrafterKind("model", MODEL_LOOKAHEAD, make_with=lambda model, target: outrider.ModelDrafter(model)),
         DrafterKind(
