@@ -1,7 +1,5 @@
 """Every causal language model class of transformers, built tiny: the text of its own `generate`, or a refusal."""
 
-import functools
-
 import pytest
 
 pytest.importorskip("torch")
@@ -32,7 +30,6 @@ CAUSES = {
     "BertLMHeadModel": "gives other logits when a text is read token by token",
     "OpenAIGPTLMHeadModel": "takes no cache that Outrider knows",
 }
-draft_model = functools.cache(classes.draft_model)
 
 
 @pytest.mark.slow
@@ -41,7 +38,7 @@ def test_its_text_is_that_of_generate_or_it_is_refused(name):
     model = classes.build(*classes.classes_of(name))
     if model is None:
         pytest.skip("no tiny model of it was built")
-    verdict = classes.judge(model, draft_model())
+    verdict = classes.judge(model)
     assert verdict.wrong == ""
     assert verdict.way == WAYS.get(name, verdict.way)
     if verdict.way == "refused":
@@ -59,7 +56,7 @@ def test_a_refusal_names_its_cause(name):
 @pytest.mark.parametrize("name", ["HrmTextForCausalLM", "MiniMaxForCausalLM", "PhimoeForCausalLM"])
 def test_what_rounds_less_or_is_told_its_window_or_keeps_its_own_cache_is_read(name):
     model = classes.build(*classes.classes_of(name))
-    verdict = classes.judge(model.double() if name == "HrmTextForCausalLM" else model, draft_model())
+    verdict = classes.judge(model.double() if name == "HrmTextForCausalLM" else model)
     assert (verdict.reason, verdict.wrong) == ("", "")
 
 
