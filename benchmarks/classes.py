@@ -250,9 +250,7 @@ def judge(model: Any) -> Verdict:
     return Verdict(way, wrong=", ".join(wrong))
 
 
-def _decode(
-    target: TransformersModel, drafter: Any, prompts: Sequence[Sequence[int]], longest: int
-) -> list[list[int]]:
+def _decode(target: TransformersModel, drafter: Any, prompts: Sequence[Sequence[int]], longest: int) -> list[list[int]]:
     return outrider.batched_speculative_decode(
         prompts,
         drafter,

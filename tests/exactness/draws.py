@@ -3,6 +3,10 @@
 A draw is one text with a seed of its own. What a text holds depends on nothing but its seed, so that an engine of many
 rows draws the same texts as a decoder that makes them one after the other, at less than half the cost
 (test_a_decoder_draws_what_its_engine_draws_in_many_rows).
+
+Where two decoders have to make the same text of a seed, texts are compared and not counted: `texts_of`. That is the
+stronger statement. A mistake in one token of two hundred changes one of a few dozen texts for certain, and moves no
+chi-square of a few thousand.
 """
 
 from collections import Counter
@@ -12,9 +16,12 @@ from dataclasses import dataclass, field, replace
 from exactness.statistics import THRESHOLD, Outcome, p_value
 from outrider import Engine, Handle, Request, SamplingParams, SpeculativeDecoder
 from outrider.prompts.request import prepare_request
+from outrider.runtimes.base import Model
 
 ROWS = 32
 CAPACITY = 64  # tokens of a row
+TEXTS = 64  # that are compared one by one
+LENGTH_OF_TEXTS = 20
 # Shares of all draws after which a mistake may be found. Each look is one more test at THRESHOLD, and what it looks at
 # are the first draws of the same sample, so that the last look is the test of all draws.
 LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
@@ -22,8 +29,13 @@ LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
 
 @dataclass
 class Sample:
-    """Outputs, and what became of the drafts."""
+    """Outputs, and what became of the drafts.
 
+    Attributes:
+        texts: for each seed the tokens that are counted.
+    """
+
+    texts: dict[int, Outcome] = field(default_factory=dict)
     counts: Counter[Outcome] = field(default_factory=Counter)
     drafted: int = 0
     accepted: int = 0
@@ -69,26 +81,27 @@ class Draws:
     def more(self, draws: int) -> Sample:
         """Add texts to the sample, those of the next seeds."""
         end = self._next_seed + draws
-        there: list[Handle] = []
+        there: list[tuple[int, Handle]] = []
         while there or self._next_seed < end:
             while self._engine.has_room and self._next_seed < end:
                 sampling = replace(self._request.sampling, seed=self._next_seed)
-                there.append(self._engine.submit(replace(self._request, sampling=sampling)))
+                there.append((self._next_seed, self._engine.submit(replace(self._request, sampling=sampling))))
                 self._next_seed += 1
             self._engine.step()
-            for text in there:
+            for seed, text in there:
                 if text.error is not None:
                     raise text.error
                 if len(text.tokens) >= self._length:
                     text.cancel()
-                    self._count(text)
+                    self._count(seed, text)
                 else:
                     assert text.finish_reason is None
-            there = [text for text in there if not text.finish_reason]
+            there = [(seed, text) for seed, text in there if not text.finish_reason]
         return self.sample
 
-    def _count(self, text: Handle) -> None:
-        self.sample.counts[tuple(text.tokens[: self._length])] += 1
+    def _count(self, seed: int, text: Handle) -> None:
+        self.sample.texts[seed] = tuple(text.tokens[: self._length])
+        self.sample.counts[self.sample.texts[seed]] += 1
         self.sample.drafted += text.stats.drafted
         self.sample.accepted += text.stats.accepted
 
@@ -105,6 +118,23 @@ def draw_outputs(
 ) -> Sample:
     """As many texts of a decoder: see Draws."""
     return Draws(decoder, prompt, length, sampling, max_tokens=max_tokens, first_seed=first_seed).more(draws)
+
+
+def texts_of(
+    decoder: SpeculativeDecoder,
+    prompt: Sequence[int],
+    sampling: SamplingParams,
+    *,
+    texts: int = TEXTS,
+    length: int = LENGTH_OF_TEXTS,
+) -> Sample:
+    """Whole texts, to be compared with those of another decoder, seed by seed."""
+    return Draws(decoder, prompt, length, sampling).more(texts)
+
+
+def plain_texts(target: Model, prompt: Sequence[int], sampling: SamplingParams, **how_many: int) -> dict[int, Outcome]:
+    """What `coupled` makes of each seed without a drafter, and so with any."""
+    return texts_of(SpeculativeDecoder(None, target, rule="coupled"), prompt, sampling, **how_many).texts
 
 
 def p_of_mistake(draws: Draws, expected: dict[Outcome, float], most: int) -> float:

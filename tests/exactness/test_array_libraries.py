@@ -3,7 +3,7 @@
 import pytest
 
 from exactness.drafters import similar
-from exactness.draws import draw_outputs
+from exactness.draws import draw_outputs, texts_of
 from exactness.libraries import array_maker
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import FunctionModel, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
@@ -11,6 +11,7 @@ from outrider import FunctionModel, ModelDrafter, SamplingParams, SpeculativeDec
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 DRAWS = 2_000
+TEXTS = 100
 PROMPT = (0, 1)
 SAMPLING = SamplingParams(temperature=0.8, top_p=0.95, repetition_penalty=1.3)
 
@@ -26,25 +27,29 @@ def over_arrays(library: str, table: TableModel) -> FunctionModel:
     return FunctionModel(function, make_array=lambda tokens: make_array([tokens]), name=library)
 
 
+TARGET, DRAFT = (
+    TableModel.random(5, 1, spread=1.2, seed=3),
+    similar(TableModel.random(5, 1, spread=1.2, seed=3), seed=4),
+)
+
+
 @pytest.mark.parametrize("rule", ["token", "block"])
-@pytest.mark.parametrize("library", ["torch", "mlx"])
-def test_a_model_of_another_library(library: str, rule: str) -> None:
-    target = TableModel.random(5, 1, spread=1.2, seed=3)
-    drafter = ModelDrafter(over_arrays(library, similar(target, seed=4)))
-    decoder = SpeculativeDecoder(drafter, over_arrays(library, target), 2, rule=rule)
-
+def test_numpy_has_the_targets_distribution(rule: str) -> None:
+    decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 2, rule=rule)
     sample = draw_outputs(decoder, PROMPT, 2, SAMPLING, DRAWS, max_tokens=4)
-
     assert sample.accepted > 0
-    assert p_value(sample.counts, joint_distribution(target, PROMPT, 2, SAMPLING)) > THRESHOLD
+    assert p_value(sample.counts, joint_distribution(TARGET, PROMPT, 2, SAMPLING)) > THRESHOLD
 
 
-def test_draft_and_target_of_different_libraries() -> None:
-    target = TableModel.random(5, 1, spread=1.2, seed=5)
-    drafter = ModelDrafter(similar(target, seed=6))
-    decoder = SpeculativeDecoder(drafter, over_arrays("torch", target), 2)
-
-    sample = draw_outputs(decoder, PROMPT, 2, SAMPLING, DRAWS, max_tokens=4)
-
-    assert sample.accepted > 0
-    assert p_value(sample.counts, joint_distribution(target, PROMPT, 2, SAMPLING)) > THRESHOLD
+@pytest.mark.parametrize("rule", ["token", "block"])
+@pytest.mark.parametrize("libraries", [("torch", "torch"), ("mlx", "mlx"), ("numpy", "torch")], ids="-".join)
+def test_models_of_other_libraries_make_the_same_texts(libraries: tuple[str, str], rule: str) -> None:
+    """The draft model's library, and the target's."""
+    draft, target = (
+        table if library == "numpy" else over_arrays(library, table)
+        for library, table in zip(libraries, (DRAFT, TARGET), strict=True)
+    )
+    sample = texts_of(SpeculativeDecoder(ModelDrafter(draft), target, 2, rule=rule), PROMPT, SAMPLING, texts=TEXTS)
+    in_numpy = texts_of(SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 2, rule=rule), PROMPT, SAMPLING, texts=TEXTS)
+    assert 0 < sample.accepted < sample.drafted
+    assert sample.texts == in_numpy.texts

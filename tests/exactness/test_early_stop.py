@@ -2,7 +2,7 @@
 
 import pytest
 
-from exactness.draws import Draws, p_of_mistake
+from exactness.draws import Draws, p_of_mistake, plain_texts, texts_of
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from outrider import Draft, ModelDrafter, SamplingParams, SettingError, SpeculativeDecoder, TableModel
 
@@ -36,14 +36,21 @@ def draws_of(drafter: ModelDrafter, rule: str) -> Draws:
     return Draws(decoder, PROMPT, LENGTH, SamplingParams(), max_tokens=6)
 
 
-@pytest.mark.parametrize(
-    ("rule", "draft"), [("token", OPPOSITE), ("block", OPPOSITE), ("block", OTHER), ("coupled", OTHER)]
-)
+@pytest.mark.parametrize(("rule", "draft"), [("token", OPPOSITE), ("block", OPPOSITE), ("block", OTHER)])
 def test_stopping_after_a_token_is_exact(rule: str, draft: TableModel) -> None:
     sample = draws_of(ModelDrafter(draft, min_survival=0.15), rule).more(DRAWS)
     assert p_value(sample.counts, TRUTH) > THRESHOLD
     unstopped = draws_of(ModelDrafter(draft), rule).more(200)
     assert sample.drafted / DRAWS < 0.8 * unstopped.drafted / 200
+
+
+def test_under_coupled_stopping_changes_no_text() -> None:
+    stopping, going_on = (
+        texts_of(SpeculativeDecoder(drafter, TARGET, 4, rule="coupled"), PROMPT, SamplingParams())
+        for drafter in (ModelDrafter(OTHER, min_survival=0.15), ModelDrafter(OTHER))
+    )
+    assert stopping.drafted < 0.8 * going_on.drafted
+    assert stopping.texts == going_on.texts == plain_texts(TARGET, PROMPT, SamplingParams())
 
 
 @pytest.mark.parametrize("rule", ["token", "block"])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from exactness.draws import Draws, Sample, p_of_mistake
+from exactness.draws import Draws, Sample, p_of_mistake, plain_texts, texts_of
 from exactness.mutations import drawn_tokens_weighed_after_the_draw
 from exactness.policies import Priced
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
@@ -32,8 +32,12 @@ DRAFTERS: dict[str, Callable[[bool], SuffixDrafter]] = {
 TRUTH = joint_distribution(TARGET, PROMPT, LENGTH, SamplingParams())
 
 
+def decoder_of(drafter: SuffixDrafter, rule: str, prices: Sequence[tuple[float, ...]]) -> SpeculativeDecoder:
+    return SpeculativeDecoder(drafter, TARGET, Priced(*prices), rule=rule)
+
+
 def draws_of(drafter: SuffixDrafter, rule: str, prices: Sequence[tuple[float, ...]]) -> Draws:
-    decoder = SpeculativeDecoder(drafter, TARGET, Priced(*prices), rule=rule)
+    decoder = decoder_of(drafter, rule, prices)
     return Draws(decoder, PROMPT, LENGTH, SamplingParams(), max_tokens=6)
 
 
@@ -43,15 +47,26 @@ def many_rejected(sample: Sample) -> bool:
 
 @pytest.mark.parametrize("changing", [True, False], ids=["changing", "step"])
 @pytest.mark.parametrize("greedy", [False, True], ids=["drawn", "chosen"])
-@pytest.mark.parametrize(
-    "drafter, rule", [("chain", "token"), ("chain", "block"), ("chain", "coupled"), ("tree", "token")]
-)
+@pytest.mark.parametrize("drafter, rule", [("chain", "token"), ("chain", "block"), ("tree", "token")])
 def test_the_output_has_the_targets_distribution(drafter: str, rule: str, greedy: bool, changing: bool) -> None:
-    step = STEP["tree" if greedy else drafter]  # the likeliest token by itself is worth less than some token
-    prices = CHANGING if changing else (step,)
-    sample = draws_of(DRAFTERS[drafter](greedy), rule, prices).more(DRAWS)
+    sample = draws_of(DRAFTERS[drafter](greedy), rule, prices_of(drafter, greedy, changing)).more(DRAWS)
     assert many_rejected(sample)
     assert p_value(sample.counts, TRUTH) > THRESHOLD
+
+
+def prices_of(drafter: str, greedy: bool, changing: bool) -> Sequence[tuple[float, ...]]:
+    step = STEP["tree" if greedy else drafter]  # the likeliest token by itself is worth less than some token
+    return CHANGING if changing else (step,)
+
+
+@pytest.mark.parametrize("changing", [True, False], ids=["changing", "step"])
+@pytest.mark.parametrize("greedy", [False, True], ids=["drawn", "chosen"])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_under_coupled_every_text_is_that_of_plain_decoding(drafter: str, greedy: bool, changing: bool) -> None:
+    decoder = decoder_of(DRAFTERS[drafter](greedy), "coupled", prices_of(drafter, greedy, changing))
+    sample = texts_of(decoder, PROMPT, SamplingParams())
+    assert many_rejected(sample)
+    assert sample.texts == plain_texts(TARGET, PROMPT, SamplingParams())
 
 
 @pytest.mark.parametrize("drafter, rule", [("chain", "token"), ("chain", "block"), ("tree", "token")])

@@ -8,7 +8,7 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import DRAFTERS, lookups, memory_of, similar
-from exactness.draws import draw_outputs
+from exactness.draws import draw_outputs, plain_texts, texts_of
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from exactness.test_array_libraries import over_arrays
 from outrider import (
@@ -65,13 +65,11 @@ TREES: dict[str, Callable[[TableModel, TableModel], Drafter]] = {
 CHAINS = {name: DRAFTERS[name] for name in ("model", "greedy-model", "suffix", "greedy-suffix")}
 CASES = [("token", name) for name in (*CHAINS, *TREES)]
 CASES += [("block", name) for name in ("model", "suffix")]
-CASES += [("coupled", name) for name in ("greedy-model", "suffix", "merged")]
 
 
-def p_of(rule: str, drafter: Drafter, target: TableModel, model=None, draws: int = DRAWS, least: int = 1) -> float:
-    decoder = SpeculativeDecoder(drafter, target if model is None else model, 5, rule=rule)
-    sample = draw_outputs(decoder, PROMPT, 3, SAMPLING, draws, max_tokens=6)
-    assert sample.drafted >= least
+def p_of(rule: str, drafter: Drafter, target: TableModel, draws: int = DRAWS) -> float:
+    sample = draw_outputs(SpeculativeDecoder(drafter, target, 5, rule=rule), PROMPT, 3, SAMPLING, draws, max_tokens=6)
+    assert sample.drafted > 0
     return p_value(sample.counts, joint_distribution(target, PROMPT, 3, SAMPLING))
 
 
@@ -82,12 +80,32 @@ def test_the_output_has_the_distribution_that_the_processors_make(rule: str, nam
     assert p_of(rule, drafter, target) > THRESHOLD
 
 
+def test_plain_decoding_under_coupled_has_the_distribution_that_the_processors_make() -> None:
+    target = TableModel.random(VOCABULARY, 2, spread=1.2, seed=71)
+    sample = draw_outputs(SpeculativeDecoder(None, target, rule="coupled"), PROMPT, 3, SAMPLING, DRAWS)
+    assert p_value(sample.counts, joint_distribution(target, PROMPT, 3, SAMPLING)) > THRESHOLD
+
+
+@pytest.mark.parametrize("name", [*CHAINS, *TREES])
+def test_under_coupled_every_text_is_that_of_plain_decoding(name: str) -> None:
+    target = TableModel.random(VOCABULARY, 2, spread=1.2, seed=71)
+    drafter = (CHAINS | TREES)[name](target, similar(target, seed=72))
+    sample = texts_of(SpeculativeDecoder(drafter, target, 5, rule="coupled"), PROMPT, SAMPLING)
+    assert sample.drafted > 0
+    assert sample.texts == plain_texts(target, PROMPT, SAMPLING)
+
+
 @pytest.mark.parametrize("rule", ["token", "coupled"])
 @pytest.mark.parametrize("library", ["torch", "mlx"])
 def test_processors_are_given_arrays_of_the_models_library(library: str, rule: str) -> None:
     target = TableModel.random(VOCABULARY, 1, spread=1.2, seed=73)
-    drafter = ModelTreeDrafter(over_arrays(library, similar(target, seed=74)))
-    assert p_of(rule, drafter, target, over_arrays(library, target), draws=500) > THRESHOLD
+    draft = similar(target, seed=74)
+    sample, in_numpy = (
+        texts_of(SpeculativeDecoder(ModelTreeDrafter(small), large, 5, rule=rule), PROMPT, SAMPLING, texts=32)
+        for small, large in ((over_arrays(library, draft), over_arrays(library, target)), (draft, target))
+    )
+    assert 0 < sample.accepted < sample.drafted
+    assert sample.texts == in_numpy.texts
 
 
 @pytest.mark.parametrize("name", ["model", "suffix", "model-tree"])
