@@ -11,7 +11,7 @@ from outrider import FunctionModel, ModelDrafter, SamplingParams, SpeculativeDec
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 DRAWS = 2_000
-TEXTS = 100
+TEXTS = 32
 PROMPT = (0, 1)
 SAMPLING = SamplingParams(temperature=0.8, top_p=0.95, repetition_penalty=1.3)
 

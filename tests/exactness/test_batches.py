@@ -3,14 +3,14 @@
 import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from exactness.drafters import TreeDrafter, lookups, memory_of, similar, suffix_drafter
 from exactness.policies import Sometimes
 from exactness.simulated_time import Clock, Price, TimedModel, changing, steady
-from exactness.statistics import THRESHOLD
+from exactness.statistics import THRESHOLD, Outcome
 from exactness.traffic import Kind, serve
 from outrider import (
     Adaptive,
@@ -29,6 +29,7 @@ from outrider import (
     ModelTreeDrafter,
     RoundRecord,
     SamplingParams,
+    SpeculativeDecoder,
     StaticTree,
     TableModel,
 )
@@ -38,6 +39,7 @@ from outrider.engine import scheduler as scheduler_module
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 DRAWS = 600
+DRAWS_COMPARED = 150  # one by one
 LENGTH = 3
 ROWS = 5
 PLAIN = (Kind((1,)), Kind((0, 2, 1, 1, 3, 0, 2, 1, 1)), Kind((2, 2, 0, 2), stop_token_ids=frozenset({3})))
@@ -186,13 +188,29 @@ def test_every_text_has_its_own_distribution(name: str, monkeypatch: pytest.Monk
             clock=clock,
         )
 
-    outputs = serve(open_engine, course.kinds, LENGTH, DRAWS, engines=course.engines)
+    draws = DRAWS_COMPARED if course.rule == "coupled" else DRAWS
+    outputs = serve(open_engine, course.kinds, LENGTH, draws, engines=course.engines)
     check_that_much_happened(course, records)
     if chosen:
         assert all(chosen[what] >= 10 for what in ("drafting", "plain", "probing"))
-    assert [len(of_kind) for of_kind in outputs.of_kind] == [DRAWS] * len(course.kinds)
+    assert [len(of_kind) for of_kind in outputs.of_kind] == [draws] * len(course.kinds)
+    if course.rule == "coupled":  # then a text is that of plain decoding, in any company
+        assert outputs.of_kind == [
+            alone(target, kind, outputs.seeds[number]) for number, kind in enumerate(course.kinds)
+        ]
+        return
     assert min(outputs.p_values(target)) > THRESHOLD
     assert outputs.p_value_of_neighbours(target) > THRESHOLD
+
+
+def alone(target: TableModel, kind: Kind, seeds: Sequence[int]) -> list[Outcome]:
+    """What plain decoding makes of each seed."""
+    decoder, stops = SpeculativeDecoder(None, target, rule="coupled"), kind.stop_token_ids
+    samplings = (replace(kind.sampling, seed=seed) for seed in seeds)
+    texts = (
+        decoder.generate(kind.prompt, max_tokens=LENGTH, sampling=each, stop_token_ids=stops) for each in samplings
+    )
+    return [tuple(text.tokens) for text in texts]
 
 
 def check_that_much_happened(course: Course, records: list[RoundRecord]) -> None:

@@ -55,11 +55,12 @@ class _Visit:
 
 @dataclass
 class Outputs:
-    """The beginnings of the counted texts of every kind, two neighbours in time after one another."""
+    """The beginnings of the counted texts of every kind, two neighbours in time after one another, and their seeds."""
 
     kinds: Sequence[Kind]
     length: int
     of_kind: list[list[Outcome]]
+    seeds: list[list[int]]
 
     def p_values(self, target: TableModel) -> list[float]:
         """For each kind: do its texts have their own distribution?"""
@@ -100,13 +101,15 @@ def serve(
         groups.append([early])
     generator.shuffle(groups)
     of_kind: list[list[Outcome]] = [[] for _ in kinds]
+    seeds: list[list[int]] = [[] for _ in kinds]
     for number in range(engines):
         visits = [visit for group in groups[number::engines] for visit in group]
         _serve(open_engine(), visits, kinds, length, generator)
         for visit in visits:
             if visit.counted:
                 of_kind[visit.kind].append(tuple(visit.handle.tokens[:length]))
-    return Outputs(kinds, length, of_kind)
+                seeds[visit.kind].append(visit.seed)
+    return Outputs(kinds, length, of_kind, seeds)
 
 
 def _visit(generator: random.Random, kind: int, length: int, seed: int) -> _Visit:
