@@ -116,7 +116,8 @@ class TroubledModel:
         return getattr(self._model, name)
 
     def open(self, rows: int, capacity: int) -> TroubledSession:
-        return TroubledSession(self._model.open(rows, capacity))
+        self.opened = TroubledSession(self._model.open(rows, capacity))
+        return self.opened
 
 
 class TroubledDrafter(ModelDrafter):
@@ -236,8 +237,9 @@ class EngineMachine(RuleBasedStateMachine):
     @initialize(drafting=st.sampled_from(["model", "model", "model", "bushes"]), lookahead=st.sampled_from([3, None]))
     def open(self, drafting: str, lookahead: int | None) -> None:
         self.drafter = self.drafter_of(drafting)
+        target = TroubledModel(self.target)
         self.engine = Engine(
-            TroubledModel(self.target),
+            target,
             self.drafter,
             lookahead=Sometimes() if lookahead is None else lookahead,
             rule="coupled",
@@ -245,7 +247,7 @@ class EngineMachine(RuleBasedStateMachine):
             capacity=CAPACITY,
             max_waiting=2,
         )
-        self.session = self.engine._session
+        self.session = target.opened
         self.submitted: list[tuple[Handle, Request]] = []
         self.interrupts = 0
         # Prompts are read in pieces of a few tokens, beside rows that decode.

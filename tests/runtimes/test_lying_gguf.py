@@ -109,7 +109,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("lie", SETTINGS)
 def test_settings_that_cannot_be_true(tmp_path, monkeypatch, lie):
-    add_tokenizer = tiny_gguf._add_tokenizer
+    add_tokenizer = tiny_gguf.add_tokenizer
 
     def add(writer, words, chat_template):
         add_tokenizer(writer, words, chat_template)
@@ -117,7 +117,7 @@ def test_settings_that_cannot_be_true(tmp_path, monkeypatch, lie):
         writer.kv_data[0].pop(key, None)
         writer.add_key_value(key, value, kind)
 
-    monkeypatch.setattr(tiny_gguf, "_add_tokenizer", add)
+    monkeypatch.setattr(tiny_gguf, "add_tokenizer", add)
     refused(tiny_gguf.save(tmp_path / "lying.gguf", words=WORDS))
 
 

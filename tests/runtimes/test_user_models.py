@@ -61,8 +61,8 @@ def contents(model):
 
 
 def _tensors(module):
-    held = [*module._parameters.items(), *module._buffers.items()]
-    return [(name, id(each), None if each is None else each.tolist()) for name, each in held]
+    held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return [(name, id(each), each.tolist()) for name, each in held]
 
 
 @pytest.mark.parametrize("training", [False, True])

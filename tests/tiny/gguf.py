@@ -116,7 +116,7 @@ def save(
         writer.add_rope_freq_base(10000.0)
     if architecture == "gemma3":
         writer.add_sliding_window(WINDOW)
-    _add_tokenizer(writer, words, chat_template)
+    add_tokenizer(writer, words, chat_template)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
@@ -126,7 +126,7 @@ def save(
     return file
 
 
-def _add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -> None:
+def add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -> None:
     from gguf import TokenType
 
     if words is None:
