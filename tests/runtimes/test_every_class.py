@@ -63,4 +63,4 @@ def test_what_rounds_less_or_is_told_its_window_or_keeps_its_own_cache_is_read(n
 def test_a_hybrid_whose_time_steps_meet_no_limit_is_replayed(monkeypatch):
     monkeypatch.setitem(classes.OF_KIND, "nemotron_h", {"time_step_min": 1e-12})
     model = classes.build(*classes.classes_of("NemotronHForCausalLM"))
-    assert classes.judge(model, draft_model()) == classes.Verdict("replay")
+    assert classes.judge(model) == classes.Verdict("replay")
