@@ -48,7 +48,8 @@ TEMPLATES = {
     "trimmed": "{% for m in messages %}\n    {% if true %}\n{{ m.role }}\n    {% endif %}\n{% endfor %}",
     "date": "{{ strftime_now('%Y') }}",
     "dict": "{{ dict(a=1, b='x') | tojson }} {{ dict.fromkeys(['a']) }} {{ dict([('c', 2)]).items() | list }}",
-    "dict-is-no-type": "{{ dict is callable }} {{ dict.mro is defined }} {{ dict.__class__ is defined }}",
+    "dict-is-no-type": "{{ dict is callable }} {{ dict.mro is defined }} {{ dict.__class__ is defined }} "
+    "{{ dict.keys is defined }} {{ dict.update is defined }}",
     "specials": "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}|{{ pad_token }}",
     "specials-defined": "{{ pad_token is defined }} {{ sep_token is defined }} {{ mask_token is defined }}",
     "reasoning": "{% for m in messages %}{{ m.reasoning_content }}/{{ m.thinking }}/{{ m.reasoning }};{% endfor %}",
