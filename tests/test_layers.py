@@ -14,6 +14,7 @@ FLOORS = (
     ("errors",),
     ("text",),
     ("maths.arrays.base",),
+    ("maths.arrays.selection",),
     ("maths.arrays.numpy",),
     ("maths.arrays.torch", "maths.arrays.mlx"),
     ("maths.arrays",),

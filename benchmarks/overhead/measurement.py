@@ -20,8 +20,8 @@ from outrider.maths.draft import Draft
 from outrider.maths.rules import RULES, Rule
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
-from outrider.runtimes.base import Pass, Scored, Traits
-from outrider.runtimes.ledger import Ledger
+from outrider.runtimes.base import NOTHING, Features, Pass, Scored, Traits
+from outrider.runtimes.ledger import Ledger, scored
 from outrider.text import Tokenizer
 
 VOCABULARY = 49_152  # of SmolLM2
@@ -32,9 +32,12 @@ IMPROBABLE = -30.0  # a logit so low that every draft token is rejected
 PROMPT = 64  # tokens
 ROUNDS = 200
 WARM_UP = 20
+TOP = 8  # most probable tokens that a drafter asks for
+GREEDY = SamplingParams(temperature=0, seed=0)
 SAMPLING = {
-    "greedy": (SamplingParams(temperature=0, seed=0), RULES["token"]),
-    **{f"sampled, {rule}": (SamplingParams(seed=0), rule) for rule in RULES.values()},
+    "greedy": (GREEDY, RULES["token"], NOTHING),
+    f"greedy, top {TOP} for the drafter": (GREEDY, RULES["token"], Features(top=TOP)),
+    **{f"sampled, {rule}": (SamplingParams(seed=0), rule, NOTHING) for rule in RULES.values()},
 }
 
 
@@ -93,7 +96,8 @@ class _Instant:
     def extend(self, work: Pass) -> Scored:
         with self._stopwatch:
             self._ledger.extend(work.rows, work.tokens, work.parents)
-            return Scored(self._logits[: sum(work.wanted_counts)])
+            logits = self._logits[: sum(work.wanted_counts)]
+        return scored(work, logits)  # the most probable tokens are looked for by Outrider, not by the model
 
     def rollout(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
@@ -109,8 +113,9 @@ class _InstantDrafter(Drafter):
 
     name = "instant"
 
-    def __init__(self, stopwatch: _Stopwatch) -> None:
+    def __init__(self, stopwatch: _Stopwatch, wants: Features) -> None:
         self._stopwatch = stopwatch
+        self.wants = wants
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         with self._stopwatch:
@@ -129,6 +134,7 @@ def measure_overhead(
     rows: int,
     sampling: SamplingParams,
     rule: Rule,
+    wants: Features,
     make_logits: Callable[[np.ndarray[Any, Any]], Array],
     vocab_size: int,
     rounds: int,
@@ -136,6 +142,7 @@ def measure_overhead(
     """Median seconds per round that the engine itself takes: planning, judging, bookkeeping and a record.
 
     Args:
+        wants: what the drafter asks of each pass; finding it counts.
         make_logits: converts a NumPy array to the library to measure.
     """
     stopwatch = _Stopwatch()
@@ -146,7 +153,7 @@ def measure_overhead(
     records: list[RoundRecord] = []
     engine = Engine(
         _Instant(logits, stopwatch),
-        _InstantDrafter(stopwatch),
+        _InstantDrafter(stopwatch, wants),
         lookahead=_Planned(),
         rule=rule,
         max_rows=rows,

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exactness.libraries import LIBRARIES, array_maker
 from outrider import InputError
@@ -22,6 +24,7 @@ from outrider.maths.arrays import (
     log_sum_exp,
     multiply,
     nucleus_threshold,
+    on_host,
     operations,
     positive_difference,
     race,
@@ -289,6 +292,44 @@ def _in_precision(x, precision: str):
     if operations(x).name == "torch":
         return x.to(getattr(sys.modules["torch"], precision))
     return x.astype(getattr(sys.modules["mlx.core"], precision))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@given(data=st.data())
+@settings(max_examples=100)
+def test_on_a_cpu_the_first_of_equal_tokens_comes_first(library: str, data) -> None:
+    """Against sorting the whole row: the engine takes the first column for the greedy choice."""
+    width = data.draw(st.one_of(st.integers(1, 400), st.sampled_from([640, 8192, 8200, 50_257])), label="width")
+    rows, count = data.draw(st.integers(1, 7), label="rows"), data.draw(st.integers(1, 12), label="count")
+    values = data.draw(st.integers(1, 40), label="different values")
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32), label="seed"))
+    x = generator.integers(-values, values, (rows, width)).astype(np.float32)  # many are equal, 0 and -0 too
+    x[x == 0] *= generator.choice([-1, 1], (x == 0).sum())
+    x[generator.random(x.shape) < data.draw(st.sampled_from([0, 0.02, 0.9]), label="share of -inf")] = -np.inf
+    x[:, generator.integers(0, width)] = values
+    make = array_maker(library)
+    made = _in_precision(make(x), data.draw(st.sampled_from(["bfloat16", "float32"]), label="precision"))
+    expected = np.argsort(-x, axis=-1, kind="stable")[:, :count]
+    tokens, probabilities = top_of_logits(made, count)
+    if on_host(made):
+        np.testing.assert_array_equal(tokens, expected)
+        np.testing.assert_array_equal(top(make(x), count)[1], expected)
+        np.testing.assert_array_equal(tokens[:, 0], largest(made)[1])
+    exact = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
+    close(probabilities, np.take_along_axis(exact / exact.sum(-1, keepdims=True), expected, axis=-1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 200, 8199])
+def test_a_bad_logit_makes_its_row_of_the_most_probable_nan(make, bad: float, place: int) -> None:
+    x = np.random.default_rng(0).normal(0, 3, (9, 8200)).astype(np.float32)
+    x[3, place] = bad
+    x[5] = -math.inf
+    x[7, 0], x[7, 1:] = 5, -math.inf  # this row has one token, and is sound
+    tokens, probabilities = top_of_logits(make(x), 4)
+    assert np.isnan(probabilities).all(axis=-1).nonzero()[0].tolist() == [3, 5]
+    assert np.isnan(probabilities).any(axis=-1).sum() == 2
+    assert ((tokens >= 0) & (tokens < 8200)).all()
 
 
 def test_equal_logits_are_equally_probable(make) -> None:

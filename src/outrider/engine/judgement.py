@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol
 
+import numpy as np
+
 from outrider.engine.events import TokenLogprobs
 from outrider.errors import OutriderError
 from outrider.maths.arrays import Array, float32, float32_on_host, on_host
@@ -24,6 +26,7 @@ from outrider.maths.sampling import (
     most_probable,
     top_log_probabilities,
 )
+from outrider.runtimes.base import Top
 
 
 class Judged(Protocol):
@@ -44,17 +47,18 @@ class Judged(Protocol):
 
 
 def judge_rows(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None = None
 ) -> list[Verdict | OutriderError]:
     """The verdict on each of several drafts, or the error for which there is none.
 
     Args:
         logits: [sum of 1 + draft tokens, vocab], of the target at each pending token and at the draft tokens after it,
             in any precision.
+        top: the most probable tokens of these rows, where the pass has found them already.
     """
     if not drafts:
         return []
-    together = _judge_alike(drafts, logits, sequences, rule)
+    together = _judge_alike(drafts, logits, sequences, rule, top)
     if together is not None:
         return together
     verdicts: list[Verdict | OutriderError] = []
@@ -69,7 +73,7 @@ def judge_rows(
 
 
 def _judge_alike(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None
 ) -> list[Verdict | OutriderError] | None:
     """As `judge_rows`, with one softmax or argmax over all rows: for texts of equal settings.
 
@@ -82,7 +86,7 @@ def _judge_alike(
         return None
     try:
         if common.greedy:
-            choices = most_probable(logits).tolist()
+            choices = _greedy_choices(logits, top)
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
         p = distribution(float32(logits), common)
     except OutriderError:
@@ -95,6 +99,18 @@ def _judge_alike(
 
 def _noise(sequence: Judged, draft: Draft) -> RoundNoise:
     return sequence.noise.knowing(draft.experience)
+
+
+def _greedy_choices(logits: Array, top: Top | None) -> list[int]:
+    """The most probable token of each row; the vocabulary is not searched twice.
+
+    Raises:
+        ModelError: a row holds a NaN, or no finite largest value.
+    """
+    # On an accelerator any of equal tokens may come first in `top`. A bad logit makes its row of `top` NaN.
+    if top is None or not on_host(logits) or np.isnan(top.probabilities[:, 0]).any():
+        return [int(token) for token in most_probable(logits)]
+    return [int(token) for token in top.tokens[:, 0]]
 
 
 def _rows_of(drafts: Sequence[Draft]) -> list[slice]:

@@ -154,7 +154,8 @@ class Round:
         judged = [feed for feed in flight.feeds if feed.emits]
         drafts = [feed.proposed for feed in judged]
         logits = flight.scored.logits
-        verdicts = judge_rows(drafts, logits, [feed.sequence for feed in judged], self._rule)
+        sequences = [feed.sequence for feed in judged]
+        verdicts = judge_rows(drafts, logits, sequences, self._rule, flight.scored.top)
         first = 0
         for feed, verdict in zip(judged, verdicts, strict=True):
             rows = logits[first : first + feed.wanted]

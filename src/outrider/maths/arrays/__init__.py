@@ -145,14 +145,18 @@ def sums(x: Array) -> HostFloats:
 
 
 def top(x: Array, count: int) -> tuple[HostFloats, HostInts]:
-    """The largest values of each row, falling, and their indices: both [rows, min(count, vocab)]."""
+    """The largest values of each row, falling, and their indices: both [rows, min(count, vocab)].
+
+    On a CPU the first index comes first of equal values; on an accelerator any may, or be left out.
+    """
     return operations(x).top(x, count)
 
 
 def top_of_logits(logits: Array, count: int) -> tuple[HostInts, HostFloats32]:
     """The most probable tokens of each row of raw logits, falling, and their softmax probabilities.
 
-    Of tokens that are equally probable any may come first, or be left out.
+    On a CPU the first id comes first of tokens that are equally probable; on an accelerator any may, or be left out.
+    A row that holds a NaN, or no finite largest value, has NaN for probabilities.
 
     Args:
         logits: [rows, vocab], in any precision.

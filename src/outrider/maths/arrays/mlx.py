@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from outrider.maths.arrays.base import (
     HostFloats32,
     HostInts,
 )
+from outrider.maths.arrays.selection import LINES, Lines, falling, probabilities_of
 
 name = "mlx"
 
@@ -145,15 +147,37 @@ def token_at(weights: Array, share: float) -> int:
 
 
 def top(x: Array, count: int) -> tuple[HostFloats, HostInts]:
-    count = min(count, x.shape[-1])
-    tokens = mx.argpartition(-x, count - 1, axis=-1)[:, :count]
-    return in_numpy.falling(_floats(mx.take_along_axis(x, tokens, axis=-1)), np.array(tokens))
+    values, tokens = _top(x, min(count, x.shape[-1]))
+    return falling(_floats(values), np.array(tokens))
 
 
 def top_of_logits(logits: Array, count: int) -> tuple[HostInts, HostFloats32]:
     logits = logits.astype(mx.float32)
-    values, tokens = top(logits, count)
-    return tokens, np.exp(values - log_sum_exp(logits)[:, None]).astype(np.float32)
+    values, tokens = _top(logits, min(count, logits.shape[-1]))
+    totals = _block_sums(mx.exp(logits - values.max(axis=-1, keepdims=True)))
+    mx.eval(values, tokens, totals)  # one program for all rows and numbers
+    found, places = falling(_floats(values), np.array(tokens))
+    return places, probabilities_of(found, sums(totals))
+
+
+def _top(x: Array, count: int) -> tuple[Array, Array]:
+    """The largest values [rows, count] and their places, in no order; of equal values any."""
+    rows, width = x.shape
+    lines = Lines(width)
+    if count >= lines.columns:
+        places = mx.argpartition(-x, count - 1, axis=-1)[:, :count]
+        return mx.take_along_axis(x, places, axis=-1), places
+    # Only the columns with the largest maxima are sorted: a GPU sorts a whole vocabulary, however few are asked for.
+    padded = mx.pad(x, [(0, 0), (0, LINES * lines.columns - width)], constant_values=-math.inf)
+    maxima = padded.reshape(rows, LINES, lines.columns).max(axis=1)
+    best = mx.argpartition(-maxima, count - 1, axis=-1)[:, :count, None].astype(mx.int32)
+    candidates = (best + mx.arange(0, LINES * lines.columns, lines.columns)).reshape(rows, LINES * count)
+    values = mx.take_along_axis(padded, candidates, axis=-1)
+    # A token of logit -inf still comes before what only fills the last line up.
+    order = mx.where(candidates < width, mx.minimum(-values, mx.finfo(mx.float32).max), math.inf)
+    chosen = mx.argpartition(order, count - 1, axis=-1)[:, :count]
+    places = mx.take_along_axis(candidates, chosen, axis=-1)
+    return mx.take_along_axis(values, chosen, axis=-1), places
 
 
 def race_order(weights: Array, exponential: Array, count: int) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 
 from outrider.maths.arrays import numpy as in_numpy
 from outrider.maths.arrays.base import BELOW_ONE, MIX_1, MIX_2, TO_UNIT, Array, HostFloats, HostFloats32, HostInts
+from outrider.maths.arrays.selection import Lines, leading, pieces, probabilities_of
 
 name = "torch"
 
@@ -168,9 +169,34 @@ def top(x: Array, count: int) -> tuple[HostFloats, HostInts]:
 
 
 def top_of_logits(logits: Array, count: int) -> tuple[HostInts, HostFloats32]:
-    logits = logits.detach().float()  # in bfloat16 the sum of exponentials would be off by per cents
+    logits, count = logits.detach(), min(count, logits.shape[-1])
+    if on_host(logits):
+        return _top_on_host(logits, count)
+    logits = logits.float()  # in bfloat16 the sum of exponentials would be off by per cents
     values, tokens = top(logits, count)
     return tokens, np.exp(values - log_sum_exp(logits)[:, None]).astype(np.float32)
+
+
+def _top_on_host(logits: Array, count: int) -> tuple[HostInts, HostFloats32]:
+    rows, width = logits.shape
+    lines = Lines(width)
+    maxima, totals = torch.empty(rows, lines.columns), torch.empty(rows)
+    memory = torch.empty(0)
+    for piece in pieces(rows, width):
+        part, best, total = logits[piece], maxima[piece], totals[piece]
+        if not len(memory):
+            memory = torch.empty(part.shape)  # the same for all pieces, because it is in the cache
+        copy = memory[: len(part)].copy_(part)
+        torch.amax(copy[:, : lines.whole].view(len(part), lines.full, lines.columns), dim=1, out=best)
+        if lines.whole < width:
+            best[:, : width - lines.whole].clamp_(min=copy[:, lines.whole :])
+        torch.sum(copy.sub_(best.amax(dim=-1, keepdim=True)).exp_(), dim=-1, out=total)
+    values, tokens = leading(logits, maxima.numpy(), count, _look)
+    return tokens, probabilities_of(values, totals.numpy())
+
+
+def _look(x: Array, rows: HostInts, places: HostInts) -> np.ndarray[Any, Any]:
+    return to_numpy(x[torch.from_numpy(rows), torch.from_numpy(places)])
 
 
 def race_order(weights: Array, exponential: Array, count: int) -> list[int]:

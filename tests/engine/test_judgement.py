@@ -1,0 +1,63 @@
+"""Greedy choices that a pass has found already are not looked for again."""
+
+import math
+
+import numpy as np
+import pytest
+
+from exactness.libraries import LIBRARIES, array_maker
+from outrider import ModelError
+from outrider.engine.judgement import judge_rows
+from outrider.engine.sequence import ActiveSequence
+from outrider.maths.arrays import on_host, top_of_logits
+from outrider.maths.draft import Draft
+from outrider.maths.rules import RULES
+from outrider.maths.sampling import SamplingParams
+from outrider.prompts.request import PreparedRequest
+from outrider.runtimes.base import Top
+
+ROWS, VOCABULARY = 4, 700
+
+
+def sequence(**settings) -> ActiveSequence:
+    sampling = SamplingParams(temperature=0, **settings)
+    return ActiveSequence(0, PreparedRequest((1,), 8, sampling), 8, False, 0, None)
+
+
+@pytest.fixture(params=LIBRARIES)
+def make(request):
+    return array_maker(request.param)
+
+
+def logits() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 9, (ROWS, VOCABULARY)).astype(np.float32)  # with ties
+
+
+def tokens_of(x, top: Top | None, **settings) -> list[int]:
+    verdicts = judge_rows([Draft(())] * ROWS, x, [sequence(**settings)] * ROWS, RULES["token"], top)
+    return [verdict.token for verdict in verdicts]
+
+
+def test_the_first_of_the_most_probable_tokens_is_the_greedy_choice(make) -> None:
+    x = make(logits())
+    top = Top(*top_of_logits(x, 3))
+    assert tokens_of(x, top) == tokens_of(x, None) == logits().argmax(-1).tolist()
+    other = Top(np.full((ROWS, 3), 6), top.probabilities)
+    assert tokens_of(x, other) == ([6] * ROWS if on_host(x) else tokens_of(x, None))
+
+
+def test_settings_that_change_logits_look_for_themselves(make) -> None:
+    x = make(logits())
+    top = Top(*top_of_logits(x, 3))
+    assert tokens_of(x, top, logit_bias={5: 50.0}) == [5] * ROWS
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_row_with_a_bad_logit_fails_alone(make, bad: float) -> None:
+    numbers = logits()
+    numbers[2, 300] = bad
+    x = make(numbers)
+    top = Top(*top_of_logits(x, 3))
+    verdicts = judge_rows([Draft(())] * ROWS, x, [sequence()] * ROWS, RULES["token"], top)
+    assert [isinstance(verdict, ModelError) for verdict in verdicts] == [False, False, True, False]
+    assert [verdicts[row].token for row in (0, 1, 3)] == numbers.argmax(-1)[[0, 1, 3]].tolist()
