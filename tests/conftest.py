@@ -10,6 +10,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Progress bars of transformers, where a test saves a model, would mix with what the command line prints.
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# What passes cost is measured in each test: none reads or writes the user's cache folder for it.
+os.environ["OUTRIDER_COSTS"] = "off"
 
 # The same examples in every run, however slow the machine.
 settings.register_profile("fixed", derandomize=True, deadline=None)

@@ -15,13 +15,14 @@ from outrider.engine.bookkeeping import Books
 from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.events import TokenEvent
 from outrider.engine.handle import Handle
+from outrider.engine.kept_costs import kept_costs
 from outrider.engine.memory import NODES_OF_A_TREE, plan_capacity
 from outrider.engine.record import Observer
 from outrider.engine.round import Round
 from outrider.engine.scheduler import Scheduler
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.stopwatch import Stopwatch
-from outrider.engine.warmup import measure_costs
+from outrider.engine.warmup import LONGEST, measure_costs
 from outrider.errors import InputError
 from outrider.lookahead import AdaptiveSpeculator, CostCurve, DraftingTraits, LookaheadPolicy, as_policy
 from outrider.maths.rules import Rule, RuleName, rule_named
@@ -98,6 +99,8 @@ class Engine:
         self._unsettled = False  # whether a round is going on, or was interrupted
         self._drafter = GuardedDrafter(chosen, self.target.traits.vocab_size)
         self._drafter.prepare(max_rows, self.capacity)
+        longest = min(self._session.capacity, LONGEST)
+        self._kept_costs = kept_costs(self.target, max_rows, longest, self._drafter.wants)
         self.costs = self._find_costs()
         if self._drafter.drafter is not None:
             self._lookahead.bind(DraftingTraits(trees, self._drafter.drafter.estimates), self.costs)
@@ -190,6 +193,8 @@ class Engine:
             self._settle()
             raise
         self._unsettled = False
+        if self.idle and self._measures_costs:
+            self._kept_costs.keep_if_learned(self.costs)
         return result.events
 
     def _settle(self) -> None:
@@ -235,10 +240,16 @@ class Engine:
         raise InputError(f"a {type(request).__name__} cannot be decoded: give a Request, such as Request(prompt)")
 
     def _find_costs(self) -> CostCurve:
-        """The policy's cost curve; measured now if it wants one and has none."""
+        """The policy's cost curve; if it wants one and has none, what was kept of an earlier run, or measured now."""
+        self._measures_costs = False
         if self._lookahead.costs is not None:
             return self._lookahead.costs
         wanted = self._lookahead.wants_costs and self._drafter.present
-        if wanted or (self.target.traits.pads_rows and self.max_rows > 1):
-            return measure_costs(self._session, self.target.traits.vocab_size, self._clock)
-        return CostCurve()
+        if not wanted and not (self.target.traits.pads_rows and self.max_rows > 1):
+            return CostCurve()
+        self._measures_costs = True
+        found = self._kept_costs.read()
+        if found is None:
+            found = measure_costs(self._session, self.target.traits.vocab_size, self._clock, self._drafter.wants)
+            self._kept_costs.keep(found)
+        return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from outrider.lookahead import CostCurve
-from outrider.runtimes.base import Session
+from outrider.runtimes.base import NOTHING, Features, Session
 from outrider.runtimes.timing import time_passes
 
 # The ends of the curve come first, in case time runs out.
 TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
 TOKENS_OF_MANY_ROWS = (1, 4, 2)  # per row
 CONTEXT = 64  # cached tokens before a pass, in all rows together
+LONGEST = CONTEXT + max(TOKENS_OF_ONE_ROW)  # tokens that the measurement uses of a row
 REPEATS = 2  # passes of each size
 SECONDS = 1.0  # for each number of rows; after that no more passes are timed
 FEWEST = 2  # points of a curve
@@ -20,7 +21,9 @@ SHORTEST = 1e-9  # seconds: a coarse clock may say 0
 Points = dict[tuple[int, int], float]  # (rows, tokens of all rows together) -> seconds
 
 
-def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float]) -> CostCurve:
+def measure_costs(
+    session: Session, vocab_size: int, clock: Callable[[], float], features: Features = NOTHING
+) -> CostCurve:
     """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
     The faster of two passes counts: the first one includes what is set up once, and other programs can only slow a pass
@@ -28,6 +31,7 @@ def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float])
 
     Args:
         clock: seconds.
+        features: what the passes of the engine return besides logits.
     """
     points: Points = {}
     depth = 0  # cached tokens of a row, in the measurement with one row
@@ -35,17 +39,29 @@ def measure_costs(session: Session, vocab_size: int, clock: Callable[[], float])
         context = min(max(CONTEXT // rows, 1), session.capacity // 2)
         room = session.capacity - context
         counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
-        points |= _fastest(session, rows, context, [n for n in counts if n <= room], vocab_size, clock)
+        points |= _fastest(session, rows, context, [n for n in counts if n <= room], vocab_size, clock, features)
         depth = depth or context
     return CostCurve(points, depth)
 
 
 def _fastest(
-    session: Session, rows: int, context: int, counts: Sequence[int], vocab_size: int, clock: Callable[[], float]
+    session: Session,
+    rows: int,
+    context: int,
+    counts: Sequence[int],
+    vocab_size: int,
+    clock: Callable[[], float],
+    features: Features,
 ) -> Points:
     begun = clock()
     passes = time_passes(
-        session, rows=rows, context=context, counts=[*counts] * REPEATS, vocab_size=vocab_size, clock=clock
+        session,
+        rows=rows,
+        context=context,
+        counts=[*counts] * REPEATS,
+        vocab_size=vocab_size,
+        clock=clock,
+        features=features,
     )
     points: Points = {}
     for count, seconds in passes:

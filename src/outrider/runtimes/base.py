@@ -121,6 +121,8 @@ class Traits:
         bytes_per_token: bytes of KV cache for one token of one row; 0 without a cache.
         reads_branches: whether a tree is read branch by branch, each in a pass of its own, so that a tree costs more
             than a chain of as many tokens.
+        identity: equal for models whose passes cost the same on one machine: the weights, and how they are run. None
+            where nothing is known of them, as of an object that the user holds.
     """
 
     vocab_size: int
@@ -132,6 +134,7 @@ class Traits:
     layers: int = 0
     bytes_per_token: int = 0
     reads_branches: bool = False
+    identity: str | None = None
 
     def refusal(self, features: Features) -> str | None:
         """Why the model cannot give these features, in the words of an error message; None if it can."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.base import Model, stop_token_ids
+from outrider.runtimes.fingerprint import weights_fingerprint
 from outrider.runtimes.folder import CONFIG, check_folder, head_of, read_object
 from outrider.runtimes.places import Place, find_place, is_gguf
 from outrider.runtimes.stateless import FunctionModel
@@ -108,7 +109,16 @@ def load(
                 f"{model.traits.context_length} tokens"
             )
         model.traits = replace(model.traits, context_length=context_length)
+    identity = _identity(name, [chosen, dtype, device, threads, cache_type])
+    model.traits = replace(model.traits, identity=identity)
     return model
+
+
+def _identity(name: str, how: list[Any]) -> str:
+    """What tells what a pass costs, besides the machine: the weights, as far as they lie here, and how they are run."""
+    path = Path(name).expanduser()
+    found = weights_fingerprint(path) if path.exists() else None
+    return " ".join(map(str, [name if found is None else found, *how]))
 
 
 def find_backend(name: str) -> str:

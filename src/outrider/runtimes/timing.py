@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from outrider.maths.arrays import to_numpy
-from outrider.runtimes.base import PREFILL_CHUNK, Pass, Session
+from outrider.runtimes.base import NOTHING, PREFILL_CHUNK, Features, Pass, Session
 
 
 def time_passes(
@@ -16,6 +16,7 @@ def time_passes(
     counts: Iterable[int],
     vocab_size: int,
     clock: Callable[[], float],
+    features: Features = NOTHING,
 ) -> Iterator[tuple[int, float]]:
     """Prefill the first `rows` rows of an empty session, then time one pass after the other.
 
@@ -26,6 +27,7 @@ def time_passes(
         context: tokens that each row holds before a pass.
         counts: new tokens of each row, for each pass.
         clock: seconds.
+        features: what each pass returns besides logits.
 
     Yields:
         the count, and the seconds of the pass.
@@ -40,7 +42,7 @@ def time_passes(
         tokens = _tokens(context, count, vocab_size)
         started = clock()
         # Lazy and asynchronous runtimes finish once a number is read.
-        to_numpy(session.extend(Pass(numbers, [tokens] * rows)).logits[-1:, :1])
+        to_numpy(session.extend(Pass(numbers, [tokens] * rows, features=features)).logits[-1:, :1])
         seconds = clock() - started
         for row in numbers:
             session.truncate(row, context)

@@ -22,6 +22,7 @@ UNMEASURED: Mapping[Point, float] = {(1, 1): 1.0, (1, 64): 1.6, (64, 64): 1.6, (
 LEVEL_STEP = 0.1  # the weight of a new pass in the EMA of the level, the speed of the machine at present
 MEMORY = 0.975  # EMA decay of what one point of the curve knows, per observation
 LARGEST_STEP = 2.0  # clipping of outliers: the factor by which a pass may differ from what was expected
+OFTEN = 8.0  # observations that make a point of the curve
 LARGEST_RISE = 1.2  # the same upwards, for the curve: other programs can slow a pass down, nothing speeds one up
 
 
@@ -62,6 +63,36 @@ class CostCurve:
 
     def __repr__(self) -> str:
         return f"CostCurve({'measured' if self.measured else 'guessed'}, {self._observations} passes observed)"
+
+    @property
+    def observations(self) -> int:
+        """How many passes were observed."""
+        return self._observations
+
+    @property
+    def level(self) -> float:
+        """The natural logarithm of how much slower all passes are at present than the curve says."""
+        return self._level
+
+    @property
+    def measured_depth(self) -> float:
+        """How many tokens of each row were cached when the points were measured."""
+        return self._measured_depth
+
+    def refined_points(self, most: int) -> dict[Point, float]:
+        """What was measured, moved to what was observed, without the level: points for another curve.
+
+        Args:
+            most: how many points; those that were measured come first.
+        """
+        seen = {(rows, tokens) for rows, of_row in self._refinements.items() for tokens in of_row.often(OFTEN)}
+        found = {}
+        for rows, tokens in [*self._points, *sorted(seen - self._points.keys())][:most]:
+            seconds = float(self._base_table(rows, tokens)[tokens])
+            refinement = self._refinements.get(rows)
+            log = float(refinement.table(tokens, 0.0, 0.0)[tokens]) if refinement is not None else 0.0
+            found[rows, tokens] = seconds * math.exp(log)
+        return found
 
     @property
     def points(self) -> dict[Point, float]:

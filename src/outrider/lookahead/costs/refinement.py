@@ -32,6 +32,10 @@ class Refinement:
             return 0.0, 0.0
         return float(self._logs[tokens]), float(self._weights[tokens])
 
+    def often(self, least: float) -> list[int]:
+        """The counts that were observed so often, in the weights of `at`."""
+        return [int(tokens) for tokens in np.flatnonzero(self._weights >= least)]
+
     def put(self, tokens: int, log: float, weight: float) -> None:
         """Replace both."""
         old_log, old_weight = self.at(tokens)
