@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_is_no_failure(folder, target, measured)
 
 
 def test_an_idle_engine_keeps_what_its_passes_taught(folder, target, monkeypatch) -> None:
-    monkeypatch.setattr(module, "BETWEEN", 10)
+    monkeypatch.setattr(module, "BETWEEN", 3)
     now = [0.0]
 
     def clock() -> float:
@@ -137,11 +137,11 @@ def test_an_idle_engine_keeps_what_its_passes_taught(folder, target, monkeypatch
     engine = opened(target, clock=clock)
     (file,) = folder.glob("*.json")
     before = file.read_text()
-    engine.submit(Request((1,), 30))
+    engine.submit(Request((1,), 60))
     while not engine.idle:
         assert file.read_text() == before
         engine.step()
-    assert engine.costs.observations >= 10
+    assert engine.costs.observations >= 3
     assert file.read_text() != before
     assert kept_costs(target, 2, 64, NOTHING).read().points == pytest.approx(engine.costs.refined_points(99))
 
