@@ -40,3 +40,23 @@ def test_without_prices_everything_is_worth_drafting() -> None:
     assert Budget(7, 3).longest == 3
     assert Prices((0.0,)).worthwhile([1.0]) == 0
     assert not Prices((0.0,)).pays(0, 1.0)
+
+
+@given(
+    st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12),
+    st.lists(st.floats(0.0, 0.6), min_size=1, max_size=12),
+)
+def test_what_ends_a_tree_early_leaves_out_nothing_worthwhile(chances: list[float], steps: list[float]) -> None:
+    """Tokens are looked at one by one, likeliest first, until `ends` says so."""
+    chances.sort(reverse=True)
+    prices = Prices((0.0, *accumulate(steps)))
+    seen: list[float] = []
+    for chance in chances:
+        if prices.ends(len(seen), chance):
+            break
+        seen.append(chance)
+
+    def gain(count: int) -> float:
+        return sum(chances[:count]) - prices.totals[count]
+
+    assert gain(prices.worthwhile(seen)) >= gain(prices.worthwhile(chances)) - 1e-9

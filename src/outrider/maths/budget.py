@@ -43,6 +43,17 @@ class Prices:
         """
         return not self.totals or (place < len(self._steps) and chance > self._steps[place])
 
+    def ends(self, count: int, chance: float) -> bool:
+        """Whether `worthwhile` takes none of the tokens that follow `count` others, if none has a larger chance.
+
+        Chances fall and slopes rise: where the first token of a slope does not pay for it, no further one does. Within
+        a slope the end of it may still be the best place.
+        """
+        if not self.totals:
+            return False
+        steps = self._steps
+        return count >= len(steps) or (chance <= steps[count] and (count == 0 or steps[count] > steps[count - 1]))
+
     def beyond(self, count: int) -> Prices:
         """The prices of further tokens, where so many are drafted already."""
         if not self.totals:

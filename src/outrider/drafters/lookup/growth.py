@@ -89,7 +89,7 @@ class Lookups:
                     order += 1
                     heappush(waiting, (-chance * share, order, node, token, known.proposers[token]))
                     floor.add(chance * share)
-            if not waiting:
+            if not waiting or budget.prices.ends(len(tree.tokens), -waiting[0][0]):
                 return tree
             negative, _, parent, token, bits = heappop(waiting)
             node, chance = len(tree.tokens), -negative
