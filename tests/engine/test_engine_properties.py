@@ -501,8 +501,9 @@ def test_caches_that_remember_tokens() -> None:
 def test_lookups_that_are_interrupted() -> None:
     happened = Happenings()
     run(happened.of(LookupMachine), 80)
-    for what in ("length", "cancelled", "error", "accepted", "rejected", "interrupted"):
+    for what in ("length", "cancelled", "accepted", "rejected", "interrupted"):
         assert happened[what] >= 10, happened
+    assert happened["error"] >= 1, happened
 
 
 def test_caches_of_keys_and_values(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableMode
 PROMPT = (0, 1, 2, 0, 1)
 TARGET = TableModel.random(4, 2, spread=1.2, seed=61)
 SAMPLING = SamplingParams(temperature=0.9, top_p=0.95, repetition_penalty=1.2)
+# What these learn from other texts goes into the key of the noise: under other rules than coupled a seed's text depends
+# on the texts beside it, though its distribution does not.
+LEARNING = ("lookups", "suffix-memory")
 CASES = [
     (rule, drafter)
     for rule in ("token", "block", "coupled")
     for drafter in DRAFTERS
-    if (rule, drafter[:4]) != ("block", "tree")
+    if (rule, drafter[:4]) != ("block", "tree") and (rule == "coupled" or drafter not in LEARNING)
 ]
 
 

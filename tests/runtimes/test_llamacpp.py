@@ -186,10 +186,10 @@ def test_a_folder_is_told_by_its_config_and_weights(tmp_path):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"backend": "onnx"}, "backend 'onnx' is unknown: choose one of auto, torch, llama, mlx"),
+        ({"backend": "onnx"}, "backend 'onnx' is unknown: choose one of auto, torch, native, llama, mlx"),
         ({"dtype": "q4_0"}, "a GGUF file is used as it is"),
-        ({"dtype": "q4_0", "backend": "torch"}, "dtype q4_0 is of llama.cpp and the backend is torch"),
-        ({"cache_type": "q8_0", "backend": "torch"}, "only llama has a choice"),
+        ({"dtype": "q4_0", "backend": "torch"}, "dtype q4_0 is of files and the backend is torch"),
+        ({"cache_type": "q8_0", "backend": "torch"}, "only llama and native have a choice"),
         ({"cache_type": "q9"}, "cache type 'q9' is unknown"),
         ({"threads": 0}, "threads is 0: it must be at least 1"),
         ({"context_length": 300}, "context_length is 300: model tiny is made for 2 to 256 tokens"),
@@ -258,7 +258,7 @@ def test_check_holds_it_against_llama_cpp(file, capsys):
     result = json.loads(capsys.readouterr().out)
     assert (status, result["passed"]) == (0, True)
     assert {outcome["reference"] for outcome in result["outcomes"]} == {"llama.cpp"}
-    assert {outcome["other"] for outcome in result["outcomes"]} == {"outrider plain", "outrider suffix"}
+    assert {outcome["other"] for outcome in result["outcomes"]} == {"outrider plain", "outrider lookup"}
 
 
 def ask(tokenizer, question):
