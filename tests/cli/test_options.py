@@ -14,6 +14,7 @@ from outrider import TableModel
 from outrider.cli.options.drafters import DRAFTERS, drafter_named
 from outrider.cli.options.drafting import DraftingOptions
 from outrider.cli.options.group import flattened, option
+from outrider.cli.options.models import ModelOptions, RuntimeOptions
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.loading import CacheDtype, Dtype
 
@@ -121,3 +122,11 @@ def test_llama_cpp_stores_what_the_flags_name():
 
     assert get_args(CacheDtype) == tuple(CACHE_TYPES)
     assert set(get_args(Dtype)) == {"auto", *FILE_TYPES}
+
+
+@pytest.mark.parametrize(
+    "backend, name", [("torch", "lookup"), ("mlx", "lookup"), ("llama", "suffix"), ("native", "suffix")]
+)
+def test_each_runtime_has_the_default_that_pays_there(backend, name):
+    models = ModelOptions(runtime=RuntimeOptions(backend=backend))
+    assert DraftingOptions().kind(models).name == name

@@ -258,7 +258,7 @@ def test_check_holds_it_against_llama_cpp(file, capsys):
     result = json.loads(capsys.readouterr().out)
     assert (status, result["passed"]) == (0, True)
     assert {outcome["reference"] for outcome in result["outcomes"]} == {"llama.cpp"}
-    assert {outcome["other"] for outcome in result["outcomes"]} == {"outrider plain", "outrider lookup"}
+    assert {outcome["other"] for outcome in result["outcomes"]} == {"outrider plain", "outrider suffix"}
 
 
 def ask(tokenizer, question):

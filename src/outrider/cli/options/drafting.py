@@ -58,7 +58,7 @@ class DraftingOptions:
             "lookup, of suffixes of the text and recycled successors; either alone: suffix, suffix-tree, recycling; "
             "model, or model-tree, which drafts several continuations at once; merged joins a model and lookups; none. "
             "For a draft model with another tokenizer: intersection, of the two vocabularies, or string, which drafts "
-            "any text. Default: model if --draft-model is given, else lookup.",
+            "any text. Default: model if --draft-model is given, else lookup, on llama.cpp and native suffix.",
             SPECULATION,
         ),
     ] = None
@@ -81,7 +81,7 @@ class DraftingOptions:
         Raises:
             SettingError: flags contradict each other, or name something unknown.
         """
-        kind = _named(self.drafter, models.draft_model)
+        kind = _named(self.drafter, models)
         if kind.in_chains is not None and not RULES[self.rule].judges_trees:
             kind = replace(kind, make=kind.in_chains, trees=False)
         if kind.trees and not RULES[self.rule].judges_trees:
@@ -207,15 +207,22 @@ def say_whether_reproducible(rule: RuleName, lookahead: object) -> None:
         )
 
 
-def _named(drafter: str | None, draft_model: str | None) -> DrafterKind:
+def _named(drafter: str | None, models: ModelOptions) -> DrafterKind:
+    draft_model = models.draft_model
     if drafter is None:
-        return drafter_named(LOOKUP if draft_model is None else "model")
+        return drafter_named(_default(models) if draft_model is None else "model")
     kind = drafter_named(drafter)
     if kind.needs_model and draft_model is None:
         raise SettingError(f"--drafter {kind} needs a draft model: give --draft-model as well")
     if not kind.needs_model and draft_model is not None:
         raise SettingError(f"--draft-model is given and --drafter is {kind}: leave one of them out")
     return kind
+
+
+def _default(models: ModelOptions) -> str:
+    # Where a token more costs much (llama.cpp), or a pass is short (native), reading the target's top tokens takes
+    # longer than recycling them saves: measured in docs/drafting.md.
+    return LOOKUP if models.target_backend in ("torch", "mlx") else "suffix"
 
 
 def _shaped(kind: DrafterKind, widths: str) -> DrafterKind:
