@@ -10,13 +10,13 @@ import typer
 
 from benchmarks.drafts.measurement import Sources, by_category
 from benchmarks.drafts.picture import draw
+from outrider.bench.comparison import question_tokens
 from outrider.cli.options.drafters import drafter_named
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
 from outrider.cli.terminal import bar
-from outrider.errors import InputError
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.chat import Chat, encode
+from outrider.prompts.files import read_prompts
 
 
 def command(
@@ -34,22 +34,21 @@ def command(
     json_file: Annotated[Path | None, option("--json", "FILE", "Write the counts.")] = None,
 ) -> None:
     """Which source proposed what, and what was accepted."""
+    asked = read_prompts(questions)[::every]
     target = runtime.open(model)
-    asked = _questions(questions)[::every]
-    prompts = [(category, encode(text, target.tokenizer, model, Chat())) for category, text in asked]
-    fitting = [pair for pair in prompts if len(pair[1]) + max_tokens < target.traits.context_length]
+    prompts = [(question.category, question_tokens(question, target, max_tokens)) for question in asked]
     with bar("decoding") as progress:
         done = 0
 
         def step() -> None:
             nonlocal done
             done += 1
-            progress(done, len(fitting))
+            progress(done, len(prompts))
 
         found = by_category(
             target,
             drafter_named(drafter).open(lambda: target, target),  # type: ignore[arg-type]
-            fitting,
+            prompts,
             num_draft_tokens or None,
             max_tokens,
             SamplingParams(temperature=temp, seed=0),
@@ -61,15 +60,7 @@ def command(
         json_file.write_text(json.dumps({name: vars(each) for name, each in found.items()}, indent=1) + "\n")
     if picture is not None:
         nodes = f"{num_draft_tokens} nodes" if num_draft_tokens else "sizes by measured times"
-        draw(found, f"{model}, {drafter}, {nodes}, {len(fitting)} answers of up to {max_tokens} tokens", picture)
-
-
-def _questions(file: Path) -> list[tuple[str, str]]:
-    try:
-        lines = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-        return [(line["category"], line["turns"][0]) for line in lines]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{file} holds no Spec-Bench questions ({error}): give JSON lines with turns") from error
+        draw(found, f"{model}, {drafter}, {nodes}, {len(prompts)} answers of up to {max_tokens} tokens", picture)
 
 
 def _line(name: str, each: Sources) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outrider.api.decoder import SpeculativeDecoder
-from outrider.drafters.base import DraftedSequence, Drafter
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.sampling import SamplingParams
@@ -53,8 +53,15 @@ class Watched(Drafter):
         self.trees, self.estimates = drafter.trees, drafter.estimates
         self.seen = Sources()
         self._drafter = drafter
-        for method in ("prepare", "read", "forget"):
-            setattr(self, method, getattr(drafter, method))
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        self._drafter.prepare(rows, capacity, vocab_size)
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        self._drafter.read(sequences, readings)
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._drafter.forget(sequence)
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         drafts = self._drafter.propose(sequences, budgets)

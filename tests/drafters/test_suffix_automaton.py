@@ -1,12 +1,12 @@
 """The suffix automaton against brute force over all substrings."""
 
 import random
-import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drafters.counted import lines_run
 from outrider.drafters.suffix import automaton as automaton_module
 from outrider.drafters.suffix.automaton import COUNTED_LINKS, ROOT_STATE, Cursor, SuffixAutomaton
 from outrider.errors import InputError, SettingError
@@ -231,26 +231,6 @@ LONG_TEXTS = {
 }
 
 
-def lines_run(call) -> int:
-    """How many lines of the automaton's code a call runs."""
-    lines = 0
-
-    def trace(frame, event, argument):
-        nonlocal lines
-        if frame.f_code.co_filename != automaton_module.__file__:
-            return None
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return lines
-
-
 def transitions_of(automaton) -> int:
     """All that lead from one state to another."""
     seen, found, count = {ROOT_STATE}, [Cursor(ROOT_STATE, 0)], 0
@@ -270,7 +250,7 @@ def test_states_transitions_and_steps_grow_linearly(text):
     automaton = build(text)
     assert automaton.states <= 2 * len(text)
     assert transitions_of(automaton) <= 3 * len(text)
-    steps = lines_run(lambda: build(text[:COUNTED_STEPS]))
+    steps = lines_run(lambda: build(text[:COUNTED_STEPS]), automaton_module.__file__)
     # Five lines for each link of the counting walk, of which there are COUNTED_LINKS at most; for the rest some dozens.
     assert steps <= (5 * COUNTED_LINKS + 70) * COUNTED_STEPS
 

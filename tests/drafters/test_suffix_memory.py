@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outrider.drafters.suffix.automaton as automaton_module
+from drafters.counted import lines_run
 from outrider import (
     Chained,
     Engine,
@@ -28,6 +29,8 @@ from outrider import (
 from outrider.drafters.suffix.automaton import COUNTED_LINKS
 from outrider.drafters.suffix.memory import GENERATIONS, READ_AGAIN, WIDEST
 from outrider.drafters.suffix.shares import MOST_CHILDREN, foreseen
+
+FOLDER = automaton_module.__file__.rpartition("/")[0]
 
 tokens = st.integers(0, 3)
 documents = st.lists(st.lists(tokens, min_size=1, max_size=12), max_size=8)
@@ -217,26 +220,6 @@ def test_shorter_matches_are_left_out_where_they_are_wide_or_little_is_left():
     assert [token for token, _, _ in foreseen(automaton, cursor, least=0.9).continuations] == [3]
 
 
-def lines_run(call) -> int:
-    """How many lines of the code of memory and automaton a call runs."""
-    folder, lines = automaton_module.__file__.rpartition("/")[0], 0
-
-    def trace(frame, event, argument):
-        nonlocal lines
-        if not frame.f_code.co_filename.startswith(folder):
-            return None
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return lines
-
-
 @pytest.mark.parametrize("max_tokens", [400, 100_000], ids=["full", "with room"])
 def test_a_token_costs_as_much_in_a_full_memory_as_in_an_empty_one(max_tokens):
     def document(number, size=50):
@@ -245,11 +228,11 @@ def test_a_token_costs_as_much_in_a_full_memory_as_in_an_empty_one(max_tokens):
     memory = SuffixMemory(max_tokens)
     for number in range(40):
         memory.add(document(number))
-    added = lines_run(lambda: [memory.add(document(number)) for number in range(40, 60)])
+    added = lines_run(lambda: [memory.add(document(number)) for number in range(40, 60)], FOLDER)
     assert added <= (5 * COUNTED_LINKS + 90) * 20 * 51
     follower = memory.follow()
     follower.extend(document(99))
-    followed = lines_run(lambda: [follower.extend([token]) for token in document(100, 200)])
+    followed = lines_run(lambda: [follower.extend([token]) for token in document(100, 200)], FOLDER)
     assert followed <= 60 * GENERATIONS * 200
 
 

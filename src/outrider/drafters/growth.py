@@ -22,6 +22,8 @@ from outrider.maths.arrays import Array, stack
 from outrider.maths.budget import Budget
 from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft
 
+LARGEST_SHARE = 0.98  # of what was looked up: no token is certain
+
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from outrider.errors import SettingError
 from outrider.lookahead import CostCurve
 from outrider.runtimes.base import Features, Model
 from outrider.runtimes.smollm2 import cache_folder
+from outrider.runtimes.whole_file import replaced_file
 
 FORMAT = 1
 FOLDER = "costs"
@@ -79,15 +79,8 @@ class KeptCosts:
         points = [[rows, tokens, seconds] for (rows, tokens), seconds in costs.refined_points(MOST_POINTS).items()]
         content = {"format": FORMAT, "key": self._key, "depth": costs.measured_depth, "points": points}
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes may write at once: each file is whole, and the last one stays.
-        number, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".new")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replaced_file(path) as file:
+            file.write(json.dumps(content).encode())
 
 
 def kept_costs(target: Model, rows: int, longest: int, wants: Features) -> KeptCosts:

@@ -8,6 +8,18 @@ from typing import Any
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+# config.json must name these where the model's own numbers are computed here: transformers has other defaults for each
+# architecture.
+REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
 OUTPUT = "lm_head.weight"
 Size = dict[str, int]  # of a tensor, by what makes each of its dimensions
 

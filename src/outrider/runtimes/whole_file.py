@@ -13,6 +13,15 @@ from typing import IO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """As `replaced_file`, and on the disk before it takes the place of the old file: for what cannot be made again."""
+    with replaced_file(path) as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose bytes take the place of a file once all of them are written.
 
     A process that is killed meanwhile leaves the old file as it was. Of several that write at once, the last one to
@@ -28,8 +37,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             with suppress(FileNotFoundError):
                 os.chmod(half, S_IMODE(path.stat().st_mode))
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
         os.replace(half, path)
     except BaseException:
         with suppress(OSError):

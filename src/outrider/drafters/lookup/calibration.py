@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from outrider.drafters.growth import LARGEST_SHARE
+
 PRIOR = 4.0  # pseudo-counts: tokens for which an estimate is taken to be right
 MEMORY = 0.995  # EMA decay, per context that is scored
 LEAST, MOST = 0.2, 2.5  # the factors that are believed
-LARGEST_SHARE = 0.98  # nothing is certain
 BUCKETS = 8
 TINY = 1e-6  # a share that says nothing
 

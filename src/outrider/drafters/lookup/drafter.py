@@ -87,14 +87,12 @@ class LookupDrafter(Drafter):
         if tree is None:
             return
         calibration = self._calibrations[sequence.sampling.greedy]
-        node = ROOT
-        for after in [*verdict.path, None]:
-            token = verdict.token if after is None else draft.tokens[after]
+        came = [*(draft.tokens[node] for node in verdict.path), verdict.token]
+        for node, token in zip((ROOT, *verdict.path), came, strict=True):
             known = tree.seen.get(node)
             if known is None or token is None:
                 return
             calibration.learn(known.shares, known.evidence, token)
-            node = ROOT if after is None else after
 
     def forget(self, sequence: DraftedSequence) -> None:
         self._open.pop(sequence.id, None)

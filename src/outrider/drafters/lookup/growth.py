@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush, heappushpop
 from typing import Any
 
-from outrider.drafters.lookup.calibration import LARGEST_SHARE, MOST, Calibration
+from outrider.drafters.growth import LARGEST_SHARE
+from outrider.drafters.lookup.calibration import MOST, Calibration
 from outrider.drafters.lookup.mixture import Expected, expected
 from outrider.drafters.lookup.source import CONTEXT, Context, Source
 from outrider.maths.budget import Budget

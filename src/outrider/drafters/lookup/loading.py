@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from outrider.drafters.lookup.drafter import LookupDrafter
@@ -66,7 +65,7 @@ def known_state(target: Model, state: Path | None = None) -> DrafterState | None
     own = fingerprint(target)
     if not own:
         return None
-    for file in _candidates(own):
+    for file in (warm_file(target), SHIPPED):
         try:
             if tokenizer_of(file) == own:
                 found = load_state(file)
@@ -85,9 +84,3 @@ def warm_file(target: Model) -> Path:
 def fingerprint(target: Model) -> str:
     """Of the target's tokenizer; empty where it has none."""
     return "" if target.tokenizer is None else target.tokenizer.fingerprint
-
-
-def _candidates(own: str) -> Iterator[Path]:
-    for file in (cache_folder() / "drafter-states" / f"{own[:32]}.npz", SHIPPED):
-        if file.is_file():
-            yield file

@@ -6,9 +6,8 @@ from typing import Any
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.lookup.source import Context, Foresight, Source
-from outrider.drafters.lookup.suffixes import LONGEST_TOLD
+from outrider.drafters.lookup.suffixes import after_match
 from outrider.drafters.suffix.memory import WIDEST, Follower, SuffixMemory
-from outrider.drafters.suffix.shares import foreseen
 
 
 class MemorySource(Source):
@@ -47,16 +46,7 @@ class MemorySource(Source):
         if cursor is None:
             return None
         automaton, match = cursor
-        found = foreseen(automaton, match, widest=WIDEST).continuations
-        if not found:
-            return None
-        return Foresight(
-            [(token, share) for token, share, _ in found],
-            max(1.0 - sum([share for _, share, _ in found]), 0.0),
-            {token: (automaton, longer) for token, _, longer in found},
-            min(match.length, LONGEST_TOLD),
-            match.length,
-        )
+        return after_match(automaton, match, WIDEST)
 
     def forget(self, sequence: DraftedSequence) -> None:
         known = self._followers.pop(sequence.id, None)

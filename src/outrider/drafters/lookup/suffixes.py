@@ -6,10 +6,28 @@ from typing import Any
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
-from outrider.drafters.suffix.automaton import SuffixAutomaton
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
 from outrider.drafters.suffix.shares import foreseen
 
 LONGEST_TOLD = 5  # match lengths from here on count as equally good evidence
+
+
+def after_match(automaton: SuffixAutomaton, match: Cursor, widest: int | None = None) -> Foresight | None:
+    """What followed a match; None where nothing did. The cursors are matches in the same automaton.
+
+    Args:
+        widest: as for `foreseen`.
+    """
+    found = foreseen(automaton, match, widest=widest).continuations
+    if not found:
+        return None
+    return Foresight(
+        [(token, share) for token, share, _ in found],
+        max(1.0 - sum([share for _, share, _ in found]), 0.0),
+        {token: (automaton, longer) for token, _, longer in found},
+        min(match.length, LONGEST_TOLD),
+        match.length,
+    )
 
 
 class SuffixSource(Source):
@@ -37,20 +55,7 @@ class SuffixSource(Source):
         return automaton, automaton.match
 
     def foresee(self, cursor: Any, context: Context) -> Foresight | None:
-        if cursor is None:
-            return None
-        automaton, match = cursor
-        found = foreseen(automaton, match).continuations
-        if not found:
-            return None
-        left = max(1.0 - sum([share for _, share, _ in found]), 0.0)
-        return Foresight(
-            [(token, share) for token, share, _ in found],
-            left,
-            {token: (automaton, longer) for token, _, longer in found},
-            min(match.length, LONGEST_TOLD),
-            match.length,
-        )
+        return None if cursor is None else after_match(*cursor)
 
     def forget(self, sequence: DraftedSequence) -> None:
         self._texts.pop(sequence.id, None)
@@ -58,13 +63,7 @@ class SuffixSource(Source):
     def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
         # Out of the table while it changes: an interrupt would leave a half-made automaton there.
         known = self._texts.pop(sequence.id, None)
-        if known is None:
-            automaton, read = SuffixAutomaton(self.max_tokens), 0
-            if sequence.predicted:
-                automaton.extend(sequence.predicted)
-                automaton.append_boundary()
-        else:
-            automaton, read = known
+        automaton, read = known or (SuffixAutomaton.beside(sequence.predicted, self.max_tokens), 0)
         automaton.extend(sequence.tokens[read:])
         self._texts[sequence.id] = automaton, len(sequence.tokens)
         return automaton

@@ -49,6 +49,19 @@ class Frozen:
             return None
         return self._at(place)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arguments that it was made from, by name."""
+        tokens = np.frombuffer(self._tokens, dtype=np.uint32)
+        narrow = not len(tokens) or int(tokens.max()) < 1 << 16
+        held = (
+            np.frombuffer(self._keys, dtype=np.uint64),
+            np.frombuffer(self._counts, dtype=np.uint8),
+            np.diff(np.frombuffer(self._starts, dtype=np.uint32)).astype(np.uint8),
+            tokens.astype(np.uint16) if narrow else tokens,
+            np.frombuffer(self._shares, dtype=np.uint8),
+        )
+        return dict(zip(NAMES, held, strict=True))
+
     def everything(self) -> dict[int, Known]:
         """All contexts, by their keys."""
         return {key: self._at(place) for place, key in enumerate(self._keys)}

@@ -9,6 +9,7 @@ from outrider.drafters.recycling.successors import Earlier, Known, Successors
 from outrider.errors import SettingError
 
 MOST_CONTEXTS = 100_000  # of two tokens, and of one
+TOKEN_BITS = 32
 MASK = (1 << 64) - 1
 FORGETTING = (0.02, 0.1)  # the least weight of a new observation, for one token and two
 
@@ -100,7 +101,12 @@ class RecyclingMemory:
 
 def pair_key(before: int, last: int) -> int:
     """Two tokens as one number."""
-    return before << 32 | last
+    return before << TOKEN_BITS | last
+
+
+def last_of(key: int) -> int:
+    """The last token of a `pair_key`."""
+    return key & ((1 << TOKEN_BITS) - 1)
 
 
 def _hash(contexts: Sequence[tuple[int | None, int]], tokens: Sequence[Sequence[int]]) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from outrider.drafters.recycling.memory import last_of
 from outrider.drafters.recycling.successors import Known
-
-TOKEN_BITS = 32  # of a key of two tokens
 
 
 def worth(known: Known, shorter: Known | None) -> float:
@@ -21,6 +20,5 @@ def most_useful(pairs: Mapping[int, Known], single: Mapping[int, Known], most: i
     """At most `most` of the contexts of two tokens: those that say most that the last token alone does not."""
     if len(pairs) <= most:
         return dict(pairs)
-    last = (1 << TOKEN_BITS) - 1
-    ranked = sorted(pairs, key=lambda key: -worth(pairs[key], single.get(key & last)))
+    ranked = sorted(pairs, key=lambda key: -worth(pairs[key], single.get(last_of(key))))
     return {key: pairs[key] for key in ranked[:most]}

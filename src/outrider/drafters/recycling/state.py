@@ -108,8 +108,7 @@ def save_state(state: DrafterState, file: Path) -> None:
     }
     arrays = {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
     for kind, contexts in (("single", state.single), ("pairs", state.pairs)):
-        held = as_arrays(contexts.everything(), state.vocab_size)
-        arrays |= {f"{kind}.{name}": values for name, values in held.items()}
+        arrays |= {f"{kind}.{name}": values for name, values in contexts.arrays().items()}
     arrays["documents"] = np.array([token for text in state.documents for token in text], dtype=np.uint32)
     arrays["lengths"] = np.array([len(text) for text in state.documents], dtype=np.uint32)
     try:

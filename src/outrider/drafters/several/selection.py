@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from outrider.drafters.growth import LARGEST_SHARE
 from outrider.drafters.several.joining import NodeMap
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
-
-LARGEST_SHARE = 0.98  # no token is certain
 
 
 @dataclass(slots=True)

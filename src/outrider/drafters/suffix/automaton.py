@@ -9,7 +9,7 @@ which end at more positions.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from outrider.errors import InputError, SettingError
@@ -60,6 +60,15 @@ class SuffixAutomaton:
         self.max_tokens = max_tokens
         self._boundaries = 0
         self._clear()
+
+    @classmethod
+    def beside(cls, document: Sequence[int], max_tokens: int) -> SuffixAutomaton:
+        """One for a text that a document, which may be empty, stands beside."""
+        automaton = cls(max_tokens)
+        if document:
+            automaton.extend(document)
+            automaton.append_boundary()
+        return automaton
 
     def __len__(self) -> int:
         """How many tokens it holds, boundaries included."""

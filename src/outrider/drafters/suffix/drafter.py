@@ -170,10 +170,8 @@ class SuffixDrafter(Drafter):
     def _catch_up(self, sequence: DraftedSequence) -> _Text:
         text = self._texts.get(sequence.id)
         if text is None:
-            text = self._texts[sequence.id] = _Text(SuffixAutomaton(self.max_tokens), self._remembered.follow())
-            if sequence.predicted:
-                text.automaton.extend(sequence.predicted)
-                text.automaton.append_boundary()
+            automaton = SuffixAutomaton.beside(sequence.predicted, self.max_tokens)
+            text = self._texts[sequence.id] = _Text(automaton, self._remembered.follow())
         fresh = sequence.tokens[text.read :]
         text.automaton.extend(fresh)
         text.follower.extend(fresh)

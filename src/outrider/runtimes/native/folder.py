@@ -8,6 +8,7 @@ from typing import Any
 
 from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.folder import CONFIG, read_object
+from outrider.runtimes.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import Description, Unknown, rotary_of
 
@@ -18,18 +19,6 @@ ARCHITECTURES = {
     "Qwen3ForCausalLM": "qwen3",
     "SmolLM3ForCausalLM": "smollm3",
 }
-# config.json must name these: transformers has other defaults for each architecture.
-REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "rms_norm_eps",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-)
 NAMES = Names(
     "model.embed_tokens.weight",
     "model.norm.weight",
@@ -94,7 +83,7 @@ def _kind(config: Mapping[str, Any]) -> str:
     kind = ARCHITECTURES.get(architecture)
     if kind is None or config.get("model_type") != kind:
         raise Unknown(f"its architecture is {architecture}")
-    missing = next((key for key in REQUIRED if config.get(key) is None), None)
+    missing = next((key for key in (*REQUIRED, "intermediate_size") if config.get(key) is None), None)
     if missing is not None:
         raise Unknown(f"its config.json has no {missing}")
     if config.get("hidden_act", "silu") != "silu":

@@ -17,6 +17,7 @@ from outrider.errors import ModelError
 from outrider.runtimes.base import Named, Traits, stop_token_ids
 from outrider.runtimes.folder import read_object, weight_files
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.llama_weights import REQUIRED
 from outrider.runtimes.places import Place
 from outrider.runtimes.refusals import opening, unreadable_tokenizer
 from outrider.runtimes.torch.fused_llama import FusedLlama, Shape
@@ -30,17 +31,6 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
 }
-# config.json must name these: transformers has other defaults for each architecture.
-REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "rms_norm_eps",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-)
 # Tokenizers that tokenizer.json describes in full, without code of their own.
 PLAIN_TOKENIZERS = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 
