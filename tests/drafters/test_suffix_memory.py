@@ -15,6 +15,8 @@ from outrider import (
     Chained,
     Engine,
     InputError,
+    LookupDrafter,
+    MemorySource,
     Merged,
     ModelDrafter,
     Request,
@@ -365,3 +367,17 @@ def test_several_drafters_know_what_their_members_know(several):
     decoder.generate((0,), max_tokens=3, sampling=SAMPLED)
     assert drafted
     assert all(noise.seed != SAMPLED.seed for noise in drafted)
+
+
+@pytest.mark.parametrize("prompts", [False, True])
+def test_lookups_add_what_suffix_drafters_add(prompts: bool) -> None:
+    """The output of each text, whether or not anything was drafted for it, and no token of the prompt."""
+    memories = SuffixMemory(prompts=prompts), SuffixMemory(prompts=prompts)
+    lookups = LookupDrafter([MemorySource(memories[0])])
+    target = TableModel.random(5, 1, seed=3)
+    for drafter in (lookups, SuffixDrafter(memory=memories[1])):
+        for length in (1, 2, 9):
+            decoder = SpeculativeDecoder(drafter, target, 3)
+            decoder.generate((1, 2, 3), max_tokens=length, sampling=SamplingParams(temperature=0))
+    assert memories[0].documents() == memories[1].documents()
+    assert [len(document) for document in memories[0].documents()] == [length + 3 * prompts for length in (1, 2, 9)]

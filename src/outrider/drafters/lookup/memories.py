@@ -24,7 +24,7 @@ class MemorySource(Source):
     def __init__(self, memory: SuffixMemory | None = None) -> None:
         self.memory = SuffixMemory() if memory is None else memory
         self.lock = self.memory.lock
-        self._followers: dict[int, tuple[Follower, int, int]] = {}  # with tokens read, and how many are the prompt
+        self._followers: dict[int, tuple[Follower, int]] = {}  # with how many tokens each has read
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory})"
@@ -36,9 +36,11 @@ class MemorySource(Source):
         return self.memory.experience
 
     def begin(self, sequence: DraftedSequence) -> Any:
-        follower, read, prompt = self._followers.get(sequence.id) or (self.memory.follow(), 0, len(sequence.tokens) - 1)
+        # Out of the table while it reads: after an interrupt it would read the same tokens again.
+        known = self._followers.pop(sequence.id, None)
+        follower, read = (self.memory.follow(), 0) if known is None else known
         follower.extend(sequence.tokens[read:])
-        self._followers[sequence.id] = follower, len(sequence.tokens), prompt
+        self._followers[sequence.id] = follower, len(sequence.tokens)
         matches = follower.cursors()
         return matches[0] if matches else None
 
@@ -49,7 +51,7 @@ class MemorySource(Source):
         return after_match(automaton, match, WIDEST)
 
     def forget(self, sequence: DraftedSequence) -> None:
-        known = self._followers.pop(sequence.id, None)
-        if known is not None:
-            _, _, prompt = known
-            self.memory.add(sequence.tokens if self.memory.prompts else sequence.tokens[prompt:])
+        self._followers.pop(sequence.id, None)
+        output = sequence.history.tokens
+        if output:
+            self.memory.add(sequence.tokens if self.memory.prompts else output)
