@@ -7,10 +7,10 @@ from threading import Lock
 
 from outrider.drafters.recycling.successors import Earlier, Known, Successors
 from outrider.errors import SettingError
+from outrider.maths.noise import MASK
 
 MOST_CONTEXTS = 100_000  # of two tokens, and of one
 TOKEN_BITS = 32
-MASK = (1 << 64) - 1
 FORGETTING = (0.02, 0.1)  # the least weight of a new observation, for one token and two
 
 

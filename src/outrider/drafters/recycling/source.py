@@ -11,10 +11,11 @@ import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
-from outrider.drafters.recycling.memory import MASK, RecyclingMemory
+from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.successors import KEPT
 from outrider.maths.arrays import float32_on_host, to_numpy
 from outrider.maths.draft import ROOT
+from outrider.maths.noise import MASK
 from outrider.runtimes.base import Features
 
 # How far the mean successors of a context are believed before the shorter context is asked for the rest. Of the last
