@@ -23,7 +23,7 @@ FLOORS = (
     ("maths.draws",),
     ("maths.distributions",),
     ("maths.rules",),
-    ("lookahead", "runtimes"),
+    ("lookahead", "runtimes", "structured"),
     ("drafters",),
     ("prompts",),
     ("engine",),
@@ -35,7 +35,18 @@ FLOORS = (
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
 MATHEMATICS = ("maths", "lookahead")
 FOREIGN = ("time", "datetime", "os", "pathlib", "random", "secrets", "numpy.random", "outrider.runtimes")
-LAZY = ("torch", "mlx", "llama_cpp", "transformers", "typer", "rich", "matplotlib", "pydantic", "filelock")
+LAZY = (
+    "torch",
+    "mlx",
+    "llama_cpp",
+    "transformers",
+    "typer",
+    "rich",
+    "matplotlib",
+    "pydantic",
+    "filelock",
+    "llguidance",
+)
 
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 TOP_OF_LIBRARY = HEIGHT["trace"]

@@ -90,8 +90,8 @@ class SpeculativeDecoder:
             prompt: text, token ids as a list or an array [tokens] or [1, tokens] of any library, or a conversation, a
                 list of messages such as {"role": "user", "content": "..."}.
             n: how many samples to draw; None draws one, and a number gives a list. Sample i is drawn with seed + i.
-            settings: max_tokens, stop, stop_token_ids, predicted, logprobs, detokenize (`RequestSettings` says what
-                they are); sampling, or single settings by their names: temperature, top_p, seed ... as in
+            settings: max_tokens, stop, stop_token_ids, predicted, logprobs, detokenize, structured (`RequestSettings`
+                says what they are); sampling, or single settings by their names: temperature, top_p, seed ... as in
                 SamplingParams.
 
         Raises:
@@ -179,7 +179,8 @@ class SpeculativeDecoder:
         desk = self._desk_for(prepared, min(n, MOST_ROWS))
         with ExitStack() as streams:
             opened = [
-                streams.enter_context(TokenStream(desk, replace(prepared, sampling=each.sampling))) for each in requests
+                streams.enter_context(TokenStream(desk, replace(prepared, sampling=_with_seed_of(prepared, each))))
+                for each in requests
             ]
             return [stream.generation() for stream in opened]
 
@@ -227,3 +228,7 @@ class SpeculativeDecoder:
                 observer=self._observer,
             )
         )
+
+
+def _with_seed_of(prepared: PreparedRequest, request: Request) -> SamplingParams:
+    return replace(prepared.sampling, seed=request.sampling.seed)

@@ -32,9 +32,11 @@ class Books:
             drafting: whether there is a drafter.
         """
         times = watch.times
-        if drafting and result.committed:
-            steady = len(result.committed) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
-            self._lookahead.observe([_outcome_of(each) for each in result.committed], times if steady else None)
+        # What a grammar forces says nothing of the drafter.
+        free = [each for each in result.committed if not each.feed.forced]
+        if drafting and free:
+            steady = len(free) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
+            self._lookahead.observe([_outcome_of(each) for each in free], times if steady else None)
         for feed in result.feeds:
             feed.sequence.statistics.count_time(
                 times.drafting, times.verification, times.elsewhere, read=feed.read, fed=len(feed.tokens)

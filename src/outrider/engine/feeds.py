@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from outrider.engine.guiding import Cut, cut
 from outrider.engine.scheduler import reading_shares
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.budget import NO_BUDGET, Budget
@@ -24,6 +25,8 @@ class Feed:
         read: how many of the tokens are of the prompt, the pending one aside (prefill).
         budget: how much the drafter was allowed.
         draft: None while the prompt is not read to its end.
+        forced: whether the draft comes from a grammar, and not from the drafter.
+        cut: where a grammar left out tokens of the drafter's draft, what it left out.
     """
 
     sequence: ActiveSequence
@@ -32,6 +35,8 @@ class Feed:
     read: int = 0
     budget: Budget = NO_BUDGET
     draft: Draft | None = None
+    forced: bool = False
+    cut: Cut | None = None
 
     @property
     def emits(self) -> bool:
@@ -61,7 +66,17 @@ class Feed:
         return [*range(first), *(first + node for node in nodes)]
 
     def add(self, budget: Budget, draft: Draft) -> None:
+        """Add what the drafter proposed, as far as the grammar of the text allows it."""
         self.budget = budget
+        self.cut = cut(draft, self.sequence)
+        self._put(draft if self.cut is None else self.cut.draft)
+
+    def force(self, draft: Draft) -> None:
+        """Add what a grammar leaves no choice about."""
+        self.forced = True
+        self._put(draft)
+
+    def _put(self, draft: Draft) -> None:
         self.draft = draft
         self.tokens.extend(draft.tokens)
 

@@ -11,6 +11,7 @@ from outrider.engine.events import TokenEvent
 from outrider.engine.failures import as_text_error, isolated
 from outrider.engine.feeds import Feed, plan_feeds
 from outrider.engine.grouping import group_by_work
+from outrider.engine.guiding import forced_draft
 from outrider.engine.judgement import judge_rows, logprobs_of
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.stopwatch import Stopwatch
@@ -117,7 +118,7 @@ class Round:
         feeds = plan_feeds(active, self._session)
         self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
         most = self._drafter.may_draft_beside
-        drafting = [feed for feed in feeds if feed.emits and feed.read <= most]
+        drafting = [feed for feed in feeds if feed.emits and feed.read <= most and not self._force(feed)]
         if drafting and self._drafter.present:
             sequences = [feed.sequence for feed in drafting]
             planned = self._lookahead.budgets([sequence.id for sequence in sequences])
@@ -185,8 +186,22 @@ class Round:
         asked = sequence.request
         logprobs = logprobs_of(draft, verdict, logits, asked.top_logprobs) if asked.logprobs else None
         events = list(sequence.advance(draft, verdict, logprobs))
-        self._drafter.observe(sequence, draft, verdict)
+        self._tell_verdict(feed, verdict)
         return events
+
+    def _force(self, feed: Feed) -> bool:
+        """Draft what a grammar leaves no choice about; whether there is any such token."""
+        draft = forced_draft(feed.sequence, feed.sequence.room - 1)
+        if draft is not None:
+            feed.force(draft)
+        return draft is not None
+
+    def _tell_verdict(self, feed: Feed, verdict: Verdict) -> None:
+        """Tell the drafter what became of its own draft."""
+        if feed.cut is not None:
+            self._drafter.observe(feed.sequence, feed.cut.made, feed.cut.on_made(verdict))
+        elif not feed.forced:
+            self._drafter.observe(feed.sequence, feed.proposed, verdict)
 
     def _tell_drafter(self, flight: Flight) -> None:
         if self._drafter.present:

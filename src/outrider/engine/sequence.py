@@ -8,6 +8,7 @@ from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import MASK, RoundNoise
+from outrider.maths.processors import Constraint
 from outrider.maths.sampling import History, SamplingParams
 from outrider.prompts.request import PreparedRequest
 from outrider.text import Detokenizer, StopScanner, Tokenizer
@@ -46,6 +47,7 @@ class ActiveSequence:
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.seed = seed
+        self.constraints = [each for each in request.sampling.logits_processors if isinstance(each, Constraint)]
         self._pieces: list[str] = []
         self._shared_noise = shared_noise
         # What is expected may be an earlier text of this seed, so that a draft copied from it knows the noise.
@@ -139,10 +141,14 @@ class ActiveSequence:
         )
 
     def _finish_if_due(self) -> None:
-        if self._scanner.stopped or self.pending in self.request.stop_token_ids:
+        if self._scanner.stopped or self.pending in self.request.stop_token_ids or self._is_complete():
             self.finish_reason = FinishReason.STOP
         elif self.room <= 0:
             self.finish_reason = FinishReason.LENGTH
+
+    def _is_complete(self) -> bool:
+        """Whether a grammar lets nothing follow: then the text ends without a stop token."""
+        return any(constraint.ended(self.history.tokens) for constraint in self.constraints)
 
     def _new_detokenizer(self) -> Detokenizer | None:
         if self._tokenizer is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,6 +24,30 @@ class LogitsProcessor(Protocol):
         Args:
             logits: an array of the model's library, which stays as it is.
         """
+
+
+class Constraint(ABC):
+    """A logits processor that allows some texts and bans all others: a grammar.
+
+    The engine asks it for more than logits: tokens that are certain are drafted for nothing, drafts end before the
+    first token that is banned, and a text ends where nothing may follow. All answers depend on the arguments alone.
+    """
+
+    @abstractmethod
+    def __call__(self, output: Sequence[int], logits: Array, /) -> Array:
+        """As LogitsProcessor: -inf for each token that may not follow `output`."""
+
+    @abstractmethod
+    def admits(self, output: Sequence[int]) -> bool:
+        """Whether a text may begin with these tokens."""
+
+    @abstractmethod
+    def forced(self, output: Sequence[int]) -> list[int]:
+        """The tokens that must follow `output`, as far as there is no choice; empty where there is one."""
+
+    @abstractmethod
+    def ended(self, output: Sequence[int]) -> bool:
+        """Whether no token of text may follow `output`, so that it is complete."""
 
 
 def process(

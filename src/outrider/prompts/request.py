@@ -14,6 +14,7 @@ from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode, encode_prompt
 from outrider.prompts.tokens import Prompt, check_tokens, plain_prompt, token_list
 from outrider.runtimes.base import Model
+from outrider.structured import Grammar, GrammarConstraint
 from outrider.text import Tokenizer
 
 MAX_TOKENS = 100
@@ -36,6 +37,7 @@ class Request:
         logprobs: True reports the target's log probability of every emitted token; a number k also those of the k most
             probable ones.
         detokenize: False leaves out the text, and the time that it takes.
+        structured: what the output may look like; None leaves it free. It needs a tokenizer.
 
     Raises:
         InputError: the prompt is none of these.
@@ -50,6 +52,7 @@ class Request:
     predicted: str | tuple[int, ...] = ()
     logprobs: bool | int = False
     detokenize: bool = True
+    structured: Grammar | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.sampling, SamplingParams), "sampling", self.sampling, "SamplingParams(...)")
@@ -61,6 +64,12 @@ class Request:
             "True, False, or how many of the most probable tokens to report",
         )
         _require(isinstance(self.stop, Iterable), "stop", self.stop, "a text, or several")
+        _require(
+            self.structured is None or isinstance(self.structured, Grammar),
+            "structured",
+            self.structured,
+            "a Grammar, such as outrider.structured.json_schema({...})",
+        )
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         for string in stop:
             _require(isinstance(string, str), "a stop string", string, "a text")
@@ -89,11 +98,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """A request in the terms of one model, ready to be decoded. Plain data as well.
+    """A request in the terms of one model, ready to be decoded. Plain data as well, unless a grammar is compiled in.
 
     Attributes:
         prompt: token ids of the model's vocabulary, which leave room for output.
-        max_tokens, sampling, stop, detokenize: as in Request.
+        max_tokens, stop, detokenize: as in Request.
+        sampling: as in Request, with the grammar as its last logits processor.
         stop_token_ids: tokens that end the text.
         predicted: token ids.
         logprobs: whether to report the log probability of every emitted token.
@@ -127,8 +137,9 @@ def prepare_request(
     Raises:
         InputError: the prompt cannot be decoded: it is empty or too long, a token is unknown, there is no tokenizer for
             its text, or the chat template refuses it.
-        SettingError: stop strings or expected text need a tokenizer, or a conversation a chat template, and there is
-            none; or a setting is about a token that the model does not have.
+        SettingError: stop strings, expected text or a grammar need a tokenizer, or a conversation a chat template, and
+            there is none; or a setting is about a token that the model does not have; or the grammar is wrong.
+        ModelError: a grammar needs llguidance, which is not installed, or the tokenizer cannot be used with it.
     """
     if tokenizer is None and request.stop:
         raise SettingError(
@@ -139,11 +150,12 @@ def prepare_request(
     check_vocabulary(request, model)
     prompt, templated = encode_prompt(request.prompt, tokenizer, model.name, chat)
     check_tokens(prompt, model, model.traits.context_length)
+    stop_token_ids = model.traits.stop_token_ids if request.stop_token_ids is None else request.stop_token_ids
     return PreparedRequest(
         prompt=prompt,
         max_tokens=request.max_tokens,
-        sampling=request.sampling,
-        stop_token_ids=model.traits.stop_token_ids if request.stop_token_ids is None else request.stop_token_ids,
+        sampling=_constrained(request, model, tokenizer, stop_token_ids),
+        stop_token_ids=stop_token_ids,
         stop=request.stop,
         predicted=encode(request.predicted, tokenizer, model.name) if request.predicted else (),
         logprobs=bool(request.logprobs),
@@ -151,6 +163,18 @@ def prepare_request(
         detokenize=request.detokenize,
         continues=not templated,
     )
+
+
+def _constrained(
+    request: Request, model: Model, tokenizer: Tokenizer | None, stop_token_ids: frozenset[int]
+) -> SamplingParams:
+    """The settings, with the grammar behind all other processors: nothing may lift what it bans."""
+    if request.structured is None:
+        return request.sampling
+    if tokenizer is None:
+        raise SettingError(f"structured output needs a tokenizer and {model.name} has none: pass tokenizer=")
+    constraint = GrammarConstraint(request.structured, tokenizer, model.traits.vocab_size, stop_token_ids)
+    return replace(request.sampling, logits_processors=(*request.sampling.logits_processors, constraint))
 
 
 def check_vocabulary(request: Request, model: Model) -> None:

@@ -11,6 +11,7 @@ from outrider.maths.processors import LogitsProcessor
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
 from outrider.prompts.tokens import Prompt
+from outrider.structured import Grammar
 
 
 class SamplingSettings(TypedDict, total=False):
@@ -41,6 +42,7 @@ class RequestSettings(SamplingSettings, total=False):
         logprobs: True reports the target's log probability of every token; a number k also those of the k most probable
             tokens.
         detokenize: False leaves out the text.
+        structured: what the output may look like, such as outrider.structured.json_schema({...}).
     """
 
     max_tokens: int
@@ -50,6 +52,7 @@ class RequestSettings(SamplingSettings, total=False):
     predicted: str | Sequence[int] | Any
     logprobs: bool | int
     detokenize: bool
+    structured: Grammar | None
 
 
 def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:

@@ -17,7 +17,7 @@ import numpy as np
 
 from outrider.errors import InputError
 from outrider.maths.arrays import numpy as in_numpy
-from outrider.maths.arrays.base import Array, HostBits, HostFloats, HostFloats32, HostInts, Operations
+from outrider.maths.arrays.base import Array, HostBits, HostFloats, HostFloats32, HostInts, HostTruths, Operations
 
 __all__ = [
     "Array",
@@ -25,12 +25,14 @@ __all__ = [
     "HostFloats",
     "HostFloats32",
     "HostInts",
+    "HostTruths",
     "Operations",
     "columns",
     "divide",
     "float32",
     "float32_on_host",
     "gather",
+    "keep_where",
     "keep_where_at_least",
     "keyed_race",
     "kth_largest",
@@ -194,6 +196,11 @@ def divide(x: Array, divisor: HostFloats) -> Array:
 def multiply(x: Array, factor: HostFloats) -> Array:
     """Each row of `x` times its own number, in float32."""
     return operations(x).multiply(x, factor)
+
+
+def keep_where(x: Array, kept: HostTruths, otherwise: float) -> Array:
+    """`x` ([vocab]) where `kept` ([vocab]) is true, `otherwise` elsewhere."""
+    return operations(x).keep_where(x, kept, otherwise)
 
 
 def keep_where_at_least(x: Array, threshold: Array, otherwise: float) -> Array:

@@ -12,6 +12,7 @@ HostInts = np.ndarray[Any, np.dtype[np.int64]]
 HostBits = np.ndarray[Any, np.dtype[np.uint32]]
 HostFloats = np.ndarray[Any, np.dtype[np.float64]]
 HostFloats32 = np.ndarray[Any, np.dtype[np.float32]]
+HostTruths = np.ndarray[Any, np.dtype[np.bool_]]
 
 # The integer mixer of MurmurHash3 (fmix32), applied twice with two keys: the second round makes the noise of two
 # positions independent even where their first keys differ by a small number.
@@ -60,6 +61,8 @@ class Operations(Protocol):
     def replace(self, x: Array, rows: Sequence[int], tokens: Sequence[int], values: HostFloats) -> Array: ...
 
     def columns(self, x: Array, tokens: HostInts, otherwise: float) -> Array: ...
+
+    def keep_where(self, x: Array, kept: HostTruths, otherwise: float) -> Array: ...
 
     def keep_where_at_least(self, x: Array, threshold: Array, otherwise: float) -> Array: ...
 

@@ -20,6 +20,7 @@ from outrider.maths.arrays.base import (
     HostFloats,
     HostFloats32,
     HostInts,
+    HostTruths,
 )
 from outrider.maths.arrays.selection import LINES, Lines, falling, probabilities_of
 
@@ -98,6 +99,10 @@ def replace(x: Array, rows: Sequence[int], tokens: Sequence[int], values: HostFl
 def columns(x: Array, tokens: HostInts, otherwise: float) -> Array:
     index = mx.array(tokens)
     return mx.where(index < 0, otherwise, x[:, mx.maximum(index, 0)])
+
+
+def keep_where(x: Array, kept: HostTruths, otherwise: float) -> Array:
+    return mx.where(mx.array(kept), x, otherwise)
 
 
 def keep_where_at_least(x: Array, threshold: Array, otherwise: float) -> Array:

@@ -19,6 +19,7 @@ from outrider.maths.arrays.base import (
     HostFloats,
     HostFloats32,
     HostInts,
+    HostTruths,
 )
 from outrider.maths.arrays.selection import Lines, leading, pieces, probabilities_of
 
@@ -101,6 +102,10 @@ def replace(x: Array, rows: Sequence[int], tokens: Sequence[int], values: HostFl
 
 def columns(x: Array, tokens: HostInts, otherwise: float) -> Array:
     return np.where(tokens < 0, np.float32(otherwise), x[:, tokens])
+
+
+def keep_where(x: Array, kept: HostTruths, otherwise: float) -> Array:
+    return np.where(kept, x, np.float32(otherwise))
 
 
 def keep_where_at_least(x: Array, threshold: Array, otherwise: float) -> Array:

@@ -9,7 +9,17 @@ import numpy as np
 import torch
 
 from outrider.maths.arrays import numpy as in_numpy
-from outrider.maths.arrays.base import BELOW_ONE, MIX_1, MIX_2, TO_UNIT, Array, HostFloats, HostFloats32, HostInts
+from outrider.maths.arrays.base import (
+    BELOW_ONE,
+    MIX_1,
+    MIX_2,
+    TO_UNIT,
+    Array,
+    HostFloats,
+    HostFloats32,
+    HostInts,
+    HostTruths,
+)
 from outrider.maths.arrays.selection import Lines, leading, pieces, probabilities_of
 
 name = "torch"
@@ -91,6 +101,10 @@ def replace(x: Array, rows: Sequence[int], tokens: Sequence[int], values: HostFl
 def columns(x: Array, tokens: HostInts, otherwise: float) -> Array:
     index = torch.from_numpy(tokens).to(x.device)
     return x[:, index.clamp(min=0)].masked_fill_(index < 0, otherwise)
+
+
+def keep_where(x: Array, kept: HostTruths, otherwise: float) -> Array:
+    return x.masked_fill(torch.from_numpy(~kept).to(x.device), otherwise)
 
 
 def keep_where_at_least(x: Array, threshold: Array, otherwise: float) -> Array:

@@ -1,0 +1,74 @@
+"""What grammars tell the engine besides masks: drafts that are certain, and where drafts end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from outrider.engine.sequence import ActiveSequence
+from outrider.maths.draft import ROOT, Draft, Verdict
+
+SOURCE = "grammar"
+MOST_FORCED = 32  # tokens of a round; passes of more than 64 may be rounded otherwise
+
+
+def forced_draft(sequence: ActiveSequence, most: int) -> Draft | None:
+    """The tokens that a grammar leaves no choice about; None where there are none.
+
+    They are accepted under every rule, since the target's distribution holds nothing else, and cost no drafter's time.
+    """
+    most = min(most, MOST_FORCED)
+    if most <= 0:
+        return None
+    for constraint in sequence.constraints:
+        tokens = constraint.forced(sequence.history.tokens)[:most]
+        if tokens:
+            return Draft(tuple(tokens), source=SOURCE, chances=(1.0,) * len(tokens))
+    return None
+
+
+class Cut:
+    """A draft without the tokens that a grammar bans.
+
+    Only drafts whose tokens were all chosen are cut: a token that was drawn may not be looked at and left out.
+
+    Attributes:
+        made: what the drafter proposed.
+        draft: what is left of it.
+    """
+
+    def __init__(self, made: Draft, kept: Sequence[int]) -> None:
+        self.made = made
+        self._kept = tuple(kept)
+        place = {node: index for index, node in enumerate(kept)} | {ROOT: ROOT}
+        self.draft = replace(
+            made,
+            tokens=tuple([made.tokens[node] for node in kept]),
+            parents=None if made.parents is None else tuple([place[made.parent(node)] for node in kept]),
+            q_rows=None,
+            trials=None,
+            sources=None if made.sources is None else tuple([made.sources[node] for node in kept]),
+            chances=None if made.chances is None else tuple([made.chances[node] for node in kept]),
+        )
+
+    def on_made(self, verdict: Verdict) -> Verdict:
+        """The verdict, in the numbers of the draft that was made."""
+        path = tuple([self._kept[node] for node in verdict.path])
+        leaf = path[-1] if path else ROOT
+        return Verdict(path, verdict.token, bonus=verdict.bonus and not self.made.children(leaf))
+
+
+def cut(draft: Draft, sequence: ActiveSequence) -> Cut | None:
+    """The draft as far as the grammars of its text go; None where nothing is to be left out."""
+    if draft.q is not None or not len(draft) or not sequence.constraints:
+        return None
+    kept: list[int] = []
+    alive = {ROOT}
+    for node in range(len(draft)):
+        if draft.parent(node) not in alive:
+            continue
+        text = [*sequence.history.tokens, *(draft.tokens[each] for each in draft.path(node))]
+        if all(constraint.admits(text) for constraint in sequence.constraints):
+            alive.add(node)
+            kept.append(node)
+    return None if len(kept) == len(draft) else Cut(draft, kept)
