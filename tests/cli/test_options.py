@@ -16,7 +16,7 @@ from outrider.cli.options.drafting import DraftingOptions
 from outrider.cli.options.group import flattened, option
 from outrider.cli.options.models import ModelOptions, RuntimeOptions
 from outrider.errors import ModelError, SettingError
-from outrider.runtimes.loading import CacheDtype, Dtype
+from outrider.runtimes.backends import CacheDtype, Dtype
 
 
 def lookahead_of(outrider, monkeypatch, *arguments):

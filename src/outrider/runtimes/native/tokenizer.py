@@ -30,6 +30,7 @@ SPLITS = {
     "smaug-bpe": (LLAMA3,),
     "qwen2": (LLAMA3.replace("{1,3}", ""),),
 }
+NO_TOKENIZER = (None, b"no_vocab", b"none")
 UNKNOWN_TOKEN, CONTROL_TOKEN, USER_TOKEN = 2, 3, 4  # GGUF's types of tokens
 # Tokenizers that tokenizer.json describes in full, without code of their own.
 PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"}
@@ -94,7 +95,7 @@ def of_folder(folder: Path) -> HuggingFaceTokenizer | None:
     try:
         backend = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
-        raise ModelError(f"tokenizer.json of {folder} cannot be read: {first_line(error)}") from error
+        raise ModelError(f"the tokenizer of {folder} cannot be read: {first_line(error)}") from error
     backend.no_padding()
     backend.no_truncation()
     names = {key: _name(settings[key]) for key in settings if key.endswith("_token") and settings[key]}
@@ -124,6 +125,17 @@ def _name(token: Any) -> str:
     return str(token.get("content", "")) if isinstance(token, dict) else str(token)
 
 
+def reads(header: Header) -> bool:
+    """Whether the tokenizer of a GGUF file is of a kind that is read here, or it has none."""
+    kind, split = _kind_of(header)
+    return kind in NO_TOKENIZER or (kind == b"gpt2" and split in SPLITS)
+
+
+def _kind_of(header: Header) -> tuple[Any, str]:
+    split = header.values.get("tokenizer.ggml.pre", b"")
+    return header.values.get("tokenizer.ggml.model"), split.decode(errors="replace") if isinstance(split, bytes) else ""
+
+
 def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
     """The tokenizer of a GGUF file; None where the file has none.
 
@@ -131,10 +143,10 @@ def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
         Unknown: it is of a kind that is not read here.
     """
     values = header.values
-    kind, split = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre", b"")
-    if kind in (None, b"no_vocab", b"none"):
+    kind, split = _kind_of(header)
+    if kind in NO_TOKENIZER:
         return None
-    if kind != b"gpt2" or split.decode(errors="replace") not in SPLITS:
+    if not reads(header):
         raise Unknown(f"its tokenizer is {kind!r} with {split!r}")
     tokens, types, merges = (_entries(header, f"tokenizer.ggml.{key}") for key in ("tokens", "token_type", "merges"))
     names = [name.decode(errors="replace") for name in texts(file, tokens)]
@@ -142,7 +154,7 @@ def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
     if len(kinds) != len(names):
         raise Unknown(f"it has {len(names)} tokens and {len(kinds)} types of tokens")
     pairs = [tuple(line.decode(errors="replace").split(" ", 1)) for line in texts(file, merges)]
-    backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split.decode()])
+    backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split])
     _add_special(backend, names, kinds)
     special = {}
     for key, name in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
