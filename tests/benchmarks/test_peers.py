@@ -42,7 +42,8 @@ def test_the_peers_of_llama_cpp_are_timed(tmp_path, questions, capsys):
     file = tiny_gguf.save(tmp_path / "tiny.gguf", words=tiny_gguf.WORDS, chat_template=tiny_gguf.TEMPLATE)
     systems = "plain,suffix@4,llama-cpp-loop,llama-cpp-python,llama-cpp-lookup@2"
     rows = {
-        row["system"]: row for row in rows_of(capsys, questions, "-m", file, "-t", 1, "-n", 12, "--systems", systems)
+        row["system"]: row
+        for row in rows_of(capsys, questions, "-m", file, "--backend", "llama", "-t", 1, "-n", 12, "--systems", systems)
     }
     assert list(rows) == systems.split(",")
     assert rows["llama-cpp-loop"]["same_tokens"] == rows["suffix@4"]["same_tokens"] == 1

@@ -52,7 +52,7 @@ BAD = {
     "no number": (["generate", "x", "--temp", "warm"], "--temp"),
     "drafter without its model": (["generate", "x", "--drafter", "model"], "--draft-model"),
     "trees under block": (["generate", "x", "--drafter", "suffix-tree", "--rule", "block"], "judges chains"),
-    "a shape of nothing": (["generate", "x", "--tree", "3,2"], "--drafter is lookup"),
+    "a shape of nothing": (["generate", "x", "--drafter", "lookup", "--tree", "3,2"], "--drafter is lookup"),
     "a shape of letters": (
         ["generate", "x", "--drafter", "model-tree", "-md", "y", "--tree", "3,b"],
         "level by level, such as 3,2,1",

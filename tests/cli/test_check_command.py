@@ -10,7 +10,7 @@ from outrider.cli.check import evenly
 
 
 def test_check_passes_where_the_tokens_agree(outrider, folder):
-    status, out, err = outrider("check", "-m", folder, "-n", 16, "--limit", 3)
+    status, out, err = outrider("check", "-m", folder, "-n", 16, "--limit", 3, "--drafter", "lookup")
     assert status == 0, err
     assert "outrider lookup 3 3 0 0" in " ".join(out.split())
     assert "passed" in out
@@ -80,7 +80,7 @@ def make_dishonest(monkeypatch, change):
 
 def test_check_fails_where_tokens_differ(outrider, folder, monkeypatch):
     make_dishonest(monkeypatch, other_last_token)
-    status, out, _ = outrider("check", "-m", folder, "-n", 16, "--limit", 2, "--json")
+    status, out, _ = outrider("check", "-m", folder, "-n", 16, "--limit", 2, "--drafter", "lookup", "--json")
     result = json.loads(out)
     assert status == 1
     assert not result["passed"]

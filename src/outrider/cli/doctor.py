@@ -24,6 +24,8 @@ from outrider.cli.options.output import JsonOption
 from outrider.cli.render import print_json
 from outrider.cli.terminal import SafeConsole, bar, working
 from outrider.errors import SettingError
+from outrider.runtimes.backends import is_installed
+from outrider.runtimes.native.library import instruction_set
 from outrider.runtimes.smollm2 import cache_folder, smollm2_file
 
 PACKAGES = {
@@ -112,6 +114,8 @@ def _hardware() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "system": platform.platform(),
     }
+    if is_installed("native"):
+        hardware["native"] = instruction_set()
     if importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -208,6 +212,8 @@ def _machine_rows(hardware: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cores", f"{hardware['cores']}{threads}{load}"
     if hardware["memory_gib"] is not None:
         yield "memory", f"{hardware['memory_gib']:.1f} GiB"
+    if "native" in hardware:
+        yield "native runtime", f"with the instruction set {hardware['native']}"
     if "bfloat16" in hardware:
         yield "bfloat16", "multiplied by the processor" if hardware["bfloat16"] else "not by the processor (emulated)"
     if "cuda" in hardware:

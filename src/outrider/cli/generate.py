@@ -137,6 +137,7 @@ def _many(task: Task, jobs: JobOptions) -> int:
         )
     for drafter in drafters:
         task.keep_state(drafter)
+    task.models.runtime.say_whether_rounded(task.models.model)
     return status
 
 
@@ -154,6 +155,7 @@ def _one(task: Task) -> int:
     task.keep_state(drafter)
     if not output.json:
         messages().print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
+        task.models.runtime.say_whether_rounded(task.models.model)
     comparison = None
     if output.compare:
         comparison = compare_with_plain(decoder, target, request, generation)

@@ -134,6 +134,11 @@ class SelfTuningOptions(DraftingOptions):
     ] = None
     predict_file: Annotated[Path | None, option("--predict-file", "FILE", "The same, from a file.", SPECULATION)] = None
 
+    def kind(self, models: ModelOptions) -> DrafterKind:
+        """As DraftingOptions; a file of what lookups learned asks for lookups."""
+        lookups = self.drafter is None and self.drafter_state is not None and models.draft_model is None
+        return DraftingOptions.kind(replace(self, drafter=LOOKUP) if lookups else self, models)
+
     def policy(self, kind: DrafterKind) -> int | AdaptiveSpeculator | None:
         """The lookahead; None chooses by measured goodput.
 

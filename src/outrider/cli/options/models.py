@@ -75,7 +75,7 @@ class RuntimeOptions:
         if self.threads is not None and self.threads < 1:
             raise SettingError(f"--threads is {self.threads}: it must be at least 1")
         with working(f"opening {name}") as say:
-            model = outrider.load(
+            return outrider.load(
                 name,
                 backend=self.backend,
                 dtype=self.dtype or "auto",
@@ -86,16 +86,17 @@ class RuntimeOptions:
                 trust_remote_code=self.trust_remote_code,
                 progress=say,
             )
-        if self.rounds(name):
+
+    def say_whether_rounded(self, name: str) -> None:
+        """A line where the weights of this model were rounded, and no flag asked for it."""
+        if self._rounds(name):
             messages().print(
-                f"{name} is a folder of weights, rounded to 8 bits (q8_0) for the native runtime: "
-                "--backend torch runs them as they are",
+                f"the weights of {name} were rounded to 8 bits (q8_0) for the native runtime: "
+                "--backend torch takes them as they are",
                 style="dim",
             )
-        return model
 
-    def rounds(self, name: str) -> bool:
-        """Whether the weights of this model are rounded, without a flag that says so."""
+    def _rounds(self, name: str) -> bool:
         as_it_stands = name == SMOLLM2 or is_gguf(Path(name).expanduser())
         asked = self.backend != "auto" or self.dtype not in (None, "auto")
         return not as_it_stands and not asked and self.backend_of(name) == "native"
