@@ -17,6 +17,25 @@ LOGPROBS = "--logprobs"
 VALUES_LEFT_OUT = {LOGPROBS: "0"}
 Colour = Literal["auto", "always", "never"]  # when --show uses colours
 
+ShowOption = Annotated[
+    bool,
+    option(
+        "--show",
+        None,
+        "Colour each token by where it came from: drafted, correction (after a rejection), bonus (after full "
+        "acceptance) or plain (nothing was drafted).",
+        OUTPUT,
+    ),
+]
+ColourOption = Annotated[
+    Colour,
+    option(
+        "--color",
+        "WHEN",
+        "Colours of --show: auto, always or never; without, drafted runs stand in brackets.",
+        OUTPUT,
+    ),
+]
 JsonOption = Annotated[bool, option("--json", None, "Print one JSON object, for programs.", OUTPUT)]
 
 
@@ -24,25 +43,8 @@ JsonOption = Annotated[bool, option("--json", None, "Print one JSON object, for 
 class OutputOptions:
     """What `generate` shows of a text."""
 
-    show: Annotated[
-        bool,
-        option(
-            "--show",
-            None,
-            "Colour each token by where it came from: drafted, correction (after a rejection), bonus (after full "
-            "acceptance) or plain (nothing was drafted).",
-            OUTPUT,
-        ),
-    ] = False
-    color: Annotated[
-        Colour,
-        option(
-            "--color",
-            "WHEN",
-            "Colours of --show: auto, always or never; without, drafted runs stand in brackets.",
-            OUTPUT,
-        ),
-    ] = "auto"
+    show: ShowOption = False
+    color: ColourOption = "auto"
     compare: Annotated[bool, option("--compare", None, "Also decode plainly, and say the ratio.", OUTPUT)] = False
     logprobs: Annotated[
         int | None,

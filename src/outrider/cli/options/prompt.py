@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,11 @@ from outrider.errors import InputError, SettingError
 
 PROMPT = "Prompt"
 
+SystemPromptOption = Annotated[
+    str | None, option("--system-prompt", "TEXT", "Who the model is and what it should do.", PROMPT)
+]
+StopOption = Annotated[list[str] | None, option("--stop", "TEXT", "End before this string. Repeatable.", PROMPT)]
+
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
@@ -22,14 +28,12 @@ class PromptOptions:
 
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - or nothing reads standard input.")] = None
     file: Annotated[Path | None, option("--file -f", "FILE", "Read the prompt from a file.", PROMPT)] = None
-    system_prompt: Annotated[
-        str | None, option("--system-prompt", "TEXT", "Who the model is and what it should do.", PROMPT)
-    ] = None
+    system_prompt: SystemPromptOption = None
     ignore_chat_template: Annotated[
         bool, option("--ignore-chat-template", None, "Continue the prompt as bare text.", PROMPT)
     ] = False
     max_tokens: Annotated[int, option("--max-tokens -n --n-predict", "N", "The most tokens to emit.", PROMPT)] = 256
-    stop: Annotated[list[str] | None, option("--stop", "TEXT", "End before this string. Repeatable.", PROMPT)] = None
+    stop: StopOption = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -38,10 +42,7 @@ class PromptOptions:
 
     def check(self) -> None:
         """Raises SettingError where a value is out of its range."""
-        if self.max_tokens < 1:
-            raise SettingError(f"--max-tokens is {self.max_tokens}: it must be at least 1")
-        if "" in self.stops:
-            raise SettingError("a --stop string is empty: give at least one character, or leave it out")
+        check_length(self.max_tokens, self.stops)
 
     def read(self) -> str:
         """The prompt, from the argument, a file, or standard input.
@@ -64,3 +65,11 @@ class PromptOptions:
         if self.prompt is None and (sys.stdin is None or sys.stdin.isatty()):
             raise InputError("there is no prompt: give it as an argument, with --file, or on standard input")
         return read_standard_input()
+
+
+def check_length(max_tokens: int, stops: Sequence[str]) -> None:
+    """Raises SettingError where a text would end before its first token."""
+    if max_tokens < 1:
+        raise SettingError(f"--max-tokens is {max_tokens}: it must be at least 1")
+    if "" in stops:
+        raise SettingError("a --stop string is empty: give at least one character, or leave it out")

@@ -1,0 +1,1 @@
+"""`outrider chat`: a conversation with a model in the terminal."""
