@@ -23,6 +23,7 @@ from outrider import (
     Origin,
     QueueFullError,
     Request,
+    RoundRecord,
     SamplingParams,
     SettingError,
     SpeculativeDecoder,
@@ -306,6 +307,28 @@ def test_every_event_says_where_its_token_came_from() -> None:
     assert all((event.source == "little brother") == (event.origin is Origin.DRAFTED) for event in events)
     assert [event.finish_reason for event in events] == [None] * 59 + [FinishReason.LENGTH]
     assert {event.origin for event in events} >= {Origin.DRAFTED, Origin.CORRECTION, Origin.BONUS}
+
+
+@pytest.mark.parametrize("drafter", [None, ModelDrafter(DRAFT), TreeDrafter(DRAFT, 2)], ids=["none", "chain", "tree"])
+def test_records_hold_every_draft_and_its_accepted_path(drafter: Drafter | None) -> None:
+    records: list[RoundRecord] = []
+    decoder = SpeculativeDecoder(drafter, TARGET, 3, observer=records.append)
+    decoder.generate(PROMPT, max_tokens=40, sampling=SEEDED)
+    parts = [part for record in records for part in record.sequences]
+    for part in parts:
+        draft = part.draft
+        assert (draft is None) == (part.drafted == 0)
+        if draft is None:
+            continue
+        assert len(draft.tokens) == len(draft.parents) == len(draft.sources) == part.drafted
+        assert len(draft.path) == part.accepted
+        for node, parent in zip(draft.path, (-1, *draft.path), strict=False):
+            assert draft.parents[node] == parent
+        accepted = [draft.tokens[node] for node in draft.path]
+        assert list(part.tokens)[: len(accepted)] == accepted[: len(part.tokens)]
+        assert set(draft.sources) == {part.source}
+    branches = any(part.draft is not None and len(set(part.draft.parents)) < part.drafted for part in parts)
+    assert branches == (isinstance(drafter, TreeDrafter))
 
 
 @pytest.mark.parametrize("drafter", [None, ModelDrafter(DRAFT), TreeDrafter(DRAFT, 2)], ids=["none", "chain", "tree"])

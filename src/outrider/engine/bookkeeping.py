@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import count
 
 from outrider.engine.feeds import Feed
-from outrider.engine.record import Observer, RoundRecord, SequenceRound
+from outrider.engine.record import JudgedDraft, Observer, RoundRecord, SequenceRound
 from outrider.engine.round import Committed, RoundResult
 from outrider.engine.stopwatch import Stopwatch
 from outrider.lookahead import LookaheadPolicy, Outcome, Times
+from outrider.maths.draft import Draft, Verdict
 
 
 class Books:
@@ -84,7 +85,14 @@ def _part_of(committed: Committed) -> SequenceRound:
         feed.sequence.finish_reason,
         () if draft.is_chain else draft.depths,
         texts if any(texts) else (),
+        _judged(draft, verdict) if len(draft) else None,
     )
+
+
+def _judged(draft: Draft, verdict: Verdict) -> JudgedDraft:
+    nodes = range(len(draft))
+    parents = tuple(map(draft.parent, nodes)) if draft.parents is None else draft.parents
+    return JudgedDraft(draft.tokens, parents, tuple(map(draft.source_of, nodes)), draft.chances, verdict.path)
 
 
 def _part_of_reader(feed: Feed) -> SequenceRound:

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.engine.events import FinishReason, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedDraft:
+    """A draft and what became of it: a tree, or a chain, in which each node hangs on the one before it.
+
+    Attributes:
+        tokens: the proposed tokens; a parent stands before its children.
+        parents: for each token the index of its parent; -1 for a child of the pending token.
+        sources: for each token the names of the drafters that proposed it, joined by a plus.
+        chances: for each token the drafter's own estimate that it is accepted; None where it makes none.
+        path: the accepted nodes, from the pending token on.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    sources: tuple[str, ...]
+    chances: tuple[float, ...] | None
+    path: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +42,7 @@ class SequenceRound:
         finish_reason: set if the text ended in this round.
         depths: of the proposed tokens if they were a tree; empty for a chain.
         texts: the text that came with each emitted token; empty where there is none.
+        draft: what was proposed, node by node; None where nothing was, and in records that were read from a file.
     """
 
     sequence: int
@@ -36,6 +56,7 @@ class SequenceRound:
     finish_reason: FinishReason | None
     depths: tuple[int, ...] = ()
     texts: tuple[str, ...] = ()
+    draft: JudgedDraft | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
