@@ -45,6 +45,12 @@ struct Result {
     size_t wanted = 0, tokens = 0;
 };
 
+// The most probable tokens of each scored token, and their softmax over the whole vocabulary; NaN where a logit is none.
+struct Top {
+    std::vector<int64_t> tokens;       // [wanted, k], falling; the lower id first of equals
+    std::vector<float> probabilities;  // [wanted, k]
+};
+
 class Model {
    public:
     // Throws std::invalid_argument where a part does not fit the others.
@@ -56,6 +62,8 @@ class Model {
     }
     // The next pass with the same result overwrites it.
     void forward(Cache& cache, const std::vector<Row>& rows, const std::vector<size_t>& hidden, Result& result) const;
+    // Of the logits of a pass.
+    Top top(const Result& result, size_t k) const;
 
     const char* set() const { return kernels_->name; }
     size_t threads() const { return threads_; }

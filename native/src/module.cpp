@@ -47,6 +47,14 @@ nb::ndarray<nb::numpy, float> multiply(const Matrix& matrix, nb::ndarray<const f
     return {out->data(), {tokens, matrix.outputs}, owner, {static_cast<int64_t>(wide), 1}};
 }
 
+// Memory that Python owns from here on: [rows, columns].
+template <class Number>
+nb::ndarray<nb::numpy, Number, nb::ndim<2>> owned(std::vector<Number> numbers, size_t rows, size_t columns) {
+    auto* memory = new std::vector<Number>(std::move(numbers));
+    nb::capsule owner(memory, [](void* p) noexcept { delete static_cast<std::vector<Number>*>(p); });
+    return {memory->data(), {rows, columns}, owner};
+}
+
 // A cache, and the memory of its passes' results.
 struct Session {
     std::shared_ptr<Model> model;
@@ -71,14 +79,21 @@ nb::tuple forward(Session& session, const std::vector<size_t>& rows, const std::
     }
     Result& result = session.result;
     nb::list states;
-    for (auto& layer : result.hidden) {  // of its own: drafters keep them
-        auto* memory = new std::vector<float>(std::move(layer));
-        nb::capsule owner(memory, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
-        states.append(Floats(memory->data(), {result.tokens, session.model->hidden_size()}, owner));
-    }
+    for (auto& layer : result.hidden)  // of its own: drafters keep them
+        states.append(owned(std::move(layer), result.tokens, session.model->hidden_size()));
     auto* held = new std::shared_ptr<std::vector<float>>(result.logits);
     nb::capsule owner(held, [](void* p) noexcept { delete static_cast<std::shared_ptr<std::vector<float>>*>(p); });
     return nb::make_tuple(Floats((*held)->data(), {result.wanted, session.model->vocabulary()}, owner), states);
+}
+
+nb::tuple top_of(const Session& session, size_t count) {
+    Top top;
+    {
+        nb::gil_scoped_release release;
+        top = session.model->top(session.result, count);
+    }
+    const size_t rows = session.result.wanted;
+    return nb::make_tuple(owned(std::move(top.tokens), rows, count), owned(std::move(top.probabilities), rows, count));
 }
 
 }  // namespace
@@ -148,6 +163,7 @@ NB_MODULE(_core, m) {
     nb::class_<Session>(m, "Session")
         .def(nb::init<std::shared_ptr<Model>, size_t, size_t, bool>(), "model"_a, "rows"_a, "capacity"_a, "half"_a)
         .def("forward", &forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "wanted"_a, "hidden"_a)
+        .def("top", &top_of, "count"_a)  // of the last pass
         .def(
             "move",
             [](Session& self, size_t row, const std::vector<int32_t>& sources, size_t target) {

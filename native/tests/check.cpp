@@ -1,4 +1,5 @@
 // The library's own test, without Python: run it under sanitizers (make sanitize). It exits with the number of failures.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -91,6 +92,11 @@ std::vector<int32_t> chain(size_t count) {
 std::vector<float> logits_of(const Model& model, Cache& cache, const std::vector<Row>& rows) {
     Result result;
     model.forward(cache, rows, {0, 1, 2}, result);
+    const Top top = model.top(result, 5);
+    for (size_t row = 0; row < result.wanted; row++) {
+        const float* x = result.logits->data() + row * model.vocabulary();
+        expect(top.tokens[5 * row] == std::max_element(x, x + model.vocabulary()) - x, "another token is the largest");
+    }
     return {result.logits->begin(), result.logits->begin() + static_cast<long>(result.wanted * model.vocabulary())};
 }
 

@@ -3,12 +3,13 @@
 import functools
 import os
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from outrider import ModelError, SettingError
-from outrider.maths.arrays import to_numpy
+from outrider.maths.arrays import to_numpy, top_of_logits
 from outrider.runtimes.base import Features, Pass
 from runtimes.test_sessions import SLIDING, text, tiny
 from tiny import native as tiny_native
@@ -49,16 +50,14 @@ def module(kind):
     return tiny(name, **settings)
 
 
+def on(instruction_set):
+    return mock.patch.dict(os.environ, OUTRIDER_NATIVE_ISA=instruction_set)
+
+
 @functools.cache
 def opened(kind, dtype, instruction_set=SETS[0], threads=1, cache_type=None):
-    before = os.environ.get("OUTRIDER_NATIVE_ISA")
-    os.environ["OUTRIDER_NATIVE_ISA"] = instruction_set
-    try:
+    with on(instruction_set):
         return tiny_native.of_transformers(module(kind), dtype, threads, cache_type=cache_type)
-    finally:
-        del os.environ["OUTRIDER_NATIVE_ISA"]
-        if before is not None:
-            os.environ["OUTRIDER_NATIVE_ISA"] = before
 
 
 def logits(session, *arguments, **named):
@@ -226,7 +225,70 @@ def test_rotations_are_those_of_transformers(rotation):
     np.testing.assert_allclose(at_once(model, tokens), expected, rtol=1e-4, atol=3e-3)
 
 
+# The most probable tokens
+
+
+def most_probable(model, tokens, count, sizes=None):
+    session, found = model.open(1, CAPACITY), []
+    for size in sizes or [len(tokens)]:
+        part, tokens = tokens[:size], tokens[size:]
+        found.append(session.extend(Pass([0], [part], features=Features(top=count))).top)
+        session.keep(0, range(size))
+    return np.concatenate([top.tokens for top in found]), np.concatenate([top.probabilities for top in found])
+
+
+@functools.cache
+def wide(kind="llama", instruction_set=SETS[0], threads=1):
+    """A vocabulary of several groups and pieces, the last ones incomplete, in which every token has a double."""
+    made = tiny(KINDS[kind][0], **KINDS[kind][1], vocab_size=9001)
+    weights = made.lm_head.weight.data
+    weights[4500:9000] = weights[:4500].clone()
+    with on(instruction_set):
+        return tiny_native.of_transformers(made, "q8_0", threads)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_the_most_probable_tokens_are_those_that_numpy_finds(count, instruction_set):
+    model = wide(instruction_set=instruction_set)
+    tokens = text(model, 12)
+    found, probabilities = most_probable(model, tokens, count)
+    expected, of_numpy = top_of_logits(at_once(model, tokens), count)
+    assert np.array_equal(found, expected)
+    np.testing.assert_allclose(probabilities, of_numpy, rtol=1e-5)
+    assert probabilities.dtype == np.float32
+
+
+def test_the_most_probable_tokens_have_the_same_bits_in_every_shape_and_set_and_number_of_threads():
+    tokens = text(wide(), 21)
+    found, probabilities = most_probable(wide(), tokens, 8)
+    for model, sizes in [(wide(), [1] * 21), (wide(threads=3), [5, 16])] + [
+        (wide(instruction_set=s), None) for s in SETS
+    ]:
+        again = most_probable(model, tokens, 8, sizes)
+        assert np.array_equal(again[0], found)
+        assert np.array_equal(again[1], probabilities)
+
+
+def test_more_tokens_than_groups_are_found():
+    model = opened("llama", "q8_0")
+    tokens, size = text(model, 5), model.traits.vocab_size
+    found, probabilities = most_probable(model, tokens, size)
+    assert np.array_equal(found, top_of_logits(at_once(model, tokens), size)[0])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
 # Numbers that are none
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_the_most_probable_tokens_of_a_row_that_is_no_number_are_nan(value, instruction_set, monkeypatch):
+    monkeypatch.setenv("OUTRIDER_NATIVE_ISA", instruction_set)
+    made = tiny("Llama")
+    made.model.embed_tokens.weight.data[5, 3] = value
+    top = tiny_native.of_transformers(made, "float32").open(1, CAPACITY)
+    top = top.extend(Pass([0], [[1, 2, 5]], features=Features(top=4))).top
+    assert np.isnan(top.probabilities[2]).all()
+    assert np.isfinite(top.probabilities[:2]).all()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

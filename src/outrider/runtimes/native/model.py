@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from outrider.runtimes.base import Named, Pass, Scored, Traits
+from outrider.runtimes.base import Named, Pass, Scored, Top, Traits
 from outrider.runtimes.host_memory import free_host_bytes
-from outrider.runtimes.ledger import RaggedSession, scored
+from outrider.runtimes.ledger import RaggedSession
 from outrider.runtimes.native.description import Description
 from outrider.runtimes.native.library import core
 from outrider.text import Tokenizer
@@ -81,4 +81,5 @@ class NativeSession(RaggedSession[NativeCache]):
             work.wanted_counts,
             list(work.features.hidden),
         )
-        return scored(work, logits, tuple(hidden))
+        count = work.features.top
+        return Scored(logits, tuple(hidden), Top(*self._compiled.top(count)) if count else None)
