@@ -29,7 +29,7 @@ FLOORS = (
     ("engine",),
     ("api",),
     ("trace",),
-    ("jobs", "bench", "check", "training", "server"),
+    ("jobs", "bench", "check", "training", "server", "hosts"),
     ("cli",),
 )
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
