@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Protocol
+from typing import Any, Protocol
 
 from outrider.errors import SettingError
 
@@ -28,6 +28,7 @@ class Tokenizer(Protocol):
         special_tokens: ids that were added to the vocabulary and are no pieces of ordinary text; their bytes are their
             names.
         fingerprint: equal for two tokenizers with the same vocabulary and special tokens.
+        chat_template: in Jinja; None where the model has none.
     """
 
     @property
@@ -39,12 +40,21 @@ class Tokenizer(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    @property
+    def chat_template(self) -> str | None: ...
+
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
-        """The tokens of a conversation up to the assistant's turn; None where the model has no chat template."""
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int] | None:
+        """The tokens of a conversation up to the assistant's turn; None where the model has no chat template.
+
+        Args:
+            tools: descriptions of functions, which the template shows to the model; given only where there are any.
+        """
 
 
 def half_character(text: str) -> tuple[int, str] | None:
@@ -190,7 +200,7 @@ class StopScanner:
             self.stopped = True
             released, self._held = self._held[: min(found)], ""
             return released
-        keep = max(_overlap(self._held, string) for string in self._stop)
+        keep = max(overlap(self._held, string) for string in self._stop)
         cut = len(self._held) - keep
         released, self._held = self._held[:cut], self._held[cut:]
         return released
@@ -201,7 +211,7 @@ class StopScanner:
         return held
 
 
-def _overlap(text: str, string: str) -> int:
+def overlap(text: str, string: str) -> int:
     """The length of the longest end of `text` that is a proper beginning of `string`."""
     for length in range(min(len(text), len(string) - 1), 0, -1):
         if text.endswith(string[:length]):

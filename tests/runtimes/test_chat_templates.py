@@ -100,6 +100,19 @@ def test_a_template_says_what_it_says_in_transformers(name):
     assert ChatTemplate(TEMPLATES[name], named).render(MESSAGES) == expected
 
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+SHOWN = "{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}{% endif %}{{ messages[0].content }}"
+
+
+def test_tools_are_shown_as_in_transformers():
+    from tiny.tokenizers import byte_level
+
+    words = byte_level(["a"]).wrapped
+    expected = words.apply_chat_template(MESSAGES[:1], tools=[TOOL], chat_template=SHOWN, tokenize=False)
+    assert '"name": "f"' in expected
+    assert ChatTemplate(SHOWN, {}).render(MESSAGES[:1], [TOOL]) == expected
+
+
 @pytest.mark.parametrize(
     "template",
     [

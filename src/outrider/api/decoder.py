@@ -90,9 +90,9 @@ class SpeculativeDecoder:
             prompt: text, token ids as a list or an array [tokens] or [1, tokens] of any library, or a conversation, a
                 list of messages such as {"role": "user", "content": "..."}.
             n: how many samples to draw; None draws one, and a number gives a list. Sample i is drawn with seed + i.
-            settings: max_tokens, stop, stop_token_ids, predicted, logprobs, detokenize, structured (`RequestSettings`
-                says what they are); sampling, or single settings by their names: temperature, top_p, seed ... as in
-                SamplingParams.
+            settings: max_tokens, stop, stop_token_ids, predicted, logprobs, detokenize, structured, tools
+                (`RequestSettings` says what they are); sampling, or single settings by their names: temperature,
+                top_p, seed ... as in SamplingParams.
 
         Raises:
             InputError: the prompt is empty, too long, or holds an unknown token.

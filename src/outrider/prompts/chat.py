@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from outrider.errors import InputError, OutriderError, SettingError, first_line
 from outrider.prompts.tokens import Message, Prompt, is_conversation, plain_prompt
+from outrider.structured.tools import Tool, instructions, takes_tools
 from outrider.text import Tokenizer
 
 
@@ -18,10 +20,13 @@ class Chat:
     Attributes:
         system_prompt: put before conversations that have none of their own; token ids are taken as they are.
         use_template: False takes text as it is.
+        tools: descriptions of functions that the model may call. Where its chat template knows no tools, the system
+            prompt describes them.
     """
 
     system_prompt: str | None = None
     use_template: bool = True
+    tools: tuple[Tool, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises InputError where the system prompt is no whole text."""
@@ -30,10 +35,50 @@ class Chat:
 
     def conversation(self, prompt: str | Sequence[Message]) -> list[Message]:
         """The messages, those of a text being one of the user's."""
-        messages = list(as_conversation(prompt))
+        messages = [with_arguments_read(message) for message in as_conversation(prompt)]
         if self.system_prompt and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system_prompt})
         return messages
+
+    def encode(self, prompt: str | Sequence[Message], tokenizer: Tokenizer, name: str) -> list[int] | None:
+        """The tokens of a prompt, through the chat template; None where the model has none.
+
+        Raises:
+            InputError: the template refuses the conversation, or fails on it.
+        """
+        messages = self.conversation(prompt)
+        if not self.tools:
+            return encode_messages(messages, tokenizer, name)
+        if takes_tools(tokenizer.chat_template):
+            return encode_messages(messages, tokenizer, name, self.tools)
+        return encode_messages(with_instructions(messages, instructions(self.tools)), tokenizer, name)
+
+
+def with_instructions(messages: Sequence[Message], text: str) -> list[Message]:
+    """The conversation with a text at the end of its system prompt, or as its system prompt."""
+    first = messages[0]
+    if first["role"] != "system" or not isinstance(first.get("content"), str):
+        return [{"role": "system", "content": text}, *messages]
+    return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
+
+
+def with_arguments_read(message: Message) -> Message:
+    """A message whose tool calls have their arguments as objects, as templates want them, and not as text in JSON."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        return message
+    return {**message, "tool_calls": [_with_arguments_read(call) for call in calls]}
+
+
+def _with_arguments_read(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        read = json.loads(function["arguments"])
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": read}} if isinstance(read, dict) else call
 
 
 def as_conversation(messages: Prompt) -> tuple[Message, ...]:
@@ -83,24 +128,28 @@ def encode_prompt(prompt: Prompt, tokenizer: Tokenizer | None, name: str, chat: 
         return EncodedPrompt(tuple(tokenizer.encode(prompt)), templated=False)
     chat = chat or Chat()
     if chat.use_template:
-        tokens = encode_messages(chat.conversation(prompt), tokenizer, name)
+        tokens = chat.encode(prompt, tokenizer, name)
         if tokens is not None:
             return EncodedPrompt(tuple(tokens), templated=True)
-    if not isinstance(prompt, str) or chat.system_prompt:
-        what = "there is a system prompt" if isinstance(prompt, str) else "the prompt is a conversation"
+    if not isinstance(prompt, str) or chat.system_prompt or chat.tools:
+        what = "the prompt is a conversation"
+        if isinstance(prompt, str):
+            what = "there is a system prompt" if chat.system_prompt else "there are tools"
         why = f"model {name} has no chat template" if chat.use_template else "the chat template is ignored"
         raise SettingError(f"{what} and {why}: give bare prompts, or leave one of them out")
     return EncodedPrompt(tuple(tokenizer.encode(prompt)), templated=False)
 
 
-def encode_messages(messages: Sequence[Message], tokenizer: Tokenizer, name: str) -> list[int] | None:
+def encode_messages(
+    messages: Sequence[Message], tokenizer: Tokenizer, name: str, tools: Sequence[Tool] = ()
+) -> list[int] | None:
     """The tokens of a conversation up to the assistant's turn; None where the model has no chat template.
 
     Raises:
         InputError: the template refuses the conversation, or fails on it.
     """
     try:
-        return tokenizer.encode_chat(messages)
+        return tokenizer.encode_chat(messages, tools) if tools else tokenizer.encode_chat(messages)
     except OutriderError:
         raise
     except Exception as error:  # a template is a program of its own: it may divide by zero, or add a text to a number

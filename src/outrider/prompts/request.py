@@ -12,9 +12,10 @@ from typing import Any
 from outrider.errors import SettingError
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode, encode_prompt
-from outrider.prompts.tokens import Prompt, check_tokens, plain_prompt, token_list
+from outrider.prompts.tokens import Prompt, check_tokens, is_conversation, plain_prompt, token_list
 from outrider.runtimes.base import Model
 from outrider.structured import Grammar, GrammarConstraint
+from outrider.structured.tools import Tool, function_of
 from outrider.text import Tokenizer
 
 MAX_TOKENS = 100
@@ -38,6 +39,8 @@ class Request:
             probable ones.
         detokenize: False leaves out the text, and the time that it takes.
         structured: what the output may look like; None leaves it free. It needs a tokenizer.
+        tools: descriptions of functions that the model may call, {"type": "function", "function": {"name": ...}}, for a
+            conversation. The answer's text holds the calls as the model writes them; `structured.tools` reads them.
 
     Raises:
         InputError: the prompt is none of these.
@@ -53,6 +56,7 @@ class Request:
     logprobs: bool | int = False
     detokenize: bool = True
     structured: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
 
     def __post_init__(self) -> None:
         _require(isinstance(self.sampling, SamplingParams), "sampling", self.sampling, "SamplingParams(...)")
@@ -70,6 +74,9 @@ class Request:
             self.structured,
             "a Grammar, such as outrider.structured.json_schema({...})",
         )
+        _require(isinstance(self.tools, Iterable), "tools", self.tools, "a list of functions")
+        for tool in self.tools:
+            function_of(tool)
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         for string in stop:
             _require(isinstance(string, str), "a stop string", string, "a text")
@@ -80,6 +87,9 @@ class Request:
         put = object.__setattr__  # frozen for everybody else
         put(self, "prompt", plain_prompt(self.prompt))
         put(self, "stop", stop)
+        put(self, "tools", tuple(self.tools))
+        if self.tools and not is_conversation(self.prompt):
+            raise SettingError("tools need a conversation: give messages, [{'role': 'user', 'content': ...}]")
         if not isinstance(self.predicted, str):
             put(self, "predicted", tuple(token_list(self.predicted)))
         if self.stop_token_ids is not None:
@@ -148,6 +158,8 @@ def prepare_request(
     if tokenizer is None and isinstance(request.predicted, str) and request.predicted:
         raise SettingError(f"expected text needs a tokenizer and {model.name} has none: pass tokenizer=, or token ids")
     check_vocabulary(request, model)
+    if request.tools:
+        chat = replace(chat or Chat(), tools=request.tools)
     prompt, templated = encode_prompt(request.prompt, tokenizer, model.name, chat)
     check_tokens(prompt, model, model.traits.context_length)
     stop_token_ids = model.traits.stop_token_ids if request.stop_token_ids is None else request.stop_token_ids

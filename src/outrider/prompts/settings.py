@@ -43,6 +43,7 @@ class RequestSettings(SamplingSettings, total=False):
             tokens.
         detokenize: False leaves out the text.
         structured: what the output may look like, such as outrider.structured.json_schema({...}).
+        tools: descriptions of functions that the model may call, for a conversation.
     """
 
     max_tokens: int
@@ -53,6 +54,7 @@ class RequestSettings(SamplingSettings, total=False):
     logprobs: bool | int
     detokenize: bool
     structured: Grammar | None
+    tools: Iterable[Mapping[str, Any]]
 
 
 def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:

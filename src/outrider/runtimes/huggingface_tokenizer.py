@@ -49,10 +49,21 @@ class HuggingFaceTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.wrapped.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
+    @property
+    def chat_template(self) -> str | None:
+        template = getattr(self.wrapped, "chat_template", None)
+        if isinstance(template, dict):  # several, by name
+            template = template.get("default")
+        return template if isinstance(template, str) and template else None
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int] | None:
         if not getattr(self.wrapped, "chat_template", None):
             return None
-        text = self.wrapped.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        text = self.wrapped.apply_chat_template(
+            list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
+        )
         return [int(token) for token in self.wrapped.encode(text, add_special_tokens=False)]
 
 

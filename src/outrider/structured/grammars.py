@@ -22,12 +22,19 @@ class Grammar:
     """What an answer may look like. Plain data, which can be pickled; `Constraint` is what becomes of it for a model.
 
     Attributes:
-        lark: the grammar, in the Lark syntax of llguidance; it begins at the rule `start`.
+        text: the grammar as llguidance reads it: in its Lark syntax, from the rule `start`, or several such grammars in
+            JSON, from the first one.
         kind: what it was made from, for messages.
     """
 
-    lark: str
+    text: str
     kind: str = "grammar"
+
+    def beginning_with(self, lark: str) -> Grammar:
+        """This grammar inside of another one, which is in Lark and calls it `@answer`."""
+        nested = json.loads(self.text)["grammars"] if self.text.startswith("{") else [{"lark_grammar": self.text}]
+        nested[0] = {**nested[0], "name": "answer"}
+        return Grammar(json.dumps({"grammars": [{"name": "outer", "lark_grammar": lark}, *nested]}), self.kind)
 
 
 def json_schema(schema: Mapping[str, Any] | bool | str | type, *, whitespace: bool = False) -> Grammar:

@@ -14,8 +14,7 @@ from outrider.structured.library import make_matcher, make_tokenizer
 from outrider.text import Tokenizer
 
 MARK = "\x02"  # put before a text, so that no tokenizer adds a space to the text itself
-# Texts on which a tokenizer is tried: JSON, indented lines, letters of several bytes, several spaces.
-PROBES = ('{"name": "Ada", "tags": ["x1", -2.5e3, null]}', "a  b\n    c\td", "naïve 東京 🙂", "</tag>\\n'")
+PROBES = 64  # pieces on which a tokenizer is tried
 KEPT_GRAMMARS = 64  # compiled ones
 
 
@@ -47,7 +46,7 @@ class TokenBytes:
             stop = [vocab_size]
             pieces.append(b"")
         special = sorted({token for token in tokenizer.special_tokens if token < vocab_size} | set(stop))
-        self._library = make_tokenizer(pieces, special, stop, Writer(tokenizer))
+        self._library = make_tokenizer(pieces, special, stop, Writer(tokenizer, pieces))
         self._compiled: OrderedDict[str, Any] = OrderedDict()
         self._lock = Lock()
 
@@ -58,12 +57,12 @@ class TokenBytes:
             SettingError: the grammar is wrong, or too large.
         """
         with self._lock:
-            matcher = self._compiled.get(grammar.lark)
+            matcher = self._compiled.get(grammar.text)
         if matcher is None:
-            matcher = make_matcher(self._library, grammar.lark, grammar.kind)
+            matcher = make_matcher(self._library, grammar.text, grammar.kind)
         with self._lock:
-            self._compiled[grammar.lark] = matcher
-            self._compiled.move_to_end(grammar.lark)
+            self._compiled[grammar.text] = matcher
+            self._compiled.move_to_end(grammar.text)
             while len(self._compiled) > KEPT_GRAMMARS:
                 self._compiled.popitem(last=False)
         return matcher.deep_copy()
@@ -72,18 +71,34 @@ class TokenBytes:
 class Writer:
     """How a tokenizer writes bytes that are not at the beginning of a text. Holds the tokenizer weakly.
 
-    llguidance calls it to find out which tokens a model would use for text that a grammar prescribes.
+    llguidance calls it to find out which tokens a model would use for text that a grammar prescribes. What the
+    tokenizer cannot write, as capitals where it folds them, is written with the longest pieces that fit.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, pieces: Sequence[bytes]) -> None:
         self._tokenizer = weakref.ref(tokenizer)
+        special = tokenizer.special_tokens
+        self._token_of = {piece: token for token, piece in enumerate(pieces) if piece and token not in special}
+        self._longest = max(map(len, self._token_of), default=1)
 
     def __call__(self, text: bytes) -> list[int]:
         tokenizer = self._tokenizer()
-        written = None if tokenizer is None else write(tokenizer, text.decode(errors="replace"))
-        if written is None:
-            raise VocabularyError(f"the tokenizer cannot write {text!r}")
-        return written
+        written = None
+        if tokenizer is not None and _is_text(text):
+            written = write(tokenizer, text.decode())
+        return self._longest_pieces(text) if written is None else written
+
+    def _longest_pieces(self, text: bytes) -> list[int]:
+        """Up to the first byte that no piece begins with."""
+        tokens: list[int] = []
+        while text:
+            lengths = range(min(self._longest, len(text)), 0, -1)
+            piece = next((text[:length] for length in lengths if text[:length] in self._token_of), None)
+            if piece is None:
+                break
+            tokens.append(self._token_of[piece])
+            text = text[len(piece) :]
+        return tokens
 
 
 def write(tokenizer: Tokenizer, text: str) -> list[int] | None:
@@ -113,14 +128,28 @@ def require_exact_bytes(tokenizer: Tokenizer) -> None:
     """Refuse a tokenizer whose tokens do not spell the bytes of a text, such as WordPiece.
 
     Raises:
-        VocabularyError: a probe is spelled otherwise.
+        VocabularyError: a text made of some of its own pieces is spelled otherwise.
     """
-    for probe in PROBES:
-        if write(tokenizer, probe) is None:
+    special = tokenizer.special_tokens
+    pieces = [
+        piece.decode()
+        for token, piece in enumerate(tokenizer.vocabulary)
+        if piece and piece.isascii() and piece.decode().isprintable() and piece[:1] != b" " and token not in special
+    ]
+    for piece in pieces[:: max(len(pieces) // PROBES, 1)]:
+        if write(tokenizer, piece) is None:
             raise VocabularyError(
-                f"the tokenizer writes {probe!r} with tokens of other bytes: structured output needs one whose tokens "
+                f"the tokenizer writes {piece!r} with tokens of other bytes: structured output needs one whose tokens "
                 "are pieces of the text, such as byte-level BPE or SentencePiece"
             )
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _kept: weakref.WeakKeyDictionary[Any, dict[tuple[int, frozenset[int]], TokenBytes]] = weakref.WeakKeyDictionary()

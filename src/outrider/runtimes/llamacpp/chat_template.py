@@ -34,11 +34,11 @@ class ChatTemplate:
         self._template = compile_template(template)
         self._special_tokens = dict(special_tokens)
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text of a conversation up to the assistant's turn."""
         text = self._template.render(
             messages=[_with_reasoning(plain(message)) for message in messages],
-            tools=None,
+            tools=[plain(tool) for tool in tools] or None,
             documents=None,
             add_generation_prompt=True,
             **self._special_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import llama_cpp
 
@@ -62,10 +63,12 @@ class LlamaTokenizer:
                 return text.raw[:length].decode(errors="replace")
             room = -length
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int] | None:
         if self._template is None:
             return None
-        return self._encode(self._template.render(messages), add_special=False)
+        return self._encode(self._template.render(messages, tools), add_special=False)
 
     @cached_property
     def _template(self) -> ChatTemplate | None:

@@ -66,10 +66,12 @@ class Backend:
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
         return self.backend_tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)  # type: ignore[no-any-return]
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]], **_: Any) -> str:
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None, **_: Any
+    ) -> str:
         named = {name: self.names.get(name, "") for name in ("bos_token", "eos_token")} | dict(self.names)
         return str(
-            self._template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **named)
+            self._template.render(messages=messages, tools=tools, documents=None, add_generation_prompt=True, **named)
         )
 
     @cached_property
