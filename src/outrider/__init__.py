@@ -46,6 +46,7 @@ from outrider.errors import (
     SettingError,
     VocabularyError,
 )
+from outrider.hosts.transformers import generate
 from outrider.lookahead import (
     Adaptive,
     AdaptiveSpeculator,
@@ -134,6 +135,7 @@ __all__ = [
     "TraceWriter",
     "VocabularyError",
     "batched_speculative_decode",
+    "generate",
     "load",
     "lookup_drafter",
     "read_trace",

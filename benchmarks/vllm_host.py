@@ -1,0 +1,147 @@
+"""Outrider's proposer inside vLLM beside vLLM's own decoding: run it with the Python of vLLM's environment.
+
+    python benchmarks/vllm_host.py MODEL QUESTIONS.jsonl [--systems plain,ngram,outrider] [--rows 1,8]
+
+Each system is a vLLM of its own, in a process of its own; the systems take turns over portions of the questions, so
+that a machine that slows down favours none. Greedy: every system's text is compared with plain vLLM's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+SPECULATION: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "ngram": {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2},
+    "outrider": {"method": "custom_class", "model": "outrider.hosts.vllm.Proposer", "num_speculative_tokens": 8},
+}
+SPECULATION["outrider-lookup"] = SPECULATION["outrider"]
+ENVIRONMENT = {"outrider-lookup": {"OUTRIDER_VLLM_DRAFTER": "lookup"}}
+READY = "ready"
+
+
+def serve(name: str, model: str, tokens: int, dtype: str) -> None:
+    """One system: reads portions of prompts from standard input, and writes answers and seconds."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # vLLM prints on standard output
+    from vllm import LLM, SamplingParams
+
+    engine = LLM(
+        model, dtype=dtype, max_model_len=4096, speculative_config=SPECULATION[name], enable_prefix_caching=False
+    )
+    settings = SamplingParams(temperature=0, max_tokens=tokens)
+    engine.chat([[{"role": "user", "content": "Hello"}]], settings, use_tqdm=False)
+    print(READY, file=channel, flush=True)
+    for line in sys.stdin:
+        prompts = json.loads(line)
+        begun = time.perf_counter()
+        found = engine.chat([[{"role": "user", "content": prompt}] for prompt in prompts], settings, use_tqdm=False)
+        seconds = time.perf_counter() - begun
+        answers = [list(each.outputs[0].token_ids) for each in found]
+        print(json.dumps({"seconds": seconds, "tokens": answers}), file=channel, flush=True)
+
+
+class Worker:
+    """A system in its process."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        command = [sys.executable, __file__, arguments.model, arguments.questions, "--serve", name]
+        command += ["--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=arguments.log.open("a"),
+            text=True,
+            env=os.environ | ENVIRONMENT.get(name, {}),
+        )
+
+    def wait(self) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != READY:
+            raise SystemExit("a vLLM did not start: see the log")
+
+    def ask(self, prompts: list[str]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(prompts) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("questions")
+    parser.add_argument("--systems", default="plain,ngram,outrider")
+    parser.add_argument("--rows", default="1,8")
+    parser.add_argument("--limit", type=int, default=26)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--log", type=Path, default=Path(os.devnull))
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.model, arguments.tokens, arguments.dtype)
+        return
+    lines = [json.loads(line) for line in Path(arguments.questions).read_text(encoding="utf-8").splitlines()]
+    chosen = [lines[number * len(lines) // arguments.limit] for number in range(min(arguments.limit, len(lines)))]
+    names = arguments.systems.split(",")
+    workers = {}
+    for name in names:
+        workers[name] = Worker(name, arguments)
+        workers[name].wait()  # one after the other: each takes all cores to start
+    for rows in map(int, arguments.rows.split(",")):
+        report(names, chosen, *measure(workers, names, chosen, rows))
+    for worker in workers.values():
+        worker.close()
+
+
+def measure(workers: dict[str, Worker], names: list[str], chosen: list[dict[str, Any]], rows: int) -> tuple[Any, Any]:
+    """Seconds and answers of every system for every question, `rows` questions at a time."""
+    print(f"\n{rows} at a time")
+    seconds: dict[str, list[float]] = defaultdict(list)
+    answers: dict[str, list[list[int]]] = defaultdict(list)
+    for turn, start in enumerate(range(0, len(chosen), rows)):
+        portion = [line["turns"][0] for line in chosen[start : start + rows]]
+        order = names if turn % 2 == 0 else names[::-1]
+        for name in order:
+            found = workers[name].ask(portion)
+            seconds[name] += [found["seconds"] / len(portion)] * len(portion)
+            answers[name] += found["tokens"]
+    return seconds, answers
+
+
+def report(names: list[str], chosen: list[dict[str, Any]], seconds: Any, answers: Any) -> None:
+    """Tokens per second over all, the ratio to plain decoding by category, and how many texts are plain's."""
+    categories = list(dict.fromkeys(line.get("category", "all") for line in chosen))
+    speed = {
+        name: [len(tokens) / taken for tokens, taken in zip(answers[name], seconds[name], strict=True)]
+        for name in names
+    }
+    for name in names:
+        emitted, taken = sum(map(len, answers[name])), sum(seconds[name])
+        same = sum(mine == plain for mine, plain in zip(answers[name], answers[names[0]], strict=True))
+        print(f"{name:16} {emitted / taken:7.1f} tokens/s  {same} of {len(chosen)} texts as {names[0]}")
+    for category in categories:
+        places = [place for place, line in enumerate(chosen) if line.get("category", "all") == category]
+        ratios = [median([speed[name][place] / speed[names[0]][place] for place in places]) for name in names[1:]]
+        print(f"  {category:16}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
+
+
+if __name__ == "__main__":
+    main()

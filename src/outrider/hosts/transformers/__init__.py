@@ -1,0 +1,5 @@
+"""Outrider as the decoding loop of transformers' `generate`."""
+
+from outrider.hosts.transformers.loop import generate
+
+__all__ = ["generate"]
