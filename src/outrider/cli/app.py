@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from outrider import __version__
-from outrider.cli import check, doctor, generate, trace, warm
+from outrider.cli import check, doctor, generate, serve, trace, warm
 from outrider.cli.bench import app as bench_app
 from outrider.cli.bench import questions, rows
 from outrider.cli.chat import command as chat
@@ -24,6 +24,7 @@ app = typer.Typer(
 bench = typer.Typer(callback=bench_app.bench, context_settings={"ignore_unknown_options": True})
 app.command("generate", no_args_is_help=False)(as_command(generate.command))
 app.command("chat")(as_command(chat.command))
+app.command("serve")(as_command(serve.command))
 app.command("check")(as_command(check.command))
 app.add_typer(bench, name="bench")
 bench.command("questions")(as_command(questions.command))

@@ -8,6 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -40,6 +41,40 @@ class _Listener:
         except RuntimeError:  # the loop is closed
             return False
         return True
+
+
+class AsyncText:
+    """One text that an AsyncEngine decodes. Iterating it gives the tokens of each round as a list, once.
+
+    Leave it with `close`, or as an asynchronous context manager: that frees the row of a text that goes on.
+
+    Attributes:
+        handle: its state. Another thread changes it: read it when the iteration has ended.
+    """
+
+    def __init__(self, handle: Handle, listener: _Listener, leave: Callable[[], None]) -> None:
+        self.handle = handle
+        self._listener = listener
+        self._leave = leave
+
+    async def __aiter__(self) -> AsyncGenerator[list[TokenEvent], None]:
+        """Raises ModelError where the target failed on this text, SettingError where the engine was closed."""
+        while isinstance(item := await self._listener.queue.get(), list):
+            yield item
+        if item is not None:
+            raise item
+
+    async def __aenter__(self) -> AsyncText:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the text, between two rounds at the latest; nothing happens to one that has ended."""
+        self._leave()
 
 
 class AsyncEngine:
@@ -75,6 +110,11 @@ class AsyncEngine:
     ) -> None:
         await self.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no requests any more: it was closed, or its thread died."""
+        return self._closed
+
     async def stream(self, request: Request | PreparedRequest) -> AsyncGenerator[TokenEvent, None]:
         """The tokens of one text, as they come.
 
@@ -83,16 +123,42 @@ class AsyncEngine:
             ModelError: the target failed on this text.
             SettingError: the engine is closed.
         """
-        listener = _Listener(asyncio.get_running_loop(), asyncio.Queue())
-        self._post(lambda: self._submit(request, listener))
-        try:
-            while isinstance(item := await listener.queue.get(), list):
-                for event in item:
+        async with await self.start(request) as text, aclosing(aiter(text)) as rounds:
+            async for events in rounds:
+                for event in events:
                     yield event
-            if item is not None:
-                raise item
-        finally:
+
+    async def start(
+        self, request: Request | PreparedRequest, told: Callable[[Handle], object] | None = None
+    ) -> AsyncText:
+        """Submit a request, and return once it is accepted: the text then waits for a row, or has one.
+
+        Args:
+            told: called with the handle in the engine's thread, before the first round of the text.
+
+        Raises:
+            InputError, SettingError, QueueFullError: as Engine.submit.
+            SettingError: the engine is closed.
+        """
+        listener = _Listener(asyncio.get_running_loop(), asyncio.Queue())
+
+        def submit(engine: Engine) -> Handle:
+            handle = engine.submit(request)
+            listener.handle = handle
+            self._listeners[handle.id] = listener
+            if told is not None:
+                told(handle)
+            return handle
+
+        def leave() -> None:
             self._post(lambda: self._cancel(listener), even_if_closed=True)
+
+        try:
+            handle = await self.call(submit)
+        except BaseException:
+            leave()  # whoever waits for it may be cancelled while the engine takes it
+            raise
+        return AsyncText(handle, listener, leave)
 
     async def call(self, function: Callable[[Engine], T]) -> T:
         """Call a function with the engine, between two rounds, and return its result.
@@ -103,6 +169,8 @@ class AsyncEngine:
         result: Future[T] = Future()
 
         def answer() -> None:
+            if not result.set_running_or_notify_cancel():
+                return  # whoever asked was cancelled
             try:
                 result.set_result(function(self._engine))
             except Exception as error:
@@ -159,14 +227,6 @@ class AsyncEngine:
         for action in actions:
             action()
         return not closed
-
-    def _submit(self, request: Request | PreparedRequest, listener: _Listener) -> None:
-        try:
-            listener.handle = self._engine.submit(request)
-        except Exception as error:
-            listener.tell(error)
-            return
-        self._listeners[listener.handle.id] = listener
 
     def _cancel(self, listener: _Listener) -> None:
         if listener.handle is not None and self._listeners.pop(listener.handle.id, None) is not None:

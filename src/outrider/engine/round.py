@@ -118,7 +118,7 @@ class Round:
         feeds = plan_feeds(active, self._session)
         self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
         most = self._drafter.may_draft_beside
-        drafting = [feed for feed in feeds if feed.emits and feed.read <= most and not self._force(feed)]
+        drafting = [feed for feed in feeds if self._may_draft(feed, most) and not self._force(feed)]
         if drafting and self._drafter.present:
             sequences = [feed.sequence for feed in drafting]
             planned = self._lookahead.budgets([sequence.id for sequence in sequences])
@@ -189,9 +189,12 @@ class Round:
         self._tell_verdict(feed, verdict)
         return events
 
+    def _may_draft(self, feed: Feed, most_read: int) -> bool:
+        return feed.emits and feed.read <= most_read and feed.sequence.request.num_draft_tokens != 0
+
     def _force(self, feed: Feed) -> bool:
         """Draft what a grammar leaves no choice about; whether there is any such token."""
-        draft = forced_draft(feed.sequence, feed.sequence.room - 1)
+        draft = forced_draft(feed.sequence, feed.sequence.most_drafted)
         if draft is not None:
             feed.force(draft)
         return draft is not None
@@ -210,11 +213,12 @@ class Round:
 
     def _within_row(self, planned: Budget, sequence: ActiveSequence) -> Budget:
         """The budget, cut to what the text may still emit and its row may hold."""
-        # A round emits one token more than it accepts: the last token of a longer draft would be of no use.
-        depth = max(min(planned.nodes, planned.depth, sequence.room - 1), 0)
+        depth = max(min(planned.nodes, planned.depth, sequence.most_drafted), 0)
         if not depth or not self._trees:
             return Budget(depth, depth, planned.prices)
-        return Budget(min(planned.nodes, self._session.capacity - len(sequence.tokens)), depth, planned.prices)
+        nodes = min(planned.nodes, self._session.capacity - len(sequence.tokens))
+        asked = sequence.request.num_draft_tokens
+        return Budget(nodes if asked is None else min(nodes, asked), depth, planned.prices)
 
 
 def readings_of(feeds: Sequence[Feed], scored: Scored, features: bool) -> list[Reading]:

@@ -83,6 +83,12 @@ class ActiveSequence:
         return self.limit - len(self.tokens)
 
     @property
+    def most_drafted(self) -> int:
+        """How many tokens a draft may be deep: a round emits one token more than it accepts."""
+        asked = self.request.num_draft_tokens
+        return max(self.room - 1 if asked is None else min(asked, self.room - 1), 0)
+
+    @property
     def finished(self) -> bool:
         return self.finish_reason is not None
 

@@ -41,6 +41,7 @@ class Request:
         structured: what the output may look like; None leaves it free. It needs a tokenizer.
         tools: descriptions of functions that the model may call, {"type": "function", "function": {"name": ...}}, for a
             conversation. The answer's text holds the calls as the model writes them; `structured.tools` reads them.
+        num_draft_tokens: the most draft tokens of a round; 0 decodes this text plainly. None leaves it to the engine.
 
     Raises:
         InputError: the prompt is none of these.
@@ -57,6 +58,7 @@ class Request:
     detokenize: bool = True
     structured: Grammar | None = None
     tools: tuple[Tool, ...] = ()
+    num_draft_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.sampling, SamplingParams), "sampling", self.sampling, "SamplingParams(...)")
@@ -77,6 +79,12 @@ class Request:
         _require(isinstance(self.tools, Iterable), "tools", self.tools, "a list of functions")
         for tool in self.tools:
             function_of(tool)
+        _require(
+            self.num_draft_tokens is None or is_whole(self.num_draft_tokens, 0),
+            "num_draft_tokens",
+            self.num_draft_tokens,
+            "at least 0 (0 decodes plainly), or None",
+        )
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         for string in stop:
             _require(isinstance(string, str), "a stop string", string, "a text")
@@ -112,7 +120,7 @@ class PreparedRequest:
 
     Attributes:
         prompt: token ids of the model's vocabulary, which leave room for output.
-        max_tokens, stop, detokenize: as in Request.
+        max_tokens, stop, detokenize, num_draft_tokens: as in Request.
         sampling: as in Request, with the grammar as its last logits processor.
         stop_token_ids: tokens that end the text.
         predicted: token ids.
@@ -132,6 +140,7 @@ class PreparedRequest:
     top_logprobs: int = 0
     detokenize: bool = True
     continues: bool = True
+    num_draft_tokens: int | None = None
 
 
 def prepare_request(
@@ -174,6 +183,7 @@ def prepare_request(
         top_logprobs=0 if isinstance(request.logprobs, bool) else request.logprobs,
         detokenize=request.detokenize,
         continues=not templated,
+        num_draft_tokens=request.num_draft_tokens,
     )
 
 

@@ -44,6 +44,7 @@ class RequestSettings(SamplingSettings, total=False):
         detokenize: False leaves out the text.
         structured: what the output may look like, such as outrider.structured.json_schema({...}).
         tools: descriptions of functions that the model may call, for a conversation.
+        num_draft_tokens: the most draft tokens of a round; 0 decodes plainly, None leaves it to the lookahead.
     """
 
     max_tokens: int
@@ -55,6 +56,7 @@ class RequestSettings(SamplingSettings, total=False):
     detokenize: bool
     structured: Grammar | None
     tools: Iterable[Mapping[str, Any]]
+    num_draft_tokens: int | None
 
 
 def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:

@@ -1,0 +1,218 @@
+"""`outrider serve`: an HTTP server for the clients that people have."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import outrider
+from outrider.cli.options.drafters import NONE, DrafterKind
+from outrider.cli.options.drafting import SelfTuningOptions
+from outrider.cli.options.group import option
+from outrider.cli.options.models import ModelOptions
+from outrider.cli.options.sampling import SamplingOptions
+from outrider.cli.terminal import messages, working
+from outrider.drafters.lookup.drafter import LookupDrafter
+from outrider.engine.record import Observer
+from outrider.errors import ModelError, SettingError
+from outrider.maths.sampling import SamplingParams
+
+SERVER = "Server"
+KEY_VARIABLE = "OUTRIDER_API_KEY"
+INSTALL = "outrider serve needs more packages: pip install 'outrider[serve]'"
+USUAL_TEMPERATURE = 1.0  # of OpenAI's API, where neither flags nor the model's makers say
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where the server listens, whom it serves, and how many at once."""
+
+    host: Annotated[str, option("--host", "ADDRESS", "Where to listen; 0.0.0.0 is every network.", SERVER)] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, option("--port", "N", "0 takes a free one.", SERVER)] = 8000
+    api_key: Annotated[
+        list[str] | None,
+        option("--api-key", "KEY", f"A key that requests must show. Repeatable. Also ${KEY_VARIABLE}.", SERVER),
+    ] = None
+    served_model_name: Annotated[
+        list[str] | None,
+        option("--served-model-name --alias -a", "NAME", "The model's name for clients. Repeatable.", SERVER),
+    ] = None
+    max_rows: Annotated[
+        int, option("--max-rows --max-num-seqs --parallel -np", "N", "Texts that are decoded at once.", SERVER)
+    ] = 8
+    max_waiting: Annotated[int, option("--max-waiting", "N", "Texts that may wait for a row.", SERVER)] = 256
+    max_body_mb: Annotated[int, option("--max-body-mb", "N", "The largest request, in MB.", SERVER)] = 10
+    stall_seconds: Annotated[
+        int, option("--stall-seconds", "N", "Drop clients that read nothing for so long.", SERVER)
+    ] = 60
+    drain_seconds: Annotated[
+        int, option("--drain-seconds", "N", "After SIGTERM, how long running texts may take to end.", SERVER)
+    ] = 60
+    cors_origin: Annotated[
+        list[str] | None,
+        option("--cors-origin", "URL", "A web page's origin that may ask. Repeatable. Default: none.", SERVER),
+    ] = None
+    access_log: Annotated[bool, option("--access-log", None, "A line for each request.", SERVER)] = False
+    spec_decode_metrics: Annotated[
+        bool,
+        option("--per-request-spec-decode-metrics", None, "Put vLLM's metrics into every reply.", SERVER),
+    ] = False
+
+    def check(self) -> None:
+        """Raises SettingError where a value is out of its range."""
+        for name, value, least, most in (
+            ("--port", self.port, 0, 65535),
+            ("--max-body-mb", self.max_body_mb, 1, 1024),
+            ("--stall-seconds", self.stall_seconds, 1, 86400),
+            ("--drain-seconds", self.drain_seconds, 0, 86400),
+        ):
+            if not least <= value <= most:
+                raise SettingError(f"{name} is {value}: it must be from {least} to {most}")
+        if "" in self.keys:
+            raise SettingError("an --api-key is empty: give at least one character, or leave it out")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The API keys; empty where everybody is let in."""
+        if self.api_key:
+            return tuple(self.api_key)
+        from_environment = os.environ.get(KEY_VARIABLE)
+        return (from_environment,) if from_environment else ()
+
+
+def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: SamplingOptions, server: ServerOptions) -> int:
+    """Serve a model over HTTP, decoded speculatively: OpenAI's and other APIs, and a page at /."""
+    server.check()
+    _require_packages()
+    kind = drafting.with_state(drafting.kind(models), many=False)
+    lookahead = drafting.policy(kind)
+    if drafting.predicted(kind):
+        raise SettingError("--predict is for one answer: requests say it themselves, with prediction")
+    settings = _sampling(sampling, models.model)
+    listening = _listen(server)
+    target = models.open_target()
+    drafter = kind.open(models.open_draft, target)
+
+    def open_engine(observer: Observer) -> outrider.Engine:
+        with working("measuring what a pass costs"):
+            return outrider.Engine(
+                target,
+                drafter,
+                lookahead=lookahead,
+                rule=drafting.rule,
+                max_rows=server.max_rows,
+                max_waiting=server.max_waiting,
+                observer=observer,
+            )
+
+    _serve(open_engine, settings, server, listening, kind, models.model, drafting.rule)
+    if drafting.drafter_state is not None and isinstance(drafter, LookupDrafter):
+        drafter.save(drafting.drafter_state)
+    return 0
+
+
+def _serve(
+    open_engine: Any,
+    sampling: SamplingParams,
+    options: ServerOptions,
+    listening: socket.socket,
+    kind: DrafterKind,
+    model: str,
+    rule: str,
+) -> None:
+    from uvicorn import Config
+
+    from outrider.server import Limits, Service, ServiceSettings, create_app
+
+    settings = ServiceSettings(
+        models=tuple(options.served_model_name or [model]),
+        sampling=sampling,
+        rule=rule,
+        limits=Limits(body_bytes=options.max_body_mb * 2**20, stalled_seconds=options.stall_seconds),
+        api_keys=options.keys,
+        copies=kind.suffixes,
+        metrics=options.spec_decode_metrics,
+    )
+    service = Service(open_engine, settings)
+    app = create_app(service, cors_origins=options.cors_origin or ())
+    config = Config(
+        app,
+        log_level="info" if options.access_log else "warning",
+        access_log=options.access_log,
+        timeout_graceful_shutdown=options.drain_seconds,
+        backlog=2048,
+        server_header=False,
+    )
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    what = "decoded plainly" if kind.name == NONE else f"drafter {kind}"
+    messages().print(
+        f"{settings.models[0]} · {what} · {options.max_rows} rows of {service.capacity} tokens · "
+        f"http://{shown}:{port}  (API: /v1)",
+        markup=False,
+    )
+    logging.getLogger("outrider").addHandler(logging.StreamHandler())
+    asyncio.run(_server(config).serve([listening]))
+
+
+def _server(config: Any) -> Any:
+    from uvicorn import Server
+
+    class Draining(Server):
+        """Ends with status 0 once it was asked to: uvicorn raises the signal once more."""
+
+        @contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+            try:
+                yield
+            finally:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.remove_signal_handler(number)
+
+    return Draining(config)
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    """The socket, opened before the model, so that a port that is taken is refused at once.
+
+    Raises:
+        SettingError: it cannot be opened.
+    """
+    try:
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingError(
+            f"the server cannot listen on {options.host} port {options.port} ({reason}): give another --host or --port"
+        ) from error
+
+
+def _sampling(options: SamplingOptions, model: str) -> SamplingParams:
+    """What holds where a request says nothing: the flags, the model's own settings, or OpenAI's temperature."""
+    found = options.params(model)
+    if options.temp is None and found.greedy:
+        return replace(found, temperature=USUAL_TEMPERATURE)
+    return found
+
+
+def _require_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ModelError(INSTALL) from error

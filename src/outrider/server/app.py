@@ -1,0 +1,119 @@
+"""The web application: paths, keys, and errors in the shape of each dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from outrider.server.dialects.base import Dialect
+from outrider.server.dialects.chat import ChatBody, ChatReply
+from outrider.server.dialects.completions import CompletionBody, CompletionReply
+from outrider.server.dialects.openai import OpenAI
+from outrider.server.endpoints import TextEndpoint, reply_to
+from outrider.server.errors import ApiError
+from outrider.server.keys import Keys
+from outrider.server.replies import JsonReply
+from outrider.server.service import Service
+
+STATIC = Path(__file__).parent / "static"
+OPENAI = OpenAI()
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+
+def create_app(service: Service, *, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """The application. It closes the service when it ends.
+
+    Args:
+        cors_origins: web pages of which origins may ask; none by default.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        await service.close()
+
+    # Its pages of documentation need a network.
+    app = FastAPI(title="Outrider", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    guard = Guard(service)
+    for path, handler in _posts(service).items():
+        app.add_api_route(path, guard(handler, OPENAI), methods=["POST"], response_model=None)
+    app.add_api_route("/v1/models", guard(_models(service), OPENAI), methods=["GET"], response_model=None)
+    app.add_api_route("/health", _health(service), methods=["GET"], response_model=None)
+    app.add_exception_handler(HTTPException, _not_found)
+    app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
+    return app
+
+
+def _posts(service: Service) -> dict[str, Handler]:
+    return {
+        "/v1/chat/completions": TextEndpoint(service, OPENAI, ChatBody, ChatReply),
+        "/v1/completions": TextEndpoint(service, OPENAI, CompletionBody, CompletionReply),
+    }
+
+
+class Guard:
+    """Lets requests with a key in, and tells errors in the shape of a dialect."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._keys = Keys(service.settings.api_keys)
+
+    def __call__(self, handler: Handler, dialect: Dialect) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handler(request, self._keys.tenant(request.headers))
+            except Exception as error:
+                return reply_to(error, dialect, self._service)
+
+        return guarded
+
+
+def _models(service: Service) -> Handler:
+    async def models(request: Request, tenant: str) -> Response:
+        entries = [
+            {
+                "id": name,
+                "object": "model",
+                "created": service.started,
+                "owned_by": "outrider",
+                "max_model_len": service.capacity,
+                "outrider": {
+                    "target": service.target.name,
+                    "drafter": service.drafter,
+                    "rule": service.settings.rule,
+                    "max_rows": service.max_rows,
+                },
+            }
+            for name in service.settings.models
+        ]
+        return JsonReply({"object": "list", "data": entries})
+
+    return models
+
+
+def _health(service: Service) -> Callable[[], Awaitable[Response]]:
+    async def health() -> Response:
+        if not service.alive:
+            return JsonReply({"status": "the engine has failed: start the server again"}, 503)
+        return JsonReply({"status": "ok"})
+
+    return health
+
+
+async def _not_found(request: Request, error: Any) -> Response:
+    """Paths and methods that there are not."""
+    message = f"{request.method} {request.url.path}: {error.detail.lower()}"
+    return JsonReply(OPENAI.error(ApiError(error.status_code, message)), error.status_code, headers=error.headers)

@@ -1,0 +1,223 @@
+"""OpenAI's chat completions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from secrets import token_hex
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from outrider.engine.events import FinishReason
+from outrider.prompts.request import Request
+from outrider.prompts.schema import Text, shown
+from outrider.server.answers import Answers, Step
+from outrider.server.asked import Asked
+from outrider.server.bodies import Part, Refusal
+from outrider.server.dialects.messages import ChatMessage, text_content
+from outrider.server.dialects.settings import TextSettings
+from outrider.server.errors import refused
+from outrider.server.replies import event
+from outrider.server.reports import chat_logprobs, closing_fields, origins_of, usage_of
+from outrider.server.service import Service
+from outrider.structured import Grammar, json_object, json_schema
+
+FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length", FinishReason.CANCELLED: "stop"}
+DONE = b"data: [DONE]\n\n"
+
+
+class NamedSchema(Part):
+    name: Text | None = None
+    description: Text | None = None
+    schema_: Any = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Part):
+    type: Text
+    json_schema: NamedSchema | None = None
+
+
+class Prediction(Part):
+    type: Text = "content"
+    content: Any
+
+
+class ChatBody(TextSettings):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(description="Text, or parts of type `text`.")
+    max_completion_tokens: int | None = Field(default=None, description="The newer name of `max_tokens`.")
+    logprobs: bool | None = Field(default=None, description="Of the target, before any sampling setting.")
+    top_logprobs: int | None = Field(default=None, description="Up to 20.")
+    response_format: ResponseFormat | None = Field(default=None, description="`text`, `json_object`, `json_schema`.")
+    prediction: Prediction | None = Field(
+        default=None, description="Text that is expected in the answer: drafts are copied from it."
+    )
+
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        **TextSettings.IGNORED,
+        "parallel_tool_calls": "there are no tools",
+        "reasoning_effort": "how long a model thinks is up to its template",
+        "verbosity": "how much a model says is up to the prompt",
+    }
+    REFUSED: ClassVar[Mapping[str, Refusal]] = {
+        **TextSettings.REFUSED,
+        "tools": Refusal("tools are not offered: describe them in a message", ([],)),
+        "tool_choice": Refusal("tools are not offered", ("none", "auto")),
+        "functions": Refusal("functions are not offered", ([],)),
+        "function_call": Refusal("functions are not offered", ("none",)),
+        "audio": Refusal("audio is not made"),
+        "modalities": Refusal("text alone is made", (["text"],)),
+        "web_search_options": Refusal("nothing is searched"),
+        "echo": Refusal("messages are not repeated", (False,)),
+        "add_generation_prompt": Refusal("the template ends with the assistant's header", (True,)),
+        "continue_final_message": Refusal("an answer begins a new message", (False,)),
+        "chat_template": Refusal("the model's own template is used"),
+        "chat_template_kwargs": Refusal("the model's own template is used", ({},)),
+        "documents": Refusal("put them into a message", ([],)),
+        "mm_processor_kwargs": Refusal("text alone is read", ({},)),
+    }
+
+    def asked(self, service: Service, tenant: str) -> Asked:
+        """Raises ApiError, OutriderError where something cannot be followed."""
+        ignored = self.ignored()
+        self.require_model(service)
+        if not self.messages:
+            raise refused("messages is empty: give at least one", "messages")
+        extras = self.extras(service)
+        most = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+        request = Request(
+            [message.plain() for message in self.messages],
+            max_tokens=service.capacity if most is None else most,
+            sampling=self.sampling(service),
+            stop=self.stops(service),
+            stop_token_ids=self.stop_tokens(service),
+            predicted=self._predicted(),
+            logprobs=self._logprobs(service) or extras.tokens,
+            structured=self._grammar(),
+            num_draft_tokens=self.most_drafted(service),
+        )
+        if request.predicted and not service.settings.copies:
+            ignored["prediction"] = f"drafter {service.drafter} does not copy: the tokens are counted all the same"
+        return Asked([request], self.texts(1, service), extras, tenant, ignored)
+
+    def _predicted(self) -> str:
+        if self.prediction is None:
+            return ""
+        if self.prediction.type != "content":
+            raise refused(f"prediction.type is {shown(self.prediction.type)}: it must be 'content'", "prediction.type")
+        return text_content(self.prediction.content, "prediction.content")
+
+    def _logprobs(self, service: Service) -> bool | int:
+        top, most = self.top_logprobs or 0, service.settings.limits.top_logprobs
+        if not 0 <= top <= most:
+            raise refused(f"top_logprobs is {top}: it must be from 0 to {most}", "top_logprobs")
+        if top and not self.logprobs:
+            raise refused("top_logprobs needs logprobs: true", "top_logprobs")
+        return bool(self.logprobs) and (top or True)
+
+    def _grammar(self) -> Grammar | None:
+        found = _grammar_of(self.response_format)
+        other = self.grammar()
+        if found is not None and other is not None:
+            raise refused("response_format and another grammar are given: leave one of them out", "response_format")
+        return found or other
+
+
+def _grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return json_object()
+    if wanted.type != "json_schema":
+        raise refused(
+            f"response_format.type is {shown(wanted.type)}: it must be text, json_object or json_schema",
+            "response_format.type",
+        )
+    if wanted.json_schema is None or wanted.json_schema.schema_ is None:
+        raise refused("response_format has no schema: give json_schema.schema", "response_format.json_schema")
+    return json_schema(wanted.json_schema.schema_)
+
+
+class ChatReply:
+    """The replies to one chat request."""
+
+    def __init__(self, body: ChatBody, asked: Asked, service: Service) -> None:
+        self._body = body
+        self._asked = asked
+        self._service = service
+        self._head = {"id": f"chatcmpl-{token_hex(12)}", "created": int(time.time()), "model": service.model}
+
+    async def whole(self, answers: Answers) -> dict[str, Any]:
+        """The reply once all texts have ended."""
+        found: dict[int, list[Step]] = {answer.index: [] for answer in answers.all}
+        async with aclosing(answers.steps()) as steps:
+            async for step in steps:
+                found[step.index].append(step)
+        choices = [
+            {
+                "index": answer.index,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "logprobs": self._logprobs([event for step in found[answer.index] for event in step.events]),
+                "finish_reason": FINISH[answer.finish_reason or FinishReason.STOP],
+                **self._origins(found[answer.index]),
+            }
+            for answer in answers.all
+        ]
+        closing = closing_fields(answers.all, self._asked.extras)
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "choices": choices,
+            "usage": usage_of(answers.all),
+            **closing,
+        }
+
+    async def stream(self, answers: Answers) -> AsyncGenerator[bytes, None]:
+        """Chunks, one for each round of each text."""
+        for answer in answers.all:
+            yield self._chunk([_choice(answer.index, {"role": "assistant", "content": ""})])
+        async with aclosing(answers.steps()) as steps:
+            async for step in steps:
+                more = self._more(answers, step)
+                text, ended = step.text, step.finish_reason
+                delta = {"content": text} if text else {}
+                reason = None if ended is None else FINISH[ended]
+                if delta or reason or more or self._body.logprobs:
+                    yield self._chunk([_choice(step.index, delta, reason, self._logprobs(step.events))], **more)
+        if self._body.reports_usage:
+            closing = closing_fields(answers.all, self._asked.extras)
+            yield self._chunk([], usage=usage_of(answers.all), **closing)
+        yield DONE
+
+    def _more(self, answers: Answers, step: Step) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if origins := origins_of(step, self._asked.extras, self._service.tokenizer):
+            found["outrider"] = origins
+        options = self._body.stream_options
+        if options is not None and options.continuous_usage_stats:
+            found["usage"] = usage_of(answers.all)
+        if not self._body.reports_usage and all(answer.finish_reason for answer in answers.all):
+            found |= closing_fields(answers.all, self._asked.extras)
+        return found
+
+    def _origins(self, steps: Sequence[Step]) -> dict[str, Any]:
+        found = [origins_of(step, self._asked.extras, self._service.tokenizer) for step in steps]
+        names = found[0].keys() if found else ()
+        joined = {name: [item for each in found for item in each[name]] for name in names}
+        return {"outrider": joined} if joined else {}
+
+    def _logprobs(self, events: Sequence[Any]) -> dict[str, Any] | None:
+        return chat_logprobs(events, self._service.tokenizer) if self._body.logprobs else None
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return event({**self._head, "object": "chat.completion.chunk", "choices": choices, **more})
+
+
+def _choice(
+    index: int, delta: Mapping[str, Any], reason: str | None = None, logprobs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}

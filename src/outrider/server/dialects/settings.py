@@ -1,0 +1,238 @@
+"""The settings that OpenAI's two endpoints for texts share, vLLM's and our own among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from outrider.maths.sampling import SamplingParams
+from outrider.prompts.schema import Number, Strings, Text, shown
+from outrider.server.asked import Extras
+from outrider.server.bodies import Part, Refusal
+from outrider.server.dialects.base import TextBody
+from outrider.server.errors import ApiError, refused
+from outrider.server.service import Service
+from outrider.structured import Grammar, choice, grammar, json_object, json_schema, regex
+
+KEEPS_ALL = -1  # of top_k, in vLLM's words
+
+
+class StreamOptions(Part):
+    include_usage: bool = False
+    include_obfuscation: bool = False  # padding against observers of a network; none is added
+    continuous_usage_stats: bool = False
+
+
+class OutriderOptions(Part):
+    """What is reported besides: see outrider.server."""
+
+    tokens: bool = False
+    rounds: bool = False
+    metrics: bool = False
+
+
+class Speculative(Part):
+    """How a text is drafted. A server has one drafter and one rule: others are refused."""
+
+    drafter: Text | None = None
+    num_draft_tokens: int | None = None
+    rule: Text | None = None
+
+
+class StructuredOutputs(Part):
+    """vLLM's `structured_outputs`: one of these."""
+
+    json_: Any = Field(default=None, alias="json")
+    regex: Text | None = None
+    choice: list[Text] | None = None
+    grammar: Text | None = None
+    json_object: bool | None = None
+
+
+class TextSettings(TextBody):
+    """How texts are drawn, how many, and what is reported of them."""
+
+    model: Text | None = Field(default=None, description="One of the names in /v1/models.")
+    stream: bool | None = Field(default=None, description="Server-sent events, one for each round of the engine.")
+    stream_options: StreamOptions | None = Field(default=None, description="`include_usage`, `continuous_usage_stats`.")
+    n: int | None = Field(default=None, description="Texts for each prompt, with seeds that follow one another.")
+    max_tokens: int | None = Field(default=None, description="The most tokens; cut to what fits into a row.")
+    temperature: Number | None = Field(default=None, description="0 is greedy.")
+    top_p: Number | None = Field(default=None, description="As OpenAI.")
+    top_k: int | None = Field(default=None, description="As vLLM; 0 or -1 keeps all tokens.")
+    min_p: Number | None = Field(default=None, description="As vLLM.")
+    repetition_penalty: Number | None = Field(default=None, description="As vLLM.")
+    presence_penalty: Number | None = Field(default=None, description="As OpenAI.")
+    frequency_penalty: Number | None = Field(default=None, description="As OpenAI.")
+    logit_bias: dict[str, Number] | None = Field(default=None, description="Token ids as keys; -100 bans a token.")
+    seed: int | None = Field(default=None, description="Reproduces a text: see docs/reproducibility.md.")
+    stop: Strings | None = Field(default=None, description="A text or a list of texts.")
+    stop_token_ids: list[int] | None = Field(default=None, description="As vLLM: besides the model's own.")
+    ignore_eos: bool | None = Field(default=None, description="As vLLM: the model's own stop tokens end nothing.")
+    structured_outputs: StructuredOutputs | None = Field(
+        default=None, description="As vLLM: `json`, `regex`, `choice`, `grammar` (Lark or GBNF) or `json_object`."
+    )
+    guided_json: Any = Field(default=None, description="The older name of `structured_outputs.json`.")
+    guided_regex: Text | None = Field(default=None, description="The older name of `structured_outputs.regex`.")
+    guided_choice: list[Text] | None = Field(default=None, description="The older name of `structured_outputs.choice`.")
+    guided_grammar: Text | None = Field(default=None, description="The older name of `structured_outputs.grammar`.")
+    speculative: Speculative | bool | None = Field(
+        default=None,
+        description="`false` decodes plainly; `num_draft_tokens` limits drafts; `drafter`, `rule`: the server's own.",
+    )
+    outrider: OutriderOptions | None = Field(default=None, description="`tokens`, `rounds`, `metrics`: see below.")
+
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "user": "nothing is kept about users",
+        "metadata": "nothing is stored",
+        "store": "nothing is stored",
+        "service_tier": "there is one",
+        "safety_identifier": "nothing is kept about users",
+        "prompt_cache_key": "the cache finds prompts by their text",
+        "prompt_cache_retention": "the cache keeps prompts as long as there is room",
+        "cache_prompt": "the cache finds prompts by their text",
+        "cache_salt": "caches are kept apart by API key",
+        "priority": "requests are served in the order in which they come",
+        "request_id": "the server gives ids",
+        "timings_per_token": "timings come once, at the end",
+    }
+    REFUSED: ClassVar[Mapping[str, Refusal]] = {
+        "min_tokens": Refusal("a least number of tokens is not offered; ignore_eos goes on to max_tokens", (0,)),
+        "include_stop_str_in_output": Refusal("texts end before a stop string", (False,)),
+        "skip_special_tokens": Refusal("special tokens are no part of texts", (True,)),
+        "spaces_between_special_tokens": Refusal("special tokens are no part of texts", (True,)),
+        "truncate_prompt_tokens": Refusal("prompts are not cut: send a shorter one", (-1,)),
+        "prompt_logprobs": Refusal("log probabilities of prompts are not computed", (0,)),
+        "allowed_token_ids": Refusal("use logit_bias, or structured_outputs", ([],)),
+        "bad_words": Refusal("use logit_bias", ([],)),
+        "use_beam_search": Refusal("beam search is not offered: ask for several texts with n", (False,)),
+        "best_of": Refusal("texts are not ranked: ask for n of them", (1,)),
+        "length_penalty": Refusal("beam search is not offered", (1, 1.0)),
+        "logits_processors": Refusal("code is not taken over the network", ([],)),
+        "return_tokens_as_token_ids": Refusal("token ids come with outrider: {tokens: true}", (False,)),
+        "typical_p": Refusal("typical sampling is not offered", (1, 1.0)),
+        "mirostat": Refusal("mirostat is not offered", (0,)),
+        "dry_multiplier": Refusal("DRY sampling is not offered", (0, 0.0)),
+        "xtc_probability": Refusal("XTC sampling is not offered", (0, 0.0)),
+    }
+
+    def require_model(self, service: Service) -> None:
+        """Raises ApiError where another model is asked for."""
+        if self.model is not None and self.model not in service.settings.models:
+            known = ", ".join(service.settings.models)
+            raise ApiError(
+                404,
+                f"model {shown(self.model)} is not served here: ask for {known}",
+                param="model",
+                code="model_not_found",
+            )
+
+    def texts(self, prompts: int, service: Service) -> int:
+        """How many texts for each prompt.
+
+        Raises:
+            ApiError: fewer than 1, or too many.
+        """
+        n, most = 1 if self.n is None else self.n, service.settings.limits.texts
+        if n < 1:
+            raise refused(f"n is {n}: it must be at least 1", "n")
+        if n * prompts > most:
+            raise refused(f"{prompts} prompts times n = {n} are more than {most} texts: ask for fewer at once", "n")
+        return n
+
+    def sampling(self, service: Service) -> SamplingParams:
+        """Raises SettingError, ApiError where a value is out of its range."""
+        given: dict[str, Any] = {
+            name: value
+            for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.top_k is not None:
+            given["top_k"] = 0 if self.top_k == KEEPS_ALL else self.top_k
+        if self.seed is not None:
+            given["seed"] = self.seed % 2**64
+        defaults = service.settings.sampling
+        if self.logit_bias:
+            given["logit_bias"] = {**defaults.logit_bias, **self._bias(service)}
+        return replace(defaults, **given)
+
+    def _bias(self, service: Service) -> dict[int, float]:
+        bias = self.logit_bias or {}
+        most = service.settings.limits.biased_tokens
+        if len(bias) > most:
+            raise refused(f"logit_bias has {len(bias)} tokens: at most {most} may be biased", "logit_bias")
+        wrong = next((token for token in bias if not token.isdecimal()), None)
+        if wrong is not None:
+            raise refused(f"logit_bias has the key {shown(wrong)}: keys are token ids", "logit_bias")
+        return {int(token): value for token, value in bias.items()}
+
+    def stops(self, service: Service) -> tuple[str, ...]:
+        """Raises ApiError where there are too many, or one is too long."""
+        limits = service.settings.limits
+        stops = tuple(self.stop or ())
+        if len(stops) > limits.stops:
+            raise refused(f"there are {len(stops)} stop strings: at most {limits.stops} may be given", "stop")
+        longest = max(map(len, stops), default=0)
+        if longest > limits.stop_characters:
+            raise refused(f"a stop string has {longest} characters: at most {limits.stop_characters} may be", "stop")
+        return stops
+
+    def stop_tokens(self, service: Service) -> frozenset[int] | None:
+        """None for the model's own."""
+        if self.stop_token_ids is None and not self.ignore_eos:
+            return None
+        own = frozenset() if self.ignore_eos else service.target.traits.stop_token_ids
+        return own | frozenset(self.stop_token_ids or ())
+
+    def grammar(self) -> Grammar | None:
+        """What the text may look like.
+
+        Raises:
+            ApiError: two grammars are given.
+            SettingError: one is wrong.
+        """
+        given: list[tuple[Callable[[Any], Grammar], Any]] = [
+            (json_schema, self.guided_json),
+            (regex, self.guided_regex),
+            (choice, self.guided_choice),
+            (grammar, self.guided_grammar),
+        ]
+        if (wanted := self.structured_outputs) is not None:
+            given += [
+                (json_schema, wanted.json_),
+                (regex, wanted.regex),
+                (choice, wanted.choice),
+                (grammar, wanted.grammar),
+                (lambda _: json_object(), wanted.json_object or None),
+            ]
+        found = [make(value) for make, value in given if value is not None]
+        if len(found) > 1:
+            raise refused("two grammars are given: leave one of them out", "structured_outputs")
+        return found[0] if found else None
+
+    def most_drafted(self, service: Service) -> int | None:
+        """The most draft tokens of a round; None leaves it to the engine.
+
+        Raises:
+            ApiError: another drafter or rule than the server's is asked for.
+        """
+        asked = self.speculative
+        if asked is None or isinstance(asked, bool):
+            return 0 if asked is False else None
+        for name, own in (("drafter", service.drafter or "none"), ("rule", service.settings.rule)):
+            value = getattr(asked, name)
+            if value not in (None, own, *(("none",) if name == "drafter" else ())):
+                raise refused(f"speculative.{name} is {shown(value)}: this server has {own}", f"speculative.{name}")
+        return 0 if asked.drafter == "none" else asked.num_draft_tokens
+
+    def extras(self, service: Service) -> Extras:
+        asked = self.outrider or OutriderOptions()
+        return Extras(asked.tokens, asked.rounds, asked.metrics or service.settings.metrics)
+
+    @property
+    def reports_usage(self) -> bool:
+        """Whether a stream ends with a chunk of usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
