@@ -36,7 +36,7 @@ class ByteTokenizer:
         return [*found, ASSISTANT]
 
 
-def model(*, seed=5, ends=False, context=4096, spread=3.0):
+def model(*, seed=1, ends=False, context=4096, spread=3.0):
     """Letters that follow one another by a table of the last token.
 
     Args:
