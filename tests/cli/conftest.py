@@ -14,6 +14,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bytes_folder(tmp_path_factory):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    return tiny_model.save_bytes(tmp_path_factory.mktemp("bytes"))
+
+
+@pytest.fixture(scope="session")
 def draft_folder(folder, tmp_path_factory):
     return tiny_model.save(tmp_path_factory.mktemp("draft"), seed=1)
 

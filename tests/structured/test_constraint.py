@@ -206,6 +206,14 @@ def test_tokenizers_whose_tokens_are_no_pieces_of_text_are_refused():
         assert len(written) < 5  # in its own words
 
 
+def test_a_grammar_of_letters_that_no_token_has_is_refused_when_it_comes_to_them():
+    letters = Pieces(["a", "b"])
+    found = constraint(regex("a[xy]"), tokenizer=letters, size=2, stop=frozenset())
+    assert found.allowed([]).tolist() == [True, False]
+    with pytest.raises(ModelError, match="wants text that no token of the vocabulary can begin"):
+        found.allowed([0])
+
+
 def test_two_tokens_of_the_same_bytes_may_both_follow():
     twice = Pieces(["a", "b", "a"])
     allowed = constraint(regex("[ac]+"), tokenizer=twice, size=3, stop=frozenset()).allowed([])

@@ -1,6 +1,7 @@
 """A randomly initialised Llama with a tokenizer of its own, as a folder that `outrider.load` opens."""
 
 from pathlib import Path
+from typing import Any
 
 WORDS = [
     "<unk>",
@@ -26,14 +27,33 @@ CHAT_TEMPLATE = (
 
 
 def save(folder: Path, *, seed: int = 0, words: list[str] = WORDS, context: int = 256) -> Path:
-    """Write the folder; models of different seeds share the tokenizer."""
-    import torch
+    """Write the folder; models of different seeds share the tokenizer, whose tokens are words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    return _save(folder, tokenizer, len(words), seed, context)
+
+
+def save_bytes(folder: Path, *, seed: int = 0, context: int = 1024) -> Path:
+    """The same with a tokenizer whose tokens are bytes, so that any text can be written."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate([*WORDS[:3], *letters])}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return _save(folder, tokenizer, len(letters) + 3, seed, context)
+
+
+def _save(folder: Path, tokenizer: Any, vocab_size: int, seed: int, context: int) -> Path:
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(words),
+        vocab_size=vocab_size,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
@@ -45,9 +65,6 @@ def save(folder: Path, *, seed: int = 0, words: list[str] = WORDS, context: int 
         eos_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", chat_template=CHAT_TEMPLATE
     )

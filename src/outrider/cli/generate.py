@@ -18,6 +18,7 @@ from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import OutputOptions
 from outrider.cli.options.prompt import PromptOptions
 from outrider.cli.options.sampling import SamplingOptions
+from outrider.cli.options.structured import StructuredOptions
 from outrider.cli.render import print_json, summary
 from outrider.cli.streaming import stream, writer_of
 from outrider.cli.terminal import messages
@@ -34,6 +35,7 @@ from outrider.prompts.tokens import plain_prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.fingerprint import hub_commit, weights_fingerprint
 from outrider.runtimes.smollm2 import SMOLLM2
+from outrider.structured import Grammar
 from outrider.trace import TraceWriter
 
 
@@ -45,6 +47,7 @@ class Task:
         lookahead: None chooses by measured goodput.
         predicted: text expected in the answers.
         state: the file that what the drafter learned is kept in.
+        structured: what the answers may look like.
     """
 
     prompt: PromptOptions
@@ -56,6 +59,7 @@ class Task:
     sampling: SamplingParams
     output: OutputOptions
     state: Path | None = None
+    structured: Grammar | None = None
 
     def open(self) -> tuple[Model, Drafter | None]:
         """Target and drafter."""
@@ -80,6 +84,7 @@ def command(
     models: ModelOptions,
     drafting: SelfTuningOptions,
     sampling: SamplingOptions,
+    structured: StructuredOptions,
     output: OutputOptions,
     jobs: JobOptions,
 ) -> int:
@@ -101,6 +106,7 @@ def command(
         sampling.params(models.model),
         output,
         drafting.drafter_state,
+        structured.wanted(),
     )
     if jobs.input is None:
         output.check()
@@ -130,6 +136,7 @@ def _many(task: Task, jobs: JobOptions) -> int:
                 use_chat_template=not task.prompt.ignore_chat_template,
                 predicted=task.predicted,
                 logprobs=task.output.asked_logprobs,
+                structured=task.structured,
             ),
             opened,
             task.lookahead,
@@ -181,6 +188,7 @@ def prepared(target: Model, text: str, task: Task) -> PreparedRequest:
         stop=task.prompt.stops,
         predicted=task.predicted,
         logprobs=task.output.asked_logprobs,
+        structured=task.structured,
     )
     return replace(prepare_request(request, target, target.tokenizer), continues=not templated)
 

@@ -76,7 +76,7 @@ def _part_of(committed: Committed) -> SequenceRound:
     return SequenceRound(
         feed.sequence.id,
         feed.read,
-        None if feed.budget.prices.totals else feed.budget.nodes,
+        None if feed.budget.prices.totals or feed.forced else feed.budget.nodes,
         len(draft),
         verdict.accepted,
         tuple(event.token for event in committed.events),

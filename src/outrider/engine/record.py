@@ -34,7 +34,8 @@ class SequenceRound:
     Attributes:
         sequence: its id.
         read: how many prompt tokens it read besides the pending one.
-        planned: the lookahead; None where the drafter was given prices and chose by itself.
+        planned: the lookahead; None where the drafter was given prices and chose by itself, or a grammar left no
+            choice.
         drafted, accepted: draft tokens proposed, and accepted.
         tokens: the emitted tokens; fewer than accepted plus one where the text ended.
         origins: the origin of each emitted token.

@@ -13,6 +13,7 @@ from outrider.prompts.files import FilePrompt, Id
 from outrider.prompts.request import PreparedRequest, drawn_seed, prepare_request
 from outrider.prompts.tokens import is_conversation
 from outrider.runtimes.base import Model
+from outrider.structured import Grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Common:
         use_chat_template: False takes text as it is.
         predicted: text expected in the answers, for drafters that copy from it.
         logprobs: whether results report log probabilities; a number k also those of the k most probable tokens.
+        structured: what the answers may look like.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Common:
     use_chat_template: bool = True
     predicted: str = ""
     logprobs: bool | int = False
+    structured: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,13 @@ def _job(
     request: PreparedRequest | InputError
     try:
         request = prepare_request(
-            replace(asked, sampling=replace(asked.sampling, seed=seed), predicted=predicted, logprobs=common.logprobs),
+            replace(
+                asked,
+                sampling=replace(asked.sampling, seed=seed),
+                predicted=predicted,
+                logprobs=common.logprobs,
+                structured=common.structured,
+            ),
             target,
             target.tokenizer,
             chat,
@@ -139,4 +148,5 @@ def _settings(prompt: FilePrompt, common: Common) -> list[object]:
             sampling["seed"] = ["derived from", common.seed]
     else:
         del sampling["seed"]
-    return [request.max_tokens, request.stop, common.logprobs, sampling]
+    grammar = [] if common.structured is None else [common.structured.text]
+    return [request.max_tokens, request.stop, common.logprobs, sampling, *grammar]

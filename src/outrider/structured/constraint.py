@@ -91,8 +91,13 @@ class GrammarConstraint(Constraint):
             return matcher is not None and bool(matcher.is_stopped()) and not matcher.is_error()
 
     def _check(self, matcher: Any) -> None:
-        if matcher is not None and matcher.is_error():
+        if matcher is None or not matcher.is_error():
+            return
+        reason = first_line(ValueError(matcher.get_error()))
+        if reason.startswith("NoExtension"):
             raise ModelError(
-                f"the {self.grammar.kind} is too complex to go on with ({first_line(ValueError(matcher.get_error()))}):"
-                " write it with fewer alternatives"
+                f"the {self.grammar.kind} wants text that no token of the vocabulary can begin: allow other text"
             )
+        raise ModelError(
+            f"the {self.grammar.kind} is too complex to go on with ({reason}): write it with fewer alternatives"
+        )

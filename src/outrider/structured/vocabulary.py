@@ -131,11 +131,12 @@ def require_exact_bytes(tokenizer: Tokenizer) -> None:
         VocabularyError: a text made of some of its own pieces is spelled otherwise.
     """
     special = tokenizer.special_tokens
-    pieces = [
-        piece.decode()
+    texts = [
+        piece.decode().lstrip(" ")
         for token, piece in enumerate(tokenizer.vocabulary)
-        if piece and piece.isascii() and piece.decode().isprintable() and piece[:1] != b" " and token not in special
+        if piece and piece.isascii() and piece.decode().isprintable() and token not in special
     ]
+    pieces = [text for text in texts if text]
     for piece in pieces[:: max(len(pieces) // PROBES, 1)]:
         if write(tokenizer, piece) is None:
             raise VocabularyError(
