@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include <chrono>
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
@@ -11,8 +13,11 @@ namespace outrider {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int SPINS_OF_A_WORKER = 2000;  // 50 to 100 us: longer than the gaps within a pass
 constexpr int SPINS_OF_THE_CALLER = 200;
+constexpr std::chrono::microseconds YIELDS{50};  // far below what schedulers give at a time, and far above what it costs
 
 void rest() {
 #if defined(__x86_64__)
@@ -79,9 +84,13 @@ size_t Pool::take(size_t thread) {
 }
 
 void Pool::serve(size_t thread) {
+    Clock::time_point yielded = Clock::now();
     for (int spins = 0;; spins++) {
         if (take(thread) < MOST_PIECES) {
             spins = 0;
+        } else if (spins == 1 && Clock::now() - yielded > YIELDS) {
+            std::this_thread::yield();  // now and not within a piece: then the others would wait for milliseconds
+            yielded = Clock::now();
         } else if (spins < SPINS_OF_A_WORKER) {
             rest();
         } else {

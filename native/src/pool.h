@@ -1,8 +1,9 @@
 // A small pool of threads for work in pieces.
 //
 // Whoever is awake takes the next piece. The caller takes pieces too and waits only for those that another thread has
-// begun, so that a thread that the system does not run holds nothing up. Idle threads spin for some microseconds, which
-// bridges the gaps within a pass, and then sleep.
+// begun. One that the system stops within a piece holds all up for milliseconds, where a piece takes microseconds: so
+// threads offer their processor to others between pieces. Idle threads spin for some microseconds, which bridges the
+// gaps within a pass, and then sleep.
 #pragma once
 
 #include <atomic>

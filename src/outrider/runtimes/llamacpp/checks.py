@@ -22,8 +22,8 @@ SENTENCEPIECE = b"llama"
 OF_ENCODERS = (b"bert",)
 
 
-def check_file(file: Path) -> None:
-    """Look through the header.
+def check_file(file: Path) -> Header:
+    """Look through the header, and return it.
 
     Raises:
         ModelError: the file is damaged, or what it says of itself cannot be true.
@@ -38,6 +38,7 @@ def check_file(file: Path) -> None:
         _check_rotation(sizes)
         _check_tokenizer(header)
         _check_tensors(header)
+        return header
     except (Damaged, OSError, ValueError) as error:
         raise ModelError(f"model file {file} cannot be opened: {error}; download it again") from error
 

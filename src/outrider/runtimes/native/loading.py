@@ -9,7 +9,7 @@ from pathlib import Path
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.folder import check_folder, weight_files
 from outrider.runtimes.llamacpp.checks import check_file
-from outrider.runtimes.llamacpp.header import Header, read_header
+from outrider.runtimes.llamacpp.header import Header
 from outrider.runtimes.native import folder as folders
 from outrider.runtimes.native import gguf, tokenizer
 from outrider.runtimes.native.building import SAME, Builder
@@ -78,8 +78,7 @@ def place_of(name: str, progress: Callable[[str], None]) -> Place:
 def computes_file(path: Path) -> bool:
     """Whether the model of a GGUF file is computed here, and its tokenizer read; False if the file is damaged."""
     try:
-        check_file(path)
-        header = read_header(path)
+        header = check_file(path)
         gguf.describe(header, path)
     except (Unknown, ModelError):
         return False
@@ -107,8 +106,7 @@ def computes_config(folder: Path) -> bool:
 
 
 def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
-    check_file(path)
-    header = read_header(path)
+    header = check_file(path)
     description = gguf.describe(header, path)
     target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
     compiled = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads).model()
