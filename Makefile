@@ -86,6 +86,8 @@ $(VENV)/.installed-test: $(VENV)/.installed-torch $(VENV)/.installed-demo
 	@$(INSTALL) --editable '.[torch,dev]'
 	@$(INSTALL) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
 		echo "MLX cannot be installed here: its tests will be skipped"
+	@if command -v chromium > /dev/null || command -v google-chrome > /dev/null; then $(INSTALL) playwright; \
+		else echo "there is no Chromium here: the tests of the page in a browser will be skipped"; fi
 	@echo "building llama.cpp (two or three minutes, once)"
 	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(INSTALL) llama-cpp-python || \
 		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
 
 from outrider.server.dialects.base import Dialect
 from outrider.server.dialects.chat import ChatBody, ChatReply
@@ -21,10 +19,10 @@ from outrider.server.dialects.openai import OpenAI
 from outrider.server.endpoints import TextEndpoint, reply_to
 from outrider.server.errors import ApiError
 from outrider.server.keys import Keys
+from outrider.server.page import page_router
 from outrider.server.replies import JsonReply
 from outrider.server.service import Service
 
-STATIC = Path(__file__).parent / "static"
 OPENAI = OpenAI()
 Handler = Callable[[Request, str], Awaitable[Response]]
 
@@ -49,7 +47,7 @@ def create_app(service: Service, *, cors_origins: Sequence[str] = ()) -> FastAPI
     app.add_api_route("/v1/models", guard(_models(service), OPENAI), methods=["GET"], response_model=None)
     app.add_api_route("/health", _health(service), methods=["GET"], response_model=None)
     app.add_exception_handler(HTTPException, _not_found)
-    app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
+    app.include_router(page_router())
     if cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]

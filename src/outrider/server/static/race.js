@@ -1,0 +1,100 @@
+// The race: one prompt, decoded plainly and speculatively, side by side.
+
+import * as api from "./api.js";
+import { byId, digits } from "./dom.js";
+import { greedy, request } from "./settings.js";
+import { Answer } from "./tokens.js";
+import { closeTree } from "./tree.js";
+
+class Lane {
+  constructor(id, speculate) {
+    const node = byId(id);
+    this.speculate = speculate;
+    this.node = node;
+    this.figure = node.querySelector(".figure strong");
+    this.text = node.querySelector(".answer");
+    this.about = node.querySelector(".about");
+    this.clear();
+  }
+
+  clear() {
+    this.answer = new Answer(this.text);
+    this.seconds = 0;
+    this.about.textContent = "";
+    this.figure.textContent = "–";
+    this.node.classList.remove("running", "won");
+  }
+
+  /** Decode; the time is counted from the first token on, so that the prompt, read by the first lane, favours none. */
+  async run(messages, signal) {
+    this.node.classList.add("running");
+    this.about.textContent = "reading …";
+    let began = 0;
+    let first = 0;
+    // Greedy, unless a temperature is set: the two texts can be compared then.
+    await api.answer({ temperature: 0, ...request(messages, this.speculate) }, signal, (part) => {
+      if (!part.text && !part.tokens.length) return this.answer.add(part);
+      this.answer.add(part);
+      if (!began) [began, first] = [part.at, this.answer.tokens.length];
+      this.seconds = (part.at - began) / 1000;
+      const count = this.answer.tokens.length;
+      this.figure.textContent = this.seconds ? digits((count - first) / this.seconds) : "–";
+      this.about.textContent = `${count} tokens in ${rounds(this.answer)} passes, ${this.seconds.toFixed(1)} s`;
+      this.toEnd();
+    });
+    this.node.classList.remove("running");
+  }
+
+  toEnd() {
+    this.text.scrollTop = this.text.scrollHeight;
+  }
+}
+
+const rounds = (answer) => [...answer.rounds.values()].filter((round) => round.emitted > 0).length;
+
+export class Race {
+  constructor() {
+    this.plain = new Lane("lane-plain", false);
+    this.speculative = new Lane("lane-speculative", true);
+    this.verdict = byId("race-verdict");
+  }
+
+  clear() {
+    closeTree();
+    this.plain.clear();
+    this.speculative.clear();
+    this.verdict.textContent = "";
+  }
+
+  /**
+   * @param {string} question
+   * @param {boolean} together  both at the same time; they share the passes of one engine then
+   */
+  async run(question, together, signal) {
+    this.clear();
+    const messages = [{ role: "user", content: question }];
+    const lanes = [this.plain, this.speculative];
+    if (together) await Promise.all(lanes.map((lane) => lane.run(messages, signal)));
+    else for (const lane of lanes) await lane.run(messages, signal);
+    this.#judge(together);
+  }
+
+  #judge(together) {
+    const { plain, speculative } = this;
+    const ratio = plain.seconds / plain.answer.tokens.length / (speculative.seconds / speculative.answer.tokens.length);
+    const faster = ratio >= 1 ? speculative : plain;
+    faster.node.classList.add("won");
+    const said = ratio >= 1 ? `Speculation was ${digits(ratio)} times as fast` : `Speculation was slower here, by ${digits(1 / ratio)} times`;
+    this.verdict.textContent = `${said}${together ? " (both shared every pass)" : ""}. ${this.#compared()}`;
+    for (const lane of [plain, speculative]) lane.toEnd(); // the verdict takes room
+  }
+
+  #compared() {
+    const [a, b] = [this.plain, this.speculative].map((lane) => lane.answer.tokens.map((token) => token.id));
+    const differs = a.findIndex((token, place) => token !== b[place]);
+    if (differs === -1 && a.length === b.length) return `Both texts are the same, token for token.`;
+    if (!greedy()) return "The texts are two draws from one distribution.";
+    const place = differs === -1 ? Math.min(a.length, b.length) : differs;
+    return `The texts differ from token ${place + 1} on: two tokens were equally likely there, up to rounding.`;
+  }
+}
