@@ -307,7 +307,7 @@ def test_a_key_is_asked_for_where_the_server_wants_one(open_page):
         until(page, "document.querySelector('#key input').value === ''")
         page.fill("#key input", "right")
         page.click("#key .primary")
-        until(page, "document.querySelector('#model').textContent === 'spoken'")
+        until(page, "document.querySelector('#model').textContent === 'spoken · suffix'")
         ask(page, "abc")
         assert page.locator(".answer .t").count() == 60
         assert page.evaluate("Object.values(localStorage).join().includes('right')") is False

@@ -9,13 +9,13 @@ const KEY = "outrider-key";
 export class ServerError extends Error {}
 
 /**
- * The first model of the server.
+ * The server's model, and what drafts for it: "smollm2 · lookup".
  * @returns {Promise<string>}
  */
-export async function firstModel() {
+export async function modelName() {
   const answer = await asked("v1/models", {});
-  const models = (await answer.json()).data;
-  return models.length ? models[0].id : "";
+  const [{ id, outrider }] = (await answer.json()).data;
+  return `${id} · ${outrider?.drafter || "no drafter"}`;
 }
 
 /**

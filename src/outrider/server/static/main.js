@@ -56,7 +56,7 @@ field.onkeydown = (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && running && !document.querySelector("dialog[open]")) running.abort();
 });
-api.firstModel().then((name) => (byId("model").textContent = name), complain);
+api.modelName().then((name) => (byId("model").textContent = name), complain);
 field.focus();
 
 /** Ask, in the view that is open; the button stops it meanwhile. */

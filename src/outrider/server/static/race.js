@@ -75,7 +75,12 @@ export class Race {
     const messages = [{ role: "user", content: question }];
     const lanes = [this.plain, this.speculative];
     if (together) await Promise.all(lanes.map((lane) => lane.run(messages, signal)));
-    else for (const lane of lanes) await lane.run(messages, signal);
+    else {
+      // Plain comes last: a drafter that learns from every text would know the answer otherwise.
+      this.plain.about.textContent = "waiting for the other lane …";
+      await this.speculative.run(messages, signal);
+      await this.plain.run(messages, signal);
+    }
     this.#judge(together);
   }
 
