@@ -18,6 +18,7 @@ class ByteTokenizer:
 
     vocabulary = [bytes([byte]) for byte in range(BYTES)] + [name.encode() for name in SPECIAL]
     special_tokens = frozenset(range(BYTES, BYTES + len(SPECIAL)))
+    chat_template = "messages"
 
     @property
     def fingerprint(self):
@@ -29,7 +30,7 @@ class ByteTokenizer:
     def decode(self, tokens):
         return bytes(token for token in tokens if token < BYTES).decode("utf-8", "replace")
 
-    def encode_chat(self, messages):
+    def encode_chat(self, messages, tools=()):
         found = []
         for message in messages:
             found += [ROLES[message["role"]], *self.encode(message["content"])]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from outrider.prompts.request import Request
+from outrider.structured.tools import Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,12 @@ class Asked:
         requests: one for each prompt; `max_tokens` is cut to what fits into a row.
         n: how many texts for each of them.
         extras: what is reported besides.
-        tenant: whose text it is: caches show nothing of one tenant to another.
         ignored: names of fields that were left out, with the reason.
-        details: the fields that a dialect needs for its reply.
+        tools: that the model may call.
     """
 
     requests: Sequence[Request]
     n: int = 1
     extras: Extras = Extras()
-    tenant: str = ""
     ignored: Mapping[str, str] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()

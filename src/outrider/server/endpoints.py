@@ -46,10 +46,10 @@ class TextEndpoint(Generic[B]):
         """Raises what `reply_to` turns into replies."""
         service = self._service
         body = parse(self._body, await read_body(request, service.settings.limits))
-        asked = body.asked(service, tenant)
+        asked = body.asked(service)
         reply = self._reply(body, asked, service)
         headers = {IGNORED: ", ".join(asked.ignored)} if asked.ignored else {}
-        answers = await unless_left(request, service.open(asked))
+        answers = await unless_left(request, service.open(asked, tenant))
         if body.stream:
             events = _guarded(reply.stream(answers), self._dialect)
             return EventStream(events, service.settings.limits.stalled_seconds, headers, answers.close)

@@ -15,8 +15,9 @@ from outrider.engine.handle import Handle
 from outrider.engine.record import Observer
 from outrider.errors import InputError, SettingError
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.chat import Chat, encode
 from outrider.prompts.request import PreparedRequest, Request, prepare_request, seeded
-from outrider.prompts.tokens import Message
+from outrider.prompts.tokens import Message, is_conversation
 from outrider.runtimes.base import Model
 from outrider.server.answers import Answer, Answers
 from outrider.server.asked import Asked
@@ -24,6 +25,7 @@ from outrider.server.errors import ApiError
 from outrider.server.limits import Limits
 from outrider.server.metrics import Metrics
 from outrider.server.rounds import Followed, Rounds
+from outrider.structured.reasoning import after_reasoning, opened_tag, reasons
 from outrider.text import Tokenizer
 
 T = TypeVar("T")
@@ -65,6 +67,7 @@ class Service:
         target, tokenizer, capacity: of the engine.
         drafter: its drafter's name; None where it decodes plainly.
         metrics: counters, for Prometheus.
+        reasons: whether the model may think before it answers.
         started: in seconds since 1970.
 
     Raises:
@@ -84,6 +87,7 @@ class Service:
         self.tokenizer: Tokenizer = engine.tokenizer
         self.capacity: int = engine.capacity
         self.drafter: str | None = None if engine.drafter is None else engine.drafter.name
+        self.reasons = reasons(self.tokenizer.chat_template)
         self.started = int(time.time())
         self._engine = engine  # of which only what other threads may read is read here
         self._running = AsyncEngine(engine)
@@ -114,8 +118,11 @@ class Service:
         """Call a function with the engine, between two rounds."""
         return await self._running.call(function)
 
-    async def open(self, asked: Asked) -> Answers:
+    async def open(self, asked: Asked, tenant: str) -> Answers:
         """Submit all texts of a request.
+
+        Args:
+            tenant: whose texts they are: caches show nothing of one tenant to another.
 
         Raises:
             ApiError: the queue is full.
@@ -152,11 +159,20 @@ class Service:
             InputError, SettingError: as `prepare_request`.
         """
         self._refuse_hopeless(request)
-        prepared = prepare_request(request, self.target, self.tokenizer)
+        prepared = self._in_terms_of_the_model(request)
         room = self.capacity - len(prepared.prompt)
         if room < 1:
             raise self._too_long(f"has {len(prepared.prompt)} tokens")
         return replace(prepared, max_tokens=min(prepared.max_tokens, room))
+
+    def _in_terms_of_the_model(self, request: Request) -> PreparedRequest:
+        if request.structured is None or not self.reasons or not is_conversation(request.prompt):
+            return prepare_request(request, self.target, self.tokenizer)
+        # Whether the template opens the reasoning itself is seen once the prompt is encoded.
+        prompt = encode(request.prompt, self.tokenizer, self.target.name, Chat(tools=request.tools))
+        grammar = after_reasoning(request.structured, self.tokenizer, opened_tag(prompt, self.tokenizer))
+        request = replace(request, prompt=prompt, structured=grammar, tools=())
+        return replace(prepare_request(request, self.target, self.tokenizer), continues=False)
 
     def _refuse_hopeless(self, request: Request) -> None:
         """Refuse, before it is read, a text that must be too long: no token stands for more than the longest piece."""

@@ -17,7 +17,7 @@ class TextBody(Body):
 
     stream: bool | None = None
 
-    def asked(self, service: Service, tenant: str) -> Asked:
+    def asked(self, service: Service) -> Asked:
         """What is asked for.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from outrider.engine.events import FinishReason
+from outrider.engine.events import FinishReason, TokenEvent
 from outrider.prompts.request import Request
 from outrider.prompts.schema import Text, shown
 from outrider.server.answers import Answers, Step
@@ -18,11 +18,14 @@ from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.messages import ChatMessage, text_content
 from outrider.server.dialects.settings import TextSettings
+from outrider.server.dialects.tools import tool_choice
 from outrider.server.errors import refused
+from outrider.server.reading import AnswerReading, Call, Said, with_calls_written
 from outrider.server.replies import event
 from outrider.server.reports import chat_logprobs, closing_fields, origins_of, usage_of
 from outrider.server.service import Service
 from outrider.structured import Grammar, json_object, json_schema
+from outrider.structured.answers import CallArguments, CallBegins, Content, Piece, Reasoning
 
 FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length", FinishReason.CANCELLED: "stop"}
 DONE = b"data: [DONE]\n\n"
@@ -53,22 +56,22 @@ class ChatBody(TextSettings):
     logprobs: bool | None = Field(default=None, description="Of the target, before any sampling setting.")
     top_logprobs: int | None = Field(default=None, description="Up to 20.")
     response_format: ResponseFormat | None = Field(default=None, description="`text`, `json_object`, `json_schema`.")
+    tools: list[Any] | None = Field(default=None, description="Of type `function`.")
+    tool_choice: Any = Field(default=None, description="`none`, `auto`, `required`, or a function by its name.")
+    parallel_tool_calls: bool | None = Field(default=None, description="`false` allows one call where one is required.")
     prediction: Prediction | None = Field(
         default=None, description="Text that is expected in the answer: drafts are copied from it."
     )
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **TextSettings.IGNORED,
-        "parallel_tool_calls": "there are no tools",
         "reasoning_effort": "how long a model thinks is up to its template",
         "verbosity": "how much a model says is up to the prompt",
     }
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         **TextSettings.REFUSED,
-        "tools": Refusal("tools are not offered: describe them in a message", ([],)),
-        "tool_choice": Refusal("tools are not offered", ("none", "auto")),
-        "functions": Refusal("functions are not offered", ([],)),
-        "function_call": Refusal("functions are not offered", ("none",)),
+        "functions": Refusal("use tools", ([],)),
+        "function_call": Refusal("use tool_choice", ("none",)),
         "audio": Refusal("audio is not made"),
         "modalities": Refusal("text alone is made", (["text"],)),
         "web_search_options": Refusal("nothing is searched"),
@@ -81,7 +84,7 @@ class ChatBody(TextSettings):
         "mm_processor_kwargs": Refusal("text alone is read", ({},)),
     }
 
-    def asked(self, service: Service, tenant: str) -> Asked:
+    def asked(self, service: Service) -> Asked:
         """Raises ApiError, OutriderError where something cannot be followed."""
         ignored = self.ignored()
         self.require_model(service)
@@ -89,20 +92,23 @@ class ChatBody(TextSettings):
             raise refused("messages is empty: give at least one", "messages")
         extras = self.extras(service)
         most = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+        choice = tool_choice(self.tools, self.tool_choice, self.parallel_tool_calls is not False)
+        template = service.tokenizer.chat_template
         request = Request(
-            [message.plain() for message in self.messages],
+            [with_calls_written(message.plain(), template) for message in self.messages],
             max_tokens=service.capacity if most is None else most,
             sampling=self.sampling(service),
             stop=self.stops(service),
             stop_token_ids=self.stop_tokens(service),
             predicted=self._predicted(),
             logprobs=self._logprobs(service) or extras.tokens,
-            structured=self._grammar(),
+            structured=self._grammar(choice.grammar(service)),
+            tools=choice.tools,
             num_draft_tokens=self.most_drafted(service),
         )
         if request.predicted and not service.settings.copies:
             ignored["prediction"] = f"drafter {service.drafter} does not copy: the tokens are counted all the same"
-        return Asked([request], self.texts(1, service), extras, tenant, ignored)
+        return Asked([request], self.texts(1, service), extras, ignored, choice.tools)
 
     def _predicted(self) -> str:
         if self.prediction is None:
@@ -119,12 +125,14 @@ class ChatBody(TextSettings):
             raise refused("top_logprobs needs logprobs: true", "top_logprobs")
         return bool(self.logprobs) and (top or True)
 
-    def _grammar(self) -> Grammar | None:
-        found = _grammar_of(self.response_format)
-        other = self.grammar()
-        if found is not None and other is not None:
-            raise refused("response_format and another grammar are given: leave one of them out", "response_format")
-        return found or other
+    def _grammar(self, of_calls: Grammar | None) -> Grammar | None:
+        given = [each for each in (_grammar_of(self.response_format), self.grammar(), of_calls) if each is not None]
+        if len(given) > 1:
+            raise refused(
+                "two of response_format, structured_outputs and a required tool call are given: leave one of them out",
+                "response_format",
+            )
+        return given[0] if given else None
 
 
 def _grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
@@ -153,45 +161,57 @@ class ChatReply:
 
     async def whole(self, answers: Answers) -> dict[str, Any]:
         """The reply once all texts have ended."""
-        found: dict[int, list[Step]] = {answer.index: [] for answer in answers.all}
+        readings = self._readings(answers)
         async with aclosing(answers.steps()) as steps:
             async for step in steps:
-                found[step.index].append(step)
-        choices = [
-            {
-                "index": answer.index,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                "logprobs": self._logprobs([event for step in found[answer.index] for event in step.events]),
-                "finish_reason": FINISH[answer.finish_reason or FinishReason.STOP],
-                **self._origins(found[answer.index]),
-            }
-            for answer in answers.all
-        ]
-        closing = closing_fields(answers.all, self._asked.extras)
+                readings[step.index].read(step)
         return {
             **self._head,
             "object": "chat.completion",
-            "choices": choices,
+            "choices": [self._whole_choice(reading) for reading in readings],
             "usage": usage_of(answers.all),
-            **closing,
+            **closing_fields(answers.all, self._asked.extras),
         }
 
     async def stream(self, answers: Answers) -> AsyncGenerator[bytes, None]:
-        """Chunks, one for each round of each text."""
+        """Chunks, one for each round of each text, or several where a round completes pieces of several kinds."""
+        readings = self._readings(answers)
         for answer in answers.all:
             yield self._chunk([_choice(answer.index, {"role": "assistant", "content": ""})])
         async with aclosing(answers.steps()) as steps:
             async for step in steps:
+                reading = readings[step.index]
+                deltas = [delta for piece in reading.read(step) if (delta := delta_of(piece, reading.said))]
+                for delta in deltas[:-1]:
+                    yield self._chunk([_choice(step.index, delta)])
+                delta = deltas[-1] if deltas else {}
+                reason = None if step.finish_reason is None else _reason(reading)
                 more = self._more(answers, step)
-                text, ended = step.text, step.finish_reason
-                delta = {"content": text} if text else {}
-                reason = None if ended is None else FINISH[ended]
                 if delta or reason or more or self._body.logprobs:
                     yield self._chunk([_choice(step.index, delta, reason, self._logprobs(step.events))], **more)
         if self._body.reports_usage:
             closing = closing_fields(answers.all, self._asked.extras)
             yield self._chunk([], usage=usage_of(answers.all), **closing)
         yield DONE
+
+    def _readings(self, answers: Answers) -> list[AnswerReading]:
+        return [AnswerReading(answer, self._service, self._asked.tools) for answer in answers.all]
+
+    def _whole_choice(self, reading: AnswerReading) -> dict[str, Any]:
+        said = reading.said
+        message: dict[str, Any] = {"role": "assistant", "content": said.content, "refusal": None}
+        if said.calls:
+            message |= {"content": said.content or None, "tool_calls": [call_of(call) for call in said.calls]}
+        if said.reasoning:
+            message["reasoning_content"] = said.reasoning
+        events = [event for step in reading.steps for event in step.events]
+        return {
+            "index": reading.answer.index,
+            "message": message,
+            "logprobs": self._logprobs(events),
+            "finish_reason": _reason(reading),
+            **self._origins(reading.steps),
+        }
 
     def _more(self, answers: Answers, step: Step) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -210,7 +230,7 @@ class ChatReply:
         joined = {name: [item for each in found for item in each[name]] for name in names}
         return {"outrider": joined} if joined else {}
 
-    def _logprobs(self, events: Sequence[Any]) -> dict[str, Any] | None:
+    def _logprobs(self, events: Sequence[TokenEvent]) -> dict[str, Any] | None:
         return chat_logprobs(events, self._service.tokenizer) if self._body.logprobs else None
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
@@ -221,3 +241,28 @@ def _choice(
     index: int, delta: Mapping[str, Any], reason: str | None = None, logprobs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+
+
+def delta_of(piece: Piece, said: Said) -> dict[str, Any]:
+    """What a piece adds to a message; empty for what only ends something."""
+    if isinstance(piece, Content):
+        return {"content": piece.text}
+    if isinstance(piece, Reasoning):
+        return {"reasoning_content": piece.text}
+    if isinstance(piece, CallBegins):
+        call = said.calls[piece.call]
+        begun = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+        return {"tool_calls": [{"index": piece.call, **begun}]}
+    if isinstance(piece, CallArguments):
+        return {"tool_calls": [{"index": piece.call, "function": {"arguments": piece.text}}]}
+    return {}
+
+
+def call_of(call: Call) -> dict[str, Any]:
+    """A tool call in a message."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _reason(reading: AnswerReading) -> str:
+    found = FINISH[reading.finish_reason or FinishReason.STOP]
+    return "tool_calls" if reading.said.calls and found == "stop" else found

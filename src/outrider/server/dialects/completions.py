@@ -39,7 +39,7 @@ class CompletionBody(TextSettings):
         "response_format": Refusal("use structured_outputs, or /v1/chat/completions", ({"type": "text"},)),
     }
 
-    def asked(self, service: Service, tenant: str) -> Asked:
+    def asked(self, service: Service) -> Asked:
         """Raises ApiError, OutriderError where something cannot be followed."""
         ignored = self.ignored()
         self.require_model(service)
@@ -55,7 +55,7 @@ class CompletionBody(TextSettings):
             "structured": self.grammar(),
             "num_draft_tokens": self.most_drafted(service),
         }
-        return Asked([Request(prompt, **common) for prompt in prompts], n, extras, tenant, ignored)
+        return Asked([Request(prompt, **common) for prompt in prompts], n, extras, ignored)
 
     def _logprobs(self, service: Service) -> bool | int:
         most = service.settings.limits.top_logprobs
