@@ -13,6 +13,7 @@ from outrider.engine.events import FinishReason, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.prompts.request import PreparedRequest
 from outrider.server.rounds import Followed, TextRound
+from outrider.text import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,16 @@ class Answer:
     @property
     def seed(self) -> int:
         return self.running.handle.seed
+
+    def stop_string(self, tokenizer: Tokenizer) -> str | None:
+        """The stop string that ended the text; None where something else did."""
+        if not self.prepared.stop or self.finish_reason is not FinishReason.STOP:
+            return None
+        if self.tokens[-1] in self.prepared.stop_token_ids:
+            return None
+        whole = tokenizer.decode(self.tokens)
+        found = [(place, stop) for stop in self.prepared.stop if (place := whole.find(stop)) >= 0]
+        return min(found)[1] if found else None
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Raises OutriderError where the text failed."""

@@ -7,15 +7,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from outrider.server.dialects.anthropic import Anthropic, MessagesBody, MessagesReply
 from outrider.server.dialects.base import Dialect
 from outrider.server.dialects.chat import ChatBody, ChatReply
 from outrider.server.dialects.completions import CompletionBody, CompletionReply
 from outrider.server.dialects.openai import OpenAI
+from outrider.server.dialects.responses import ResponsesBody
+from outrider.server.dialects.responses_reply import ResponsesReply
+from outrider.server.dialects.tokens import detokenize, tokenize
 from outrider.server.endpoints import TextEndpoint, reply_to
 from outrider.server.errors import ApiError
 from outrider.server.keys import Keys
@@ -23,7 +28,7 @@ from outrider.server.page import page_router
 from outrider.server.replies import JsonReply
 from outrider.server.service import Service
 
-OPENAI = OpenAI()
+OPENAI, ANTHROPIC = OpenAI(), Anthropic()
 Handler = Callable[[Request, str], Awaitable[Response]]
 
 
@@ -42,8 +47,9 @@ def create_app(service: Service, *, cors_origins: Sequence[str] = ()) -> FastAPI
     # Its pages of documentation need a network.
     app = FastAPI(title="Outrider", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     guard = Guard(service)
-    for path, handler in _posts(service).items():
-        app.add_api_route(path, guard(handler, OPENAI), methods=["POST"], response_model=None)
+    for path, (handler, dialect) in _posts(service).items():
+        app.add_api_route(path, guard(handler, dialect), methods=["POST"], response_model=None)
+    app.add_api_route("/metrics", guard(_metrics(service), OPENAI), methods=["GET"], response_model=None)
     app.add_api_route("/v1/models", guard(_models(service), OPENAI), methods=["GET"], response_model=None)
     app.add_api_route("/health", _health(service), methods=["GET"], response_model=None)
     app.add_exception_handler(HTTPException, _not_found)
@@ -55,10 +61,14 @@ def create_app(service: Service, *, cors_origins: Sequence[str] = ()) -> FastAPI
     return app
 
 
-def _posts(service: Service) -> dict[str, Handler]:
+def _posts(service: Service) -> dict[str, tuple[Handler, Dialect]]:
     return {
-        "/v1/chat/completions": TextEndpoint(service, OPENAI, ChatBody, ChatReply),
-        "/v1/completions": TextEndpoint(service, OPENAI, CompletionBody, CompletionReply),
+        "/v1/chat/completions": (TextEndpoint(service, OPENAI, ChatBody, ChatReply), OPENAI),
+        "/v1/completions": (TextEndpoint(service, OPENAI, CompletionBody, CompletionReply), OPENAI),
+        "/v1/responses": (TextEndpoint(service, OPENAI, ResponsesBody, ResponsesReply), OPENAI),
+        "/v1/messages": (TextEndpoint(service, ANTHROPIC, MessagesBody, MessagesReply), ANTHROPIC),
+        "/tokenize": (tokenize(service), OPENAI),
+        "/detokenize": (detokenize(service), OPENAI),
     }
 
 
@@ -77,6 +87,13 @@ class Guard:
                 return reply_to(error, dialect, self._service)
 
         return guarded
+
+
+def _metrics(service: Service) -> Handler:
+    async def metrics(request: Request, tenant: str) -> Response:
+        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return metrics
 
 
 def _models(service: Service) -> Handler:

@@ -18,7 +18,7 @@ class Limits:
         stop_characters: of each of them.
         top_logprobs: in each place.
         biased_tokens: in `logit_bias`.
-        tokenize_bytes: of a text for /tokenize.
+        tokenize_characters: of a text for /tokenize.
     """
 
     body_bytes: int = 10 * 2**20
@@ -29,4 +29,4 @@ class Limits:
     stop_characters: int = 1000
     top_logprobs: int = 20
     biased_tokens: int = 1024
-    tokenize_bytes: int = 2**20
+    tokenize_characters: int = 2**20

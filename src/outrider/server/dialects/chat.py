@@ -16,6 +16,7 @@ from outrider.prompts.schema import Text, shown
 from outrider.server.answers import Answers, Step
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
+from outrider.server.dialects.limited import most_drafted, require_model
 from outrider.server.dialects.messages import ChatMessage, text_content
 from outrider.server.dialects.settings import TextSettings
 from outrider.server.dialects.tools import tool_choice
@@ -87,7 +88,7 @@ class ChatBody(TextSettings):
     def asked(self, service: Service) -> Asked:
         """Raises ApiError, OutriderError where something cannot be followed."""
         ignored = self.ignored()
-        self.require_model(service)
+        require_model(self.model, service)
         if not self.messages:
             raise refused("messages is empty: give at least one", "messages")
         extras = self.extras(service)
@@ -104,7 +105,7 @@ class ChatBody(TextSettings):
             logprobs=self._logprobs(service) or extras.tokens,
             structured=self._grammar(choice.grammar(service)),
             tools=choice.tools,
-            num_draft_tokens=self.most_drafted(service),
+            num_draft_tokens=most_drafted(self.speculative, service),
         )
         if request.predicted and not service.settings.copies:
             ignored["prediction"] = f"drafter {service.drafter} does not copy: the tokens are counted all the same"
@@ -126,7 +127,7 @@ class ChatBody(TextSettings):
         return bool(self.logprobs) and (top or True)
 
     def _grammar(self, of_calls: Grammar | None) -> Grammar | None:
-        given = [each for each in (_grammar_of(self.response_format), self.grammar(), of_calls) if each is not None]
+        given = [each for each in (grammar_of(self.response_format), self.grammar(), of_calls) if each is not None]
         if len(given) > 1:
             raise refused(
                 "two of response_format, structured_outputs and a required tool call are given: leave one of them out",
@@ -135,18 +136,25 @@ class ChatBody(TextSettings):
         return given[0] if given else None
 
 
-def _grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
+def grammar_of(wanted: ResponseFormat | None, name: str = "response_format") -> Grammar | None:
+    """The grammar of a format of answers; None leaves them free.
+
+    Args:
+        name: of the field, for messages.
+
+    Raises:
+        ApiError: it is no format that there is.
+        SettingError: the schema is wrong.
+    """
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
         return json_object()
     if wanted.type != "json_schema":
-        raise refused(
-            f"response_format.type is {shown(wanted.type)}: it must be text, json_object or json_schema",
-            "response_format.type",
-        )
+        kinds = "text, json_object or json_schema"
+        raise refused(f"{name}.type is {shown(wanted.type)}: it must be {kinds}", f"{name}.type")
     if wanted.json_schema is None or wanted.json_schema.schema_ is None:
-        raise refused("response_format has no schema: give json_schema.schema", "response_format.json_schema")
+        raise refused(f"{name} has no schema: give one", name)
     return json_schema(wanted.json_schema.schema_)
 
 

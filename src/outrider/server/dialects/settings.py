@@ -13,7 +13,8 @@ from outrider.prompts.schema import Number, Strings, Text, shown
 from outrider.server.asked import Extras
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
-from outrider.server.errors import ApiError, refused
+from outrider.server.dialects.limited import require_stops
+from outrider.server.errors import refused
 from outrider.server.service import Service
 from outrider.structured import Grammar, choice, grammar, json_object, json_schema, regex
 
@@ -119,17 +120,6 @@ class TextSettings(TextBody):
         "xtc_probability": Refusal("XTC sampling is not offered", (0, 0.0)),
     }
 
-    def require_model(self, service: Service) -> None:
-        """Raises ApiError where another model is asked for."""
-        if self.model is not None and self.model not in service.settings.models:
-            known = ", ".join(service.settings.models)
-            raise ApiError(
-                404,
-                f"model {shown(self.model)} is not served here: ask for {known}",
-                param="model",
-                code="model_not_found",
-            )
-
     def texts(self, prompts: int, service: Service) -> int:
         """How many texts for each prompt.
 
@@ -171,13 +161,8 @@ class TextSettings(TextBody):
 
     def stops(self, service: Service) -> tuple[str, ...]:
         """Raises ApiError where there are too many, or one is too long."""
-        limits = service.settings.limits
         stops = tuple(self.stop or ())
-        if len(stops) > limits.stops:
-            raise refused(f"there are {len(stops)} stop strings: at most {limits.stops} may be given", "stop")
-        longest = max(map(len, stops), default=0)
-        if longest > limits.stop_characters:
-            raise refused(f"a stop string has {longest} characters: at most {limits.stop_characters} may be", "stop")
+        require_stops(stops, service, "stop")
         return stops
 
     def stop_tokens(self, service: Service) -> frozenset[int] | None:
@@ -212,21 +197,6 @@ class TextSettings(TextBody):
         if len(found) > 1:
             raise refused("two grammars are given: leave one of them out", "structured_outputs")
         return found[0] if found else None
-
-    def most_drafted(self, service: Service) -> int | None:
-        """The most draft tokens of a round; None leaves it to the engine.
-
-        Raises:
-            ApiError: another drafter or rule than the server's is asked for.
-        """
-        asked = self.speculative
-        if asked is None or isinstance(asked, bool):
-            return 0 if asked is False else None
-        for name, own in (("drafter", service.drafter or "none"), ("rule", service.settings.rule)):
-            value = getattr(asked, name)
-            if value not in (None, own, *(("none",) if name == "drafter" else ())):
-                raise refused(f"speculative.{name} is {shown(value)}: this server has {own}", f"speculative.{name}")
-        return 0 if asked.drafter == "none" else asked.num_draft_tokens
 
     def extras(self, service: Service) -> Extras:
         asked = self.outrider or OutriderOptions()
