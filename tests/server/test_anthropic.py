@@ -77,7 +77,11 @@ def test_a_tool_is_called_and_its_result_read(client):
 def test_a_tool_call_streams(client):
     pytest.importorskip("llguidance")
     with client.messages.stream(
-        model="spoken", max_tokens=200, messages=HELLO, tools=[TOOL], tool_choice={"type": "any"}
+        model="spoken",
+        max_tokens=200,
+        messages=HELLO,
+        tools=[TOOL],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
     ) as stream:
         parts = [event.partial_json for event in stream if event.type == "input_json"]
         message = stream.get_final_message()
