@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import signal
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import outrider
 from outrider.cli.options.drafters import NONE, DrafterKind
@@ -121,7 +118,7 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
 
 
 def _serve(
-    open_engine: Any,
+    open_engine: Callable[[Observer], outrider.Engine],
     sampling: SamplingParams,
     options: ServerOptions,
     listening: socket.socket,
@@ -129,9 +126,9 @@ def _serve(
     model: str,
     rule: str,
 ) -> None:
-    from uvicorn import Config
-
+    # Here, since another command does without these packages.
     from outrider.server import Limits, Service, ServiceSettings, create_app
+    from outrider.server.running import run
 
     settings = ServiceSettings(
         models=tuple(options.served_model_name or [model]),
@@ -144,14 +141,6 @@ def _serve(
     )
     service = Service(open_engine, settings)
     app = create_app(service, cors_origins=options.cors_origin or ())
-    config = Config(
-        app,
-        log_level="info" if options.access_log else "warning",
-        access_log=options.access_log,
-        timeout_graceful_shutdown=options.drain_seconds,
-        backlog=2048,
-        server_header=False,
-    )
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     what = "decoded plainly" if kind.name == NONE else f"drafter {kind}"
@@ -161,27 +150,7 @@ def _serve(
         markup=False,
     )
     logging.getLogger("outrider").addHandler(logging.StreamHandler())
-    asyncio.run(_server(config).serve([listening]))
-
-
-def _server(config: Any) -> Any:
-    from uvicorn import Server
-
-    class Draining(Server):
-        """Ends with status 0 once it was asked to: uvicorn raises the signal once more."""
-
-        @contextmanager
-        def capture_signals(self) -> Generator[None, None, None]:
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.handle_exit, number, None)
-            try:
-                yield
-            finally:
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    loop.remove_signal_handler(number)
-
-    return Draining(config)
+    run(app, listening, drain_seconds=options.drain_seconds, access_log=options.access_log)
 
 
 def _listen(options: ServerOptions) -> socket.socket:

@@ -72,8 +72,8 @@ def reply_to(error: Exception, dialect: Dialect, service: Service) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)
     found = told(error)
-    if found.status != 429:
-        service.metrics.refused_bad.inc()
+    refusals = service.metrics.refused_full if found.status == 429 else service.metrics.refused_bad
+    refusals.inc()
     return JsonReply(dialect.error(found), found.status, headers=found.headers)
 
 

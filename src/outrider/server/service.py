@@ -125,7 +125,7 @@ class Service:
             tenant: whose texts they are: caches show nothing of one tenant to another.
 
         Raises:
-            ApiError: the queue is full.
+            ApiError: the queue is full, or the engine has failed.
             InputError, SettingError: as `prepare_request`.
         """
         arrived = time.perf_counter()
@@ -145,9 +145,10 @@ class Service:
         return Answers(answers)
 
     def require_room(self) -> None:
-        """Raises ApiError where the queue is full."""
+        """Raises ApiError where the queue is full, or the engine has failed."""
+        if not self.alive:
+            raise ApiError(503, "the engine has failed: the server must be started again", code="engine_failed")
         if not self._engine.has_room:
-            self.metrics.refused_full.inc()
             waiting = self.metrics.seconds_until_room(self._engine.max_rows)
             raise ApiError(429, "all rows are taken and the queue is full: try again later", retry_after=waiting)
 

@@ -1,0 +1,48 @@
+"""A server that runs until it is asked to end: it then finishes the texts that run, and takes no others."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from uvicorn import Config, Server
+
+BACKLOG = 2048  # connections that wait to be taken
+
+
+class _Draining(Server):
+    """Ends without an error once SIGTERM or SIGINT comes: uvicorn raises the signal once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_log: bool = False) -> None:
+    """Serve an application until SIGTERM or SIGINT; a second signal ends the texts that run as well.
+
+    Args:
+        listening: the socket, bound and listening.
+        drain_seconds: how long texts that run may take to end.
+        access_log: whether to log a line for each request.
+    """
+    config = Config(
+        app,
+        log_level="info" if access_log else "warning",
+        access_log=access_log,
+        timeout_graceful_shutdown=drain_seconds,
+        backlog=BACKLOG,
+        server_header=False,
+    )
+    asyncio.run(_Draining(config).serve([listening]))
