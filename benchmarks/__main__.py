@@ -10,6 +10,7 @@ from benchmarks.agent.command import command as agent
 from benchmarks.drafts.command import command as drafts
 from benchmarks.overhead.command import command as overhead
 from benchmarks.peers.command import command as peers
+from benchmarks.schemas.command import command as schemas
 from benchmarks.simulation.command import command as simulate
 from outrider.cli.command import as_command, run_app
 
@@ -25,6 +26,7 @@ app.command("simulate")(as_command(simulate))
 app.command("overhead")(as_command(overhead))
 app.command("peers")(as_command(peers))
 app.command("agent")(as_command(agent))
+app.command("schemas")(as_command(schemas))
 
 
 def run(arguments: list[str]) -> int:

@@ -35,7 +35,10 @@ class Constraint(ABC):
 
     @abstractmethod
     def __call__(self, output: Sequence[int], logits: Array, /) -> Array:
-        """As LogitsProcessor: -inf for each token that may not follow `output`."""
+        """As LogitsProcessor: -inf for each token that may not follow `output`.
+
+        Behind the end of a text, and behind what it bans, it leaves the logits as they are: nothing there is emitted.
+        """
 
     @abstractmethod
     def admits(self, output: Sequence[int]) -> bool:

@@ -1,0 +1,102 @@
+"""Documents of random schemas, by every drafter, and whether they are valid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from benchmarks.schemas.generator import Schema, random_schema
+from outrider import (
+    Drafter,
+    LookupDrafter,
+    Merged,
+    ModelDrafter,
+    ModelTreeDrafter,
+    SpeculativeDecoder,
+    SuffixDrafter,
+)
+from outrider.errors import OutriderError
+from outrider.maths.rules import RuleName
+from outrider.runtimes.base import Model
+from outrider.structured import json_schema
+
+DRAFTERS: dict[str, Callable[[Model], Drafter | None]] = {
+    "none": lambda draft: None,
+    "model": lambda draft: ModelDrafter(draft),
+    "model-tree": lambda draft: ModelTreeDrafter(draft),
+    "suffix": lambda draft: SuffixDrafter(),
+    "suffix-drawn": lambda draft: SuffixDrafter(greedy=False),
+    "lookup": lambda draft: LookupDrafter(),
+    "merged": lambda draft: Merged([SuffixDrafter(), ModelDrafter(draft)], rests=False),
+}
+RULES: tuple[RuleName, ...] = ("token", "coupled")  # in turns
+TEMPERATURES = (0.0, 1.0)
+MOST_TOKENS = 1500
+PROMPT = '{"id": 1, "name": "red", "customer_identifier": null}\n'
+
+
+@dataclass
+class Count:
+    """What became of the documents of one drafter at one temperature."""
+
+    drafter: str
+    temperature: float
+    documents: int = 0
+    valid: int = 0
+    unfinished: int = 0
+    tokens: int = 0
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def count_valid(target: Model, draft: Model, schemas: int, first: int = 0) -> Iterator[Count]:
+    """Documents of `schemas` random schemas, for each drafter and temperature."""
+    for name, make in DRAFTERS.items():
+        for temperature in TEMPERATURES:
+            count = Count(name, temperature)
+            # A drafter knows no schema, so that one of each rule serves for all documents.
+            decoders = [SpeculativeDecoder(make(draft), target, 5, rule=rule) for rule in RULES]
+            for number in range(first, first + schemas):
+                _add(count, decoders[number % len(decoders)], random_schema(Random(number)), number)
+            yield count
+
+
+def _add(count: Count, decoder: SpeculativeDecoder, schema: Schema, number: int) -> None:
+    count.documents += 1
+    try:
+        found = decoder.generate(
+            PROMPT, structured=json_schema(schema), temperature=count.temperature, seed=number, max_tokens=MOST_TOKENS
+        )
+    except OutriderError as error:
+        count.wrong.append(f"schema {number}: {error}")
+        return
+    count.tokens += len(found.tokens)
+    count.rounds += found.stats.rounds
+    count.drafted += found.stats.drafted
+    count.accepted += found.stats.accepted
+    if str(found.finish_reason) != "stop":
+        count.unfinished += 1
+        return
+    reason = why_invalid(found.text, schema)
+    if reason is None:
+        count.valid += 1
+    else:
+        count.wrong.append(f"schema {number}: {found.text!r}: {reason}")
+
+
+def why_invalid(text: str, schema: Schema) -> str | None:
+    """Why a text is no document of a schema; None where it is one."""
+    import jsonschema
+
+    try:
+        document: Any = json.loads(text)
+        kind = jsonschema.Draft202012Validator
+        kind(schema, format_checker=kind.FORMAT_CHECKER).validate(document)
+    except (ValueError, jsonschema.ValidationError) as error:
+        return str(error).splitlines()[0]
+    return None
