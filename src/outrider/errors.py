@@ -15,6 +15,10 @@ class InputError(OutriderError, ValueError):
     """A prompt or an array handed in cannot be used: empty, too long, of the wrong shape, not a number."""
 
 
+class TooLongError(InputError):
+    """A prompt leaves no room for output in the model's context."""
+
+
 class ModelError(OutriderError):
     """A model cannot be found, cannot be used for speculation, or produced numbers that are not numbers."""
 

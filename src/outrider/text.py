@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from outrider.errors import SettingError
 
@@ -55,6 +55,22 @@ class Tokenizer(Protocol):
         Args:
             tools: descriptions of functions, which the template shows to the model; given only where there are any.
         """
+
+
+@runtime_checkable
+class LimitableTokenizer(Protocol):
+    """A tokenizer that can refuse a text that is far too long before it encodes it."""
+
+    def within(self, room: int) -> Tokenizer:
+        """The same tokenizer, which raises TooLongError for texts that certainly have `room` tokens or more.
+
+        It never refuses a text that has fewer.
+        """
+
+
+def limited(tokenizer: Tokenizer | None, room: int) -> Tokenizer | None:
+    """The tokenizer for texts of fewer than `room` tokens, where it can tell; else as it is."""
+    return tokenizer.within(room) if isinstance(tokenizer, LimitableTokenizer) else tokenizer
 
 
 def half_character(text: str) -> tuple[int, str] | None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,18 @@ import pytest
 from outrider import AdaptiveSpeculator, InputError, SamplingParams, SettingError, SuffixDrafter, TableModel
 from outrider.cli.app import run as command_line
 from outrider.cli.jobs import speed
-from outrider.jobs import Common, Defaults, Progress, ResultFile, ResultStream, parse_prompts, prepare, run
+from outrider.jobs import (
+    Common,
+    Defaults,
+    Jobs,
+    Preparation,
+    Progress,
+    PromptFile,
+    ResultFile,
+    ResultStream,
+    parse_prompts,
+    run,
+)
 from outrider.jobs.fingerprint import derived_seed, differing, fingerprint
 
 SOURCE = "prompts.jsonl"
@@ -63,13 +75,13 @@ def text_of(lines):
     return "\n".join(json.dumps(line) for line in lines)
 
 
-def jobs_of(lines=LINES, target=TARGET, defaults=DEFAULTS, **settings):
-    return prepare(parse_prompts(text_of(lines), SOURCE, defaults), target, replace(COMMON, **settings))
+def jobs_of(lines=LINES, defaults=DEFAULTS, **settings):
+    return Jobs(parse_prompts(text_of(lines), SOURCE, defaults), replace(COMMON, **settings))
 
 
 def decode(path, jobs, target=TARGET, drafter=None, overwrite=False, **settings):
     with ResultFile(path, overwrite=overwrite) as results:
-        return run(jobs, results, target, drafter, **{"rule": "coupled", "lookahead": 2, **settings})
+        return run(jobs, results, lambda: (target, drafter), **{"rule": "coupled", "lookahead": 2, **settings})
 
 
 def read(path):
@@ -251,7 +263,7 @@ def test_more_prompts_may_be_added(tmp_path):
 
 CHANGES = {
     "model": (jobs_of(model="other"), "not have the model of"),
-    "precision": (jobs_of(target=table(stop_token_ids=frozenset({2}))), "not have the model of"),
+    "system prompt": (jobs_of(system_prompt="a"), "not have the prompt of"),
     "prompts": (jobs_of([{"prompt": "cab"}, *LINES[1:]]), "not have the prompt of"),
     "seed": (jobs_of(seed=12), "not have the settings of"),
     "no seed": (jobs_of(seed=None), "not have the settings of"),
@@ -261,8 +273,8 @@ CHANGES = {
     "length": (jobs_of(defaults=replace(DEFAULTS, max_tokens=7)), "not have the settings of"),
     "sampling": (jobs_of(defaults=replace(DEFAULTS, sampling=SamplingParams(top_p=0.9))), "not have the settings of"),
     "stop": (jobs_of(defaults=replace(DEFAULTS, stop=("h",))), "not have the settings of"),
-    "fewer prompts": (jobs_of(LINES[1:]), "line 2 of .*, of prompt 1, does not have the prompt and settings of"),
-    "one prompt": (jobs_of(LINES[:1]), 'line 1 of .* not among those given, "too long"'),
+    "fewer prompts": (jobs_of(LINES[1:]), "line 1 of .*, of prompt 1, does not have the prompt and settings of"),
+    "one prompt": (jobs_of(LINES[:1]), "line 2 of .* not among those given, 2"),
 }
 
 
@@ -349,7 +361,7 @@ def test_a_full_disk_is_reported(tmp_path, monkeypatch):
 
 def test_a_stream_takes_results_and_remembers_none():
     stream = io.StringIO()
-    progress = run(jobs_of(), ResultStream(stream), TARGET, None, rule="coupled")
+    progress = run(jobs_of(), ResultStream(stream), lambda: (TARGET, None), rule="coupled")
     assert (progress.done, progress.failed) == (7, 1)
     assert len(stream.getvalue().splitlines()) == 7
 
@@ -364,8 +376,8 @@ def test_rows_are_as_long_as_the_longest_request_needs(tmp_path):
 
     target = Watched(TARGET.table, context_length=40, tokenizer=Letters())
     lines = [{"prompt": "abc", "max_tokens": 9}, {"prompt": "abcdef", "max_tokens": 2}]
-    decode(tmp_path / "short", jobs_of(lines, target), target)
-    decode(tmp_path / "long", jobs_of([*lines, {"prompt": "a", "max_tokens": 1000}], target), target, max_rows=2)
+    decode(tmp_path / "short", jobs_of(lines), target)
+    decode(tmp_path / "long", jobs_of([*lines, {"prompt": "a", "max_tokens": 1000}]), target, max_rows=2)
     assert opened == [(2, 12), (2, 40)]
     assert len(read(tmp_path / "long")[3]["tokens"]) == 39
 
@@ -375,7 +387,7 @@ def test_texts_on_which_the_target_fails_end_alone(tmp_path):
     logits[0, 1] = float("nan")
     target = TableModel(logits, name="letters", tokenizer=Letters(), context_length=40)
     lines = [{"prompt": "ccc", "max_tokens": 1}, {"prompt": "ab"}, {"prompt": "ddd", "max_tokens": 1}]
-    progress = decode(tmp_path / "r", jobs_of(lines, target), target)
+    progress = decode(tmp_path / "r", jobs_of(lines), target)
     results = read(tmp_path / "r")
     assert progress.failed == 1
     assert "logit of nan" in results[2]["error"]
@@ -394,7 +406,7 @@ class Broken(Letters):
 
 def test_a_chat_template_that_fails_on_a_prompt_is_an_error_of_it_alone(tmp_path):
     target = TableModel(TARGET.table, name="letters", tokenizer=Broken(), context_length=40)
-    decode(tmp_path / "r", jobs_of([{"prompt": "ab"}, {"prompt": "abc"}, {"prompt": "abcd"}], target), target)
+    decode(tmp_path / "r", jobs_of([{"prompt": "ab"}, {"prompt": "abc"}, {"prompt": "abcd"}]), target)
     results = read(tmp_path / "r")
     assert "chat template of letters refuses the prompt (ZeroDivisionError: " in results[2]["error"]
     assert results[1]["text"]
@@ -413,7 +425,7 @@ def test_log_probabilities_of_the_most_probable_tokens(tmp_path):
     decode(tmp_path / "r", jobs_of(LINES[:1], logprobs=2))
     result = read(tmp_path / "r")[1]
     assert [len(top) for top in result["top_logprobs"]] == [2] * len(result["tokens"])
-    decode(tmp_path / "all", jobs_of(LINES[:1], table(stop_token_ids=frozenset()), logprobs=len(WORDS)))
+    decode(tmp_path / "all", jobs_of(LINES[:1], logprobs=len(WORDS)), table(stop_token_ids=frozenset()))
     assert json.dumps(read(tmp_path / "all")[1], allow_nan=False)
 
 
@@ -424,7 +436,8 @@ def test_a_token_outside_the_vocabulary_is_an_error_of_its_prompt(tmp_path):
 
 
 def request_of(line, target=TARGET, **settings):
-    return jobs_of([line], target, **settings)[0].request
+    (job,) = jobs_of([line], **settings)
+    return Preparation(target, replace(COMMON, **settings)).request(job)
 
 
 def test_a_line_overrides_what_holds_for_all():
@@ -475,7 +488,7 @@ def test_a_system_prompt_comes_first_where_there_is_none():
 )
 def test_what_no_prompt_can_have_is_refused(line, target, settings, message):
     with pytest.raises(SettingError, match=message):
-        jobs_of([line], target, **settings)
+        request_of(line, target, **settings)
 
 
 def test_fingerprints_say_what_differs():
@@ -483,6 +496,80 @@ def test_fingerprints_say_what_differs():
     assert differing(one, fingerprint("m", [1, 2], {"top_k": 1})) == []
     assert differing(one, fingerprint("m", [12], {"top_k": 2})) == ["prompt", "settings"]
     assert differing(one, "something") == ["model", "prompt", "settings"]
+
+
+def endless(prompts_wanted):
+    """Prompts as a file has them; the list says how many were read."""
+
+    class Endless:
+        def __len__(self):
+            return 10**9
+
+        def __iter__(self):
+            for number in range(10**9):
+                prompts_wanted.append(number)
+                (prompt,) = parse_prompts(json.dumps({"prompt": "ab", "id": number}), SOURCE, DEFAULTS)
+                yield prompt
+
+    return Jobs(Endless(), COMMON)
+
+
+def test_prompts_are_read_as_they_are_needed(tmp_path):
+    class Enough(Exception):
+        pass
+
+    wanted = []
+
+    def report(progress):
+        assert len(wanted) <= 4 * 2 + progress.done + 1
+        if progress.done > 20:
+            raise Enough
+
+    with pytest.raises(Enough):
+        decode(tmp_path / "r", endless(wanted), max_rows=2, report=report)
+    assert len(read(tmp_path / "r")) > 20
+
+
+def test_a_bad_line_far_behind_ends_a_run_after_the_texts_before_it(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    sound = [json.dumps({"prompt": "ab", "max_tokens": 2}) for _ in range(30)]
+    file.write_text("\n".join([*sound, "{", *sound]))
+    jobs = Jobs(PromptFile(file, DEFAULTS), COMMON)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"line 31 of .* no JSON"):
+            decode(tmp_path / "r", jobs, max_rows=2)
+        assert set(read(tmp_path / "r")) == set(range(1, 31))
+    file.write_text("\n".join([*sound, sound[0], *sound]))
+    decode(tmp_path / "r", jobs, max_rows=2)
+    assert set(read(tmp_path / "r")) == set(range(1, 62))
+
+
+def test_rows_grow_where_a_later_prompt_needs_it(tmp_path):
+    opened = []
+
+    class Watched(TableModel):
+        def open(self, rows, capacity):
+            opened.append((rows, capacity))
+            return super().open(rows, capacity)
+
+    target = Watched(TARGET.table, context_length=40, tokenizer=Letters())
+    short, long = {"prompt": "abc", "max_tokens": 2}, {"prompt": "abc", "max_tokens": 8}
+    lines = [*[short] * 9, long, *[short] * 3, {**long, "max_tokens": 1000}, long]
+    decode(tmp_path / "r", jobs_of(lines), target, max_rows=2, lookahead=0)
+    assert opened == [(2, 5), (2, 11), (2, 40)]
+    alone = tmp_path / "alone"
+    decode(alone, jobs_of(lines), max_rows=50, lookahead=0)
+    assert contents(alone) == contents(tmp_path / "r")
+
+
+def test_nothing_is_opened_where_nothing_is_left(tmp_path):
+    decode(tmp_path / "r", jobs_of())
+
+    def opened():
+        raise AssertionError("the model was opened")
+
+    with ResultFile(tmp_path / "r") as results:
+        assert run(jobs_of(), results, opened).done == len(LINES)
 
 
 def test_what_stands_beside_the_bar():
@@ -568,6 +655,41 @@ def test_the_command_line_goes_on_after_an_interrupt(generate, folder, prompts, 
     assert generate(*arguments)[2] == "6 prompts, all of them there before\n"
     assert generate(*arguments, "--overwrite")[0] == 0
     assert contents(output) == interrupted
+
+
+def test_a_model_is_not_opened_where_nothing_is_left(generate, folder, prompts, tmp_path, monkeypatch):
+    arguments = ("--input", prompts, "--output", tmp_path / "results.jsonl", "-m", folder, *DECODING)
+    assert generate(*arguments)[0] == 0
+    monkeypatch.setattr("outrider.load", None)
+    assert generate(*arguments) == (0, "", "6 prompts, all of them there before\n")
+
+
+def test_results_of_other_files_of_the_model_are_refused(generate, folder, prompts, tmp_path):
+    """A tokenizer, a chat template or a stop token that was changed in place."""
+    other = tmp_path / "model"
+    shutil.copytree(folder, other)
+    arguments = ("--input", prompts, "--output", tmp_path / "results.jsonl", "-m", other, *DECODING)
+    assert generate(*arguments)[0] == 0
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json"):
+        file = other / name
+        before = file.read_bytes() if file.exists() else None
+        file.write_bytes((before or b"{}") + b" ")
+        status, _, err = generate(*arguments)
+        assert (status, "not have the model of" in err) == (2, True), err
+        file.unlink() if before is None else file.write_bytes(before)
+    assert generate(*arguments)[0] == 0
+
+
+def test_a_bad_line_far_behind_is_named_after_what_is_there(generate, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("outrider.jobs.jobs.BEGINNING", 3)
+    file, output = tmp_path / "prompts.jsonl", tmp_path / "results.jsonl"
+    file.write_text("\n".join([json.dumps({"prompt": "cat"})] * 40 + ['{"prompt": 7}']))
+    status, _, err = generate("--input", file, "--output", output, "-m", folder, "-n", 1, "--drafter", "none")
+    assert status == 2
+    assert err.splitlines() == [
+        f"stopped · 40 of 41 prompts are in {output}; the same command goes on from there",
+        f"error: line 41 of {file} cannot be used: prompt is 7: it must be a text",
+    ]
 
 
 def test_a_prompt_that_cannot_be_decoded_shows_in_the_exit_status(generate, folder, prompts, tmp_path):

@@ -12,6 +12,7 @@ import outrider
 from outrider import InputError, ModelError, SettingError, SuffixDrafter, VocabularyError
 from outrider.cli.app import run
 from outrider.drafters.loading import require_same_vocabulary
+from outrider.errors import TooLongError
 from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf
 from tiny.gguf import TEMPLATE, WORDS
@@ -317,3 +318,8 @@ def test_smollm2_is_one_tokenizer_in_two_runtimes(smollm2):
         tokens = other.tokenizer.encode(piece)
         assert smollm2.tokenizer.decode(tokens) == other.tokenizer.decode(tokens)
     assert ask(smollm2.tokenizer, QUESTIONS[0]) == ask(other.tokenizer, QUESTIONS[0])
+    for model in (smollm2, other):
+        tokens = model.tokenizer.encode("\x04 " * 200)
+        assert model.tokenizer.within(len(tokens) + 1).encode("\x04 " * 200) == tokens
+        with pytest.raises(TooLongError, match=r"at least \d+ tokens"):
+            model.tokenizer.within(8192).encode("the cat" * 1_000_000)

@@ -24,7 +24,7 @@ from outrider.cli.streaming import stream, writer_of
 from outrider.cli.terminal import messages
 from outrider.drafters.base import Drafter
 from outrider.drafters.lookup.drafter import LookupDrafter
-from outrider.errors import InputError, SettingError
+from outrider.errors import InputError, SettingError, TooLongError
 from outrider.jobs import Common, Defaults
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import RuleName
@@ -36,6 +36,7 @@ from outrider.runtimes.base import Model
 from outrider.runtimes.fingerprint import hub_commit, weights_fingerprint
 from outrider.runtimes.smollm2 import SMOLLM2
 from outrider.structured import Grammar
+from outrider.text import limited
 from outrider.trace import TraceWriter
 
 
@@ -197,7 +198,7 @@ def encode_text(target: Model, text: str, system_prompt: str | None, ignore_chat
     """The prompt's tokens, through the model's chat template where it has one.
 
     Raises:
-        InputError: the model has no tokenizer.
+        InputError: the model has no tokenizer, or the prompt is far too long for it.
         SettingError: there is a system prompt and nothing to put it into, or the chat template refuses the prompt.
     """
     if target.tokenizer is None:
@@ -207,7 +208,9 @@ def encode_text(target: Model, text: str, system_prompt: str | None, ignore_chat
     chat = Chat(system_prompt, not ignore_chat_template)
     plain_prompt(text)  # of which no template is to blame
     try:
-        return encode_prompt(text, target.tokenizer, target.name, chat)
+        return encode_prompt(text, limited(target.tokenizer, target.traits.context_length), target.name, chat)
+    except TooLongError:
+        raise
     except InputError as error:
         remedy = "leave out --system-prompt" if system_prompt else "leave it out, with --ignore-chat-template"
         raise SettingError(f"{error}: {remedy}") from error

@@ -11,11 +11,24 @@ from rich import progress as bars
 from outrider.cli.options.drafting import say_whether_reproducible
 from outrider.cli.options.files import STANDARD_INPUT, read_text
 from outrider.cli.options.jobs import DEFAULT_ROWS, JobOptions
-from outrider.cli.terminal import messages, working
+from outrider.cli.terminal import messages
 from outrider.drafters.base import Drafter
 from outrider.engine.record import Observer
-from outrider.jobs import Common, Defaults, Progress, ResultFile, Results, ResultStream, parse_prompts, prepare, run
+from outrider.errors import OutriderError
+from outrider.jobs import (
+    Common,
+    Defaults,
+    Jobs,
+    Progress,
+    PromptFile,
+    ResultFile,
+    Results,
+    ResultStream,
+    parse_prompts,
+    run,
+)
 from outrider.lookahead import AdaptiveSpeculator
+from outrider.prompts.files import Prompts
 from outrider.runtimes.base import Model
 
 SOME_FAILED = 1
@@ -32,22 +45,22 @@ def decode(
     """Decode the prompts of a file, and say what came of it; returns the exit status.
 
     Args:
-        open_models: target and drafter; called when the prompts are known to be sound.
+        open_models: target and drafter; called when the first prompts are known to be sound, and something is left.
 
     Raises:
         InputError: a line of the file, or what is in the file of results, cannot be used.
     """
-    assert where.input is not None
-    name = "standard input" if str(where.input) == STANDARD_INPUT else str(where.input)
-    prompts = parse_prompts(read_text(where.input), name, defaults)
-    seen = [Progress(len(prompts), 0)]
+    jobs = Jobs(_prompts(where, defaults), common)
+    draws = [job.seed is not None for job in jobs.beginning()]
+    seen = [Progress(len(jobs), 0)]
     try:
         with _results(where) as results:
-            target, drafter = open_models()
-            with working("reading the prompts"):
-                jobs = prepare(prompts, target, common)
-            if common.seed is not None and any(job.seed is not None for job in jobs):
-                say_whether_reproducible(common.rule, lookahead)
+
+            def opened() -> tuple[Model, Drafter | None]:
+                if common.seed is not None and any(draws):
+                    say_whether_reproducible(common.rule, lookahead)
+                return open_models()
+
             with _bar() as show:
 
                 def report(progress: Progress) -> None:
@@ -57,19 +70,28 @@ def decode(
                 done = run(
                     jobs,
                     results,
-                    target,
-                    drafter,
+                    opened,
                     lookahead=lookahead,
                     rule=common.rule,
                     max_rows=where.max_rows or DEFAULT_ROWS,
                     observer=observer,
                     report=report,
                 )
-    except KeyboardInterrupt:
-        messages().print(stopped(seen[0], where), style="dim")
+    except (KeyboardInterrupt, OutriderError) as error:
+        if isinstance(error, KeyboardInterrupt) or seen[0].finished:
+            messages().print(stopped(seen[0], where), style="dim")
         raise
     messages().print(summary(done), style="dim")
     return SOME_FAILED if done.failed else 0
+
+
+def _prompts(where: JobOptions, defaults: Defaults) -> Prompts:
+    """The prompts of a file, line by line; what can be read only once is read whole."""
+    assert where.input is not None
+    if where.input.is_file():
+        return PromptFile(where.input, defaults)
+    name = "standard input" if str(where.input) == STANDARD_INPUT else str(where.input)
+    return parse_prompts(read_text(where.input), name, defaults)
 
 
 def summary(progress: Progress) -> str:
@@ -127,7 +149,8 @@ def _results(where: JobOptions) -> AbstractContextManager[Results]:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[Progress], None]]:
-    """A progress bar, where somebody is looking. Yields a function that moves it."""
+    """A progress bar, where somebody is looking. Yields a function that moves it; before that it is not shown, since
+    opening a model has a spinner of its own."""
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
@@ -137,6 +160,14 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         bars.MofNCompleteColumn(),
         bars.TextColumn("{task.fields[speed]}"),
     )
-    with bars.Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task("decoding", total=None, speed="")
-        yield lambda now: bar.update(task, completed=now.done, total=now.total, speed=speed(now))
+    bar = bars.Progress(*columns, console=messages(), transient=True)
+    task = bar.add_task("decoding", total=None, speed="")
+
+    def show(now: Progress) -> None:
+        bar.start()
+        bar.update(task, completed=now.done, total=now.total, speed=speed(now))
+
+    try:
+        yield show
+    finally:
+        bar.stop()

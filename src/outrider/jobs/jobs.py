@@ -1,19 +1,26 @@
-"""From prompts to requests: everything that a result depends on is settled before anything is decoded."""
+"""From prompts to requests: what a result depends on is settled before its prompt is decoded.
+
+A job knows its fingerprint without a model, so that a run with nothing left to do opens none. Its tokens are made when
+it is its turn, so that a long file costs neither time nor memory at the start.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 from outrider.errors import InputError, SettingError
 from outrider.jobs.fingerprint import derived_seed, fingerprint
 from outrider.maths.rules import RuleName
 from outrider.prompts.chat import Chat
-from outrider.prompts.files import FilePrompt, Id
+from outrider.prompts.files import FilePrompt, Id, Prompts, key_of
 from outrider.prompts.request import PreparedRequest, drawn_seed, prepare_request
 from outrider.prompts.tokens import is_conversation
 from outrider.runtimes.base import Model
 from outrider.structured import Grammar
+
+BEGINNING = 1000  # jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class Common:
     """What holds for every prompt of a run.
 
     Attributes:
-        model: tells the target and its precision from others, for fingerprints.
+        model: tells the target, its files and its precision from others, for fingerprints.
         rule: token, block or coupled.
         seed: of the run; None draws one. Each prompt has a seed of its own, derived from it and the prompt's id.
         system_prompt: put before conversations that have none.
@@ -43,93 +50,116 @@ class Common:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One prompt, ready to be decoded, or the reason why it cannot be.
+    """One prompt, and what tells its result from others.
 
     Attributes:
-        request: an InputError where the prompt cannot be decoded.
-        seed: that of the result; None where nothing is drawn.
+        drawn_with: the seed, also where nothing is drawn.
     """
 
-    id: Id
+    prompt: FilePrompt
     fingerprint: str
-    request: PreparedRequest | InputError
-    seed: int | None
+    drawn_with: int
+
+    @property
+    def id(self) -> Id:
+        return self.prompt.id
+
+    @property
+    def key(self) -> str:
+        """The id, as it tells jobs apart."""
+        return key_of(self.prompt.id)
+
+    @property
+    def seed(self) -> int | None:
+        """That of the result; None where nothing is drawn."""
+        return None if self.prompt.request.sampling.greedy else self.drawn_with
 
 
-def prepare(prompts: Sequence[FilePrompt], target: Model, common: Common) -> list[Job]:
-    """A job for each prompt.
+class Jobs:
+    """The jobs of a run, made from its prompts each time they are iterated over.
+
+    Iterating raises what iterating over the prompts raises, and SettingError for settings that a file of results cannot
+    tell apart.
+    """
+
+    def __init__(self, prompts: Prompts, common: Common) -> None:
+        self.common = common
+        self._prompts = prompts
+        self._base = common.seed if common.seed is not None else drawn_seed()
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def beginning(self) -> Iterator[Job]:
+        """The first of them: enough to find out that a file is of another kind, before a model is opened."""
+        return islice(self, BEGINNING)
+
+    def __iter__(self) -> Iterator[Job]:
+        for prompt in self._prompts:
+            own = prompt.request.sampling.seed
+            seed = own if own is not None else derived_seed(self._base, prompt.id)
+            marks = fingerprint(self.common.model, _content(prompt, self.common), _settings(prompt, self.common))
+            yield Job(prompt, marks, seed)
+
+
+class Preparation:
+    """Puts jobs into the terms of a target.
 
     Raises:
-        SettingError: something needs a tokenizer or a chat template, and there is none.
+        SettingError: expected text needs a tokenizer, and the target has none.
     """
-    base = common.seed if common.seed is not None else drawn_seed()
-    tokenizer = target.tokenizer
-    if tokenizer is None:
-        _require_no_text(prompts, target, common)
-    predicted = () if tokenizer is None or not common.predicted else tuple(tokenizer.encode(common.predicted))
-    model = [common.model, target.traits.vocab_size, sorted(target.traits.stop_token_ids)]
-    if tokenizer is not None:
-        model.append(tokenizer.fingerprint)
-    return [_job(prompt, target, common, base, predicted, model) for prompt in prompts]
 
+    def __init__(self, target: Model, common: Common) -> None:
+        self._target, self._common = target, common
+        self._chat = Chat(common.system_prompt, common.use_chat_template)
+        tokenizer = target.tokenizer
+        if tokenizer is None and common.predicted:
+            raise SettingError(f"expected text needs a tokenizer and model {target.name} has none: leave it out")
+        self._predicted = () if tokenizer is None or not common.predicted else tuple(tokenizer.encode(common.predicted))
 
-def _require_no_text(prompts: Sequence[FilePrompt], target: Model, common: Common) -> None:
-    """Without a tokenizer a run of text has nothing to decode: one refusal, instead of one for each prompt."""
-    if any(prompt.request.stop for prompt in prompts):
-        raise SettingError(f"stop strings need a tokenizer and model {target.name} has none: leave them out")
-    if common.predicted:
-        raise SettingError(f"expected text needs a tokenizer and model {target.name} has none: leave it out")
-    for prompt in prompts:
-        if isinstance(prompt.request.prompt, str) or is_conversation(prompt.request.prompt):
-            raise SettingError(
-                f"{prompt.place} is text and model {target.name} has no tokenizer beside it: "
-                "give a model folder with tokenizer files, or tokens"
-            )
+    def request(self, job: Job) -> PreparedRequest | InputError:
+        """The request, or the reason why its prompt alone cannot be decoded.
 
-
-def _job(
-    prompt: FilePrompt, target: Model, common: Common, base: int, predicted: tuple[int, ...], model: Sequence[object]
-) -> Job:
-    asked = prompt.request
-    seed = asked.sampling.seed if asked.sampling.seed is not None else derived_seed(base, prompt.id)
-    chat = Chat(common.system_prompt, common.use_chat_template)
-    request: PreparedRequest | InputError
-    try:
-        request = prepare_request(
-            replace(
-                asked,
-                sampling=replace(asked.sampling, seed=seed),
-                predicted=predicted,
-                logprobs=common.logprobs,
-                structured=common.structured,
-            ),
-            target,
-            target.tokenizer,
-            chat,
+        Raises:
+            SettingError: something needs a tokenizer or a chat template, and there is none.
+        """
+        prompt, target = job.prompt, self._target
+        if target.tokenizer is None:
+            _require_no_text(prompt, target)
+        asked = replace(
+            prompt.request,
+            sampling=replace(prompt.request.sampling, seed=job.drawn_with),
+            predicted=self._predicted,
+            logprobs=self._common.logprobs,
+            structured=self._common.structured,
         )
-    except InputError as error:
-        request = error
-        content: object = _as_given(prompt)
-    except SettingError as error:
-        raise SettingError(f"{prompt.place} cannot be decoded: {error}") from error
-    else:
-        content = request.prompt
-    return Job(
-        prompt.id,
-        fingerprint(model, content, _settings(prompt, common)),
-        request,
-        None if asked.sampling.greedy else seed,
-    )
+        try:
+            return prepare_request(asked, target, target.tokenizer, self._chat)
+        except InputError as error:
+            return error
+        except SettingError as error:
+            raise SettingError(f"{prompt.place} cannot be decoded: {error}") from error
 
 
-def _as_given(prompt: FilePrompt) -> list[object]:
-    """The prompt as the file has it: [text, messages, tokens], two of them empty."""
+def _require_no_text(prompt: FilePrompt, target: Model) -> None:
+    """Without a tokenizer a run of text has nothing to decode: one refusal, instead of one for each prompt."""
+    if prompt.request.stop:
+        raise SettingError(f"stop strings need a tokenizer and model {target.name} has none: leave them out")
+    if isinstance(prompt.request.prompt, str) or is_conversation(prompt.request.prompt):
+        raise SettingError(
+            f"{prompt.place} is text and model {target.name} has no tokenizer beside it: "
+            "give a model folder with tokenizer files, or tokens"
+        )
+
+
+def _content(prompt: FilePrompt, common: Common) -> list[object]:
+    """What the target reads: the prompt as the file has it, and how text is put to the model."""
     given = prompt.request.prompt
     if isinstance(given, str):
-        return [given, [], []]
+        return ["text", given, common.system_prompt, common.use_chat_template]
     if is_conversation(given):
-        return ["", [dict(message) for message in given], []]
-    return ["", [], list(given)]
+        return ["messages", [dict(message) for message in given], common.system_prompt, common.use_chat_template]
+    return ["tokens", list(given)]
 
 
 def _settings(prompt: FilePrompt, common: Common) -> list[object]:

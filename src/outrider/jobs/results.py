@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from outrider.errors import InputError
 from outrider.jobs.fingerprint import differing
+from outrider.jobs.jobs import Job
 from outrider.prompts.files import Id, key_of
 
 LOCK_SUFFIX = ".lock"
@@ -30,11 +32,11 @@ DAMAGED = "take that line out to have its prompt decoded again;"
 class Results(Protocol):
     """Where results go."""
 
-    def recover(self, expected: Mapping[str, str]) -> dict[str, bool]:
+    def recover(self, jobs: Iterable[Job]) -> dict[str, bool]:
         """Find out what is there already.
 
         Args:
-            expected: the fingerprint of each prompt, by the key of its id.
+            jobs: all of the run; they are read only where something is there to be compared with them.
 
         Returns:
             By key, whether the result is a text, and not an error.
@@ -53,7 +55,7 @@ class ResultStream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def recover(self, expected: Mapping[str, str]) -> dict[str, bool]:
+    def recover(self, jobs: Iterable[Job]) -> dict[str, bool]:
         return {}
 
     def start(self) -> None:
@@ -107,27 +109,35 @@ class ResultFile:
         os.close(self._descriptor)
         self._lock.release()
 
-    def recover(self, expected: Mapping[str, str]) -> dict[str, bool]:
+    def recover(self, jobs: Iterable[Job]) -> dict[str, bool]:
         """Raises InputError where the file holds anything but results of this run."""
-        done: dict[str, bool] = {}
         if self._overwrite:
-            return done
-        read = 0  # bytes; empty lines behind the last result are cut off
+            return {}
+        found, torn = self._read()
+        if found or torn.line:
+            _require_results_of(jobs, found, torn, self.path)
+        return {key: entry.fine for key, entry in found.items()}
+
+    def _read(self) -> tuple[dict[str, _Entry], _Torn]:
+        """The results by key, and the line at the end that is not whole; the end of the last result is noted."""
+        found: dict[str, _Entry] = {}
+        read = number = 0  # bytes; empty lines behind the last result are cut off
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                place = f"line {number} of {self.path}"
                 if not line.endswith(b"\n"):
-                    _require_beginning(line.rstrip(NULS), expected, place)
-                    break
+                    return found, _Torn(line.rstrip(NULS), number)
                 read += len(line)
                 if not line.strip():
                     continue
-                key, fine = _read(line, expected, place)
-                if key in done:
-                    raise InputError(f"{place} repeats the result of prompt {key}: take one of them out, or {REMEDY}")
-                done[key] = fine
+                key, entry = _entry(line, number, self.path)
+                if key in found:
+                    raise InputError(
+                        f"line {number} of {self.path} repeats the result of prompt {key}: "
+                        f"take one of them out, or {REMEDY}"
+                    )
+                found[key] = entry
                 self._end = read
-        return done
+        return found, _Torn(b"", number)
 
     def start(self) -> None:
         with _explained(self.path):
@@ -175,25 +185,51 @@ def _line(id: Id, fingerprint: str, result: Mapping[str, Any]) -> str:
     return json.dumps({"id": id, "fingerprint": fingerprint, **result}) + "\n"
 
 
-def _read(line: bytes, expected: Mapping[str, str], place: str) -> tuple[str, bool]:
-    """(key, whether it is a text) of a whole line."""
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is asked of a result: whose it is, whether it is a text and not an error, and its line."""
+
+    fingerprint: str
+    fine: bool
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Torn:
+    """A line without its end; empty where the file ends with a whole one."""
+
+    line: bytes
+    number: int
+
+    def begins(self, job: Job) -> bool:
+        """Whether it is the beginning of this job's result."""
+        head = f'{{"id": {job.key}, "fingerprint": "{job.fingerprint}"'.encode("ascii")
+        return self.line.startswith(head) or head.startswith(self.line)
+
+
+def _entry(line: bytes, number: int, path: Path) -> tuple[str, _Entry]:
+    """(key, what it says) of a whole line."""
     try:
         entry = json.loads(line)
-        key, found, fine = key_of(entry["id"]), str(entry["fingerprint"]), "error" not in entry
+        return key_of(entry["id"]), _Entry(str(entry["fingerprint"]), "error" not in entry, number)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{place} is no result of a run like this: {DAMAGED} {REMEDY}") from error
-    if key not in expected:
+        raise InputError(f"line {number} of {path} is no result of a run like this: {DAMAGED} {REMEDY}") from error
+
+
+def _require_results_of(jobs: Iterable[Job], found: Mapping[str, _Entry], torn: _Torn, path: Path) -> None:
+    """Refuse a file that holds something else: one that was named by mistake must lose nothing."""
+    strangers = dict(found)
+    begun = not torn.line
+    for job in jobs:
+        entry = strangers.pop(job.key, None)
+        if entry is not None and entry.fingerprint != job.fingerprint:
+            other = " and ".join(differing(entry.fingerprint, job.fingerprint))
+            place = f"line {entry.number} of {path}"
+            raise InputError(f"{place}, of prompt {job.key}, does not have the {other} of this run: {REMEDY}")
+        begun = begun or torn.begins(job)
+    for key, entry in strangers.items():
+        place = f"line {entry.number} of {path}"
         raise InputError(f"{place} is of a prompt that is not among those given, {key}: {REMEDY}")
-    if found != expected[key]:
-        other = " and ".join(differing(found, expected[key]))
-        raise InputError(f"{place}, of prompt {key}, does not have the {other} of this run: {REMEDY}")
-    return key, fine
-
-
-def _require_beginning(line: bytes, expected: Mapping[str, str], place: str) -> None:
-    """Of a half-written line, before it is cut off: a file that was named by mistake must lose nothing."""
-    for key, fingerprint in expected.items():
-        head = f'{{"id": {key}, "fingerprint": "{fingerprint}"'.encode("ascii")
-        if line.startswith(head) or head.startswith(line):
-            return
-    raise InputError(f"{place} is neither whole nor the beginning of a result of this run: {REMEDY}")
+    if not begun:
+        place = f"line {torn.number} of {path}"
+        raise InputError(f"{place} is neither whole nor the beginning of a result of this run: {REMEDY}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.errors import InputError, SettingError
 from outrider.maths.sampling import SamplingParams
@@ -53,21 +54,54 @@ class FilePrompt:
         return "\n".join(message["content"] for message in prompt if not isinstance(message, int))
 
 
-def read_prompts(file: Path, defaults: Defaults | None = None) -> list[FilePrompt]:
-    """The prompts of a file; see `parse_prompts`.
+class Prompts(Protocol):
+    """Prompts that can be read more than once. A list of them is one."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[FilePrompt]: ...
+
+
+class PromptFile:
+    """The prompts of a file on disk, read line by line each time it is iterated over; see `parse_prompts`.
+
+    Iterating raises InputError where a line cannot be used, when that line is reached.
 
     Raises:
-        InputError: it cannot be read, or holds something else.
+        InputError: the file cannot be read.
     """
+
+    def __init__(self, file: Path, defaults: Defaults | None = None) -> None:
+        self._file, self._defaults = file, defaults
+        self._count = sum(1 for line in _lines(file) if line.strip())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[FilePrompt]:
+        return iterate_prompts(_lines(self._file), str(self._file), self._defaults)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Raises InputError where the file cannot be read, or is no text."""
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as lines:
+            yield from lines
     except FileNotFoundError as error:
         raise InputError(f"prompts {file} cannot be read: the file does not exist") from error
     except UnicodeDecodeError as error:
         raise InputError(f"prompts {file} cannot be read as text: {error}") from error
     except OSError as error:
         raise InputError(f"prompts {file} cannot be read: {error.strerror}") from error
-    return parse_prompts(text, str(file), defaults)
+
+
+def read_prompts(file: Path, defaults: Defaults | None = None) -> list[FilePrompt]:
+    """The prompts of a file; see `parse_prompts`.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    return list(iterate_prompts(_lines(file), str(file), defaults))
 
 
 def parse_prompts(text: str, source: str, defaults: Defaults | None = None) -> list[FilePrompt]:
@@ -84,28 +118,34 @@ def parse_prompts(text: str, source: str, defaults: Defaults | None = None) -> l
     Raises:
         InputError: a line is none of this, an id is there twice, or there is no line at all.
     """
-    defaults = Defaults() if defaults is None else defaults
-    text = text.removeprefix(BYTE_ORDER_MARK)
-    is_plain = source.endswith(".txt") and not text.lstrip().startswith("{")
-    prompts: list[FilePrompt] = []
-    seen: dict[str, str] = {}
     # Not splitlines(), which also splits at characters that JSON allows within a string.
-    for number, line in enumerate(text.split("\n"), start=1):
+    return list(iterate_prompts(text.split("\n"), source, defaults))
+
+
+def iterate_prompts(lines: Iterable[str], source: str, defaults: Defaults | None = None) -> Iterator[FilePrompt]:
+    """The prompts in lines, each when it is asked for; arguments and errors as in `parse_prompts`."""
+    defaults = Defaults() if defaults is None else defaults
+    is_plain: bool | None = None  # not known before the first line that holds something
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         if not line.strip():
             continue
+        if is_plain is None:
+            is_plain = source.endswith(".txt") and not line.lstrip().startswith("{")
         place = f"line {number} of {source}"
         try:
             entry = {"prompt": line.strip()} if is_plain else _object(line)
             prompt = _prompt(_checked(entry), number, place, defaults)
         except (InputError, SettingError) as error:
             raise InputError(f"{place} cannot be used: {error}") from error
-        first = seen.setdefault(key_of(prompt.id), place)
-        if first != place:
-            raise InputError(f"{place} has the id {prompt.id!r}, and so has {first}: ids must differ")
-        prompts.append(prompt)
-    if not prompts:
+        first = seen.setdefault(key_of(prompt.id), number)
+        if first != number:
+            raise InputError(f"{place} has the id {prompt.id!r}, and so has line {first} of {source}: ids must differ")
+        yield prompt
+    if not seen:
         raise InputError(f'{source} holds no prompt: give one JSON object a line, such as {{"prompt": "..."}}')
-    return prompts
 
 
 def key_of(id: Id) -> str:

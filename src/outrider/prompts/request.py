@@ -16,7 +16,7 @@ from outrider.prompts.tokens import Prompt, check_tokens, is_conversation, plain
 from outrider.runtimes.base import Model
 from outrider.structured import Grammar, GrammarConstraint
 from outrider.structured.tools import Tool, function_of
-from outrider.text import Tokenizer
+from outrider.text import Tokenizer, limited
 
 MAX_TOKENS = 100
 
@@ -169,8 +169,9 @@ def prepare_request(
     check_vocabulary(request, model)
     if request.tools:
         chat = replace(chat or Chat(), tools=request.tools)
-    prompt, templated = encode_prompt(request.prompt, tokenizer, model.name, chat)
-    check_tokens(prompt, model, model.traits.context_length)
+    room = model.traits.context_length
+    prompt, templated = encode_prompt(request.prompt, limited(tokenizer, room), model.name, chat)
+    check_tokens(prompt, model, room)
     stop_token_ids = model.traits.stop_token_ids if request.stop_token_ids is None else request.stop_token_ids
     return PreparedRequest(
         prompt=prompt,

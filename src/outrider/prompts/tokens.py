@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from outrider.errors import InputError
+from outrider.errors import InputError, TooLongError
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Model
 from outrider.text import half_character
@@ -76,7 +76,8 @@ def check_tokens(tokens: Sequence[int], model: Model, capacity: int) -> None:
         capacity: the longest that prompt and output together may become, in tokens.
 
     Raises:
-        InputError: there are none, one lies outside the vocabulary, or they leave no room for a token of output.
+        InputError: there are none, or one lies outside the vocabulary.
+        TooLongError: they leave no room for a token of output.
     """
     if not tokens:
         raise InputError("the prompt is empty: give at least one token")
@@ -87,7 +88,7 @@ def check_tokens(tokens: Sequence[int], model: Model, capacity: int) -> None:
             f"encode the prompt with the tokenizer of {model.name}"
         )
     if len(tokens) >= capacity:
-        raise InputError(
+        raise TooLongError(
             f"the prompt has {len(tokens)} tokens and the context of {model.name} holds {capacity}: "
             f"shorten it to {capacity - 1} or less"
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
+from outrider.runtimes.byte_level import byte_alphabet
+from outrider.runtimes.fewest_tokens import LongestToken, longest_token
 from outrider.text import Vocabulary, fingerprint_of
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes one
@@ -20,6 +23,14 @@ class HuggingFaceTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self.wrapped = tokenizer
+        self._room: int | None = None
+        self._lengths = Lengths(tokenizer)
+
+    def within(self, room: int) -> HuggingFaceTokenizer:
+        """The same tokenizer, which refuses texts that certainly have `room` tokens or more, before it encodes them."""
+        limited = copy(self)
+        limited._room = room
+        return limited
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -44,6 +55,7 @@ class HuggingFaceTokenizer:
         return fingerprint_of(self.vocabulary, self.special_tokens)
 
     def encode(self, text: str) -> list[int]:
+        self._require_room(text)
         return [int(token) for token in self.wrapped.encode(text)]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -64,7 +76,25 @@ class HuggingFaceTokenizer:
         text = self.wrapped.apply_chat_template(
             list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
         )
+        self._require_room(text)
         return [int(token) for token in self.wrapped.encode(text, add_special_tokens=False)]
+
+    def _require_room(self, text: str) -> None:
+        # What has fewer characters is encoded soon, and needs no look at the vocabulary.
+        if self._room is not None and len(text) >= self._room and self._lengths.longest is not None:
+            self._lengths.longest.require_room(text, self._room)
+
+
+class Lengths:
+    """The longest token of a tokenizer, found when it is first asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def longest(self) -> LongestToken | None:
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        return None if backend is None else longest_token(backend)
 
 
 def _pads(name: str, token: int) -> bool:
@@ -76,7 +106,7 @@ def _speller(tokenizer: Any) -> Callable[[str], bytes]:
     """A function from a token in the tokenizer's notation to its bytes; the tokenizer's decoder tells which."""
     kinds = set(_kinds(tokenizer))
     if "ByteLevel" in kinds:
-        to_byte = _byte_alphabet()
+        to_byte = byte_alphabet()
         return lambda name: b"".join(to_byte.get(character, character.encode()) for character in name)
     if "WordPiece" in kinds:
         return lambda name: (name.removeprefix(CONTINUATION) if name.startswith(CONTINUATION) else " " + name).encode()
@@ -96,13 +126,3 @@ def _kinds(tokenizer: Any) -> Iterator[str]:
     decoder = json.loads(backend.decoder.__getstate__())
     for step in decoder.get("decoders", [decoder]):
         yield step["type"]
-
-
-def _byte_alphabet() -> dict[str, bytes]:
-    """The characters by which byte-level tokenizers (GPT-2) write bytes: printable ones as they are, the others from
-    U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in printable]
-    return {chr(byte): bytes([byte]) for byte in printable} | {
-        chr(0x100 + place): bytes([byte]) for place, byte in enumerate(others)
-    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
 import llama_cpp
 
+from outrider.runtimes.fewest_tokens import LongestToken
 from outrider.runtimes.llamacpp.chat_template import ChatTemplate
 from outrider.text import Vocabulary, fingerprint_of
 
@@ -16,6 +18,7 @@ UNUSED = llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
 SPECIAL = (
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 )
+STRIPS = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP | llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP
 LONGEST_PIECE = 64  # bytes of a first buffer; longer pieces get a second try
 
 
@@ -35,6 +38,15 @@ class LlamaTokenizer:
         self._owner = owner
         self.chat_template = chat_template
         self._size = llama_cpp.llama_vocab_n_tokens(vocabulary)
+        self._room: int | None = None
+        self._limited: dict[int, LlamaTokenizer] = {}
+
+    def within(self, room: int) -> LlamaTokenizer:
+        """The same tokenizer, which refuses texts that certainly have `room` tokens or more, before it encodes them."""
+        if room not in self._limited:
+            self._limited[room] = copy(self)
+            self._limited[room]._room = room
+        return self._limited[room]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -77,7 +89,20 @@ class LlamaTokenizer:
         named = {name: self._piece(token).decode(errors="replace") for name, token in self._named.items()}
         return ChatTemplate(self.chat_template, named)
 
+    @cached_property
+    def _longest(self) -> LongestToken | None:
+        """None where a token may stand for any length of text: an unknown word, or spaces beside its own name."""
+        pieces = {piece for piece in self.vocabulary if piece}
+        strips = any(self._attributes(token) & STRIPS for token in self.special_tokens)
+        if llama_cpp.llama_vocab_type(self._vocabulary) != llama_cpp.LLAMA_VOCAB_TYPE_BPE or strips:
+            return None
+        dropped = bytes(byte for byte in range(256) if bytes([byte]) not in pieces)
+        return LongestToken(max(map(len, pieces)), in_bytes=True, dropped=dropped)
+
     def _encode(self, text: str, add_special: bool) -> list[int]:
+        # What has fewer characters is encoded soon, and needs no look at the vocabulary.
+        if self._room is not None and len(text) >= self._room and self._longest is not None:
+            self._longest.require_room(text, self._room)
         data = text.encode()
         room = len(data) + 8
         while True:
