@@ -43,7 +43,7 @@ def course(points: dict, says: Says, truth: Callable[[np.random.Generator], floa
         budget = policy.budgets(["text"])[0]
         chance = truth(generator)
         estimates = [says(chance) ** place for place in range(1, MOST + 1)]
-        drafted = budget.prices.worthwhile(estimates)
+        drafted = budget.prices.worthwhile(estimates) if budget.nodes else 0
         passed = generator.random(drafted) < chance
         accepted = drafted if passed.all() else int(passed.argmin())
         took = points[1, 1 + drafted]
@@ -123,16 +123,56 @@ def test_sequences_do_not_all_take_the_last_token_of_a_step(step: int) -> None:
     texts = list(range(rows))
 
     def drafted(chance: float) -> int:
-        """Tokens that all sequences draft together, when everything is settled."""
+        """Tokens that all sequences draft together, when everything is settled and they are asked."""
+        last = 0
         for _ in range(60):
             budgets = policy.budgets(texts)
-            counts = [budget.prices.worthwhile([chance**place for place in range(1, MOST + 1)]) for budget in budgets]
-            outcomes = [Outcome(text, MOST, count, 0, expected=0.0) for text, count in zip(texts, counts, strict=True)]
+            chances = [chance**place for place in range(1, MOST + 1)]
+            counts = [budget.prices.worthwhile(chances) if budget.nodes else 0 for budget in budgets]
+            outcomes = [
+                Outcome(text, budget.nodes, count, 0, expected=0.0)
+                for text, budget, count in zip(texts, budgets, counts, strict=True)
+            ]
             policy.observe(outcomes, Times(0.0, points[rows, rows + sum(counts)], 0.0))
-        return sum(counts)
+            last = sum(counts) if any(budget.nodes for budget in budgets) else last
+        return last
 
     assert drafted(0.9) >= rows * 4
     assert drafted(0.2) == 0
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.1])
+def test_a_drafter_that_takes_long_and_finds_nothing_is_asked_rarely(truth: float) -> None:
+    """Looking takes a fifth of a pass: asked in every round, decoding would have five sixths of its speed."""
+    policy = priced(STEEP)
+    generator = np.random.default_rng(3)
+    emitted = seconds = 0.0
+    for _ in range(800):
+        budget = policy.budgets(["text"])[0]
+        offered = [0.9] if generator.random() < truth else []
+        drafted = budget.prices.worthwhile(offered) if budget.nodes else 0
+        accepted = int(generator.random() < 0.5 * drafted)
+        looking, took = 0.2 * bool(budget.nodes), STEEP[1, 1 + drafted]
+        emitted, seconds = emitted + 1 + accepted, seconds + looking + took
+        policy.observe(
+            [Outcome("text", budget.nodes, drafted, accepted, expected=0.9 * drafted)], Times(looking, took, 0)
+        )
+    assert emitted / seconds > 0.94
+
+
+def test_a_drafter_that_takes_long_and_finds_much_is_asked_again_soon() -> None:
+    """Nothing for a while, then copies: most of what they bring is not missed."""
+    policy = priced(FLAT)
+    asked = []
+    for number in range(200):
+        budget = policy.budgets(["text"])[0]
+        offered = [0.95**place for place in range(1, MOST + 1)] if number >= 100 else []
+        drafted = budget.prices.worthwhile(offered) if budget.nodes else 0
+        asked.append(bool(budget.nodes))
+        times = Times(0.2 * bool(budget.nodes), FLAT[1, 1 + drafted], 0.0)
+        policy.observe([Outcome("text", budget.nodes, drafted, drafted, expected=sum(offered[:drafted]))], times)
+    assert sum(asked[50:100]) < 20
+    assert all(asked[115:])
 
 
 def test_through_the_engine_it_copies_far_and_leaves_the_rest_alone() -> None:

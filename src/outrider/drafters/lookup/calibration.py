@@ -11,7 +11,7 @@ PRIOR = 4.0  # pseudo-counts: tokens for which an estimate is taken to be right
 MEMORY = 0.995  # EMA decay, per context that is scored
 LEAST, MOST = 0.2, 2.5  # the factors that are believed
 BUCKETS = 8
-TINY = 1e-6  # a share that says nothing
+TINY = 1e-3  # smaller shares are not counted: no price is worth a token of theirs
 
 Evidence = tuple[int, int]
 

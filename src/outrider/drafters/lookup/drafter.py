@@ -124,8 +124,7 @@ class LookupDrafter(Drafter):
             experience = tuple([each for source in self.sources for each in source.experience(sequence)])
             tree = self._lookups.grow(cursors, context, budget, calibration)
         self._open[sequence.id] = tree
-        draft = tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names)
-        return draft.knowing(experience)
+        return tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names, experience)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

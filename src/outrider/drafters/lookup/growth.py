@@ -37,11 +37,12 @@ class Tree:
     proposers: list[int] = field(default_factory=list)
     seen: dict[int, Expected] = field(default_factory=dict)
 
-    def draft(self, count: int, source: str, names: Sequence[str]) -> Draft:
+    def draft(self, count: int, source: str, names: Sequence[str], experience: tuple[int, ...] = ()) -> Draft:
         """The first `count` nodes.
 
         Args:
             names: of the sources, joined by a plus, by the bits of `proposers`.
+            experience: of the draft.
         """
         if not count:
             return EMPTY
@@ -53,6 +54,7 @@ class Tree:
             source=source,
             sources=tuple([names[bits] for bits in self.proposers[:count]]),
             chances=tuple(self.chances[:count]),
+            experience=experience,
         )
 
 

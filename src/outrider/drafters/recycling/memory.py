@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
+from hashlib import blake2b
+from threading import RLock
 
-from outrider.drafters.recycling.successors import Earlier, Known, Successors
-from outrider.errors import SettingError
+import numpy as np
+
+from outrider.drafters.recycling.successors import Earlier, Known, Successors, packed
+from outrider.errors import InputError, SettingError
 from outrider.maths.noise import MASK
 
 MOST_CONTEXTS = 100_000  # of two tokens, and of one
@@ -47,7 +50,7 @@ class RecyclingMemory:
         self.experience = experience
         self.single = Successors(most, FORGETTING[0], earlier[0])
         self.pairs = Successors(most, FORGETTING[1], earlier[1])
-        self._lock = Lock()
+        self._lock = RLock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.single)} tokens, {len(self.pairs)} pairs)"
@@ -69,28 +72,40 @@ class RecyclingMemory:
     def learn(
         self,
         contexts: Sequence[tuple[int | None, int]],
-        tokens: Sequence[Sequence[int]],
-        probabilities: Sequence[Sequence[float]],
+        tokens: np.ndarray | Sequence[Sequence[int]],
+        probabilities: np.ndarray | Sequence[Sequence[float]],
     ) -> int:
         """The target was at these contexts; returns what this adds to the experience.
 
         Args:
             contexts: of each, the last token but one (None at the start of a text) and the last one.
-            tokens, probabilities: its most probable next tokens, likeliest first.
+            tokens, probabilities: [contexts, count], its most probable next tokens, likeliest first.
         """
+        if not len(contexts):
+            return 0
+        tokens, probabilities = np.asarray(tokens), np.asarray(probabilities)
+        if len(tokens) != len(contexts) or tokens.shape != probabilities.shape:
+            raise InputError(f"{len(contexts)} contexts have {tokens.shape} tokens and {probabilities.shape} shares")
+        rows = packed(tokens, probabilities)
         added = _hash(contexts, tokens)
         with self._lock:
             self.experience = (self.experience + added) & MASK
-            for (before, last), successors, shares in zip(contexts, tokens, probabilities, strict=True):
-                self.single.learn(last, successors, shares)
+            for (before, last), row in zip(contexts, rows, strict=True):
+                self.single.note(last, row)
                 if before is not None:
-                    self.pairs.learn(pair_key(before, last), successors, shares)
+                    self.pairs.note(pair_key(before, last), row)
         return added
 
     def everything(self) -> tuple[dict[int, Known], dict[int, Known]]:
         """All contexts of one token and of two, those that it started from included; what is known of each."""
         with self._lock:
             return self.single.everything(), self.pairs.everything()
+
+    def marks(self, context: Sequence[int]) -> tuple[object, object]:
+        """Two objects that stay the same ones while nothing was learned of the last two tokens, and of the last one."""
+        last = context[-1]
+        pair = self.pairs.settled(pair_key(context[-2], last)) if len(context) > 1 else None
+        return pair, self.single.settled(last)
 
     def find(self, context: Sequence[int]) -> tuple[Known | None, Known | None]:
         """What is known of the last two tokens, and of the last one."""
@@ -109,10 +124,7 @@ def last_of(key: int) -> int:
     return key & ((1 << TOKEN_BITS) - 1)
 
 
-def _hash(contexts: Sequence[tuple[int | None, int]], tokens: Sequence[Sequence[int]]) -> int:
-    # Of whole numbers alone, whose hashes are the same in every process; that of None is not.
-    known = [
-        (-1 if before is None else before, last, *successors)
-        for (before, last), successors in zip(contexts, tokens, strict=True)
-    ]
-    return hash(tuple(known)) & MASK
+def _hash(contexts: Sequence[tuple[int | None, int]], tokens: np.ndarray) -> int:
+    before = np.array([(-1 if first is None else first, last) for first, last in contexts], dtype=np.int64)
+    digest = blake2b(before.tobytes() + tokens.astype(np.int64).tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -7,12 +7,15 @@ kept by the last two tokens as well, with the target's probabilities, averaged.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
 from outrider.drafters.recycling.memory import RecyclingMemory
-from outrider.drafters.recycling.successors import KEPT
+from outrider.drafters.recycling.successors import KEPT, Known
 from outrider.maths.arrays import float32_on_host, to_numpy
 from outrider.maths.draft import ROOT
 from outrider.maths.noise import MASK
@@ -22,6 +25,7 @@ from outrider.runtimes.base import Features
 # two tokens, by how often they were met (deleted interpolation, Jelinek and Mercer 1980): measured on greedy answers.
 TRUST = (0.6, 0.7)  # one token, two tokens
 DOUBT = 0.3  # pseudo-counts against a context of two tokens that was met rarely
+MOST_FORESEEN = 20_000  # contexts whose foresight is kept
 EVIDENCE = 3  # counts from here on are equally good evidence
 
 
@@ -38,6 +42,8 @@ class RecyclingSource(Source):
     def __init__(self, memory: RecyclingMemory | None = None) -> None:
         self.memory = RecyclingMemory() if memory is None else memory
         self._own: dict[int, int] = {}  # what each open text added to the experience
+        # What was foreseen last, with the marks of the memory at that time.
+        self._foreseen: dict[Context, tuple[object, object, Foresight | None]] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory})"
@@ -59,33 +65,47 @@ class RecyclingSource(Source):
             return
         tokens = to_numpy(reading.top.tokens)
         probabilities = float32_on_host(reading.top.probabilities)
-        text = reading.tokens
-        first = len(text) - len(tokens)  # of the fed tokens, the first one that was scored
-        sound = np.isfinite(probabilities).all(axis=1)  # a text whose logits are no numbers fails, and the others go on
+        first = len(reading.tokens) - len(tokens)  # of the fed tokens, the first one that was scored
+        places: Sequence[int] = range(len(tokens))
+        if not math.isfinite(float(probabilities.sum())):
+            # A text whose logits are no numbers fails, and the others go on.
+            places = np.flatnonzero(np.isfinite(probabilities).all(axis=1)).tolist()
+            tokens, probabilities = tokens[places], probabilities[places]
         contexts = [
-            (_before(sequence, reading, first + place, first), text[first + place])
-            for place in np.flatnonzero(sound).tolist()
+            (_before(sequence, reading, first + place, first), reading.tokens[first + place]) for place in places
         ]
-        added = self.memory.learn(contexts, tokens[sound].astype(np.int64).tolist(), probabilities[sound].tolist())
+        added = self.memory.learn(contexts, tokens, probabilities)
         self._own[sequence.id] = (self._own.get(sequence.id, 0) + added) & MASK
 
     def foresee(self, cursor: object, context: Context) -> Foresight | None:
-        pair, last = self.memory.find(context)
-        if pair is None and last is None:
-            return None
-        shares: dict[int, float] = {}
-        left = 1.0
-        evidence = 0
-        if pair is not None:
-            trust = TRUST[1] * pair.times / (pair.times + DOUBT)
-            evidence = min(pair.times, EVIDENCE)
-            shares = {token: trust * share for token, share in pair.successors}
-            left -= trust
-        if last is not None:
-            trust = left * TRUST[0]
-            for token, share in last.successors:
-                shares[token] = shares.get(token, 0.0) + trust * share
-        return Foresight(list(shares.items()), 0.0, {}, evidence)
+        pair, last = self.memory.marks(context)
+        kept = self._foreseen.get(context)
+        if kept is not None and kept[0] is pair and kept[1] is last:
+            return kept[2]
+        if len(self._foreseen) >= MOST_FORESEEN:
+            self._foreseen.clear()
+        found = _mixed(*self.memory.find(context))
+        self._foreseen[context] = pair, last, found
+        return found
+
+
+def _mixed(pair: Known | None, last: Known | None) -> Foresight | None:
+    """What the last two tokens say, and the last one of what they leave over; None where nothing is known."""
+    if pair is None and last is None:
+        return None
+    shares: dict[int, float] = {}
+    left = 1.0
+    evidence = 0
+    if pair is not None:
+        trust = TRUST[1] * pair.times / (pair.times + DOUBT)
+        evidence = min(pair.times, EVIDENCE)
+        shares = {token: trust * share for token, share in pair.successors}
+        left -= trust
+    if last is not None:
+        trust = left * TRUST[0]
+        for token, share in last.successors:
+            shares[token] = shares.get(token, 0.0) + trust * share
+    return Foresight(list(shares.items()), 0.0, {}, evidence)
 
 
 def _before(sequence: DraftedSequence, reading: Reading, scored: int, first: int) -> int | None:

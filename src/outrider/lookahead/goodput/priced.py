@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from functools import partial
 
@@ -9,18 +10,20 @@ import numpy as np
 
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.costs.running_mean import RunningMean
+from outrider.lookahead.goodput.asking import Asking
 from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.share import Share
 from outrider.lookahead.policy import ANY_DEPTH, Outcome, Times
 from outrider.maths.arrays import HostFloats
-from outrider.maths.budget import Budget, Prices
+from outrider.maths.budget import NO_BUDGET, Budget, Prices
 
 SEQUENCE_MEMORY = 0.98  # EMA decay, per draft, of how right the estimates are for its sequence
 POOL_MEMORY = 0.998  # the same for all sequences together, and per round in which nothing is drafted
 IDLE_MEMORY = 0.98  # EMA decay of what is known about a sequence, per round without a draft
 GAIN_MEMORY = 0.99  # EMA decay, per round, of what speculation gains
 GAIN_PRIOR = 20.0  # pseudo-counts: plain rounds without gain, against which the first rounds are weighed
-LASTING = 8  # rounds without a draft for which prices stay as they are
+REPRICED = 4  # rounds for which prices stay as they are: computing them takes as long as a short draft
+LASTING = 8  # the same where nothing is drafted
 
 
 class PricedGoodput(Learner[Share]):
@@ -40,6 +43,9 @@ class PricedGoodput(Learner[Share]):
     Costs have steps, and the last token on a step is free. If every sequence took one because the others do, all would
     pay for a step that none would climb alone. So no draft pays less than its share of what all drafts cost together.
 
+    Looking for a draft takes time too. Where it brings less than it takes, the drafter is asked now and then only
+    (`Asking`).
+
     Args:
         most: tokens of the largest draft.
     """
@@ -54,17 +60,25 @@ class PricedGoodput(Learner[Share]):
         self._drafted = RunningMean()  # tokens per row and round
         self._table: HostFloats = np.empty(0)  # seconds of passes, as in the last prices
         self._prices: dict[Hashable, Prices] = {}  # empty when new ones are due
+        self._asking = defaultdict[Hashable, Asking](Asking)
 
     def budgets(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Budget]:
         """The largest draft for each sequence, and the prices."""
         if self._prices.keys() != set(sequences):
             self._prices = dict(zip(sequences, self._prices_of(sequences, costs), strict=True))
-        return [Budget(self._most, ANY_DEPTH, self._prices[sequence]) for sequence in sequences]
+        return [
+            Budget(self._most, ANY_DEPTH, self._prices[sequence]) if self._asking[sequence].pays else NO_BUDGET
+            for sequence in sequences
+        ]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         super().observe(outcomes, times)
-        if not self._quiet or self._rounds % LASTING == 0:
+        if self._rounds % (LASTING if self._quiet else REPRICED) == 0:
             self._prices = {}
+
+    def forget(self, sequence: Hashable) -> None:
+        super().forget(sequence)
+        self._asking.pop(sequence, None)
 
     def _prices_of(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Prices]:
         rows = len(sequences)
@@ -97,6 +111,8 @@ class PricedGoodput(Learner[Share]):
         self._quiet = True
         for outcome in outcomes:
             own = self._sequences[outcome.sequence]
+            if not outcome.planned:
+                self._asking[outcome.sequence].pass_by()
             if outcome.drafted:
                 self._quiet = False
                 own.add(outcome.accepted, outcome.expected * self._trust)
@@ -120,8 +136,24 @@ class PricedGoodput(Learner[Share]):
         plain = float(self._table[rows]) + self.overhead.value
         spent = float(self._table[rows + drafted]) + self.overhead.value + self.draft_cost.seconds(max(counts), drafted)
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
+        asked = [outcome for outcome in outcomes if outcome.planned]
+        call = self.draft_cost.prices[0] / len(asked)
+        for outcome in asked:
+            self._asking[outcome.sequence].learn(self._gain_of(outcome, rows, call, plain / rows))
         self._spent = GAIN_MEMORY * self._spent + spent / plain
         self._plain = GAIN_MEMORY * self._plain + emitted / rows
+
+    def _gain_of(self, outcome: Outcome, rows: int, call: float, per_token: float) -> float:
+        """What a draft brought, in tokens.
+
+        Args:
+            call: seconds of asking, the share of this sequence.
+            per_token: seconds per emitted token, in plain decoding.
+        """
+        _, position, token = self.draft_cost.prices
+        spent = float(self._table[rows + outcome.drafted] - self._table[rows])
+        spent += call + (position + token) * outcome.drafted
+        return outcome.accepted - spent / (per_token * self._time_ratio)
 
     def _learn_draft_cost(self, outcomes: Sequence[Outcome], times: Times) -> None:
         # Rounds in which the drafter found nothing are all alike: a few of them are enough.
