@@ -219,6 +219,14 @@ class Model(Protocol):
         """A session of `rows` rows that hold up to `capacity` tokens each."""
 
 
+@runtime_checkable
+class Embeds(Protocol):
+    """A model that shows its embedding, to drafters that read tokens as it does."""
+
+    def embedding(self) -> Array:
+        """[vocabulary, hidden size], in any precision."""
+
+
 class Named:
     """What models share: their repr is short, TableModel(table)."""
 

@@ -69,6 +69,10 @@ class Builder:
         except ValueError as error:
             raise ModelError(f"the weights do not fit together: {error}; download the model again") from error
 
+    def embedding(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The embedding as it stands in the file, [vocabulary, hidden size]."""
+        return self._take(self._names.embedding).matrix()
+
     def _layer(self, number: int) -> Any:
         layer, parts = self._core.Layer(), self._names.parts
         for part in NORMS:

@@ -109,8 +109,8 @@ def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> 
     header = check_file(path)
     description = gguf.describe(header, path)
     target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
-    compiled = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads).model()
-    return NativeModel(compiled, description, _tokenizer_of(header, path), title, cache)
+    builder = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads)
+    return NativeModel(builder.model(), description, _tokenizer_of(header, path), title, cache, builder.embedding)
 
 
 def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
@@ -120,8 +120,8 @@ def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str) -
         raise Unknown("its folder has no safetensors files")
     target = FOLDERS_KIND if dtype == "auto" else KINDS[dtype]
     source = SafetensorsSource(files)
-    compiled = Builder(description, source, folders.NAMES, target, _outer(target), threads).model()
-    return NativeModel(compiled, description, tokenizer.of_folder(path), title, cache)
+    builder = Builder(description, source, folders.NAMES, target, _outer(target), threads)
+    return NativeModel(builder.model(), description, tokenizer.of_folder(path), title, cache, builder.embedding)
 
 
 def _outer(target: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from outrider.maths.arrays import HostFloats32
 from outrider.runtimes.base import Named, Pass, Scored, Top, Traits
 from outrider.runtimes.host_memory import free_host_bytes
 from outrider.runtimes.ledger import RaggedSession
@@ -21,15 +22,23 @@ class NativeModel(Named):
     Args:
         compiled: from building.py.
         cache_type: float32 or float16, of keys and values.
+        embedding: reads it from the model's files.
     """
 
     def __init__(
-        self, compiled: Any, description: Description, tokenizer: Tokenizer | None, name: str, cache_type: str
+        self,
+        compiled: Any,
+        description: Description,
+        tokenizer: Tokenizer | None,
+        name: str,
+        cache_type: str,
+        embedding: Callable[[], HostFloats32],
     ) -> None:
         self.name = name
         self.tokenizer = tokenizer
         self.compiled = compiled
         self.cache_type = cache_type
+        self._embedding = embedding
         numbers = 2 * description.layers * description.key_heads * description.head_size
         self.traits = Traits(
             description.vocabulary,
@@ -42,6 +51,9 @@ class NativeModel(Named):
 
     def free_bytes(self) -> int | None:
         return free_host_bytes()
+
+    def embedding(self) -> HostFloats32:
+        return self._embedding()
 
     def open(self, rows: int, capacity: int) -> NativeSession:
         compiled = core().Session(self.compiled, rows, capacity, self.cache_type == "float16")

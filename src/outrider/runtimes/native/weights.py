@@ -42,14 +42,31 @@ class Raw:
         Raises:
             ModelError: it is quantised.
         """
+        if self.kind not in FLOATS:
+            raise ModelError(f"a vector of weights is of type {self.kind}: download the model again")
+        return self._plain().tolist()  # type: ignore[no-any-return]
+
+    def _plain(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Numbers that are not quantised, float32."""
         if self.kind == "f32":
-            return self.data.view(np.float32).tolist()  # type: ignore[no-any-return]
+            return self.data.view(np.float32)
         if self.kind == "f16":
-            return self.data.view(np.float16).tolist()  # type: ignore[no-any-return]
-        if self.kind == "bf16":
-            widened = self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)
-            return widened.view(np.float32).tolist()  # type: ignore[no-any-return]
-        raise ModelError(f"a vector of weights is of type {self.kind}: download the model again")
+            return self.data.view(np.float16).astype(np.float32)
+        return (self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+    def matrix(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The numbers of a matrix, float32, whatever they are kept in (the blocks of ggml)."""
+        if self.kind in FLOATS:
+            return self._plain().reshape(self.shape)
+        blocks = self.data.reshape(-1, BLOCKS[self.kind])
+        scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+        if self.kind == "q8_0":
+            return (blocks[:, 2:].view(np.int8) * scales).reshape(self.shape)
+        packed = blocks[:, -BLOCK // 2 :]
+        digits = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
+        if self.kind == "q4_1":
+            return (digits * scales + blocks[:, 2:4].copy().view(np.float16).astype(np.float32)).reshape(self.shape)
+        return ((digits - 8) * scales).reshape(self.shape)
 
 
 class Source(Protocol):

@@ -117,6 +117,11 @@ class FusedLlama:
         """Of keys and values in all layers."""
         return 2 * len(self._layers) * self.key_heads * self.head_size * self.dtype.itemsize
 
+    @property
+    def embedding(self) -> torch.Tensor:
+        """[vocabulary, hidden size]."""
+        return self._embedding
+
     def new_cache(self, rows: int, capacity: int) -> RaggedCache:
         return RaggedCache(rows, capacity, BFLOAT16_BLOCKS if self.dtype is torch.bfloat16 else Blocks())
 

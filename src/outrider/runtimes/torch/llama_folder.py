@@ -62,6 +62,9 @@ class LlamaModel(Named):
     def free_bytes(self) -> int | None:
         return free_bytes(self.device)
 
+    def embedding(self) -> torch.Tensor:
+        return self._forward.embedding
+
     def open(self, rows: int, capacity: int) -> TorchSession:
         return TorchSession(self._forward, rows, capacity, self.name, self.traits)
 

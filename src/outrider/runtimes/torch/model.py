@@ -96,6 +96,10 @@ class TransformersModel(Named):
     def free_bytes(self) -> int | None:
         return free_bytes(self.device)
 
+    def embedding(self) -> torch.Tensor:
+        weight: torch.Tensor = self.module.get_input_embeddings().weight
+        return weight.detach()
+
     def open(self, rows: int, capacity: int) -> Session:
         runs = self._runs
         if isinstance(runs, PaddedForward | Recurrent) and self.device != self._place:

@@ -1,0 +1,299 @@
+"""The drafter that reads the target's hidden states with a trained head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.growth import Growth
+from outrider.drafters.heads.expectations import Expectations
+from outrider.drafters.heads.features import TextFeatures
+from outrider.drafters.heads.module import Eagle3
+from outrider.drafters.heads.states import HeadStates
+from outrider.drafters.heads.vocabulary import DraftVocabulary
+from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
+from outrider.maths.arrays import Array, race_order, top
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
+from outrider.maths.noise import exponential
+from outrider.maths.sampling import UNCHANGED, SamplingParams, adjust, distribution, live_rows
+from outrider.runtimes.base import Features
+
+CHUNK = 512  # entries of a row in one pass
+DEEPEST_CHAIN = 16
+SHAPE = DynamicTree(most_children=4, depth=6, beam=4)
+TINY = 1e-3  # a chance that no price is worth
+
+
+@dataclass(slots=True, eq=False)
+class _Tree:
+    """A tree while it grows.
+
+    Attributes:
+        asked: the nodes whose children come next; ROOT for the text itself.
+        states: [asked, hidden size], what the head made of the way to each of them.
+        cached: of each node that was fed, its number among the tentative entries of the row.
+    """
+
+    sequence: DraftedSequence
+    row: int
+    growth: Growth
+    states: torch.Tensor
+    asked: list[int] = field(default_factory=lambda: [ROOT])
+    cached: dict[int, int] = field(default_factory=dict)
+
+
+class HeadDrafter(Drafter):
+    """Drafts with an EAGLE-3 head (arXiv 2503.01840), by the same sampling settings as the target's.
+
+    q is zero for tokens that the head cannot draft. Trees grow best node first; where the target samples, children are
+    drawn without replacement. Each node states its chance, and drafting ends where prices say that it does not pay.
+
+    Args:
+        head: packed for drafting, or in the precision of a GPU.
+        embedding: [vocabulary, hidden size] of the tokens that go in.
+        ids: int64 [draft vocabulary], the target's id of each token that it can draft.
+        shape: of the trees; None is DynamicTree, narrow where the head is sure.
+        trees: False proposes chains, which rule `block` can judge.
+        greedy: always take the most probable tokens, each with a one-hot q, even where the target samples.
+        name: what its tokens are attributed to.
+    """
+
+    estimates = True
+
+    def __init__(
+        self,
+        head: Eagle3,
+        embedding: torch.Tensor,
+        ids: torch.Tensor,
+        *,
+        shape: TreeShape | None = None,
+        trees: bool = True,
+        greedy: bool = False,
+        name: str = "head",
+    ) -> None:
+        self.name = name
+        self.trees = trees
+        self.wants = Features(hidden=head.config.layers)
+        self.shape = (SHAPE if shape is None else shape) if trees else StaticTree((1,) * DEEPEST_CHAIN)
+        self.head = head
+        self._embedding = embedding
+        self._ids = ids
+        self._greedy = greedy
+        self._like = head.norm.weight.detach()  # states are kept where and how the head computes
+        self._states: HeadStates | None = None
+        self._vocabulary: DraftVocabulary | None = None
+        self._rows: dict[int, int] = {}
+        self._features: dict[int, TextFeatures] = {}
+        self._expectations = Expectations()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(layers {self.head.config.layers}, {len(self._ids)} tokens)"
+
+    @property
+    def bytes_per_token(self) -> int:  # type: ignore[override]
+        return 2 * self.head.key_size * self._like.element_size()
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        branches = self.shape.beam * (self.shape.depth - 1)
+        self._states = HeadStates(self.head, self._embedding, rows, capacity + branches)
+        self._vocabulary = DraftVocabulary(self._ids, vocab_size)
+        self._rows, self._features = {}, {}
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        behind = []
+        for sequence, reading in zip(sequences, readings, strict=True):
+            features = self._features.setdefault(sequence.id, TextFeatures())
+            self._settle(sequence)
+            features.add(reading, self._like)
+            if reading.prefilled:
+                self._settle(sequence)
+                behind.append(sequence)
+        if behind:
+            self._catch_up(behind)
+
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        able = [
+            (sequence, budget)
+            for sequence, budget in zip(sequences, budgets, strict=True)
+            if budget.longest > 0 and self._is_ready(sequence)
+        ]
+        newest = self._catch_up([sequence for sequence, _ in able]) if able else []
+        trees = {
+            sequence.id: self._begin(sequence, budget, state)
+            for (sequence, budget), state in zip(able, newest, strict=True)
+        }
+        active = list(trees.values())
+        while active:
+            self._open_level(active)
+            active = self._feed_level(active)
+        return [trees[sequence.id].growth.draft(self.name) if sequence.id in trees else EMPTY for sequence in sequences]
+
+    def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
+        self._expectations.learn(sequence.id, sequence.tokens)
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._features.pop(sequence.id, None)
+        self._expectations.forget(sequence.id)
+        row = self._rows.pop(sequence.id, None)
+        if row is not None:
+            self._opened().release(row)
+
+    # What the target told
+
+    def _settle(self, sequence: DraftedSequence) -> None:
+        features = self._features[sequence.id]
+        if features.settle(sequence.tokens):
+            self._opened().truncate(self._row_of(sequence), 0)
+
+    def _is_ready(self, sequence: DraftedSequence) -> bool:
+        """Whether the states of the whole text but its pending token are known."""
+        features = self._features.get(sequence.id)
+        if features is None:
+            return False
+        self._settle(sequence)
+        return features.end == len(sequence.tokens) - 1
+
+    def _catch_up(self, sequences: Sequence[DraftedSequence]) -> list[torch.Tensor]:
+        """Read the states that came since; what the head makes of the newest one of each text, [1, hidden size]."""
+        states, missing = self._opened(), {}
+        for sequence in sequences:
+            features, row = self._features[sequence.id], self._row_of(sequence)
+            # The newest state is read once more where nothing came since.
+            held = min(states.length(row), features.end - features.first - 1)
+            states.truncate(row, held)
+            missing[sequence.id] = features.since(features.first + held)
+        newest: dict[int, torch.Tensor] = {}
+        waiting = list(sequences)
+        while waiting:
+            self._read_pieces(waiting, missing, newest)
+            waiting = [sequence for sequence in waiting if len(missing[sequence.id])]
+        for sequence in sequences:
+            self._features[sequence.id].keep_newest()
+        return [newest[sequence.id] for sequence in sequences]
+
+    def _read_pieces(
+        self,
+        sequences: Sequence[DraftedSequence],
+        missing: dict[int, torch.Tensor],
+        newest: dict[int, torch.Tensor],
+    ) -> None:
+        """The next CHUNK entries of each text, in one pass."""
+        states, rows, tokens, pieces = self._opened(), [], [], []
+        for sequence in sequences:
+            row, piece = self._row_of(sequence), missing[sequence.id][:CHUNK]
+            after = self._features[sequence.id].first + states.length(row) + 1
+            rows.append(row)
+            pieces.append(piece)
+            tokens.append(sequence.tokens[after : after + len(piece)])
+            missing[sequence.id] = missing[sequence.id][len(piece) :]
+        with torch.inference_mode():
+            made = states.extend(rows, self.head.read(torch.cat(pieces)), tokens)
+        end = 0
+        for sequence, row, piece in zip(sequences, rows, pieces, strict=True):
+            end += len(piece)
+            states.keep(row, len(piece))
+            newest[sequence.id] = made[end - 1 : end]
+
+    # Trees
+
+    def _begin(self, sequence: DraftedSequence, budget: Budget, state: torch.Tensor) -> _Tree:
+        self._expectations.begin(sequence.id, len(sequence.tokens))
+        depth = min(budget.depth, self.shape.depth)
+        nodes = budget.nodes if self.trees else budget.longest
+        least = max(budget.prices.cheapest, TINY) if budget.prices.totals else 0.0
+        growth = Growth(Budget(nodes, depth, budget.prices), beam=self.shape.beam, least=least)
+        return _Tree(sequence, self._row_of(sequence), growth, state)
+
+    def _open_level(self, trees: Sequence[_Tree]) -> None:
+        """The children of all nodes that were asked about."""
+        with torch.inference_mode():
+            logits = self.head.logits(torch.cat([tree.states for tree in trees])).float()
+        first = 0
+        for tree in trees:
+            self._open(tree, logits[first : first + len(tree.asked)])
+            first += len(tree.asked)
+
+    def _open(self, tree: _Tree, logits: torch.Tensor) -> None:
+        """The same for one text; logits [asked, draft vocabulary]."""
+        sequence, vocabulary = tree.sequence, self._known_vocabulary()
+        sampling = sequence.sampling
+        paths = [tree.growth.path(node) for node in tree.asked]
+        if sampling.adjusts_logits:
+            # Penalties and grammars speak of the target's tokens.
+            wide = adjust(vocabulary.widened(logits), sampling, sequence.history, paths)
+            logits = vocabulary.narrowed(wide)
+            live = live_rows(logits)
+            if not live:
+                tree.asked = []
+                return
+            if len(live) < len(tree.asked):
+                tree.asked = [tree.asked[row] for row in live]
+                logits, tree.states, paths = logits[live], tree.states[live], [paths[row] for row in live]
+        self._open_distributions(tree, logits, paths, sampling)
+
+    def _open_distributions(
+        self, tree: _Tree, logits: torch.Tensor, paths: Sequence[Sequence[int]], sampling: SamplingParams
+    ) -> None:
+        vocabulary = self._known_vocabulary()
+        chosen = sampling.greedy or self._greedy
+        q = distribution(logits, UNCHANGED if sampling.greedy else sampling)
+        probabilities, places = top(q, self.shape.width(len(paths[0])))
+        for index, (node, path) in enumerate(zip(tree.asked, paths, strict=True)):
+            possible = [share for share in probabilities[index].tolist() if share > 0]
+            likely = vocabulary.in_target(places[index, : len(possible)])
+            estimates = list(self.shape.shares(possible))
+            shares = self._expectations.corrected(estimates, len(path), chosen)
+            if chosen:
+                tokens, row = likely, None
+            else:
+                row = vocabulary.spread(q[index])
+                tokens = self._draw_children(tree.sequence, row, len(path), node, len(possible))
+            self._expectations.note(tree.sequence.id, path, tokens, estimates, chosen)
+            tree.growth.open(node, tokens, shares, row)
+
+    def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:
+        """`count` draws from q [vocabulary] without replacement, in their order."""
+        key = sequence.noise.draft(len(sequence.tokens) + depth, branch=node + 1)
+        return race_order(q, exponential([key], q.shape[-1], q)[0], count)
+
+    def _feed_level(self, trees: Sequence[_Tree]) -> list[_Tree]:
+        """Read the newest nodes that may have children, in one pass; the trees that go on."""
+        going: list[_Tree] = []
+        parents: list[list[int]] = []
+        origins: list[torch.Tensor] = []
+        for tree in trees:
+            above = {node: place for place, node in enumerate(tree.asked)}
+            nodes = tree.growth.next_level() if tree.asked else []
+            if not nodes:
+                continue
+            came_from = [tree.growth.node(node)[1] for node in nodes]
+            parents.append([tree.cached.get(node, -1) for node in came_from])
+            origins.append(self.head.passed_on(tree.states[[above[node] for node in came_from]]))
+            for node in nodes:
+                tree.cached[node] = len(tree.cached)
+            tree.asked = nodes
+            going.append(tree)
+        if going:
+            tokens = [[tree.growth.node(node)[0] for node in tree.asked] for tree in going]
+            made = self._opened().extend([tree.row for tree in going], torch.cat(origins), tokens, parents)
+            for tree, states in zip(going, torch.split(made, [len(tree.asked) for tree in going]), strict=True):
+                tree.states = states
+        return going
+
+    def _row_of(self, sequence: DraftedSequence) -> int:
+        if sequence.id not in self._rows:
+            taken = set(self._rows.values())
+            self._rows[sequence.id] = next(row for row in range(self._opened().rows) if row not in taken)
+        return self._rows[sequence.id]
+
+    def _opened(self) -> HeadStates:
+        assert self._states is not None, "prepare() comes before propose()"
+        return self._states
+
+    def _known_vocabulary(self) -> DraftVocabulary:
+        assert self._vocabulary is not None, "prepare() comes before propose()"
+        return self._vocabulary

@@ -1,0 +1,98 @@
+"""From the files of a draft head to a drafter for a target. PyTorch is imported when a head is opened."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outrider.drafters.heads.config import read_config, says_head
+from outrider.drafters.tree_shapes import TreeShape
+from outrider.errors import ModelError
+from outrider.runtimes.base import Embeds, Model
+from outrider.runtimes.folder import CONFIG, read_object
+from outrider.runtimes.places import is_hub_name
+
+if TYPE_CHECKING:
+    from outrider.drafters.heads.drafter import HeadDrafter
+
+
+def is_head(name: Any) -> bool:
+    """Whether a name or path is that of a draft head, by its config.json; of the hub's names only that is fetched.
+
+    Raises:
+        ModelError: the hub has no such model, or cannot be reached.
+    """
+    if not isinstance(name, str | Path):
+        return False
+    file: Path | None = Path(name).expanduser() / CONFIG
+    if is_hub_name(str(name)) and importlib.util.find_spec("huggingface_hub") is not None:
+        from outrider.runtimes.hub import fetch_file
+
+        file = fetch_file(str(name), CONFIG)
+    if file is None or not file.is_file():
+        return False
+    try:
+        return says_head(read_object(file))
+    except ModelError:
+        return False  # as a model it is refused with the reason
+
+
+def head_drafter(
+    head: str | Path,
+    target: Model,
+    *,
+    shape: TreeShape | None = None,
+    trees: bool = True,
+    greedy: bool = False,
+    name: str = "head",
+) -> HeadDrafter:
+    """A drafter with an EAGLE-3 head, in the format of speculators or in the older one.
+
+    Args:
+        head: a folder, or a name of the Hugging Face hub.
+        target: what it was trained for. Its runtime has to give hidden states (PyTorch, native).
+        shape: of the trees; None grows them where the head is sure.
+        trees: False proposes chains, which rule `block` can judge.
+        greedy: always draft the most probable tokens, even where the target samples.
+        name: what its tokens are attributed to.
+
+    Raises:
+        ModelError: it is no head, of another target, or needs something that is not computed here.
+    """
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
+        raise ModelError(f"head {head} needs PyTorch: pip install 'outrider[torch]'")
+    from outrider.drafters.heads.opening import open_head
+
+    folder = _folder_of(str(head))
+    config = read_object(folder / CONFIG)
+    if not says_head(config):
+        raise ModelError(f"{CONFIG} of {folder} is not of a draft head: give it as a draft model")
+    read = read_config(config, f"{CONFIG} of {folder}")
+    traits = target.traits
+    if traits.hidden_size is None:
+        raise ModelError(f"head {head} reads hidden states, and model {target.name} gives none: use backend torch")
+    if traits.hidden_size != read.target_hidden_size:
+        raise ModelError(
+            f"head {head} reads hidden states of {read.target_hidden_size} numbers and those of {target.name} have "
+            f"{traits.hidden_size}: it is of another target"
+        )
+    read = read.reading(traits.layers)
+    if max(read.layers) >= traits.layers:
+        raise ModelError(
+            f"head {head} reads layer {max(read.layers)} of {target.name}: of its {traits.layers} layers the states "
+            f"after 0 to {traits.layers - 1} are given before the last norm"
+        )
+    opened = open_head(folder, read, target if isinstance(target, Embeds) else None, traits.vocab_size)
+    return opened.drafter(shape=shape, trees=trees, greedy=greedy, name=name)
+
+
+def _folder_of(name: str) -> Path:
+    path = Path(name).expanduser()
+    if is_hub_name(name) and importlib.util.find_spec("huggingface_hub") is not None:
+        from outrider.runtimes.hub import fetch
+
+        return fetch(name)
+    if not (path / CONFIG).is_file():
+        raise ModelError(f"head {name} does not exist: give a folder with a {CONFIG}, or a name of the hub")
+    return path
