@@ -17,6 +17,7 @@ from outrider.api.stream import Generation, TokenStream
 from outrider.drafters.across.intersection import IntersectionDrafter
 from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.heads.loading import head_drafter
 from outrider.drafters.lookup.drafter import LookupDrafter, RecyclingDrafter
 from outrider.drafters.lookup.loading import lookup_drafter
 from outrider.drafters.lookup.memories import MemorySource
@@ -136,6 +137,7 @@ __all__ = [
     "VocabularyError",
     "batched_speculative_decode",
     "generate",
+    "head_drafter",
     "load",
     "lookup_drafter",
     "read_trace",

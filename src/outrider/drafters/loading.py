@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from outrider.drafters.base import Drafter
+from outrider.drafters.heads.loading import head_drafter, is_head
 from outrider.drafters.lookup.loading import lookup_drafter
 from outrider.drafters.model import ModelDrafter
-from outrider.errors import SettingError, VocabularyError
+from outrider.errors import ModelError, SettingError, VocabularyError
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model
 from outrider.text import first_difference
@@ -16,7 +17,9 @@ LOOKUP = "lookup"  # stands for the default drafter wherever a drafter is given
 
 
 def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:
-    """A drafter from whatever a user gives: None, a Drafter, its name, or a model in any form that `as_model` takes.
+    """A drafter from whatever a user gives.
+
+    None, a Drafter, its name, the folder of a draft head, or a model in any form that `as_model` takes.
 
     "lookup" is the default drafter, `lookup_drafter(target)`.
 
@@ -29,6 +32,8 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
         return draft_model
     if is_name(draft_model):
         return lookup_drafter(target)
+    if is_head(draft_model):
+        return head_drafter(draft_model, target)
     _refuse_class(draft_model)
     model = as_model(draft_model, tokenizer)
     require_same_vocabulary(model, target)
@@ -50,6 +55,8 @@ def as_member(drafter: Any) -> Drafter:
     if isinstance(drafter, Drafter):
         return drafter
     _refuse_class(drafter)
+    if is_head(drafter):
+        raise ModelError(f"head {drafter} drafts for one target: give head_drafter({str(drafter)!r}, target)")
     return ModelDrafter(drafter)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from outrider.api.decoder import SpeculativeDecoder
 from outrider.bench.systems import System, outrider_system
-from outrider.cli.options.drafters import DRAFTERS, NONE, drafter_named
+from outrider.cli.options.drafters import DRAFTERS, NONE, drafter_named, drafter_with
 from outrider.cli.options.drafting import ChosenLookaheadOption, RuleOption, check_lookahead
 from outrider.cli.options.models import ModelOptions
 from outrider.drafters.base import Drafter
@@ -86,7 +86,7 @@ class SystemOptions:
 
     def open_drafter(self, named: Named, models: ModelOptions, target: Model) -> tuple[Drafter | None, int | None]:
         """Drafter and lookahead of a system; a lookahead of None is chosen by measured goodput."""
-        kind = drafter_named(NONE if named.kind == PLAIN else named.kind)
+        kind = drafter_with(NONE if named.kind == PLAIN else named.kind, models.draft_model)
         drafter = kind.open(models.open_draft, target)
         if drafter is None:
             return None, 0

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import outrider
 from outrider.drafters.base import Drafter
+from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import LOOKUP, require_same_vocabulary
 from outrider.drafters.lookup.loading import recycling_memory
 from outrider.errors import SettingError
+from outrider.maths.rules import FOR_TREES
 from outrider.runtimes.base import Model
 
 MODEL_LOOKAHEAD = 4
 SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 TREE_LOOKAHEAD = 16
 NONE = "none"
+HEAD = "head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class DrafterKind:
         trees: whether it drafts several continuations at once.
         suffixes: whether it copies from the text so far, and from a text that is expected.
         in_chains: from the target, the same without trees, where there is such a drafter.
+        from_head: from a draft head and the target, where a head can draft in place of a model; with trees or not.
     """
 
     name: str
@@ -40,14 +44,33 @@ class DrafterKind:
     trees: bool = False
     suffixes: bool = False
     in_chains: Callable[[Model], Drafter] | None = None
+    from_head: Callable[[str, Model, bool], Drafter] | None = None
 
     def __str__(self) -> str:
         return self.name
 
     @property
     def needs_model(self) -> bool:
-        """Whether it drafts with a model."""
-        return self.make_with is not None
+        """Whether it drafts with a model or a head."""
+        return self.make_with is not None or self.from_head is not None
+
+    def of_head(self, head: str) -> DrafterKind:
+        """The same for one draft head.
+
+        Raises:
+            SettingError: it drafts with models alone.
+        """
+        make = self.from_head
+        if make is None:
+            able = " or ".join(kind.name for kind in DRAFTERS.values() if kind.from_head is not None)
+            raise SettingError(f"{head} is a draft head and --drafter is {self}: use {able}")
+        return replace(
+            self,
+            make=lambda target: make(head, target, True),
+            make_with=None,
+            from_head=None,
+            in_chains=lambda target: make(head, target, False),
+        )
 
     def open(self, open_draft: Callable[[], Model], target: Model) -> Drafter | None:
         """A drafter of this kind; None decodes plainly.
@@ -57,7 +80,10 @@ class DrafterKind:
 
         Raises:
             VocabularyError: the draft model has another vocabulary, and this kind needs the target's.
+            SettingError: it drafts with a head, and the draft model is none.
         """
+        if self.from_head is not None and self.make_with is None:
+            raise SettingError(f"--drafter {self} needs a draft head, and --draft-model is a model: give a head")
         if self.make_with is None:
             return None if self.make is None else self.make(target)
         model = open_draft()
@@ -78,6 +104,16 @@ def _merged(model: Model, target: Model) -> Drafter:
     return outrider.Merged([outrider.lookup_drafter(target), outrider.ModelTreeDrafter(model)])
 
 
+def _head(head: str, target: Model, trees: bool) -> Drafter:
+    return outrider.head_drafter(head, target, trees=trees)
+
+
+def _merged_with_head(head: str, target: Model, trees: bool) -> Drafter:
+    if not trees:
+        raise SettingError(f"--drafter merged drafts trees: use --rule {FOR_TREES}, or --drafter head")
+    return outrider.Merged([outrider.lookup_drafter(target), outrider.head_drafter(head, target)])
+
+
 DRAFTERS = {
     kind.name: kind
     for kind in (
@@ -96,7 +132,10 @@ DRAFTERS = {
             make_with=lambda model, target: outrider.ModelTreeDrafter(model),
             trees=True,
         ),
-        DrafterKind("merged", TREE_LOOKAHEAD, make_with=_merged, trees=True, suffixes=True),
+        DrafterKind(HEAD, TREE_LOOKAHEAD, trees=True, from_head=_head),
+        DrafterKind(
+            "merged", TREE_LOOKAHEAD, make_with=_merged, trees=True, suffixes=True, from_head=_merged_with_head
+        ),
         DrafterKind("intersection", MODEL_LOOKAHEAD, make_with=outrider.IntersectionDrafter, same_vocabulary=False),
         DrafterKind("string", MODEL_LOOKAHEAD, make_with=outrider.StringDrafter, same_vocabulary=False),
         DrafterKind("suffix", SUFFIX_LOOKAHEAD, make=lambda target: outrider.SuffixDrafter(), suffixes=True),
@@ -106,6 +145,17 @@ DRAFTERS = {
         DrafterKind(NONE, 0),
     )
 }
+
+
+def drafter_with(name: str, draft_model: str | None) -> DrafterKind:
+    """The kind of this name, for the draft head if the draft model is one.
+
+    Raises:
+        SettingError: there is none, or it takes no head.
+        ModelError: the hub has no such draft model.
+    """
+    kind = drafter_named(name)
+    return kind.of_head(draft_model) if draft_model is not None and kind.needs_model and is_head(draft_model) else kind
 
 
 def drafter_named(name: str) -> DrafterKind:

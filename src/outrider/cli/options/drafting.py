@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import outrider
-from outrider.cli.options.drafters import MODEL_LOOKAHEAD, NONE, SUFFIX_LOOKAHEAD, DrafterKind, drafter_named
+from outrider.cli.options.drafters import (
+    HEAD,
+    MODEL_LOOKAHEAD,
+    NONE,
+    SUFFIX_LOOKAHEAD,
+    DrafterKind,
+    drafter_named,
+    drafter_with,
+)
 from outrider.cli.options.files import read_file
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.terminal import messages
+from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import LOOKUP
 from outrider.drafters.recycling.state import load_state
 from outrider.errors import SettingError
@@ -56,9 +65,10 @@ class DraftingOptions:
             "--drafter",
             "KIND",
             "lookup, of suffixes of the text and recycled successors; either alone: suffix, suffix-tree, recycling; "
-            "model, or model-tree, which drafts several continuations at once; merged joins a model and lookups; none. "
+            "model, or model-tree, which drafts several continuations at once; head, a draft head that reads the "
+            "target's hidden states; merged joins a model or head and lookups; none. "
             "For a draft model with another tokenizer: intersection, of the two vocabularies, or string, which drafts "
-            "any text. Default: model if --draft-model is given, else lookup, on llama.cpp and native suffix.",
+            "any text. Default: model or head if --draft-model is given, else lookup, on llama.cpp and native suffix.",
             SPECULATION,
         ),
     ] = None
@@ -215,13 +225,15 @@ def say_whether_reproducible(rule: RuleName, lookahead: object) -> None:
 def _named(drafter: str | None, models: ModelOptions) -> DrafterKind:
     draft_model = models.draft_model
     if drafter is None:
-        return drafter_named(_default(models) if draft_model is None else "model")
+        if draft_model is None:
+            return drafter_named(_default(models))
+        drafter = HEAD if is_head(draft_model) else "model"
     kind = drafter_named(drafter)
     if kind.needs_model and draft_model is None:
         raise SettingError(f"--drafter {kind} needs a draft model: give --draft-model as well")
     if not kind.needs_model and draft_model is not None:
         raise SettingError(f"--draft-model is given and --drafter is {kind}: leave one of them out")
-    return kind
+    return drafter_with(drafter, draft_model)
 
 
 def _default(models: ModelOptions) -> str:

@@ -121,9 +121,9 @@ class ModelOptions:
     model: Annotated[
         str, option("--model -m", "NAME", "The target: a folder, a GGUF file, a Hugging Face name, or smollm2.", MODELS)
     ] = "smollm2"
-    draft_model: Annotated[str | None, option("--draft-model -md", "NAME", "A smaller model that drafts.", MODELS)] = (
-        None
-    )
+    draft_model: Annotated[
+        str | None, option("--draft-model -md", "NAME", "A smaller model that drafts, or a draft head.", MODELS)
+    ] = None
     runtime: RuntimeOptions = RuntimeOptions()
     draft_backend: Annotated[
         Backend, option("--draft-backend", "NAME", "What runs the draft model. Default: the same.", MODELS)

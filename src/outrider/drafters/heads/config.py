@@ -213,6 +213,7 @@ def _config(options: Mapping[str, Any], layer: Mapping[str, Any], outer: Mapping
 def _rope(layer: Mapping[str, Any]) -> dict[str, Any]:
     found = {**(layer.get("rope_scaling") or {}), **(layer.get("rope_parameters") or {})}
     found.setdefault("rope_theta", layer.get("rope_theta"))
+    found.setdefault("rope_type", found.pop("type", "default"))
     return found
 
 

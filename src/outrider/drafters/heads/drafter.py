@@ -111,7 +111,8 @@ class HeadDrafter(Drafter):
             features.add(reading, self._like)
             if reading.prefilled:
                 self._settle(sequence)
-                behind.append(sequence)
+                if features.first < len(sequence.tokens) - 1:
+                    behind.append(sequence)
         if behind:
             self._catch_up(behind)
 
@@ -162,17 +163,19 @@ class HeadDrafter(Drafter):
         states, missing = self._opened(), {}
         for sequence in sequences:
             features, row = self._features[sequence.id], self._row_of(sequence)
-            # The newest state is read once more where nothing came since.
-            held = min(states.length(row), features.end - features.first - 1)
+            # A state is read with the token after it, which is not known for the last of a prompt.
+            known = min(features.end, len(sequence.tokens) - 1) - features.first
+            held = min(states.length(row), known - 1)  # the newest is read once more where nothing came since
             states.truncate(row, held)
-            missing[sequence.id] = features.since(features.first + held)
+            missing[sequence.id] = features.since(features.first + held)[: known - held]
         newest: dict[int, torch.Tensor] = {}
         waiting = list(sequences)
         while waiting:
             self._read_pieces(waiting, missing, newest)
             waiting = [sequence for sequence in waiting if len(missing[sequence.id])]
         for sequence in sequences:
-            self._features[sequence.id].keep_newest()
+            features = self._features[sequence.id]
+            features.forget_before(features.first + states.length(self._row_of(sequence)) - 1)
         return [newest[sequence.id] for sequence in sequences]
 
     def _read_pieces(

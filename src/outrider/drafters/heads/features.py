@@ -29,7 +29,7 @@ class _Last:
 
 
 class TextFeatures:
-    """The target's hidden states of one text that the head has not read, and the newest one that it has.
+    """The target's hidden states of one text that the head has not read, and the newest one that it has read.
 
     Which nodes of a draft were accepted is read off the text itself, at the next call: no news of a verdict is needed,
     and rounds may be skipped. The states that are known are those of neighbouring positions. Where some are missing
@@ -87,15 +87,14 @@ class TextFeatures:
         return False
 
     def since(self, position: int) -> torch.Tensor:
-        """The states from a position on; those before the newest of them are forgotten at the next `keep_newest`."""
+        """The states from a position on."""
         assert self.states is not None
         found: torch.Tensor = self.states[len(self.states) - (self.end - position) :]
         return found
 
-    def keep_newest(self) -> None:
-        """Forget what the head has read, but for the state that the next draft may go on from once more."""
-        assert self.states is not None
-        self.states = self.states[-1:].clone()
+    def forget_before(self, position: int) -> None:
+        """Forget the states of earlier positions."""
+        self.states = self.since(position).clone()
 
 
 def _tensor(x: Array, like: torch.Tensor) -> torch.Tensor:

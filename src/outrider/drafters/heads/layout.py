@@ -153,7 +153,7 @@ def _as_json(config: HeadConfig, target: Mapping[str, Any]) -> dict[str, Any]:
         "head_dim": config.head_size,
         "rms_norm_eps": config.epsilon,
         "max_position_embeddings": config.longest,
-        "rope_parameters": {"rope_type": "default", **config.rope},
+        "rope_parameters": dict(config.rope),
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,

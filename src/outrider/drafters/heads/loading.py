@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from outrider.drafters.heads.config import read_config, says_head
 from outrider.drafters.tree_shapes import TreeShape
@@ -15,6 +15,9 @@ from outrider.runtimes.places import is_hub_name
 
 if TYPE_CHECKING:
     from outrider.drafters.heads.drafter import HeadDrafter
+
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def is_head(name: Any) -> bool:
@@ -45,6 +48,7 @@ def head_drafter(
     shape: TreeShape | None = None,
     trees: bool = True,
     greedy: bool = False,
+    dtype: Dtype = "auto",
     name: str = "head",
 ) -> HeadDrafter:
     """A drafter with an EAGLE-3 head, in the format of speculators or in the older one.
@@ -55,6 +59,7 @@ def head_drafter(
         shape: of the trees; None grows them where the head is sure.
         trees: False proposes chains, which rule `block` can judge.
         greedy: always draft the most probable tokens, even where the target samples.
+        dtype: float32, bfloat16, float16, or auto, what is fast on the device.
         name: what its tokens are attributed to.
 
     Raises:
@@ -83,7 +88,7 @@ def head_drafter(
             f"head {head} reads layer {max(read.layers)} of {target.name}: of its {traits.layers} layers the states "
             f"after 0 to {traits.layers - 1} are given before the last norm"
         )
-    opened = open_head(folder, read, target if isinstance(target, Embeds) else None, traits.vocab_size)
+    opened = open_head(folder, read, target if isinstance(target, Embeds) else None, traits.vocab_size, dtype)
     return opened.drafter(shape=shape, trees=trees, greedy=greedy, name=name)
 
 

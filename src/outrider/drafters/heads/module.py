@@ -20,6 +20,18 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 LINEARS = ("fc", "qkv", "output", "gate_up", "down", "lm_head")
 
 
+class Norm(nn.Module):
+    """Root-mean-square normalisation, in the precision of what comes in."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self._epsilon = epsilon
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self._epsilon)
+
+
 class Eagle3(nn.Module):
     """The head, but for its attention, which training computes over whole texts and drafting over a KV cache.
 
@@ -42,8 +54,8 @@ class Eagle3(nn.Module):
         self.down = nn.Linear(config.inner, size, bias=False)
         self.lm_head = nn.Linear(size, config.draft_vocab_size, bias=False)
 
-        def norm(width: int) -> nn.RMSNorm:
-            return nn.RMSNorm(width, eps=config.epsilon)
+        def norm(width: int) -> Norm:
+            return Norm(width, config.epsilon)
 
         self.token_norm, self.state_norm, self.mlp_norm, self.norm = (norm(size) for _ in range(4))
         self.query_norm = norm(config.head_size) if config.normed_heads else None

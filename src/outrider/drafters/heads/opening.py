@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from outrider.drafters.heads.config import HeadConfig
@@ -37,14 +38,14 @@ class OpenedHead:
 
 
 def open_head(
-    folder: Path, config: HeadConfig, target: Embeds | None, vocab_size: int, kind: str | None = None
+    folder: Path, config: HeadConfig, target: Embeds | None, vocab_size: int, dtype: str = "auto"
 ) -> OpenedHead:
     """Read the weights and lay them out for the device on which the target's embedding lies.
 
     Args:
         target: whose embedding is used where the head has none of its own.
         vocab_size: of the target.
-        kind: the precision; None is what is fast on the device.
+        dtype: the precision; auto is what is fast on the device.
 
     Raises:
         ModelError: weights are missing or do not fit.
@@ -56,13 +57,13 @@ def open_head(
         raise ModelError(f"head {folder} is for {config.vocab_size} tokens and the target has {vocab_size}: another's")
     head = Eagle3(config)
     fill(head, weights, str(folder))
-    return laid_out(head, embedding, ids, kind)
+    return laid_out(head, embedding, ids, dtype)
 
 
-def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, kind: str | None = None) -> OpenedHead:
+def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, dtype: str = "auto") -> OpenedHead:
     """A head as it drafts fastest on the device of the embedding. It can no longer be trained or written."""
     device = embedding.device
-    kind = find_kind("auto", device) if kind is None else kind
+    kind = find_kind(dtype, device)
     head.eval().requires_grad_(False)
     if device.type == "cpu":
         head.to(weight_dtype(kind, device)).pack(kind)
@@ -74,7 +75,7 @@ def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, kind: str
 
 def tensor_of(x: Array) -> torch.Tensor:
     """An array of any library as a tensor, where it lies."""
-    return x if isinstance(x, torch.Tensor) else torch.from_numpy(to_numpy(x))
+    return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(to_numpy(x), requirements="W"))
 
 
 def _embedding(weights: Weights, config: HeadConfig, target: Embeds | None, where: str) -> torch.Tensor:

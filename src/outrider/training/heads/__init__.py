@@ -1,0 +1,1 @@
+"""Training of draft heads, on what the target writes itself."""

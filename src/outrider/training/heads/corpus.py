@@ -1,0 +1,142 @@
+"""What a head learns from: texts that the target wrote, its hidden states over them, and what it expected."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from outrider.drafters.heads.opening import tensor_of
+from outrider.runtimes.base import Features, Model, Pass
+from outrider.training.shards import Text
+
+EXPECTED = 32  # of the target's most probable tokens, within the draft vocabulary
+
+
+def frequent_tokens(texts: Sequence[Text], count: int, vocab_size: int) -> torch.Tensor:
+    """The ids that occur most often in the answers, rising, int64 [count]; the lowest ids fill what is left."""
+    seen = Counter(token for text in texts for token in text.tokens[text.prompt :])
+    chosen = [token for token, _ in seen.most_common(count)]
+    known = set(chosen)
+    rest = (token for token in range(vocab_size) if token not in known)
+    chosen += [token for token, _ in zip(rest, range(count - len(chosen)), strict=False)]
+    return torch.tensor(sorted(chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One text, and what the target made of it.
+
+    Attributes:
+        tokens: int64 [tokens].
+        first: the first position whose expectation counts: the last token of the prompt.
+        hidden: [tokens, states of all layers that the head reads].
+        likely: int32 [tokens - first, EXPECTED], places in the draft vocabulary of the most probable tokens after each
+            position from `first` on.
+        chances: float16, their probabilities; they sum to less than 1.
+        best: int32 [tokens - first], the place of the most probable token of all, -1 where the head cannot draft it.
+    """
+
+    tokens: torch.Tensor
+    first: int
+    hidden: torch.Tensor
+    likely: torch.Tensor
+    chances: torch.Tensor
+    best: torch.Tensor
+
+    @property
+    def bytes(self) -> int:
+        held = (self.tokens, self.hidden, self.likely, self.chances, self.best)
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+class Reader:
+    """Has the target read texts.
+
+    Args:
+        ids: of the draft vocabulary.
+        layers: whose states the head reads.
+        longest: tokens; what is longer is cut.
+    """
+
+    def __init__(self, target: Model, ids: torch.Tensor, layers: Sequence[int], longest: int) -> None:
+        self._session = target.open(1, longest)
+        self._layers = tuple(layers)
+        self._longest = longest
+        self._ids = ids
+        self._place = torch.full((target.traits.vocab_size,), -1)
+        self._place[ids] = torch.arange(len(ids))
+
+    @torch.inference_mode()
+    def read(self, text: Text) -> Lesson:
+        tokens = list(text.tokens[: self._longest])
+        first = min(text.prompt, len(tokens)) - 1
+        work = Pass([0], [tokens], wanted=[len(tokens) - first], features=Features(hidden=self._layers))
+        scored = self._session.extend(work)
+        scored.wait()
+        logits = tensor_of(scored.logits).float()
+        probabilities = torch.softmax(logits, dim=-1)
+        chances, likely = probabilities[:, self._ids].topk(min(EXPECTED, len(self._ids)), dim=-1)
+        hidden = torch.cat([tensor_of(layer).to(torch.bfloat16) for layer in scored.hidden], dim=-1)
+        lesson = Lesson(
+            torch.tensor(tokens),
+            first,
+            hidden.clone(),
+            likely.to(torch.int32),
+            chances.to(torch.float16),
+            self._place[logits.argmax(dim=-1)].to(torch.int32),
+        )
+        self._session.release(0)
+        return lesson
+
+
+class Lessons:
+    """The lessons of many texts. They are kept as long as there is room, and made once more otherwise.
+
+    Args:
+        room: bytes.
+    """
+
+    def __init__(self, texts: Sequence[Text], reader: Reader, room: int) -> None:
+        self.texts = list(texts)
+        self._reader = reader
+        self._left = room
+        self._kept: dict[int, Lesson] = {}
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, number: int) -> Lesson:
+        if number in self._kept:
+            return self._kept[number]
+        lesson = self._reader.read(self.texts[number])
+        if lesson.bytes <= self._left:
+            self._left -= lesson.bytes
+            self._kept[number] = lesson
+        return lesson
+
+    def batches(self, tokens: int, chooser: random.Random | None) -> Iterator[list[Lesson]]:
+        """All lessons once, in batches of texts of similar length.
+
+        Args:
+            tokens: of a batch, padding included.
+            chooser: shuffles; None takes them by length.
+        """
+        order = sorted(range(len(self.texts)), key=lambda number: self._length(number, chooser))
+        groups: list[list[int]] = [[]]
+        for number in order:
+            longest = max([len(self.texts[each].tokens) for each in [*groups[-1], number]])
+            if groups[-1] and longest * (len(groups[-1]) + 1) > tokens:
+                groups.append([])
+            groups[-1].append(number)
+        if chooser is not None:
+            chooser.shuffle(groups)
+        for group in groups:
+            yield [self[number] for number in group]
+
+    def _length(self, number: int, chooser: random.Random | None) -> float:
+        length = len(self.texts[number].tokens)
+        return length if chooser is None else length * chooser.uniform(0.8, 1.25)  # other neighbours in each epoch
