@@ -12,7 +12,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 if CHROMIUM is None:
     pytest.skip("there is no Chromium", allow_module_level=True)
 
-from conftest import running, service  # noqa: E402
+from server.conftest import running, service  # noqa: E402
 
 pytestmark = pytest.mark.browser
 FLAGS = (
