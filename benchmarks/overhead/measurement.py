@@ -88,6 +88,7 @@ class _Instant:
         self.rows, self.capacity = rows, capacity
         self._ledger = Ledger(rows, capacity)
         self.keep, self.truncate, self.length = self._ledger.keep, self._ledger.truncate, self._ledger.length
+        self.adopt = self._ledger.adopt
         return self
 
     def release(self, row: int) -> None:

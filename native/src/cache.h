@@ -64,6 +64,21 @@ class Cache {
                     copy(place(layer, row, head), static_cast<size_t>(sources[i]), target + i);
     }
 
+    // The first `count` entries of `source` become those of `row`. Keys go in blocks of 16 slots: what the last one
+    // holds beyond is no token's past.
+    void copy_row(size_t row, size_t source, size_t count) {
+        if (row >= rows || source >= rows || count > capacity)
+            throw std::invalid_argument("a copy of " + std::to_string(count) + " slots from row " +
+                                        std::to_string(source) + " to row " + std::to_string(row));
+        const size_t keys = (count + 15) / 16 * 16 * head_size_ * bytes(), values = count * value_size_ * bytes();
+        for (size_t layer = 0; layer < layers_ && row != source; layer++)
+            for (size_t head = 0; head < heads_; head++) {
+                const size_t to = place(layer, row, head) * bytes(), from = place(layer, source, head) * bytes();
+                std::memcpy(keys_.get() + to * head_size_, keys_.get() + from * head_size_, keys);
+                std::memcpy(values_.get() + to * value_size_, values_.get() + from * value_size_, values);
+            }
+    }
+
     static constexpr size_t MOST_HEAD = 512;
 
    private:

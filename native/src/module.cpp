@@ -165,6 +165,10 @@ NB_MODULE(_core, m) {
         .def("forward", &forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "wanted"_a, "hidden"_a)
         .def("top", &top_of, "count"_a)  // of the last pass
         .def(
+            "copy",
+            [](Session& self, size_t row, size_t source, size_t count) { self.cache->copy_row(row, source, count); },
+            "row"_a, "source"_a, "count"_a)
+        .def(
             "move",
             [](Session& self, size_t row, const std::vector<int32_t>& sources, size_t target) {
                 self.cache->move(row, sources.data(), sources.size(), target);

@@ -7,7 +7,7 @@ import pytest
 
 from outrider import Budget, Draft, ModelDrafter, ModelTreeDrafter, SamplingParams, StaticTree, TableModel
 from outrider.drafters.base import READING_BESIDE_A_DRAFT, Reading
-from outrider.drafters.cache import DraftCache, common_length
+from outrider.drafters.cache import DraftCache
 from outrider.maths.draft import EMPTY
 from outrider.maths.noise import RoundNoise
 from outrider.maths.sampling import History
@@ -26,6 +26,7 @@ class Text:
     sampling: SamplingParams = GREEDY
     predicted: tuple[int, ...] = ()
     history: History = field(default_factory=lambda: History(()))
+    isolation: str | None = ""
 
     @property
     def noise(self) -> RoundNoise:
@@ -232,10 +233,3 @@ def test_where_a_grammar_forbids_all_that_the_draft_model_knows_the_draft_ends(m
         assert propose(drafter, texts, 4, 4) == [(5, 5), (5, 6, 7, 8)]
     forbidden = SamplingParams(seed=0, logits_processors=(lambda output, logits: logits - np.float32(np.inf),))
     assert propose(drafter, [Text(0, [4], forbidden)], 4) == [()]
-
-
-@pytest.mark.parametrize(
-    ("other", "agreed"), [([1, 2, 3], 3), ((1, 2, 3), 3), ([1, 2, 3, 4], 3), ([1, 2], 2), ([1, 9, 3], 1), ((), 0)]
-)
-def test_how_far_two_texts_agree(other, agreed: int) -> None:
-    assert common_length([1, 2, 3], other) == agreed

@@ -278,6 +278,50 @@ def test_a_released_row_starts_anew(model):
     same(session.extend(Pass([0], [tokens])).logits, fresh(model, tokens, 4))
 
 
+def test_an_adopted_prefix_goes_on_as_if_it_had_been_read(model):
+    tokens = text(model, 40)
+    session = model.open(3, CAPACITY)
+    session.extend(Pass([0, 1], [tokens, text(model, 25, 9)], wanted=[0, 0]))
+    session.keep(0, range(40))
+    session.keep(1, range(25))
+    session.extend(Pass([0, 1], [text(model, 5, 8), text(model, 4, 7)]))  # tentative tokens, which nobody adopts
+    session.adopt(1, 0, 19)
+    session.adopt(2, 0, 33)
+    assert [session.length(row) for row in range(3)] == [40, 19, 33]
+    session.keep(0, [0, 1])  # the source goes on
+    more, others, last = text(model, 3, 5), text(model, 4, 6), text(model, 2, 4)
+    found = session.extend(Pass([1, 2], [more, others])).logits
+    same(found, np.concatenate([fresh(model, tokens[:19] + more, 3), fresh(model, tokens[:33] + others, 4)]))
+    session.keep(1, [0, 1])
+    session.release(2)
+    found = session.extend(Pass([0, 1], [last, last])).logits
+    held = tokens + text(model, 5, 8)[:2]
+    same(found, np.concatenate([fresh(model, held + last, 2), fresh(model, tokens[:19] + more[:2] + last, 2)]))
+
+
+def test_a_row_may_adopt_its_own_beginning(model):
+    tokens = text(model, 20)
+    session = model.open(2, CAPACITY)
+    session.extend(Pass([1], [tokens], wanted=[0]))
+    session.keep(1, range(20))
+    session.extend(Pass([1], [text(model, 3, 7)], [[-1, -1, 0]]))
+    session.adopt(1, 1, 12)
+    assert session.length(1) == 12
+    more = text(model, 3, 5)
+    same(session.extend(Pass([1], [more])).logits, fresh(model, tokens[:12] + more, 3))
+
+
+def test_what_a_row_does_not_hold_is_not_adopted(model):
+    session = model.open(2, CAPACITY)
+    session.extend(Pass([0], [text(model, 5)], wanted=[0]))
+    session.keep(0, range(3))
+    with pytest.raises(InputError, match="row 1 cannot adopt 4 tokens of row 0: that row holds 3"):
+        session.adopt(1, 0, 4)
+    assert session.length(1) == 0
+    with pytest.raises(InputError, match="row 2 cannot adopt a prefix: this session has 2 rows"):
+        session.adopt(2, 0, 3)
+
+
 def test_each_node_of_a_tree_sees_its_own_root_path_only(model):
     stem = text(model, 7)
     #        0 -- 1 -- 3        -1 -- 4 -- 5
@@ -363,6 +407,10 @@ def test_any_course_of_calls_equals_a_fresh_prefill(model, seed):
                 held[row] = held[row][: choose.randint(0, len(held[row]))]
                 session.truncate(row, len(held[row]))
             assert session.length(row) == len(held[row])
+        if choose.random() < 0.2:
+            row, source = choose.randrange(3), choose.randrange(3)
+            held[row] = held[source][: choose.randint(0, len(held[source]))]
+            session.adopt(row, source, len(held[row]))
 
 
 def spoilt_by_token_0():

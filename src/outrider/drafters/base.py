@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class DraftedSequence(Protocol):
         sampling: the settings that q must be made with.
         history: for the penalties.
         noise: the random numbers of the coming round.
+        isolation: only texts of equal keys may see by their timing what this one taught a cache; None shares nothing.
     """
 
     @property
@@ -49,6 +50,9 @@ class DraftedSequence(Protocol):
 
     @property
     def noise(self) -> RoundNoise: ...
+
+    @property
+    def isolation(self) -> Hashable | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,17 @@ class Drafter(ABC):
         with a smaller budget it would have been a beginning of itself. What is drawn next may depend on all tokens
         drawn before; no drawn token may be left out.
         """
+
+    def adopt(self, sequence: DraftedSequence, length: int) -> int:
+        """A row of the target's cache holds the first `length` tokens of a new sequence: they need not be read again.
+
+        What the target does not read, `read` does not tell. So a drafter that needs the target's hidden states of the
+        whole prompt has it read in full, unless it holds those of an earlier text.
+
+        Returns:
+            how many of these tokens need not be told. `read` begins there, or earlier.
+        """
+        return 0 if self.wants.hidden else length
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:  # noqa: B027
         """Called after each pass of the target, before anything is accepted, for all sequences that took part.

@@ -5,13 +5,14 @@ Drafters compose it: a chain, a tree, a draft across tokenizers differ in what t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.vocabulary import SameVocabulary, VocabularyMap
 from outrider.maths.arrays import Array, float32
 from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
+from outrider.runtimes.prefixes import Owned, Prefixes, common_length
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +22,7 @@ class CachedRow:
     Attributes:
         number: of the session's row.
         text: what the row followed last; its permanent part is a beginning of this.
+        isolation: of the sequence.
         fed: tokens fed tentatively since, with the number of the one that each follows.
         feed: what the next pass feeds.
         parents: of these, as in `Pass`; None goes on from the newest.
@@ -28,6 +30,7 @@ class CachedRow:
 
     number: int
     text: Sequence[int] = ()
+    isolation: Hashable | None = None
     fed: list[tuple[int, int]] = field(default_factory=list)
     feed: list[int] = field(default_factory=list)
     parents: list[int] | None = None
@@ -55,6 +58,7 @@ class DraftCache:
 
     It needs no news of what became of a draft. `follow` compares what a row was fed with what was emitted, keeps what
     agrees, drops the rest and says what is missing, whether rounds were skipped or a draft was accepted in full.
+    texts that have ended are kept for texts that begin the same way.
 
     Args:
         model: the draft model.
@@ -85,6 +89,7 @@ class DraftCache:
         self.vocabulary.open(vocab_size)
         self.capacity = min(capacity * self.vocabulary.room, self.model.traits.context_length)
         self.session = self.model.open(rows, self.capacity + self.branches)
+        self._prefixes = Prefixes(self.session, crops=self.model.traits.crops)
         self.rows = {}
 
     def room(self, text: Sequence[int]) -> int:
@@ -163,15 +168,16 @@ class DraftCache:
                 session.keep(row.number, range(len(piece)))
 
     def forget(self, sequence: DraftedSequence) -> None:
-        if sequence.id in self.rows:
-            self._opened().release(self.rows[sequence.id].number)
+        row = self.rows.get(sequence.id)
+        if row is not None:
+            self._prefixes.keep(row.number, Owned(row.text, row.isolation))
             del self.rows[sequence.id]
         self.vocabulary.forget(sequence)
 
     def _agreeing(self, sequence: DraftedSequence, text: Sequence[int], most: int) -> CachedRow:
         """The row of a sequence, cut where its permanent part is not a beginning of the text's first `most` tokens."""
         session = self._opened()
-        row = self._row_of(sequence)
+        row = self._row_of(sequence, text)
         if row.text is not text:
             held = session.length(row.number)
             agreed = min(common_length(row.text[:held], text), most)
@@ -181,12 +187,14 @@ class DraftCache:
             row.text = text
         return row
 
-    def _row_of(self, sequence: DraftedSequence) -> CachedRow:
+    def _row_of(self, sequence: DraftedSequence, text: Sequence[int]) -> CachedRow:
         row = self.rows.get(sequence.id)
         if row is None:
-            taken = {row.number for row in self.rows.values()}
-            free = next(number for number in range(self._opened().rows) if number not in taken)
-            row = self.rows[sequence.id] = CachedRow(free)
+            used = {row.number: Owned(row.text, row.isolation) for row in self.rows.values()}
+            free = [number for number in range(self._opened().rows) if number not in used]
+            prefix = self._prefixes.longest(Owned(text, sequence.isolation), used)
+            number, _ = self._prefixes.place(prefix, prefix.length, free)
+            row = self.rows[sequence.id] = CachedRow(number, text, sequence.isolation)
         return row
 
     def _opened(self) -> Session:
@@ -222,11 +230,3 @@ class CachedDrafter(Drafter):
 
     def forget(self, sequence: DraftedSequence) -> None:
         self.cache.forget(sequence)
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens at the beginning of both agree."""
-    if one == other[: len(one)]:  # the rule, and quickly found
-        return len(one)
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (token, its) in pairs if token != its), min(len(one), len(other)))

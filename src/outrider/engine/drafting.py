@@ -67,6 +67,11 @@ class GuardedDrafter:
         self.drafter, self._failed = self._failed, None
         self.prepare(*self._room)
 
+    def adopt(self, sequence: DraftedSequence, length: int) -> int:
+        """How many of the first `length` tokens of a new sequence the target need not read for the drafter's sake."""
+        adopted = self._call(lambda drafter: drafter.adopt(sequence, length))
+        return length if adopted is None else max(min(adopted, length), 0)
+
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft] | None:
         """A draft for each sequence; None if the drafter failed."""
 

@@ -17,6 +17,7 @@ from outrider.engine.events import TokenEvent
 from outrider.engine.handle import Handle
 from outrider.engine.kept_costs import kept_costs
 from outrider.engine.memory import NODES_OF_A_TREE, plan_capacity
+from outrider.engine.prefixes import PrefixCache
 from outrider.engine.record import Observer
 from outrider.engine.round import Round
 from outrider.engine.scheduler import Scheduler
@@ -51,6 +52,8 @@ class Engine:
         max_rows: how many texts may be decoded at once.
         capacity: the longest text, prompt and output, in tokens; None is the model's context, or what fits into memory.
         max_waiting: how many requests may wait for a row.
+        prefix_caching: whether a new text adopts the KV cache of an earlier one as far as both begin the same way
+            (automatic prefix caching). `Request.isolation` limits it to texts of the same key.
         memory_limit: bytes for keys, values and logits; None takes most of the free memory.
         observer: called with a RoundRecord after every round.
         clock: seconds, for statistics and costs.
@@ -76,6 +79,7 @@ class Engine:
         max_rows: int = 8,
         capacity: int | None = None,
         max_waiting: int = 1024,
+        prefix_caching: bool = True,
         memory_limit: int | None = None,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -99,6 +103,8 @@ class Engine:
         self._unsettled = False  # whether a round is going on, or was interrupted
         self._drafter = GuardedDrafter(chosen, self.target.traits.vocab_size)
         self._drafter.prepare(max_rows, self.capacity)
+        self._prefix_caching = prefix_caching
+        self._prefixes = PrefixCache(self._session, self._drafter, crops=self.target.traits.crops)
         longest = min(self._session.capacity, LONGEST)
         self._kept_costs = kept_costs(self.target, max_rows, longest, self._drafter.wants)
         self.costs = self._find_costs()
@@ -164,6 +170,7 @@ class Engine:
             self._rule.shares_noise,
             drawn_seed() if prepared.sampling.seed is None else prepared.sampling.seed,
             self.tokenizer if prepared.detokenize else None,
+            prepared.isolation if self._prefix_caching else None,
         )
         if self.idle:
             self._drafter.try_again()
@@ -175,7 +182,7 @@ class Engine:
         if self._unsettled:
             self._settle()  # the last round was interrupted, and its settling too
         self._remove_finished()  # texts that ended in a round that was interrupted
-        self._scheduler.admit()
+        self._scheduler.admit(self._prefixes.place)
         if not self._scheduler.active:
             return []
         self._unsettled = True
@@ -226,11 +233,13 @@ class Engine:
 
     def _remove(self, sequence: ActiveSequence) -> None:
         if sequence in self._scheduler.active:
-            self._session.release(sequence.row)
+            self._prefixes.keep(sequence)
             self._lookahead.forget(sequence.id)
             self._drafter.forget(sequence)
-        # Last, so that after an interrupt no row is given away that was not emptied.
+        # Last, so that after an interrupt no row is given away whose text is not known.
         self._scheduler.remove(sequence)
+        if not self._scheduler.active:
+            self._prefixes.trust()
 
     def _prepared(self, request: Request | PreparedRequest) -> PreparedRequest:
         if isinstance(request, Request):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import QueueFullError
 
+# The row of a sequence, of the free ones, or None where it is better to wait; the third argument is what is active.
+Place = Callable[[ActiveSequence, Sequence[int], Sequence[ActiveSequence]], int | None]
 SMALLEST_SHARE = 16  # prompt tokens per row and round, at least
 
 
@@ -51,30 +53,35 @@ class Scheduler:
             )
         self._waiting.append(sequence)
 
-    def admit(self) -> None:
+    def admit(self, place: Place) -> None:
         """Give the free rows to the sequences that have waited longest.
 
         They are sorted by length, so that texts of similar length are neighbours in the cache.
+
+        Args:
+            place: chooses the row of a sequence; it may leave one in the queue, whose turn stays.
         """
+        # An interrupt may come after any line: a sequence may then be in both lists until the next call, never in none.
+        # Every round comes here: of a long queue only as many are looked at as there are rows.
+        first = list(islice(self._waiting, self.rows))
+        for sequence in [sequence for sequence in first if sequence in self._active]:
+            self._waiting.remove(sequence)
         taken = {sequence.row for sequence in self._active}
         free = [row for row in range(self.rows) if row not in taken]
-        # Every round comes here: of a long queue only as many are looked at as there are free rows.
-        coming = list(islice((sequence for sequence in self._waiting if sequence not in self._active), len(free)))
-        coming.sort(key=lambda sequence: len(sequence.tokens))
-        row_of = {sequence.id: row for sequence, row in zip(coming, free, strict=False)}
-        # An interrupt may come after any line: a sequence may then be in both lists until the next call, never in none.
-        while self._waiting and (row_of or self._waiting[0] in self._active):
-            sequence = self._waiting[0]
-            if sequence not in self._active:
-                sequence.row = row_of.pop(sequence.id)
+        coming = sorted(islice(self._waiting, len(free)), key=lambda sequence: len(sequence.tokens))
+        for sequence in coming:
+            row = place(sequence, free, self._active)
+            if row is not None:
+                sequence.row = row
+                free.remove(row)
                 self._active.append(sequence)
-            self._waiting.popleft()
+                self._waiting.remove(sequence)
 
     def remove(self, sequence: ActiveSequence) -> None:
         """Take a sequence out of either list, which frees its row."""
         if sequence in self._active:
             self._active.remove(sequence)
-        elif sequence in self._waiting:
+        if sequence in self._waiting:
             self._waiting.remove(sequence)
 
 

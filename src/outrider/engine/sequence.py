@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent, TokenLogprobs
 from outrider.engine.statistics import Statistics
@@ -26,6 +26,7 @@ class ActiveSequence:
         shared_noise: whether drafter and target draw with the same noise (the `coupled` rule).
         seed: of its draws.
         tokenizer: makes the text; None leaves it out.
+        isolation: a prefix is shared with texts of the same key; None with no text.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ActiveSequence:
         shared_noise: bool,
         seed: int,
         tokenizer: Tokenizer | None = None,
+        isolation: Hashable | None = None,
     ) -> None:
         self.id = id
         self.request = request
@@ -47,6 +49,7 @@ class ActiveSequence:
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.seed = seed
+        self.isolation = isolation
         self.constraints = [each for each in request.sampling.logits_processors if isinstance(each, Constraint)]
         self._pieces: list[str] = []
         self._shared_noise = shared_noise

@@ -15,6 +15,7 @@ class Statistics:
     """Counts and times of one sequence.
 
     Attributes:
+        cached_tokens: prompt tokens that were not read, because a row of the KV cache already held them.
         rounds: how many forward passes of the target emitted tokens.
         emitted: tokens emitted; tokens past a stop do not count.
         drafted, accepted: draft tokens proposed, and accepted by the rule. The last accepted ones may lie past a stop.
@@ -28,6 +29,7 @@ class Statistics:
         seconds_elsewhere: everything else in the rounds.
     """
 
+    cached_tokens: int = 0
     rounds: int = 0
     emitted: int = 0
     drafted: int = 0

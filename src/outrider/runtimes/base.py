@@ -121,6 +121,8 @@ class Traits:
         bytes_per_token: bytes of KV cache for one token of one row; 0 without a cache.
         reads_branches: whether a tree is read branch by branch, each in a pass of its own, so that a tree costs more
             than a chain of as many tokens.
+        crops: whether a row can be cut to any length and copied without reading its text again. A recurrent state
+            cannot: of its rows only the whole text is worth keeping.
         identity: equal for models whose passes cost the same on one machine: the weights, and how they are run. None
             where nothing is known of them, as of an object that the user holds.
     """
@@ -134,6 +136,7 @@ class Traits:
     layers: int = 0
     bytes_per_token: int = 0
     reads_branches: bool = False
+    crops: bool = True
     identity: str | None = None
 
     def refusal(self, features: Features) -> str | None:
@@ -193,6 +196,16 @@ class Session(Protocol):
 
     def truncate(self, row: int, length: int) -> None:
         """Drop all tentative tokens, and committed ones from position `length` on."""
+
+    def adopt(self, row: int, source: int, length: int) -> None:
+        """Take over a prefix: the row holds the first `length` committed tokens of `source`, and no trace of what it
+        held before.
+
+        The source stays as it is, whatever becomes of the row. `source` may be the row itself.
+
+        Raises:
+            InputError: `source` has fewer committed tokens, or they are more than a row holds.
+        """
 
     def release(self, row: int) -> None:
         """Empty the row for another sequence."""

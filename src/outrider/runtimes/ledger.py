@@ -84,6 +84,16 @@ class Ledger:
         del self._kept[row][length:]
         self._drop_tentative(row)
 
+    def adopt(self, row: int, source: int, length: int) -> None:
+        if not 0 <= row < self.rows:
+            raise InputError(f"row {row} cannot adopt a prefix: this session has {self.rows} rows")
+        if not 0 <= length <= len(self._kept[source]):
+            raise InputError(
+                f"row {row} cannot adopt {length} tokens of row {source}: that row holds {len(self._kept[source])}"
+            )
+        self._kept[row] = self._kept[source][:length]
+        self._drop_tentative(row)
+
     def name_newest(self, row: int, tokens: Sequence[int]) -> None:
         """Record the newest tentative tokens, which were not known when they were fed (`rollout` on a device)."""
         first = len(self._tentative[row]) - len(tokens)
@@ -108,7 +118,7 @@ class Ledger:
 
 
 class LedgerSession(ABC):
-    """The part of a session that is the same in every runtime; a runtime adds `extend`, `keep` and `release`.
+    """The part of a session that is the same in every runtime; a runtime adds `extend`, `keep`, `adopt` and `release`.
 
     Args:
         name: of the model, for messages.
@@ -150,6 +160,9 @@ class LedgerSession(ABC):
     def truncate(self, row: int, length: int) -> None:
         self._ledger.truncate(row, length)
 
+    @abstractmethod
+    def adopt(self, row: int, source: int, length: int) -> None: ...
+
     def _append(self, work: Pass) -> None:
         """Record the tokens of a pass as tentative; refuse what cannot be computed."""
         if work.features.hidden or work.features.top:
@@ -164,6 +177,9 @@ class RowCache(Protocol):
 
     def move(self, row: int, sources: Sequence[int], target: int) -> None:
         """Put the entries at `sources` one after the other from `target` on, in every layer."""
+
+    def adopt(self, row: int, source: int, length: int) -> None:
+        """Copy the first `length` entries of row `source`, in every layer, and overwrite what the row holds beyond."""
 
     def clear(self, row: int) -> None:
         """Overwrite a row: its NaN would reach the next text through any mask."""
@@ -185,6 +201,10 @@ class RaggedSession(LedgerSession, Generic[Cache]):
         self._ledger.keep(row, path)
         if any(node != index for index, node in enumerate(path)):
             self._cache.move(row, [kept + node for node in path], kept)
+
+    def adopt(self, row: int, source: int, length: int) -> None:
+        self._ledger.adopt(row, source, length)
+        self._cache.adopt(row, source, length)
 
     def release(self, row: int) -> None:
         self._cache.clear(row)

@@ -14,6 +14,7 @@ from typing import Protocol
 from outrider.maths.arrays import Array
 from outrider.runtimes.base import Pass, Scored, Traits
 from outrider.runtimes.ledger import LedgerSession, scored, stacked
+from outrider.runtimes.prefixes import common_length
 
 FEW = 8  # committed tokens that are read again together with a draft; more get a pass of their own
 
@@ -124,6 +125,10 @@ class ReplaySession(LedgerSession):
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)
 
+    def adopt(self, row: int, source: int, length: int) -> None:
+        # The row's own reader goes on from what it has read of these tokens; a copy is read again.
+        self._ledger.adopt(row, source, length)
+
     def release(self, row: int) -> None:
         self._ledger.truncate(row, 0)
         self._readers[row].close()
@@ -163,7 +168,7 @@ class ReplaySession(LedgerSession):
         most = len(text) - wanted
         self._read[row] = []  # until the pass is over: it may fail, or be interrupted
         try:
-            place = reader.back(min(_agreement(read, text), most))
+            place = reader.back(min(common_length(read, text), most))
             logits: list[Array] = []
             for mark in (*self._marks(row, place, len(text), wanted, turns), len(text)):
                 if place < mark:
@@ -191,11 +196,3 @@ class ReplaySession(LedgerSession):
         if place <= kept:
             marks |= {place, kept} if kept - place > FEW else {place}
         return sorted(marks)
-
-
-def _agreement(first: Sequence[int], second: Sequence[int]) -> int:
-    """The length of the common beginning of two texts."""
-    shorter = min(len(first), len(second))
-    if first[:shorter] == second[:shorter]:
-        return shorter
-    return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)

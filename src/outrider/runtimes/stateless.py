@@ -162,5 +162,8 @@ class StatelessSession(LedgerSession):
     def keep(self, row: int, path: Sequence[int]) -> None:
         self._ledger.keep(row, path)
 
+    def adopt(self, row: int, source: int, length: int) -> None:
+        self._ledger.adopt(row, source, length)
+
     def release(self, row: int) -> None:
         self._ledger.truncate(row, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 
-from outrider.drafters.cache import common_length
+from outrider.runtimes.prefixes import common_length
 from outrider.text import Tokenizer
 
 PRIMERS = ("x", "\n", "a")

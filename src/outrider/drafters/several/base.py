@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -57,6 +57,10 @@ class Several(Drafter):
         for number in self.present:
             self.call(number, lambda drafter: drafter.prepare(rows, capacity, vocab_size))
 
+    def adopt(self, sequence: DraftedSequence, length: int) -> int:
+        adopted = [self.call(number, lambda drafter: drafter.adopt(sequence, length)) for number in self.present]
+        return min([length, *(least for least in adopted if least is not None)])
+
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         for number in self.present:
             self.call(number, lambda drafter: drafter.read(sequences, told_to(drafter, self.wants, readings)))
@@ -93,10 +97,19 @@ class Seen:
     sampling: SamplingParams
     history: History
     noise: RoundNoise
+    isolation: Hashable | None
 
 
 def seen(sequence: DraftedSequence, noise: RoundNoise) -> Seen:
-    return Seen(sequence.id, sequence.tokens, sequence.predicted, sequence.sampling, sequence.history, noise)
+    return Seen(
+        sequence.id,
+        sequence.tokens,
+        sequence.predicted,
+        sequence.sampling,
+        sequence.history,
+        noise,
+        sequence.isolation,
+    )
 
 
 def union_of(wants: Sequence[Features]) -> Features:

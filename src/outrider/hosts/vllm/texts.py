@@ -34,6 +34,7 @@ class HostedText:
     draft: Draft = EMPTY
     predicted: Sequence[int] = ()
     sampling: SamplingParams = field(default_factory=lambda: SamplingParams(temperature=0))
+    isolation: None = None
 
     @property
     def noise(self) -> RoundNoise:

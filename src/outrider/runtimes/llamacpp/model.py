@@ -58,6 +58,7 @@ class LlamaCppModel(Named):
             frozenset(token for token in range(vocab_size) if llama_cpp.llama_vocab_is_eog(vocabulary, token)),
             bytes_per_token=_bytes_per_token(pointer, settings.cache_type),
             reads_branches=self._recurs,
+            crops=not self._recurs,
         )
         self.tokenizer: Tokenizer | None = None
         if llama_cpp.llama_vocab_type(vocabulary) != llama_cpp.LLAMA_VOCAB_TYPE_NONE:

@@ -83,6 +83,31 @@ class LlamaCppSession(LedgerSession):
 
     def truncate(self, row: int, length: int) -> None:
         self._ledger.truncate(row, length)
+        self._cut_row(row, length)
+
+    def adopt(self, row: int, source: int, length: int) -> None:
+        if row == source:
+            self.truncate(row, length)
+            return
+        self._ledger.adopt(row, source, length)
+        self._empty(row)
+        for shift in self._sharing:  # both sequences hold the cells: nothing is copied
+            self._context.copy(self._rows[source].main + shift, self._rows[row].main + shift, 0, length)
+
+    def release(self, row: int) -> None:
+        self._ledger.truncate(row, 0)
+        self._empty(row)
+        if not any(self._ledger.end(other) for other in range(self.rows)):
+            self._context.wipe_if_spoilt()
+
+    def _empty(self, row: int) -> None:
+        """Take its cells from all sequences of a row, whose mirrors are free again."""
+        self._cut_row(row, 0)
+        state = self._rows[row]
+        self._free += state.mirrors
+        state.mirrors.clear()
+
+    def _cut_row(self, row: int, length: int) -> None:
         state = self._rows[row]
         self._cut(state.main, length)
         self._settle(state, state.main, length)
@@ -90,14 +115,6 @@ class LlamaCppSession(LedgerSession):
             if shared > length:
                 self._cut(sequence, length)
                 state.mirrors[sequence] = length
-
-    def release(self, row: int) -> None:
-        self.truncate(row, 0)
-        state = self._rows[row]
-        self._free += state.mirrors
-        state.mirrors.clear()
-        if not any(self._ledger.end(other) for other in range(self.rows)):
-            self._context.wipe_if_spoilt()
 
     def _assign(self, row: int, count: int) -> list[list[int]]:
         """For each of the newest `count` tokens its sequences: one for every leaf below it."""

@@ -112,6 +112,16 @@ class MlxCache:
             for buffer in layer.buffers:
                 buffer[row, :, target : target + len(sources)] = buffer[row][:, places]
 
+    def adopt(self, row: int, source: int, length: int) -> None:
+        """Copy the first `length` entries of row `source`, in every layer; zeros beyond, as after `clear`."""
+        for layer in self.layers:
+            for buffer in layer.buffers:
+                if row != source:
+                    buffer[row, :, :length] = buffer[source, :, :length]
+                buffer[row, :, length : self._written[row]] = 0
+        self._written[row] = length
+        mx.eval(self.arrays)
+
     def clear(self, row: int) -> None:
         """Overwrite a row with zeros.
 

@@ -54,7 +54,7 @@ class CourseModel(Named):
                 f"model {self.name} cannot be called as model(inputs, offset, cache): {first_line(error)}"
             ) from error
         context_length = int(getattr(model, "max_seq_len", None) or UNBOUNDED)
-        self.traits = Traits(int(logits.shape[-1]), context_length, stop_token_ids, reads_branches=True)
+        self.traits = Traits(int(logits.shape[-1]), context_length, stop_token_ids, reads_branches=True, crops=False)
 
     def free_bytes(self) -> int | None:
         return free_device_bytes()

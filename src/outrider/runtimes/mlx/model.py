@@ -73,7 +73,8 @@ class MlxModel(Named):
             bytes_per_token=bytes_per_token(caches),
         )
         self.shares_passes = self._shares_passes()
-        self.traits = replace(self.traits, pads_rows=self.shares_passes, reads_branches=not self.shares_passes)
+        shares = self.shares_passes
+        self.traits = replace(self.traits, pads_rows=shares, reads_branches=not shares, crops=shares)
 
     def free_bytes(self) -> int | None:
         return free_device_bytes()

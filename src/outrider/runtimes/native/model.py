@@ -70,6 +70,10 @@ class NativeCache:
     def move(self, row: int, sources: Sequence[int], target: int) -> None:
         self._compiled.move(row, list(sources), target)
 
+    def adopt(self, row: int, source: int, length: int) -> None:
+        if row != source:
+            self._compiled.copy(row, source, length)
+
     def clear(self, row: int) -> None:
         pass
 

@@ -65,6 +65,7 @@ class TransformersModel(Named):
             hidden_size=int(config.hidden_size) if shared else None,
             bytes_per_token=self._runs.bytes_per_token,
             reads_branches=not shared,
+            crops=shared,
         )
 
     def _find_way(self) -> PaddedForward | Recurrent:

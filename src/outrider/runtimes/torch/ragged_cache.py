@@ -294,6 +294,15 @@ class RaggedCache:
             self._written[row] = max(self._written[row], start + count)
 
     @torch.inference_mode()
+    def adopt(self, row: int, source: int, length: int) -> None:
+        """Copy the first `length` entries of row `source`, in every layer; zeros beyond, as after `clear`."""
+        for buffer in (*self._keys, *self._values):
+            if row != source:
+                buffer[row, :, :length] = buffer[source, :, :length]
+            buffer[row, :, length : self._written[row]] = 0
+        self._written[row] = length
+
+    @torch.inference_mode()
     def clear(self, row: int) -> None:
         """Overwrite a row with zeros.
 

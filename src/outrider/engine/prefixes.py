@@ -1,0 +1,72 @@
+"""The prefix cache: which row a new text gets, and how much of its prompt it need not read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outrider.engine.drafting import GuardedDrafter
+from outrider.engine.feeds import READING_ALONE
+from outrider.engine.sequence import ActiveSequence
+from outrider.runtimes.base import Session
+from outrider.runtimes.prefixes import FEWEST, Owned, Prefixes, common_length
+
+
+class PrefixCache:
+    """Gives rows to texts. A new text adopts the longest prefix that a row holds, of a text that has ended or goes on.
+
+    Args:
+        crops: of the target's traits.
+    """
+
+    def __init__(self, session: Session, drafter: GuardedDrafter, *, crops: bool) -> None:
+        self._session = session
+        self._drafter = drafter
+        self._crops = crops
+        self._prefixes = Prefixes(session, crops=crops)
+
+    def place(self, sequence: ActiveSequence, free: Sequence[int], active: Sequence[ActiveSequence]) -> int | None:
+        """The row of a new text; None where it is better to wait until another has read what both begin with."""
+        text = _owned(sequence)
+        prefix = self._prefixes.longest(text, {other.row: _owned(other) for other in active})
+        if any(self._is_sooner(text, prefix.length, other) for other in active):
+            return None
+        most = self._drafter.adopt(sequence, prefix.length) if prefix.length else 0
+        row, held = self._prefixes.place(prefix, most, free)
+        sequence.statistics.cached_tokens = held
+        return row
+
+    def keep(self, sequence: ActiveSequence) -> None:
+        """A text has ended: its row stays for others, until it is needed."""
+        if sequence.error is not None:
+            self._prefixes.distrust()
+        self._prefixes.keep(sequence.row, _owned(sequence))
+
+    def trust(self) -> None:
+        """No text is active."""
+        self._prefixes.trust()
+
+    def _is_sooner(self, text: Owned, held: int, other: ActiveSequence) -> bool:
+        """Whether a text is read sooner if it waits for another to read their common beginning.
+
+        Texts that are read at the same time share the rounds. So without waiting, both are read in the time of
+        `own` tokens, and of as many of the other as come in between.
+
+        Args:
+            held: tokens of the text that a row holds already.
+        """
+        if not self._crops or text.isolation is None or text.isolation != other.isolation:
+            return False
+        done = self._session.length(other.row)
+        unread, own = len(other.tokens) - 1 - done, len(text.tokens) - 1 - held
+        if unread <= 0 or own < FEWEST:
+            return False
+        shared = min(common_length(text.tokens[:-1], other.tokens), len(other.tokens) - 1)
+        if shared - held < FEWEST or shared <= done:
+            return False
+        rounds = -(-(shared - done) // READING_ALONE)
+        wait = min(unread, rounds * READING_ALONE)
+        return wait - (shared - held) < min(own, unread)
+
+
+def _owned(sequence: ActiveSequence) -> Owned:
+    return Owned(sequence.tokens, sequence.isolation)
