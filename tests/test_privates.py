@@ -13,6 +13,7 @@ ALLOWED = {
     ("drafters/test_suffix_memory.py", "_remembered"): "what is remembered of a text that ended shows nowhere else",
     ("engine/test_engine_properties.py", "_keys"): FAULT,
     ("engine/test_engine_properties.py", "_ledger"): CACHE,
+    ("engine/test_engine_properties.py", "_prefixes"): CACHE,
     ("engine/test_engine_properties.py", "_scheduler"): CACHE,
     ("engine/test_engine_properties.py", "_tentative"): CACHE,
     ("jobs/test_jobs.py", "_descriptor"): FAULT,

@@ -63,7 +63,7 @@ def drawn_token_left_out_when_it_is_token_0() -> Iterator[None]:
 
 def draft_cache_not_caught_up() -> AbstractContextManager:
     def feed_the_newest_token_only(self, sequence, text):
-        row = self._row_of(sequence)
+        row = self._row_of(sequence, text)
         self.session.keep(row.number, range(len(row.fed)))
         row.fed = []
         row.feed = list(text) if self.session.length(row.number) == 0 else [text[-1]]

@@ -57,8 +57,8 @@ class DraftCache:
     """The session of a draft model, one row for each sequence that it drafts for.
 
     It needs no news of what became of a draft. `follow` compares what a row was fed with what was emitted, keeps what
-    agrees, drops the rest and says what is missing, whether rounds were skipped or a draft was accepted in full.
-    texts that have ended are kept for texts that begin the same way.
+    agrees, drops the rest and says what is missing, whether rounds were skipped or a draft was accepted in full. Rows
+    of texts that have ended are kept for texts that begin the same way.
 
     Args:
         model: the draft model.
@@ -69,6 +69,7 @@ class DraftCache:
         capacity: tokens of a text that a row holds.
         rows: of each sequence.
         session: None before `open`.
+        prefixes: its rows that are kept.
     """
 
     def __init__(self, model: Model, vocabulary: VocabularyMap | None = None, branches: int = 0) -> None:
@@ -89,7 +90,7 @@ class DraftCache:
         self.vocabulary.open(vocab_size)
         self.capacity = min(capacity * self.vocabulary.room, self.model.traits.context_length)
         self.session = self.model.open(rows, self.capacity + self.branches)
-        self._prefixes = Prefixes(self.session, crops=self.model.traits.crops)
+        self.prefixes = Prefixes(self.session, crops=self.model.traits.crops)
         self.rows = {}
 
     def room(self, text: Sequence[int]) -> int:
@@ -170,7 +171,7 @@ class DraftCache:
     def forget(self, sequence: DraftedSequence) -> None:
         row = self.rows.get(sequence.id)
         if row is not None:
-            self._prefixes.keep(row.number, Owned(row.text, row.isolation))
+            self.prefixes.keep(row.number, Owned(row.text, row.isolation))
             del self.rows[sequence.id]
         self.vocabulary.forget(sequence)
 
@@ -192,8 +193,8 @@ class DraftCache:
         if row is None:
             used = {row.number: Owned(row.text, row.isolation) for row in self.rows.values()}
             free = [number for number in range(self._opened().rows) if number not in used]
-            prefix = self._prefixes.longest(Owned(text, sequence.isolation), used)
-            number, _ = self._prefixes.place(prefix, prefix.length, free)
+            prefix = self.prefixes.longest(Owned(text, sequence.isolation), used)
+            number, _ = self.prefixes.place(prefix, prefix.length, free)
             row = self.rows[sequence.id] = CachedRow(number, text, sequence.isolation)
         return row
 

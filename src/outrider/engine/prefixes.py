@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.feeds import READING_ALONE
@@ -23,6 +23,11 @@ class PrefixCache:
         self._drafter = drafter
         self._crops = crops
         self._prefixes = Prefixes(session, crops=crops)
+
+    @property
+    def kept(self) -> Mapping[int, Owned]:
+        """What the rows hold whose texts have ended."""
+        return self._prefixes.kept
 
     def place(self, sequence: ActiveSequence, free: Sequence[int], active: Sequence[ActiveSequence]) -> int | None:
         """The row of a new text; None where it is better to wait until another has read what both begin with."""

@@ -54,6 +54,11 @@ class Prefixes:
         self._kept: dict[int, Owned] = {}
         self._trusted = True
 
+    @property
+    def kept(self) -> Mapping[int, Owned]:
+        """What the rows hold that are kept for later texts."""
+        return self._kept
+
     def keep(self, row: int, text: Owned) -> None:
         """The text of a row has ended: keep what the row holds of it, or empty the row if nobody may adopt it."""
         # The last round may have committed draft tokens behind the end of the text.
@@ -87,11 +92,11 @@ class Prefixes:
         if text.isolation is None:
             return best
         for row, kept in self._kept.items():
-            length = self._shared(text, kept)
+            length = self.shared(text, kept)
             if (self._crops or length == len(kept.tokens)) and length >= max(best.length, FEWEST):
                 best = Prefix(row, length)
         for row, other in used.items() if self._crops else ():
-            length = min(self._shared(text, other), self._session.length(row))
+            length = min(self.shared(text, other), self._session.length(row))
             if length >= FEWEST and length > best.length:
                 best = Prefix(row, length)
         return best
@@ -107,8 +112,8 @@ class Prefixes:
         Returns:
             the row, and how many tokens it holds.
         """
-        source, length = prefix if most >= prefix.length or (self._crops and most >= FEWEST) else NO_PREFIX
-        length = min(length, most)
+        usable = most >= prefix.length or (self._crops and most >= FEWEST)
+        source, length = Prefix(prefix.row, min(prefix.length, most)) if usable else NO_PREFIX
         row = self._row_for(source, length, free)
         self._kept.pop(row, None)  # first: after an interrupt it is a row like any other that is not in use
         if source is None:
@@ -121,13 +126,14 @@ class Prefixes:
 
     def _row_for(self, source: int | None, length: int, free: Sequence[int]) -> int:
         """The row whose text is missed least."""
-        if source in self._kept and (length == len(self._kept[source].tokens) or not self._crops):
+        if source in free and length == len(self._kept[source].tokens):
             return source  # all of what it holds is adopted
         empty = next((row for row in free if row not in self._kept), None)
-        return empty if empty is not None else next(iter(self._kept))
+        return empty if empty is not None else next(row for row in self._kept if row in free)
 
     @staticmethod
-    def _shared(text: Owned, other: Owned) -> int:
+    def shared(text: Owned, other: Owned) -> int:
+        """How many tokens of a text another may give it."""
         if text.isolation != other.isolation:
             return 0
         return min(common_length(text.tokens, other.tokens), len(text.tokens) - 1)
