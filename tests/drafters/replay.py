@@ -32,6 +32,7 @@ class Replayed:
     predicted: tuple[int, ...] = ()
     sampling: SamplingParams = GREEDY
     noise: RoundNoise = NOISE
+    isolation: None = None
 
     @property
     def history(self) -> History:
