@@ -126,7 +126,7 @@ class Prefixes:
 
     def _row_for(self, source: int | None, length: int, free: Sequence[int]) -> int:
         """The row whose text is missed least."""
-        if source in free and length == len(self._kept[source].tokens):
+        if source is not None and source in free and length == len(self._kept[source].tokens):
             return source  # all of what it holds is adopted
         empty = next((row for row in free if row not in self._kept), None)
         return empty if empty is not None else next(row for row in self._kept if row in free)
