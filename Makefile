@@ -10,10 +10,10 @@ DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format coverage wheel examples sanitize clean
+.PHONY: help demo test test-vllm lint format coverage wheel examples sanitize clean
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \t\2/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1 \t\2/'
 
 demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, beside plain decoding
 	$(DEMO)
@@ -31,6 +31,9 @@ wheel: $(VENV)/.installed-test ## Build the wheel, and use it in a clean environ
 
 examples: $(VENV)/.installed-test ## Run every example, with SmolLM2
 	.ci/examples $(BIN)/python
+
+test-vllm: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Run the proposer inside vLLM for CPUs, in an environment of its own
+	.ci/vllm $(BIN)/python .venv-vllm
 
 sanitize: ## Run the native library's own test under address and undefined-behaviour sanitizers
 	cmake -S native -B native/build/check -DOUTRIDER_TESTS=ON -DOUTRIDER_SANITIZE=address,undefined

@@ -79,7 +79,8 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        self._process.terminate()
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # it ends by itself, and its own processes with it
         self._process.wait()
 
 
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--log", type=Path, default=Path(os.devnull))
+    parser.add_argument("--same", action="store_true", help="fail where a text of Outrider's is not the first system's")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -105,10 +107,15 @@ def main() -> None:
     for name in names:
         workers[name] = Worker(name, arguments)
         workers[name].wait()  # one after the other: each takes all cores to start
+    differ = False
     for rows in map(int, arguments.rows.split(",")):
-        report(names, chosen, *measure(workers, names, chosen, rows))
+        seconds, answers = measure(workers, names, chosen, rows)
+        report(names, chosen, seconds, answers)
+        differ |= any(answers[name] != answers[names[0]] for name in names if name.startswith("outrider"))
     for worker in workers.values():
         worker.close()
+    if arguments.same and differ:
+        raise SystemExit("error: greedy texts differ")
 
 
 def measure(workers: dict[str, Worker], names: list[str], chosen: list[dict[str, Any]], rows: int) -> tuple[Any, Any]:
