@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from benchmarks.native.equal import compare_texts
 from benchmarks.native.neighbour import share_beside
 from benchmarks.native.passes import time_passes
+from benchmarks.native.rounding import compare_rounding
 from outrider import load
 
 COUNTS = (1, 2, 4, 8, 16)
+BACKENDS: tuple[Literal["native"], Literal["llama"]] = ("native", "llama")
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 Threads = Annotated[int, typer.Option(help="Of every runtime.")]
@@ -48,6 +50,15 @@ def equal(
 ) -> None:
     """Compare greedy texts with and without drafters, question by question."""
     compare_texts(questions, model, draft_model, max_tokens, threads, every)
+
+
+@app.command()
+def rounding(folder: Path, files: list[Path], windows: int = 20, threads: Threads = 1) -> None:
+    """Perplexity and KL divergence of GGUF files, here and in llama.cpp, from the bfloat16 weights of a folder."""
+    reference = load(folder, backend="native", dtype="bfloat16", threads=threads)
+    models = {f"{file.stem} {name}": load(file, backend=name, threads=threads) for file in files for name in BACKENDS}
+    for name, (perplexity, divergence) in compare_rounding(reference, models, windows).items():
+        print(f"{name:45} perplexity {perplexity:.3f}, KL {divergence:.5f} nats", flush=True)
 
 
 if __name__ == "__main__":

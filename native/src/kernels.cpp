@@ -319,6 +319,13 @@ void score_all(const Span& span, size_t first, size_t end, const float* const* q
     if (block < end) score<HALF, Q, 1>(span, block, queries, scale, scores);
 }
 
+// Queries that are scored together.
+#if defined(OUTRIDER_AVX512)
+constexpr size_t MOST_SIDE = 6;  // 12 sums in 32 registers
+#else
+constexpr size_t MOST_SIDE = 4;
+#endif
+
 // The scores of a path side by side become weights; returns 1 over their sum.
 float weigh(const Path& path, const float* scores, float* weights) {
     const size_t straight = path.straight - path.first, size = path.size();
@@ -383,16 +390,14 @@ void attend_in(const Span& span, size_t count, const float* const* queries, cons
     }
     const size_t begin = first / 16, end = (slots + 15) / 16;
     for (size_t q = 0; q < count;) {
-        if (count - q >= 4) {
-            score_all<HALF, 4>(span, begin, end, queries + q, scale, scores + q);
-            q += 4;
-        } else if (count - q == 3) {
-            score_all<HALF, 3>(span, begin, end, queries + q, scale, scores + q);
-            q += 3;
-        } else {
-            score_all<HALF, 1>(span, begin, end, queries + q, scale, scores + q);
-            q += 1;
-        }
+        const size_t side = count - q < MOST_SIDE ? count - q : MOST_SIDE;
+        auto run = side == 1   ? score_all<HALF, 1>
+                   : side == 2 ? score_all<HALF, 2>
+                   : side == 3 ? score_all<HALF, 3>
+                   : side < 6  ? score_all<HALF, 4>
+                               : score_all<HALF, MOST_SIDE>;
+        run(span, begin, end, queries + q, scale, scores + q);
+        q += side == 5 ? 4 : side;
     }
     for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], scores[q], weights[q]);
     for (size_t q = 0; q < count;) {
