@@ -220,6 +220,23 @@ def test_generate_goes_on_from_a_file_and_writes_it(outrider, folder, tmp_path) 
     assert len(load_state(state).pairs) >= len(known.pairs)
 
 
+def test_recycled_successors_alone_go_on_from_a_file_and_leave_its_texts(outrider, folder, tmp_path) -> None:
+    state = tmp_path / "state.npz"
+    arguments = ("--drafter-state", state, "--dtype", "float32", "--num-draft-tokens", 4)
+    generated(outrider, folder, *arguments)  # lookups, which remember the text
+    known = load_state(state)
+    assert known.documents
+    plain = generated(outrider, folder, "--drafter", "none", "--dtype", "float32")["tokens"]
+    own = generated(outrider, folder, *arguments, "--drafter", "recycling")
+    assert own["tokens"] == plain
+    assert own["stats"]["accepted"] > 0
+    assert load_state(state).documents == known.documents
+    assert len(load_state(state).pairs) >= len(known.pairs)
+    fresh = tmp_path / "fresh.npz"
+    generated(outrider, folder, "--drafter-state", fresh, "--drafter", "recycling", "--rule", "block")
+    assert len(load_state(fresh).pairs) > 0
+
+
 def test_jobs_go_on_from_a_file_and_write_it(outrider, folder, tmp_path) -> None:
     prompts, state = tmp_path / "prompts.txt", tmp_path / "state.npz"
     prompts.write_text("the cat sat on\nthe mat and the\n")
@@ -244,7 +261,7 @@ def test_a_drafter_that_keeps_nothing_takes_no_state(outrider, folder, tmp_path,
         "generate", PROMPT, "-m", folder, "--drafter", drafter, "--drafter-state", tmp_path / "state.npz"
     )
     assert (status, len(err.strip().splitlines())) == (2, 1)
-    assert "--drafter-state is for the lookup drafter" in err
+    assert f"for the drafters lookup and recycling and --drafter is {drafter}" in err
 
 
 def test_states_that_cannot_be_used_or_written_end_in_one_line(outrider, folder, other_folder, tmp_path) -> None:

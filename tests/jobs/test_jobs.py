@@ -503,10 +503,10 @@ def endless(prompts_wanted):
 
     class Endless:
         def __len__(self):
-            return 10**9
+            return 10**4
 
         def __iter__(self):
-            for number in range(10**9):
+            for number in range(10**4):
                 prompts_wanted.append(number)
                 (prompt,) = parse_prompts(json.dumps({"prompt": "ab", "id": number}), SOURCE, DEFAULTS)
                 yield prompt

@@ -17,7 +17,8 @@ WAYS = {
     "Phi3ForCausalLM": "shared passes",
     "Gemma2ForCausalLM": "replay",
     "MambaForCausalLM": "replay",
-    "NemotronForCausalLM": "replay",
+    "NemotronForCausalLM": "replay",  # the plan does not reach its attention
+    "StableLmForCausalLM": "replay",  # the same
     "BambaForCausalLM": "replay",
     "MiniMaxForCausalLM": "replay",
     "PhimoeForCausalLM": "shared passes",

@@ -156,7 +156,7 @@ def test_the_same_vocabulary_in_two_runtimes_is_a_pair(model):
     "settings, message",
     [
         ({"backend": "onnx"}, "backend 'onnx' is unknown: choose one of auto, torch, native, llama, mlx"),
-        ({"dtype": "q4_0"}, "a GGUF file is used as it is"),
+        ({"dtype": "q4_0", "backend": "llama"}, "a GGUF file is used as it is"),
         ({"dtype": "q4_0", "backend": "torch"}, "dtype q4_0 is of files and the backend is torch"),
         ({"cache_type": "q8_0", "backend": "torch"}, "only llama and native have a choice"),
         ({"cache_type": "q9"}, "cache type 'q9' is unknown"),

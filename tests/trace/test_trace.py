@@ -421,6 +421,17 @@ def test_a_picture_says_what_the_summary_says(figures) -> None:
         assert f"{seconds:.2f} s ({seconds / total:.0%})" in texts
 
 
+def test_the_phases_of_a_short_run_are_in_milliseconds(figures) -> None:
+    trace = trace_of(max_tokens=60, prompt=LONG_PROMPT)
+    phases = ("seconds_drafting", "seconds_verification", "seconds_elsewhere")
+    short = [replace(each, **{name: getattr(each, name) / 1000 for name in phases}) for each in trace.records]
+    texts = figures(replace(trace, records=tuple(short)))
+    assert "milliseconds" in texts
+    assert "seconds" not in texts
+    drafting = 1000 * summarise(tuple(short)).statistics.seconds_drafting
+    assert any(text.startswith(f"{drafting:.1f} ms (") for text in texts)
+
+
 def test_bars_are_as_high_as_the_numbers(monkeypatch, tmp_path) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure
     drawn = []

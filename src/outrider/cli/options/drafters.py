@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import outrider
 from outrider.drafters.base import Drafter
@@ -19,6 +20,7 @@ SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 TREE_LOOKAHEAD = 16
 NONE = "none"
 HEAD = "head"
+RECYCLING = "recycling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,10 @@ def _chains(target: Model) -> Drafter:
     return outrider.lookup_drafter(target, trees=False)
 
 
-def _recycling(target: Model, trees: bool) -> Drafter:
-    return outrider.RecyclingDrafter(recycling_memory(target), trees=trees)
+def recycling(target: Model, trees: bool, state: Path | None = None) -> Drafter:
+    """Recycled successors alone; a target that reads trees branch by branch gets chains."""
+    trees = trees and not target.traits.reads_branches
+    return outrider.RecyclingDrafter(recycling_memory(target, state), trees=trees)
 
 
 def _merged(model: Model, target: Model) -> Drafter:
@@ -119,11 +123,11 @@ DRAFTERS = {
     for kind in (
         DrafterKind(LOOKUP, TREE_LOOKAHEAD, make=outrider.lookup_drafter, trees=True, suffixes=True, in_chains=_chains),
         DrafterKind(
-            "recycling",
+            RECYCLING,
             TREE_LOOKAHEAD,
-            make=lambda target: _recycling(target, trees=not target.traits.reads_branches),
+            make=lambda target: recycling(target, trees=True),
             trees=True,
-            in_chains=lambda target: _recycling(target, trees=False),
+            in_chains=lambda target: recycling(target, trees=False),
         ),
         DrafterKind("model", MODEL_LOOKAHEAD, make_with=lambda model, target: outrider.ModelDrafter(model)),
         DrafterKind(

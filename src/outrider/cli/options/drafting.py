@@ -11,10 +11,12 @@ from outrider.cli.options.drafters import (
     HEAD,
     MODEL_LOOKAHEAD,
     NONE,
+    RECYCLING,
     SUFFIX_LOOKAHEAD,
     DrafterKind,
     drafter_named,
     drafter_with,
+    recycling,
 )
 from outrider.cli.options.files import read_file
 from outrider.cli.options.group import option
@@ -138,7 +140,7 @@ class SelfTuningOptions(DraftingOptions):
         option(
             "--drafter-state",
             "FILE",
-            "What the lookup drafter learned: read at the start if it is there, written at the end.",
+            "What the drafter lookup or recycling learned: read at the start if it is there, written at the end.",
             SPECULATION,
         ),
     ] = None
@@ -176,11 +178,15 @@ class SelfTuningOptions(DraftingOptions):
         file = self.drafter_state
         if file is None and not (many and kind.name == LOOKUP):
             return kind
-        if kind.name != LOOKUP:
-            raise SettingError(f"--drafter-state is for the lookup drafter and --drafter is {kind}: leave one out")
+        if kind.name not in (LOOKUP, RECYCLING):
+            raise SettingError(
+                f"--drafter-state is for the drafters {LOOKUP} and {RECYCLING} and --drafter is {kind}: leave one out"
+            )
         if file is not None and file.exists():
             load_state(file)  # a damaged file is refused before a model is opened
         trees = kind.trees
+        if kind.name == RECYCLING:
+            return replace(kind, make=lambda target: recycling(target, trees, file))
         return replace(
             kind,
             make=lambda target: outrider.lookup_drafter(

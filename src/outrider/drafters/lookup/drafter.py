@@ -14,7 +14,7 @@ from outrider.drafters.lookup.source import CONTEXT, Source
 from outrider.drafters.lookup.suffixes import SuffixSource
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.source import RecyclingSource
-from outrider.drafters.recycling.state import save_state, state_of
+from outrider.drafters.recycling.state import documents_in, save_state, state_of
 from outrider.errors import InputError, SettingError
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
@@ -102,6 +102,8 @@ class LookupDrafter(Drafter):
     def save(self, file: Path) -> None:
         """Write what was learned to a file, for `lookup_drafter(target, file)`.
 
+        A drafter that remembers no texts leaves those that the file holds.
+
         Raises:
             InputError: there is nothing to save, or the file cannot be written.
         """
@@ -110,6 +112,8 @@ class LookupDrafter(Drafter):
             raise InputError("the drafter has no source that learns: give it a RecyclingSource")
         remembered = [source.memory for source in self.sources if isinstance(source, MemorySource)]
         documents = [document for memory in remembered for document in memory.documents()]
+        if not remembered:
+            documents = documents_in(file, recycling.memory.tokenizer)
         save_state(state_of(recycling.memory, documents), file)
 
     def _grown(self, sequence: DraftedSequence, budget: Budget) -> Draft:

@@ -182,6 +182,15 @@ def _state_from(arrays: Mapping[str, np.ndarray]) -> DrafterState:
     return DrafterState(tokenizer, vocab_size, frozen[0], frozen[1], _documents(arrays, vocab_size), experience)
 
 
+def documents_in(file: Path, tokenizer: str) -> list[list[int]]:
+    """The texts in a file of state, where it is one of this tokenizer; else none."""
+    try:
+        state = load_state(file)
+    except InputError:
+        return []
+    return [list(text) for text in state.documents] if state.tokenizer == tokenizer else []
+
+
 def _documents(arrays: Mapping[str, np.ndarray], vocab_size: int) -> list[list[int]]:
     tokens, lengths = arrays["documents"], arrays["lengths"]
     if tokens.dtype != np.uint32 or lengths.dtype != np.uint32 or int(lengths.sum(dtype=np.int64)) != len(tokens):

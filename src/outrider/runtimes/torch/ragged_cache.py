@@ -165,7 +165,7 @@ class TorchPlan(Plan):
 
     def mask_of(self, stretch: Stretch, like: torch.Tensor, groups: int) -> torch.Tensor | None:
         """As `mask`, for one attention call."""
-        key = ("stretch", stretch.rows.start, stretch.first, groups)
+        key = ("stretch", stretch.rows.start, stretch.first, groups, like.dtype, like.device)
         if key not in self._masks:
             if self.sees is None:
                 sees = np.ones((stretch.size, stretch.width, stretch.held), dtype=bool)
