@@ -2,4 +2,18 @@
 
 from outrider_native._core import Layer, Linear, Matrix, Model, Session, Shape, instruction_sets, multiply, pack
 
-__all__ = ["Layer", "Linear", "Matrix", "Model", "Session", "Shape", "instruction_sets", "multiply", "pack"]
+# What Python calls; a change of it is a new number, here and in outrider/runtimes/native/library.py.
+INTERFACE = 2
+
+__all__ = [
+    "INTERFACE",
+    "Layer",
+    "Linear",
+    "Matrix",
+    "Model",
+    "Session",
+    "Shape",
+    "instruction_sets",
+    "multiply",
+    "pack",
+]

@@ -135,3 +135,10 @@ def test_eight_bits_are_near_the_weights(native, folder):
     rounded = last(outrider.load(folder))
     apart = np.abs(exact - rounded).max()
     assert 0 < apart < 0.05 * np.abs(exact).max()
+
+
+def test_a_library_of_another_version_is_refused_in_one_line_and_passed_over(native, folder, monkeypatch):
+    monkeypatch.setattr(native, "INTERFACE", 1)
+    with pytest.raises(outrider.ModelError, match=r"interface 1 and this Outrider calls 2: .*pip install \./native in"):
+        outrider.load(folder, backend="native")
+    assert find_backend(str(folder)) == "torch"

@@ -10,6 +10,7 @@ from outrider.errors import ModelError, SettingError
 
 MODULE = "outrider_native"
 MISSING = "the native runtime needs its compiled library: pip install ./native in Outrider's repository"
+INTERFACE = 2  # of the library that this version calls
 SET_VARIABLE = "OUTRIDER_NATIVE_ISA"  # names an instruction set, for tests
 
 
@@ -27,6 +28,12 @@ def core() -> Any:
         import outrider_native
     except ImportError as error:
         raise ModelError(f"{MISSING} ({error})") from error
+    found = vars(outrider_native).get("INTERFACE", 1)
+    if found != INTERFACE:
+        raise ModelError(
+            f"the compiled library outrider_native has interface {found} and this Outrider calls {INTERFACE}: install "
+            "both from one place, pip install ./native in Outrider's repository"
+        )
     return outrider_native
 
 
