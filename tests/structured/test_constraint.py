@@ -45,6 +45,13 @@ def accepts(made, text):
     return found.admits(tokens) and bool(found.allowed(tokens)[END])
 
 
+def nested(levels):
+    schema = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 def test_stop_tokens_are_allowed_exactly_where_the_grammar_may_end():
     number = regex("[0-9]+")
     assert "</s>" not in follows(number, "")
@@ -84,6 +91,11 @@ def test_texts_that_are_in_a_language_and_texts_that_are_not(made, good, bad):
     assert not accepts(made, bad)
 
 
+@pytest.mark.parametrize("text", ['a\\b"', "\n\t\x7f\x00", "[a-z]+ 🙂\u2028", "\\n", '"i'])
+def test_choices_are_taken_letter_by_letter(text):
+    assert accepts(choice([text, "other"]), text)
+
+
 def test_a_class_of_pydantic_is_a_schema():
     class Pet(BaseModel):
         name: str
@@ -99,6 +111,8 @@ def test_a_class_of_pydantic_is_a_schema():
         (lambda: json_schema("{"), "is no JSON"),
         (lambda: json_schema([1]), "the JSON schema is a list: give an object"),
         (lambda: json_schema({"type": object}), "is no JSON"),
+        (lambda: json_schema("[" * 100_000), "is nested too deeply"),
+        (lambda: json_schema(nested(2000)), "is nested too deeply"),
         (lambda: constraint(json_schema({"type": "cat"})), "the JSON schema cannot be followed: .*cat"),
         (lambda: constraint(json_schema({"type": "object", "propertyNames": {"minLength": 2}})), "propertyNames"),
         (lambda: regex(""), "regular expression is ''"),

@@ -150,7 +150,11 @@ class Drafter(ABC):
         """
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:  # noqa: B027
-        """What became of the draft. `sequence.tokens` already holds the outcome."""
+        """What became of the draft. `sequence.tokens` already holds the outcome.
+
+        Rounds in which a grammar left no choice pass without a call. Where it cut the draft, the verdict is on the
+        draft as it was made.
+        """
 
     def forget(self, sequence: DraftedSequence) -> None:  # noqa: B027
         """The sequence has ended."""

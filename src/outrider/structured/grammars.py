@@ -14,6 +14,7 @@ from outrider.errors import SettingError
 # space is free, keys are not forced, and a model may write it without end.
 COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 FLEXIBLE = {"whitespace_flexible": True}
+NESTED = "the JSON schema is nested too deeply: use $ref for what repeats"
 ANY_OBJECT = {"type": "object"}
 
 
@@ -101,7 +102,7 @@ def grammar(text: str) -> Grammar:
 
 def literal(text: str) -> str:
     """A text in Lark syntax."""
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # which llguidance does not read as it is
 
 
 def _schema_of(schema: Any) -> dict[str, Any] | bool:
@@ -115,6 +116,8 @@ def _schema_of(schema: Any) -> dict[str, Any] | bool:
             schema = json.loads(schema)
         except ValueError as error:
             raise SettingError(f"the JSON schema is no JSON ({error}): give an object") from error
+        except RecursionError as error:
+            raise SettingError(NESTED) from error
     if isinstance(schema, Mapping):
         return dict(schema)
     if not isinstance(schema, bool):
@@ -127,3 +130,5 @@ def _dumped(schema: object) -> str:
         return json.dumps(schema, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise SettingError(f"the JSON schema is no JSON ({error}): give an object") from error
+    except RecursionError as error:
+        raise SettingError(NESTED) from error
