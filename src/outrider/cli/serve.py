@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import outrider
-from outrider.cli.options.drafters import NONE, DrafterKind
+from outrider.cli.options.drafters import NONE, DrafterKind, drafter_named
 from outrider.cli.options.drafting import SelfTuningOptions
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
@@ -22,6 +22,7 @@ from outrider.errors import ModelError, SettingError
 from outrider.maths.sampling import SamplingParams
 
 SERVER = "Server"
+LEARNING = ("lookup", "recycling", "merged")  # from the texts that they have drafted for
 KEY_VARIABLE = "OUTRIDER_API_KEY"
 INSTALL = "outrider serve needs more packages: pip install 'outrider[serve]'"
 USUAL_TEMPERATURE = 1.0  # of OpenAI's API, where neither flags nor the model's makers say
@@ -58,6 +59,10 @@ class ServerOptions:
         list[str] | None,
         option("--cors-origin", "URL", "A web page's origin that may ask. Repeatable. Default: none.", SERVER),
     ] = None
+    share_memory: Annotated[
+        bool,
+        option("--share-memory", None, "Let texts of all API keys teach one drafter; timing may tell of them.", SERVER),
+    ] = False
     access_log: Annotated[bool, option("--access-log", None, "A line for each request.", SERVER)] = False
     spec_decode_metrics: Annotated[
         bool,
@@ -90,7 +95,7 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
     """Serve a model over HTTP, decoded speculatively: OpenAI's and other APIs, and a page at /."""
     server.check()
     _require_packages()
-    kind = drafting.with_state(drafting.kind(models), many=False)
+    kind = drafting.with_state(_apart(drafting.kind(models), drafting, server), many=False)
     lookahead = drafting.policy(kind)
     if drafting.predicted(kind):
         raise SettingError("--predict is for one answer: requests say it themselves, with prediction")
@@ -115,6 +120,22 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
     if drafting.drafter_state is not None and isinstance(drafter, LookupDrafter):
         drafter.save(drafting.drafter_state)
     return 0
+
+
+def _apart(kind: DrafterKind, drafting: SelfTuningOptions, server: ServerOptions) -> DrafterKind:
+    """A kind of drafter that learns nothing from the texts of one API key that those of another could show.
+
+    Raises:
+        SettingError: the kind that was asked for does.
+    """
+    if len(server.keys) < 2 or server.share_memory or kind.name not in LEARNING:
+        return kind
+    if drafting.drafter is not None or drafting.drafter_state is not None:
+        raise SettingError(
+            f"--drafter {kind} learns from all texts, so that the times of one API key's texts tell of another's: use "
+            "--drafter suffix, or --share-memory"
+        )
+    return drafter_named("suffix")
 
 
 def _serve(

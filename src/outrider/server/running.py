@@ -39,7 +39,7 @@ def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_l
     """
     config = Config(
         app,
-        log_level="info" if access_log else "warning",
+        log_level="info" if access_log else "error",  # what clients do wrong is told to them
         access_log=access_log,
         timeout_graceful_shutdown=drain_seconds,
         backlog=BACKLOG,
