@@ -15,10 +15,11 @@ from tiny import model as tiny_model
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEED_LETTERS = ("docs/structured.md",)  # grammars of letters, which words cannot follow
+SERVED = ("docs/serving.md",)  # run against a server, in tests/server/test_serving_document.py
 PROGRAMS = {
     str(path.relative_to(ROOT)): "\n\n".join(blocks)
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    if (blocks := BLOCK.findall(path.read_text("utf-8")))
+    if (blocks := BLOCK.findall(path.read_text("utf-8"))) and str(path.relative_to(ROOT)) not in SERVED
 }
 
 

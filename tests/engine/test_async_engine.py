@@ -1,6 +1,7 @@
 """The engine behind async/await: streams, clients that leave, failures, closing."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 
 import numpy as np
@@ -177,3 +178,43 @@ def test_what_call_raises_reaches_the_caller() -> None:
             return await tokens_of(running, 0)
 
     assert run(main()) == alone(0)
+
+
+def test_a_call_that_is_cancelled_before_its_turn_hurts_nobody() -> None:
+    async def main():
+        async with AsyncEngine(engine()) as running:
+            held = threading.Event()
+            waiting = asyncio.create_task(running.call(lambda engine: held.wait(10)))
+            late = asyncio.create_task(running.call(lambda engine: 1))
+            await asyncio.sleep(0.01)
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
+            held.set()
+            await waiting
+            return await tokens_of(running, 0)
+
+    assert run(main()) == alone(0)
+
+
+def test_a_text_that_was_started_gives_its_tokens_round_by_round() -> None:
+    async def main():
+        told = []
+        async with AsyncEngine(engine()) as running, await running.start(request(0), told.append) as text:
+            rounds = [events async for events in text]
+            assert told == [text.handle]
+            return rounds, text.handle
+
+    rounds, handle = run(main())
+    assert [event.token for events in rounds for event in events] == alone(0) == handle.tokens
+    assert len(rounds) == handle.stats.rounds
+
+
+def test_a_request_that_is_refused_does_not_start() -> None:
+    async def main():
+        async with AsyncEngine(engine(max_rows=1, max_waiting=0)) as running:
+            async with await running.start(request(0, 4000)):
+                with pytest.raises(QueueFullError):
+                    await running.start(request(1))
+            return await running.call(lambda engine: len(engine.active))
+
+    assert run(main()) == 0

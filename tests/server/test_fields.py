@@ -1,0 +1,32 @@
+"""The table of fields in the docs is that of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from outrider import SettingError
+from outrider.server.fields import BODIES, table_of, tables
+from server.conftest import service
+from tiny.tables import TARGET
+
+SERVING = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
+
+
+def test_the_docs_have_the_table_of_the_code():
+    """To write it anew: python -c "from outrider.server.fields import tables; print(tables())"."""
+    found = re.search(r"<!-- fields -->\n(.*)\n<!-- /fields -->", SERVING.read_text("utf-8"), re.DOTALL)
+    assert found is not None
+    assert found[1].strip() == tables()
+
+
+def test_every_field_is_described_once():
+    for body in BODIES.values():
+        names = [*body.model_fields, *body.IGNORED, *body.REFUSED]
+        assert len(names) == len(set(names))
+        assert "None |" not in table_of(body)
+
+
+def test_a_service_needs_a_tokenizer():
+    with pytest.raises(SettingError, match="has no tokenizer"):
+        service({"target": TARGET})
