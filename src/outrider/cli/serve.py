@@ -63,6 +63,9 @@ class ServerOptions:
         bool,
         option("--share-memory", None, "Let texts of all API keys teach one drafter; timing may tell of them.", SERVER),
     ] = False
+    no_prefix_caching: Annotated[
+        bool, option("--no-prefix-caching", None, "Read every prompt from its first token.", SERVER)
+    ] = False
     access_log: Annotated[bool, option("--access-log", None, "A line for each request.", SERVER)] = False
     spec_decode_metrics: Annotated[
         bool,
@@ -113,6 +116,7 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
                 rule=drafting.rule,
                 max_rows=server.max_rows,
                 max_waiting=server.max_waiting,
+                prefix_caching=not server.no_prefix_caching,
                 observer=observer,
             )
 

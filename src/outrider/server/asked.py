@@ -34,6 +34,7 @@ class Asked:
         extras: what is reported besides.
         ignored: names of fields that were left out, with the reason.
         tools: that the model may call.
+        salt: what else keeps caches apart, besides the API key.
     """
 
     requests: Sequence[Request]
@@ -41,3 +42,4 @@ class Asked:
     extras: Extras = Extras()
     ignored: Mapping[str, str] = field(default_factory=dict)
     tools: tuple[Tool, ...] = ()
+    salt: str = ""

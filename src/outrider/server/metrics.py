@@ -48,6 +48,8 @@ class Metrics:
             registry=self.registry,
         )
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens read.")
+        self.prefix_queries = self._counter("prefix_cache_queries", "Prompt tokens of texts that ended.")
+        self.prefix_hits = self._counter("prefix_cache_hits", "Of these, those that the prefix cache held.")
         self.generation_tokens = self._counter("generation_tokens", "Tokens emitted.")
         self._finished = Counter(
             f"{PREFIX}request_success", "Texts that ended.", ["model_name", "finished_reason"], registry=self.registry
@@ -157,6 +159,11 @@ class Metrics:
         self._text_seconds = TEXT_MEMORY * self._text_seconds + (1 - TEXT_MEMORY) * (last - arrived)
         if tokens > 1:
             self.between_tokens.observe((last - first) / (tokens - 1))
+
+    def count_prefix(self, cached: int, prompt: int) -> None:
+        """Count what a text that ended found in the prefix cache, in tokens."""
+        self.prefix_queries.inc(prompt)
+        self.prefix_hits.inc(cached)
 
     def _counter(self, name: str, help: str) -> Counter:
         return Counter(PREFIX + name, help, ["model_name"], registry=self.registry).labels(self._model)

@@ -76,6 +76,7 @@ def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(answer.stats.cached_tokens for answer in answers)},
         "completion_tokens_details": {
             "accepted_prediction_tokens": accepted,
             "rejected_prediction_tokens": rejected,
@@ -86,12 +87,14 @@ def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
 def timings_of(answers: Sequence[Answer]) -> dict[str, Any]:
     """llama.cpp's `timings`, of the first text."""
     answer = answers[0]
-    stats, prompt = answer.stats, len(answer.prepared.prompt)
+    stats = answer.stats
+    prompt = len(answer.prepared.prompt) - stats.cached_tokens
     reading, decoding = stats.seconds_prefill * MILLISECONDS, stats.seconds_decoding * MILLISECONDS
     found = {
+        "cache_n": stats.cached_tokens,
         "prompt_n": prompt,
         "prompt_ms": reading,
-        "prompt_per_token_ms": reading / prompt,
+        "prompt_per_token_ms": reading / max(prompt, 1),
         "prompt_per_second": prompt / stats.seconds_prefill if stats.seconds_prefill else 0.0,
         "predicted_n": stats.emitted,
         "predicted_ms": decoding,

@@ -130,7 +130,9 @@ class Service:
         """
         arrived = time.perf_counter()
         self.require_room()
-        prepared = [await self.apart(lambda each=each: self.prepare(each)) for each in asked.requests]  # type: ignore[misc]
+        isolation = f"{tenant} {asked.salt}"
+        requests = [replace(request, isolation=isolation) for request in asked.requests]
+        prepared = [await self.apart(lambda each=each: self.prepare(each)) for each in requests]  # type: ignore[misc]
         answers: list[Answer] = []
         try:
             for each in prepared:
@@ -203,6 +205,7 @@ class Service:
         self._rounds.leave(answer.running.handle)
         self.metrics.text_left(number)
         reason = "abort" if answer.finish_reason is None else str(answer.finish_reason)
+        self.metrics.count_prefix(answer.stats.cached_tokens, len(answer.prepared.prompt))
         self.metrics.count_text(reason, answer.arrived, answer.first, answer.last, len(answer.tokens))
 
 

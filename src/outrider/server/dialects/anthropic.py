@@ -273,7 +273,13 @@ def _event(name: str, **fields: Any) -> bytes:
 
 
 def _usage(reading: AnswerReading) -> dict[str, Any]:
-    return {"input_tokens": len(reading.answer.prepared.prompt), "output_tokens": len(reading.answer.tokens)}
+    answer = reading.answer
+    cached = answer.stats.cached_tokens
+    return {
+        "input_tokens": len(answer.prepared.prompt) - cached,
+        "cache_read_input_tokens": cached,
+        "output_tokens": len(answer.tokens),
+    }
 
 
 def _input(arguments: str) -> Any:

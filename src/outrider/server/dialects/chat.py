@@ -109,7 +109,7 @@ class ChatBody(TextSettings):
         )
         if request.predicted and not service.settings.copies:
             ignored["prediction"] = f"drafter {service.drafter} does not copy: the tokens are counted all the same"
-        return Asked([request], self.texts(1, service), extras, ignored, choice.tools)
+        return Asked([request], self.texts(1, service), extras, ignored, choice.tools, self.cache_salt or "")
 
     def _predicted(self) -> str:
         if self.prediction is None:

@@ -56,7 +56,7 @@ class CompletionBody(TextSettings):
             "structured": self.grammar(),
             "num_draft_tokens": most_drafted(self.speculative, service),
         }
-        return Asked([Request(prompt, **common) for prompt in prompts], n, extras, ignored)
+        return Asked([Request(prompt, **common) for prompt in prompts], n, extras, ignored, salt=self.cache_salt or "")
 
     def _logprobs(self, service: Service) -> bool | int:
         most = service.settings.limits.top_logprobs

@@ -70,7 +70,7 @@ class ResponsesReply:
         read, emitted = len(reading.answer.prepared.prompt), len(reading.answer.tokens)
         usage = {
             "input_tokens": read,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": reading.answer.stats.cached_tokens},
             "output_tokens": emitted,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": read + emitted,

@@ -84,6 +84,7 @@ class TextSettings(TextBody):
         default=None,
         description="`false` decodes plainly; `num_draft_tokens` limits drafts; `drafter`, `rule`: the server's own.",
     )
+    cache_salt: Text | None = Field(default=None, description="As vLLM: only equal ones share a prefix cache.")
     outrider: OutriderOptions | None = Field(default=None, description="`tokens`, `rounds`, `metrics`: see below.")
 
     IGNORED: ClassVar[Mapping[str, str]] = {
@@ -95,7 +96,6 @@ class TextSettings(TextBody):
         "prompt_cache_key": "the cache finds prompts by their text",
         "prompt_cache_retention": "the cache keeps prompts as long as there is room",
         "cache_prompt": "the cache finds prompts by their text",
-        "cache_salt": "caches are kept apart by API key",
         "priority": "requests are served in the order in which they come",
         "request_id": "the server gives ids",
         "timings_per_token": "timings come once, at the end",
