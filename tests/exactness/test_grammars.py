@@ -15,7 +15,7 @@ pytest.importorskip("llguidance")
 
 from exactness import mutations
 from exactness.drafters import DRAFTERS, lookups, memory_of
-from exactness.draws import draw_outputs, plain_texts, texts_of
+from exactness.draws import Draws, draw_outputs, p_of_mistake, plain_texts, texts_of
 from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from exactness.test_array_libraries import over_arrays
 from outrider import (
@@ -84,11 +84,11 @@ ALONE = SamplingParams(temperature=0.9, logits_processors=(CONSTRAINT,))
 TRUTH = SamplingParams(temperature=0.9, logits_processors=(language,))
 
 
-def p_of(rule: str, name: str, draws: int = DRAWS) -> float:
+def p_of(rule: str, name: str) -> float:
     target, draft = target_and_draft()
     drafter = (CHAINS | TREES)[name](target, draft)
     decoder = SpeculativeDecoder(drafter, target, 5, rule=rule)
-    sample = draw_outputs(decoder, PROMPT, COUNTED, ALONE, draws, max_tokens=8)
+    sample = draw_outputs(decoder, PROMPT, COUNTED, ALONE, DRAWS, max_tokens=8)
     assert 0 < sample.accepted < sample.drafted
     return p_value(sample.counts, joint_distribution(target, PROMPT, COUNTED, TRUTH))
 
@@ -191,5 +191,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_found(mistake: str) -> None:
     rule, name, plant = MISTAKES[mistake]
+    target, draft = target_and_draft()
+    decoder = SpeculativeDecoder((CHAINS | TREES)[name](target, draft), target, 5, rule=rule)
+    expected = joint_distribution(target, PROMPT, COUNTED, TRUTH)
     with plant():
-        assert p_of(rule, name, draws=1000) < THRESHOLD
+        assert p_of_mistake(Draws(decoder, PROMPT, COUNTED, ALONE, max_tokens=8), expected, 1000) < THRESHOLD
