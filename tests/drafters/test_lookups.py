@@ -29,7 +29,7 @@ from outrider.drafters.lookup.calibration import LEAST, MOST, Calibration
 from outrider.drafters.lookup.growth import Lookups
 from outrider.drafters.lookup.mixture import expected
 from outrider.drafters.lookup.source import Foresight, Source
-from outrider.drafters.recycling.frozen import LEAST_KEPT, as_arrays, from_arrays
+from outrider.drafters.recycling.frozen import LEAST_KEPT, as_arrays, from_arrays, frozen_of
 from outrider.drafters.recycling.memory import pair_key
 from outrider.drafters.recycling.pruning import most_useful, worth
 from outrider.drafters.recycling.successors import KEPT, Known, Successors
@@ -235,6 +235,27 @@ def test_what_is_frozen_is_what_was_known(known) -> None:
             assert kept**0.5 == pytest.approx(share**0.5, abs=0.51 / 255)
     assert frozen.everything() == {key: frozen.find(key) for key in sorted(known)}
     assert frozen.find(12345) is None or 12345 in known
+
+
+@given(contexts(), st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=40), st.booleans())
+def test_what_was_loaded_and_learned_is_frozen_as_a_whole(known, lessons, loaded) -> None:
+    earlier = from_arrays(as_arrays(known, 100), 100) if loaded else None
+    keys = sorted(known)
+    successors = Successors(20, 0.1, earlier)
+    for key, token in lessons:
+        successors.learn(keys[key] if key < len(keys) else key, [token, 99 - token], [0.7, 0.2])
+    whole = frozen_of(successors, 100).arrays()
+    expected_arrays = from_arrays(as_arrays(successors.everything(), 100), 100).arrays()
+    for name, values in expected_arrays.items():
+        np.testing.assert_array_equal(whole[name], values)
+        assert whole[name].dtype == values.dtype
+
+
+def test_observations_that_wait_are_saved() -> None:
+    known = Successors(10, 0.02)
+    for _ in range(21):
+        known.learn(7, [1], [0.5])
+    assert frozen_of(known, 9).find(7).times == known.everything()[7].times == 21
 
 
 def test_what_is_pruned_says_least() -> None:

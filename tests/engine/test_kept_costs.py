@@ -72,6 +72,17 @@ def test_other_rows_features_and_models_have_their_own_curves(folder, target, me
     assert kept_costs(target, 2, 64, Features(top=2)).read() is None
 
 
+def test_another_version_of_outrider_or_of_a_runtime_measures(folder, target, measured, monkeypatch) -> None:
+    opened(target)
+    opened(target)
+    assert len(measured) == 1
+    for number, library in enumerate(("outrider", "torch"), start=2):
+        monkeypatch.setattr(module, "version", lambda name, changed=library: "99" if name == changed else "1")
+        opened(target)
+        opened(target)
+        assert len(measured) == number
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '{"format": 1}', "[" * 100_000, "\x00\xff"])
 def test_a_damaged_file_is_measured_again_and_replaced(folder, target, measured, content: str) -> None:
     opened(target)

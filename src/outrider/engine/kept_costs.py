@@ -11,8 +11,10 @@ import json
 import math
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from outrider.runtimes.smollm2 import cache_folder
 from outrider.runtimes.whole_file import replaced_file
 
 FORMAT = 1
+PASSES = 1  # raised where a new Outrider runs passes faster or slower: older curves are measured again
 FOLDER = "costs"
+LIBRARIES = ("outrider", "outrider-native", "torch", "transformers", "mlx", "llama-cpp-python")
 SWITCH = "OUTRIDER_COSTS"  # "off" keeps nothing and reads nothing
 BETWEEN = 100  # passes observed before a curve is kept again
 MOST_POINTS = 256
@@ -95,6 +99,8 @@ def kept_costs(target: Model, rows: int, longest: int, wants: Features) -> KeptC
         return KeptCosts(None, {})
     key = {
         "model": identity,
+        "passes": PASSES,
+        "versions": _versions(version),
         "machine": _machine(),
         "rows": rows,
         "longest": longest,
@@ -102,6 +108,16 @@ def kept_costs(target: Model, rows: int, longest: int, wants: Features) -> KeptC
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     return KeptCosts(cache_folder() / FOLDER / f"{digest}.json", key)
+
+
+@lru_cache(maxsize=1)
+def _versions(version_of: Callable[[str], str]) -> dict[str, str]:
+    """Of the libraries that run passes, as far as they are installed."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version_of(name)
+    return found
 
 
 @lru_cache(maxsize=1)

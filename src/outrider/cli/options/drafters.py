@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import outrider
 from outrider.drafters.base import Drafter
 from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import LOOKUP, require_same_vocabulary
 from outrider.drafters.lookup.loading import recycling_memory
+from outrider.drafters.recycling.state import DrafterState
 from outrider.errors import SettingError
 from outrider.maths.rules import FOR_TREES
 from outrider.runtimes.base import Model
@@ -98,7 +98,7 @@ def _chains(target: Model) -> Drafter:
     return outrider.lookup_drafter(target, trees=False)
 
 
-def recycling(target: Model, trees: bool, state: Path | None = None) -> Drafter:
+def recycling(target: Model, trees: bool, state: DrafterState | None = None) -> Drafter:
     """Recycled successors alone; a target that reads trees branch by branch gets chains."""
     trees = trees and not target.traits.reads_branches
     return outrider.RecyclingDrafter(recycling_memory(target, state), trees=trees)

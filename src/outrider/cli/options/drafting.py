@@ -182,15 +182,15 @@ class SelfTuningOptions(DraftingOptions):
             raise SettingError(
                 f"--drafter-state is for the drafters {LOOKUP} and {RECYCLING} and --drafter is {kind}: leave one out"
             )
-        if file is not None and file.exists():
-            load_state(file)  # a damaged file is refused before a model is opened
+        # Read here, so that a damaged file is refused before a model is opened.
+        known = load_state(file) if file is not None and file.exists() else None
         trees = kind.trees
         if kind.name == RECYCLING:
-            return replace(kind, make=lambda target: recycling(target, trees, file))
+            return replace(kind, make=lambda target: recycling(target, trees, known))
         return replace(
             kind,
             make=lambda target: outrider.lookup_drafter(
-                target, file, memory=outrider.SuffixMemory(prompts=many), trees=trees
+                target, known, memory=outrider.SuffixMemory(prompts=many), trees=trees
             ),
         )
 

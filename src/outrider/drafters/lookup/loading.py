@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).parents[1] / "recycling" / "smollm2.npz"  # made by `ou
 
 
 def lookup_drafter(
-    target: Model, state: Path | None = None, *, memory: SuffixMemory | None = None, trees: bool = True
+    target: Model, state: Path | DrafterState | None = None, *, memory: SuffixMemory | None = None, trees: bool = True
 ) -> LookupDrafter:
     """The default drafter: suffixes of the text and recycled successors, in one tree.
 
@@ -28,7 +28,8 @@ def lookup_drafter(
     machine, or what ships with Outrider, or nothing. A target that reads trees branch by branch gets chains.
 
     Args:
-        state: a file of drafter state, instead of the other places. One that does not exist yet is passed over.
+        state: a file of drafter state, or one that was read, instead of the other places. A file that does not exist
+            yet is passed over.
         memory: of earlier texts, to copy from; the documents of the file join it. None remembers no texts.
         trees: False proposes chains.
 
@@ -45,7 +46,7 @@ def lookup_drafter(
     return LookupDrafter(sources, trees=trees and not target.traits.reads_branches)
 
 
-def recycling_memory(target: Model, state: Path | None = None) -> RecyclingMemory:
+def recycling_memory(target: Model, state: Path | DrafterState | None = None) -> RecyclingMemory:
     """What is known of a target's successors; arguments and errors as for `lookup_drafter`."""
     return _memory_of(known_state(target, state), target)
 
@@ -56,20 +57,21 @@ def _memory_of(known: DrafterState | None, target: Model) -> RecyclingMemory:
     return RecyclingMemory(vocab_size=target.traits.vocab_size, tokenizer=fingerprint(target))
 
 
-def known_state(target: Model, state: Path | None = None) -> DrafterState | None:
+def known_state(target: Model, state: Path | DrafterState | None = None) -> DrafterState | None:
     """The state to start from; None where nothing is known. Arguments and errors as for `lookup_drafter`."""
-    if state is not None and state.exists():
-        found = load_state(state)
-        found.require(fingerprint(target), target.traits.vocab_size, str(state))
-        return found
     own = fingerprint(target)
+    if isinstance(state, Path):
+        state = load_state(state) if state.exists() else None
+    if state is not None:
+        state.require(own, target.traits.vocab_size)
+        return state
     if not own:
         return None
     for file in (warm_file(target), SHIPPED):
         try:
             if tokenizer_of(file) == own:
                 found = load_state(file)
-                found.require(own, target.traits.vocab_size, str(file))
+                found.require(own, target.traits.vocab_size)
                 return found
         except InputError:
             continue  # a file that nobody asked for: without it drafts are only worse

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from outrider.drafters.recycling.successors import KEPT, Known
+from outrider.drafters.recycling.successors import KEPT, Known, Successors
 from outrider.errors import InputError
 
 STEPS = 255  # probabilities are kept as whole numbers from 1 to STEPS: the square roots, so that small ones differ
@@ -87,6 +87,36 @@ def as_arrays(contexts: Mapping[int, Known], vocab_size: int) -> dict[str, np.nd
         "tokens": np.array([token for token, _ in pairs], dtype=np.uint16 if vocab_size <= 1 << 16 else np.uint32),
         "shares": np.array([max(round(STEPS * share**0.5), 1) for _, share in pairs], dtype=np.uint8),
     }
+
+
+def frozen_of(successors: Successors, vocab_size: int) -> Frozen:
+    """All that is known, as `from_arrays(as_arrays(successors.everything()))`; what was loaded is not unpacked."""
+    newer = from_arrays(as_arrays(successors.learned(), vocab_size), vocab_size)
+    earlier = successors.earlier
+    if not isinstance(earlier, Frozen):
+        earlier = from_arrays(as_arrays(earlier.everything(), vocab_size), vocab_size)
+    return joined(earlier, newer)
+
+
+def joined(earlier: Frozen, newer: Frozen) -> Frozen:
+    """The contexts of both; what is newer counts."""
+    old, new = earlier.arrays(), newer.arrays()
+    stays = ~np.isin(old["keys"], new["keys"])
+    keys, counts, sizes = (np.concatenate([old[name][stays], new[name]]) for name in ("keys", "counts", "sizes"))
+    starts = np.concatenate([_starts(old["sizes"])[stays], len(old["tokens"]) + _starts(new["sizes"])])
+    order = np.argsort(keys)
+    sizes, starts = sizes[order], starts[order]
+    # Of each successor its place among those of both: the start of its context, and how far it stands behind that.
+    places = np.repeat(starts - _starts(sizes), sizes) + np.arange(int(sizes.sum(dtype=np.int64)))
+    tokens, shares = (np.concatenate([old[name], new[name]])[places] for name in ("tokens", "shares"))
+    return Frozen(keys[order], counts[order], sizes, tokens, shares)
+
+
+def _starts(sizes: np.ndarray) -> np.ndarray:
+    """Where each of several stretches begins, one behind the other."""
+    ends: np.ndarray = np.cumsum(sizes, dtype=np.int64)
+    found: np.ndarray = ends - sizes
+    return found
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], vocab_size: int) -> Frozen:

@@ -29,6 +29,7 @@ class RecyclingMemory:
 
     Attributes:
         experience: with what was learned since.
+        lock: held while it learns. Hold it while you look up.
 
     Raises:
         SettingError: most is below 1.
@@ -50,7 +51,7 @@ class RecyclingMemory:
         self.experience = experience
         self.single = Successors(most, FORGETTING[0], earlier[0])
         self.pairs = Successors(most, FORGETTING[1], earlier[1])
-        self._lock = RLock()
+        self.lock = RLock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.single)} tokens, {len(self.pairs)} pairs)"
@@ -88,7 +89,7 @@ class RecyclingMemory:
             raise InputError(f"{len(contexts)} contexts have {tokens.shape} tokens and {probabilities.shape} shares")
         rows = packed(tokens, probabilities)
         added = _hash(contexts, tokens)
-        with self._lock:
+        with self.lock:
             self.experience = (self.experience + added) & MASK
             for (before, last), row in zip(contexts, rows, strict=True):
                 self.single.note(last, row)
@@ -98,7 +99,7 @@ class RecyclingMemory:
 
     def everything(self) -> tuple[dict[int, Known], dict[int, Known]]:
         """All contexts of one token and of two, those that it started from included; what is known of each."""
-        with self._lock:
+        with self.lock:
             return self.single.everything(), self.pairs.everything()
 
     def marks(self, context: Sequence[int]) -> tuple[object, object]:

@@ -41,6 +41,7 @@ class RecyclingSource(Source):
 
     def __init__(self, memory: RecyclingMemory | None = None) -> None:
         self.memory = RecyclingMemory() if memory is None else memory
+        self.lock = self.memory.lock
         self._own: dict[int, int] = {}  # what each open text added to the experience
         # What was foreseen last, with the marks of the memory at that time.
         self._foreseen: dict[Context, tuple[object, object, Foresight | None]] = {}

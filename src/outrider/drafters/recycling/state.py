@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from outrider.drafters.recycling.frozen import NAMES, Frozen, as_arrays, from_arrays
+from outrider.drafters.recycling.frozen import NAMES, Frozen, as_arrays, from_arrays, frozen_of
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.pruning import most_useful
 from outrider.errors import InputError, first_line
@@ -39,6 +39,7 @@ class DrafterState:
         single, pairs: successors by the last token, and by the last two.
         documents: texts that were finished, the oldest first.
         experience: a hash of what it was learned from (`RecyclingMemory`).
+        origin: the file that it was read from, for messages.
     """
 
     tokenizer: str
@@ -47,6 +48,7 @@ class DrafterState:
     pairs: Frozen
     documents: Sequence[Sequence[int]] = field(default=())
     experience: int = 0
+    origin: str = field(default="this", compare=False)
 
     def __repr__(self) -> str:
         return f"DrafterState({len(self.single)} tokens, {len(self.pairs)} pairs, {len(self.documents)} documents)"
@@ -60,7 +62,7 @@ class DrafterState:
             experience=self.experience,
         )
 
-    def require(self, tokenizer: str, vocab_size: int, name: str) -> None:
+    def require(self, tokenizer: str, vocab_size: int) -> None:
         """Refuse a target whose tokens mean something else.
 
         Raises:
@@ -68,7 +70,7 @@ class DrafterState:
         """
         if (tokenizer, vocab_size) != (self.tokenizer, self.vocab_size):
             raise InputError(
-                f"{name} is the drafter state of another tokenizer ({self.vocab_size} tokens; the target has "
+                f"{self.origin} is the drafter state of another tokenizer ({self.vocab_size} tokens; the target has "
                 f"{vocab_size}): give a file of this model's, or a new one"
             )
 
@@ -86,11 +88,13 @@ def state_of(
     """
     if memory.vocab_size is None:
         raise InputError("the recycling memory is empty: decode something before it is saved")
-    single, pairs = memory.everything()
-    kept = most_useful(pairs, single, most_pairs)
     size = memory.vocab_size
-    frozen = [from_arrays(as_arrays(contexts, size), size) for contexts in (single, kept)]
-    return DrafterState(memory.tokenizer, size, frozen[0], frozen[1], documents, memory.experience)
+    with memory.lock:
+        single, pairs = (frozen_of(successors, size) for successors in (memory.single, memory.pairs))
+        if len(pairs) > most_pairs:
+            longer, shorter = memory.pairs.everything(), memory.single.everything()
+            pairs = from_arrays(as_arrays(most_useful(longer, shorter, most_pairs), size), size)
+        return DrafterState(memory.tokenizer, size, single, pairs, documents, memory.experience)
 
 
 def save_state(state: DrafterState, file: Path) -> None:
@@ -133,7 +137,7 @@ def load_state(file: Path) -> DrafterState:
         raise InputError(f"drafter state {file} cannot be read ({error.strerror}): check the path") from error
     with stream:
         try:
-            return _state_from(_arrays_in(stream))
+            return replace(_state_from(_arrays_in(stream)), origin=str(file))
         except InputError as error:
             raise InputError(f"drafter state {file} cannot be used: {error}; delete it to start again") from error
         # Whatever a damaged file makes zip, zlib, json and NumPy say.

@@ -55,12 +55,15 @@ class Successors:
         most: contexts; beyond it the one not met for longest is dropped.
         forgetting: the least weight of a new observation in the mean.
         earlier: what to start from where a context is met for the first time.
+
+    Attributes:
+        earlier: that.
     """
 
     def __init__(self, most: int, forgetting: float, earlier: Earlier | None = None) -> None:
         self._most = most
         self._forgetting = forgetting
-        self._earlier: Earlier = NothingEarlier() if earlier is None else earlier
+        self.earlier: Earlier = NothingEarlier() if earlier is None else earlier
         # Packed: a word for the count, then one for each successor. Tuples of floats take five times as much.
         self._entries: dict[int, array[int] | Noted] = {}
 
@@ -71,8 +74,8 @@ class Successors:
         """What is known of a context; None if it was never met. Of one met OFTEN, a few observations may be missing."""
         entry = self.settled(key)
         if entry is None:
-            return self._earlier.find(key)
-        return Known(entry[0], [(word >> 32, (word & SCALE) / SCALE) for word in entry[1:]])
+            return self.earlier.find(key)
+        return _unpacked(entry)
 
     def settled(self, key: int) -> array[int] | None:
         """The packed mean of a context; None where it was not met since the start. Another object after each change."""
@@ -99,17 +102,22 @@ class Successors:
 
     def everything(self) -> dict[int, Known]:
         """All contexts, with what was learned before; those that were met last come last."""
-        known = self._earlier.everything()
-        for key in list(self._entries):
-            found = self.find(key)
-            if found is not None:
-                known.pop(key, None)
-                known[key] = found
+        known = self.earlier.everything()
+        for key, found in self.learned().items():
+            known.pop(key, None)
+            known[key] = found
         return known
+
+    def learned(self) -> dict[int, Known]:
+        """The contexts that were met since the start, with every observation; those that were met last come last."""
+        for key, entry in self._entries.items():
+            if isinstance(entry, Noted):
+                self._entries[key] = self._mean(key, entry)
+        return {key: _unpacked(entry) for key, entry in self._entries.items() if not isinstance(entry, Noted)}
 
     def _mean(self, key: int, noted: Noted) -> array[int]:
         """The mean, with what was noted since."""
-        earlier = self._earlier.find(key) if noted.mean is None else None
+        earlier = self.earlier.find(key) if noted.mean is None else None
         if earlier is not None:
             count, means = earlier.times, dict(earlier.successors)
         else:
@@ -149,3 +157,7 @@ def packed(tokens: np.ndarray, probabilities: np.ndarray) -> list[bytes]:
 
 def _likeliest(pair: tuple[int, float]) -> float:
     return -pair[1]
+
+
+def _unpacked(mean: array[int]) -> Known:
+    return Known(mean[0], [(word >> 32, (word & SCALE) / SCALE) for word in mean[1:]])

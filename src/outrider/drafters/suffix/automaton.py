@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outrider.errors import InputError, SettingError
 
@@ -21,8 +21,7 @@ NO_STATE = -1
 COUNTED_LINKS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """A substring of the text: the state that stands for it, and its length in tokens.
 
     It is valid until the next token is appended, which may split the state or forget the older text.
@@ -167,12 +166,22 @@ class SuffixAutomaton:
         The occurrence at the very end of the text has no follower and is not counted. See the class for when
         a count is exact. No two tokens are equally recent, since each position holds one.
         """
+        count = self._count
+        return [(token, count[state]) for token, state in self._followed(cursor.state)]
+
+    def followers(self, cursor: Cursor) -> list[tuple[int, int, Cursor]]:
+        """As `continuations`, each with the substring that is longer by the token."""
+        count, length = self._count, cursor.length + 1
+        return [(token, count[state], Cursor(state, length)) for token, state in self._followed(cursor.state)]
+
+    def _followed(self, state: int) -> list[tuple[int, int]]:
+        """The tokens that followed, in the order of `continuations`, and the states that they lead to."""
         # A token followed the substring as often as the two occurred together: the count of the successor.
-        followed = [(token, state) for token, state in self._next[cursor.state].items() if token >= 0]
+        followed = [pair for pair in self._next[state].items() if pair[0] >= 0]
         if len(followed) > 1:
             count, recent = self._count, self._recent
             followed.sort(key=lambda pair: (count[pair[1]], recent[pair[1]]), reverse=True)
-        return [(token, self._count[state]) for token, state in followed]
+        return followed
 
     def _clear(self) -> None:
         self._text = array("q")

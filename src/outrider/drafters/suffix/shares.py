@@ -46,12 +46,10 @@ def foreseen(automaton: SuffixAutomaton, cursor: Cursor, *, widest: int | None =
     while shorter is not None and shorter.length > 0 and len(found) < MOST_CHILDREN and left >= least:
         if widest is not None and automaton.width(shorter) > widest:
             break
-        followed = [(token, count) for token, count in automaton.continuations(shorter) if token not in found]
+        followed = [known for known in automaton.followers(shorter) if known[0] not in found]
         novelty = NOVELTY / shorter.length
-        total = sum(count for _, count in followed) + novelty
-        for token, count in followed:
-            longer = automaton.step(shorter, token)
-            assert longer is not None
+        total = sum([count for _, count, _ in followed]) + novelty
+        for token, count, longer in followed:
             found[token] = left * count / total, longer
         left *= novelty / total
         shorter = automaton.shorter(shorter)
