@@ -1,6 +1,7 @@
 """The prefix cache: what a new text need not read, and that its output is the same."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,32 @@ def test_output_is_the_same_with_and_without(drafter: str, settings: SamplingPar
         return found
 
     assert outputs(True) == outputs(False)
+
+
+def test_where_kept_rows_slow_others_down_only_the_newest_one_is_kept() -> None:
+    target = TableModel(TARGET.table)
+    target.traits = replace(target.traits, attends_over_rows=True)
+    engine = Engine(target, max_rows=3, capacity=400)
+    texts = [words(40, seed) for seed in range(4)]
+
+    def cached(*numbers: int) -> list[int]:
+        handles = run(engine, *(Request((*texts[number], 1), 2, GREEDY) for number in numbers))
+        return [handle.stats.cached_tokens for handle in handles]
+
+    assert cached(0, 1) == [0, 0]  # both end in one round
+    assert cached(1) == [40]
+    assert cached(0) == [0]  # it begins alone, and text 1 is given up
+    assert cached(1) == [0]
+    assert cached(2) == [0]  # it begins alone
+    assert cached(2) == [40]
+    assert cached(1) == [0]
+
+
+def test_a_state_that_cannot_be_cropped_is_adopted_whole_or_not_at_all() -> None:
+    target = TableModel(TARGET.table)
+    target.traits = replace(target.traits, crops=False)
+    engine = Engine(target, max_rows=2, capacity=400)
+    [first] = run(engine, Request(words(40), 5, GREEDY))
+    text = (*words(40), *first.tokens[:4])
+    assert run(engine, Request((*text[:-1], text[-1] % 6 + 1, 1), 2, GREEDY))[0].stats.cached_tokens == 0
+    assert run(engine, Request((*text, 1, 1), 2, GREEDY))[0].stats.cached_tokens == 44

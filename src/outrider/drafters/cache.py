@@ -90,7 +90,7 @@ class DraftCache:
         self.vocabulary.open(vocab_size)
         self.capacity = min(capacity * self.vocabulary.room, self.model.traits.context_length)
         self.session = self.model.open(rows, self.capacity + self.branches)
-        self.prefixes = Prefixes(self.session, crops=self.model.traits.crops)
+        self.prefixes = Prefixes(self.session, self.model.traits)
         self.rows = {}
 
     def room(self, text: Sequence[int]) -> int:

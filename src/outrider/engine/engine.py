@@ -104,7 +104,7 @@ class Engine:
         self._drafter = GuardedDrafter(chosen, self.target.traits.vocab_size)
         self._drafter.prepare(max_rows, self.capacity)
         self._prefix_caching = prefix_caching
-        self._prefixes = PrefixCache(self._session, self._drafter, crops=self.target.traits.crops)
+        self._prefixes = PrefixCache(self._session, self._drafter, self.target.traits)
         longest = min(self._session.capacity, LONGEST)
         self._kept_costs = kept_costs(self.target, max_rows, longest, self._drafter.wants)
         self.costs = self._find_costs()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.feeds import READING_ALONE
 from outrider.engine.sequence import ActiveSequence
-from outrider.runtimes.base import Session
+from outrider.runtimes.base import Session, Traits
 from outrider.runtimes.prefixes import FEWEST, Owned, Prefixes, common_length
 
 
@@ -15,14 +15,14 @@ class PrefixCache:
     """Gives rows to texts. A new text adopts the longest prefix that a row holds, of a text that has ended or goes on.
 
     Args:
-        crops: of the target's traits.
+        traits: of the target.
     """
 
-    def __init__(self, session: Session, drafter: GuardedDrafter, *, crops: bool) -> None:
+    def __init__(self, session: Session, drafter: GuardedDrafter, traits: Traits) -> None:
         self._session = session
         self._drafter = drafter
-        self._crops = crops
-        self._prefixes = Prefixes(session, crops=crops)
+        self._crops = traits.crops
+        self._prefixes = Prefixes(session, traits)
 
     @property
     def kept(self) -> Mapping[int, Owned]:

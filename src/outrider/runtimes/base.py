@@ -123,6 +123,8 @@ class Traits:
             than a chain of as many tokens.
         crops: whether a row can be cut to any length and copied without reading its text again. A recurrent state
             cannot: of its rows only the whole text is worth keeping.
+        attends_over_rows: whether a pass goes over what all rows hold, behind a mask, so that a row that is kept for
+            later texts slows the others down.
         identity: equal for models whose passes cost the same on one machine: the weights, and how they are run. None
             where nothing is known of them, as of an object that the user holds.
     """
@@ -137,6 +139,7 @@ class Traits:
     bytes_per_token: int = 0
     reads_branches: bool = False
     crops: bool = True
+    attends_over_rows: bool = False
     identity: str | None = None
 
     def refusal(self, features: Features) -> str | None:

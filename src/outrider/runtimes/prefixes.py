@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from outrider.runtimes.base import Session
+from outrider.runtimes.base import Session, Traits
 
 FEWEST = 16  # tokens: a shorter prefix, such as <s> or the opening of a chat template, is not worth a row's text
 
@@ -45,12 +45,14 @@ class Prefixes:
     """The rows of a session that are kept for later texts, the least recently used first.
 
     Args:
-        crops: of the model's traits. Without it a row is adopted whole and in place, or not at all.
+        traits: of the model. Where rows cannot be cropped, one is adopted whole and in place, or not at all. Where kept
+            rows slow the others down, only the newest one is kept, as long as no other text begins alone.
     """
 
-    def __init__(self, session: Session, *, crops: bool) -> None:
+    def __init__(self, session: Session, traits: Traits) -> None:
         self._session = session
-        self._crops = crops
+        self._crops = traits.crops
+        self._costly = traits.attends_over_rows
         self._kept: dict[int, Owned] = {}
         self._trusted = True
 
@@ -67,15 +69,15 @@ class Prefixes:
         if text.isolation is None or held < FEWEST or not self._trusted:
             self._session.release(row)
             return
+        if self._costly:
+            self._give_up_all()
         self._session.truncate(row, held)
         self._kept[row] = Owned(tuple(text.tokens[:held]), text.isolation)
 
     def distrust(self) -> None:
         """A text failed, and what spoilt it may lie in memory that rows share: empty all rows, and keep none."""
         self._trusted = False
-        while self._kept:
-            row, _ = self._kept.popitem()
-            self._session.release(row)
+        self._give_up_all()
 
     def trust(self) -> None:
         """No row is in use: whatever spoilt a text is gone."""
@@ -114,6 +116,8 @@ class Prefixes:
         """
         usable = most >= prefix.length or (self._crops and most >= FEWEST)
         source, length = Prefix(prefix.row, min(prefix.length, most)) if usable else NO_PREFIX
+        if self._costly and source is None and len(free) == self._session.rows:
+            self._give_up_all()
         row = self._row_for(source, length, free)
         self._kept.pop(row, None)  # first: after an interrupt it is a row like any other that is not in use
         if source is None:
@@ -126,10 +130,15 @@ class Prefixes:
 
     def _row_for(self, source: int | None, length: int, free: Sequence[int]) -> int:
         """The row whose text is missed least."""
-        if source is not None and source in free and length == len(self._kept[source].tokens):
+        if source is not None and source in free and (self._costly or length == len(self._kept[source].tokens)):
             return source  # all of what it holds is adopted
         empty = next((row for row in free if row not in self._kept), None)
         return empty if empty is not None else next(row for row in self._kept if row in free)
+
+    def _give_up_all(self) -> None:
+        while self._kept:
+            row, _ = self._kept.popitem()
+            self._session.release(row)
 
     @staticmethod
     def shared(text: Owned, other: Owned) -> int:

@@ -59,6 +59,7 @@ class LlamaCppModel(Named):
             bytes_per_token=_bytes_per_token(pointer, settings.cache_type),
             reads_branches=self._recurs,
             crops=not self._recurs,
+            attends_over_rows=not self._recurs,
         )
         self.tokenizer: Tokenizer | None = None
         if llama_cpp.llama_vocab_type(vocabulary) != llama_cpp.LLAMA_VOCAB_TYPE_NONE:
