@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def with_code(folder, **files):
     return folder
 
 
-@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("backend", ["torch", "mlx", "native", "auto"])
 @pytest.mark.parametrize(
     "files",
     [
@@ -118,12 +119,15 @@ def with_code(folder, **files):
 )
 def test_code_of_a_folder_never_runs_unasked(tmp_path, monkeypatch, capsys, backend, files):
     """Not even where standard input says yes."""
-    if backend == "mlx":
-        pytest.importorskip("mlx_lm")
+    if backend != "torch":
+        pytest.importorskip({"mlx": "mlx_lm"}.get(backend, "outrider_native"))
     folder = with_code(tmp_path / "model", **files)
     monkeypatch.setattr("builtins.input", lambda *question: "y")
-    if backend == "torch" and "model_file" in files.get("config", {}):
-        outrider.load(folder, backend=backend)  # transformers knows no model_file
+    if backend != "mlx" and "model_file" in files.get("config", {}):
+        outrider.load(folder, backend=backend)  # a name that only mlx-lm looks at
+    elif backend == "native" and "config" in files:
+        with suppress(ModelError):  # it knows the shape of a model by its numbers
+            outrider.load(folder, backend=backend)
     else:
         with pytest.raises(ModelError, match=r"^[^\n]*(--trust-remote-code|evil)[^\n]*$"):
             outrider.load(folder, backend=backend)

@@ -88,7 +88,13 @@ def load(
 
         place = place or native_loading.place_of(name, report)
         model = native_loading.load(
-            place, dtype=dtype, device=device, threads=threads, cache_type=cache_type, progress=report
+            place,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            cache_type=cache_type,
+            progress=report,
+            trust_remote_code=trust_remote_code,
         )
     else:
         place = place or find_place(name, report, code=trust_remote_code)

@@ -35,6 +35,7 @@ def load(
     threads: int | None,
     cache_type: str | None,
     progress: Callable[[str], None],
+    trust_remote_code: bool = False,
 ) -> NativeModel:
     """See outrider.load.
 
@@ -56,7 +57,7 @@ def load(
         if path.is_file():
             return _open_file(path, title, dtype, threads or available_threads(), cache)
         check_folder(path)
-        return _open_folder(path, title, dtype, threads or available_threads(), cache)
+        return _open_folder(path, title, dtype, threads or available_threads(), cache, trust_remote_code)
     except Unknown as error:
         raise ModelError(
             f"model {title} is not for the native runtime: {error}; choose backend torch or llama"
@@ -113,7 +114,7 @@ def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> 
     return NativeModel(builder.model(), description, _tokenizer_of(header, path), title, cache, builder.embedding)
 
 
-def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
+def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str, trust_remote_code: bool) -> NativeModel:
     description = folders.describe(path)
     files = weight_files(path)
     if not files:
@@ -121,7 +122,8 @@ def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str) -
     target = FOLDERS_KIND if dtype == "auto" else KINDS[dtype]
     source = SafetensorsSource(files)
     builder = Builder(description, source, folders.NAMES, target, _outer(target), threads)
-    return NativeModel(builder.model(), description, tokenizer.of_folder(path), title, cache, builder.embedding)
+    words = tokenizer.of_folder(path, trust_remote_code)
+    return NativeModel(builder.model(), description, words, title, cache, builder.embedding)
 
 
 def _outer(target: str) -> str:

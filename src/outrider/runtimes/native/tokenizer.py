@@ -15,6 +15,7 @@ from outrider.runtimes.llamacpp.chat_template import compile_template
 from outrider.runtimes.llamacpp.header import STRING, TOKENS, Entries, Header
 from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.native.gguf import numbers, texts
+from outrider.runtimes.refusals import unreadable_tokenizer
 
 # How llama.cpp splits text before it joins pieces, by the name in the file (llama-vocab.cpp).
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -80,7 +81,7 @@ class Backend:
         return compile_template(self.chat_template)
 
 
-def of_folder(folder: Path) -> HuggingFaceTokenizer | None:
+def of_folder(folder: Path, trust_remote_code: bool = False) -> HuggingFaceTokenizer | None:
     """The tokenizer beside the weights; None where there is none.
 
     Raises:
@@ -91,7 +92,7 @@ def of_folder(folder: Path) -> HuggingFaceTokenizer | None:
         return None
     settings = read_object(settings_file) if settings_file.exists() else {}
     if not file.exists() or settings.get("tokenizer_class") not in PLAIN:
-        return _of_transformers(folder)
+        return _of_transformers(folder, trust_remote_code)
     from tokenizers import Tokenizer
 
     try:
@@ -104,15 +105,16 @@ def of_folder(folder: Path) -> HuggingFaceTokenizer | None:
     return HuggingFaceTokenizer(Backend(backend, _template_of(folder, settings), names))
 
 
-def _of_transformers(folder: Path) -> HuggingFaceTokenizer:
+def _of_transformers(folder: Path, trust_remote_code: bool) -> HuggingFaceTokenizer:
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise ModelError(f"the tokenizer of {folder} needs transformers: pip install transformers") from error
     try:
-        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder))
+        # Not left at None: transformers would ask on standard output whether to run the folder's code.
+        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the tokenizer of {folder} cannot be read: {first_line(error)}") from error
+        raise ModelError(unreadable_tokenizer(folder, error)) from error
 
 
 def _template_of(folder: Path, settings: Mapping[str, Any]) -> str | None:
