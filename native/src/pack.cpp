@@ -63,14 +63,19 @@ void read_row(const uint8_t* row, Kind kind, size_t inputs, float* out) {
 void put_q8(Matrix& m, size_t output, size_t block, uint16_t scale, const int8_t* numbers) {
     const size_t tile = output / TILE, lane = output % TILE;
     uint8_t* to = m.quants(tile) + block * m.block_bytes() + lane * 4;
-    for (size_t k = 0; k < BLOCK; k++) to[k / 4 * 64 + k % 4] = static_cast<uint8_t>(numbers[k] + 128);
+    for (size_t k = 0; k < BLOCK; k += 4) {  // four bytes at once, and plus 128 is another highest bit
+        uint32_t four;
+        std::memcpy(&four, numbers + k, 4);
+        four ^= 0x80808080;
+        std::memcpy(to + k * 16, &four, 4);
+    }
     m.scales(tile)[block * m.block_scales() + lane] = scale;
 }
 
 void put_q4(Matrix& m, size_t output, size_t block, uint16_t scale, const uint8_t* halves) {
     const size_t tile = output / TILE, lane = output % TILE;
     uint8_t* to = m.quants(tile) + block * m.block_bytes() + lane * 4;
-    for (size_t k = 0; k < BLOCK / 2; k++) to[k / 4 * 64 + k % 4] = halves[k];
+    for (size_t k = 0; k < BLOCK / 2; k += 4) std::memcpy(to + k * 16, halves + k, 4);
     m.scales(tile)[block * m.block_scales() + lane] = scale;
 }
 
