@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from outrider import ModelError, SettingError
+from outrider import Engine, ModelError, Request, SamplingParams, SettingError
 from outrider.maths.arrays import to_numpy, top_of_logits
 from outrider.runtimes.base import Features, Pass
 from runtimes.test_sessions import SLIDING, text, tiny
@@ -110,6 +110,41 @@ def test_a_token_has_the_same_bits_in_chains_pieces_batches_and_trees(model):
     assert np.array_equal(found[true], whole[30:])
     session.keep(1, true[:7])
     assert np.array_equal(logits(session, [1], [tokens[37:]]), whole[37:])
+
+
+def test_an_adopted_prefix_has_the_bits_of_one_that_was_read(model):
+    tokens = text(model, 41)
+    whole = at_once(model, tokens)
+    session = model.open(3, CAPACITY)
+    for token in tokens[:35]:  # one by one, as an answer is written
+        session.extend(Pass([0], [[token]], wanted=[0]))
+        session.keep(0, [0])
+    session.extend(Pass([1], [text(model, 40, 3)], wanted=[0]))
+    session.keep(1, range(40))
+    for length in (35, 33, 17, 16, 1):
+        session.adopt(1, 0, length)
+        assert np.array_equal(logits(session, [1], [tokens[length:]]), whole[length:])
+    session.adopt(0, 0, 20)
+    assert np.array_equal(logits(session, [0], [tokens[20:]]), whole[20:])
+
+
+def test_output_has_the_same_bits_with_and_without_the_prefix_cache():
+    model = opened("llama", "q4_0")
+    prompt = text(model, 40)
+    answers = []
+    for caching in (True, False):
+        engine = Engine(model, max_rows=2, capacity=CAPACITY, prefix_caching=caching)
+        found, asked = [], prompt
+        for seed in range(3):
+            handle = engine.submit(Request(asked, 10, SamplingParams(seed=seed), frozenset(), logprobs=True))
+            events = []
+            while not engine.idle:
+                events += engine.step()
+            assert (handle.stats.cached_tokens > 30) == (caching and seed > 0)
+            found.append([(event.token, event.logprob) for event in events])
+            asked = [*asked, *handle.tokens, 3]
+        answers.append(found)
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -432,3 +467,10 @@ def test_the_library_itself_refuses_moves_out_of_its_memory(sources, target):
     compiled = library.Session(opened("llama", "q8_0").compiled, 1, CAPACITY, True)
     with pytest.raises(ValueError):
         compiled.move(0, sources, target)
+
+
+@pytest.mark.parametrize("row, source, count", [(2, 0, 1), (0, 2, 1), (0, 1, CAPACITY + 1)])
+def test_the_library_itself_refuses_copies_out_of_its_memory(row, source, count):
+    compiled = library.Session(opened("llama", "q8_0").compiled, 2, CAPACITY, True)
+    with pytest.raises(ValueError):
+        compiled.copy(row, source, count)

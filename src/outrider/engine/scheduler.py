@@ -61,6 +61,8 @@ class Scheduler:
         Args:
             place: chooses the row of a sequence; it may leave one in the queue, whose turn stays.
         """
+        if not self._waiting:
+            return
         # An interrupt may come after any line: a sequence may then be in both lists until the next call, never in none.
         # Every round comes here: of a long queue only as many are looked at as there are rows.
         first = list(islice(self._waiting, self.rows))
