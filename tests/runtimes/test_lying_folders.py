@@ -101,10 +101,10 @@ def refused(folder, backend):
 
 
 @pytest.mark.parametrize("lie", [*CONFIGS, *FILES])
-@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("backend", ["torch", "mlx", "native"])
 def test_a_folder_that_lies(tmp_path, honest, backend, lie):
-    if backend == "mlx":
-        pytest.importorskip("mlx_lm")
+    if backend != "torch":
+        pytest.importorskip({"mlx": "mlx_lm", "native": "outrider_native"}[backend])
     files = dict(honest)
     if lie in CONFIGS:
         files["config.json"] = json.dumps(json.loads(files["config.json"]) | CONFIGS[lie]).encode()
@@ -153,10 +153,10 @@ MISSING = [
 
 
 @pytest.mark.parametrize("name", MISSING)
-@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("backend", ["torch", "mlx", "native"])
 def test_a_weight_that_is_missing_is_named_before_any_is_read(tmp_path, honest, backend, name, monkeypatch):
-    if backend == "mlx":
-        pytest.importorskip("mlx_lm")
+    if backend != "torch":
+        pytest.importorskip({"mlx": "mlx_lm", "native": "outrider_native"}[backend])
     for file, content in honest.items():
         (tmp_path / file).write_bytes(content)
     without(tmp_path, name)
