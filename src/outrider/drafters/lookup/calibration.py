@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from math import frexp
 
 from outrider.drafters.growth import LARGEST_SHARE
 
@@ -18,7 +18,8 @@ Evidence = tuple[int, int]
 
 def bucket_of(share: float) -> int:
     """The bucket of a share: two for each halving."""
-    return min(max(-math.frexp(share * share)[1], 0), BUCKETS - 1)
+    halvings = -frexp(share * share)[1]
+    return 0 if halvings < 0 else halvings if halvings < BUCKETS else BUCKETS - 1
 
 
 class Calibration:
@@ -34,7 +35,10 @@ class Calibration:
     def calibrated(self, share: float, evidence: Evidence) -> float:
         """The estimate, corrected."""
         factor = self._factors.get((evidence, bucket_of(share)))
-        return share if factor is None else min(share * factor, LARGEST_SHARE)
+        if factor is None:
+            return share
+        corrected = share * factor
+        return corrected if corrected < LARGEST_SHARE else LARGEST_SHARE
 
     def learn(self, shares: Mapping[int, float], evidence: Evidence, token: int) -> None:
         """Learn from a context whose next token is known.
@@ -43,12 +47,15 @@ class Calibration:
             shares: what was estimated, before correction.
             token: what came.
         """
+        known, factors = self._counts, self._factors
         for candidate, share in shares.items():
             if share < TINY:
                 continue
             key = evidence, bucket_of(share)
-            counts = self._counts.setdefault(key, [0.0, 0.0])
-            counts[0] = counts[0] * MEMORY + share
-            counts[1] = counts[1] * MEMORY + (candidate == token)
-            factor = (counts[1] + PRIOR * share) / (counts[0] + PRIOR * share)
-            self._factors[key] = min(max(factor, LEAST), MOST)
+            counts = known.get(key)
+            if counts is None:
+                counts = known[key] = [0.0, 0.0]
+            expected = counts[0] = counts[0] * MEMORY + share
+            observed = counts[1] = counts[1] * MEMORY + (candidate == token)
+            factor = (observed + PRIOR * share) / (expected + PRIOR * share)
+            factors[key] = LEAST if factor < LEAST else MOST if factor > MOST else factor

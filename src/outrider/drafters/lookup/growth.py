@@ -108,13 +108,11 @@ class Lookups:
 
     def _best(self, known: Expected, calibration: Calibration, least: float) -> list[tuple[float, int]]:
         """The likeliest children, likeliest first, with their calibrated shares; none below `least`."""
-        evidence = known.evidence
-        ranked: list[tuple[float, int]] = []
-        for token, estimate in known.shares.items():
-            if estimate * MOST >= least:  # no factor can lift the others
-                share = calibration.calibrated(estimate, evidence)
-                if share >= least:
-                    ranked.append((share, token))
+        calibrated, evidence = calibration.calibrated, known.evidence
+        # No factor can lift the others.
+        likely = [(token, estimate) for token, estimate in known.shares.items() if estimate * MOST >= least]
+        corrected = [(calibrated(estimate, evidence), token) for token, estimate in likely]
+        ranked = [pair for pair in corrected if pair[0] >= least]
         ranked.sort(key=_first)
         return ranked[: -self._children - 1 : -1]
 

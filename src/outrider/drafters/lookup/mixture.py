@@ -55,16 +55,18 @@ def expected(sources: Sequence[Source], cursors: Sequence[Any], context: Context
                 told.insert(0, (number, known))
             else:
                 told.append((number, known))
-    shares: dict[int, float] = {}
-    proposers: dict[int, int] = {}
-    left = 1.0
-    for number, known in told:
-        bit = 1 << number
-        for token, share in known.shares:
-            shares[token] = shares.get(token, 0.0) + left * share
-            proposers[token] = proposers.get(token, 0) | bit
-        left *= known.left
+    if not told:
+        return Expected({}, {}, (len(sources), 0), after)
+    number, known = told[0]
+    shares = dict(known.shares)  # mostly that is all: beyond the text's own suffixes one source is asked
+    proposers = dict.fromkeys(shares, 1 << number)
+    left = known.left
+    for other, further in told[1:]:
         if left < LEAST_LEFT:
             break
-    evidence = (told[0][0], told[0][1].evidence) if told else (len(sources), 0)
-    return Expected(shares, proposers, evidence, after)
+        bit = 1 << other
+        for token, share in further.shares:
+            shares[token] = shares.get(token, 0.0) + left * share
+            proposers[token] = proposers.get(token, 0) | bit
+        left *= further.left
+    return Expected(shares, proposers, (number, known.evidence), after)

@@ -104,8 +104,9 @@ def _mixed(pair: Known | None, last: Known | None) -> Foresight | None:
         left -= trust
     if last is not None:
         trust = left * TRUST[0]
+        known = shares.get
         for token, share in last.successors:
-            shares[token] = shares.get(token, 0.0) + trust * share
+            shares[token] = known(token, 0.0) + trust * share
     return Foresight(list(shares.items()), 0.0, {}, evidence)
 
 
