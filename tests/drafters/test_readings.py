@@ -12,6 +12,7 @@ from outrider import (
     Drafter,
     DynamicTree,
     Engine,
+    LookaheadPolicy,
     Merged,
     ModelDrafter,
     ModelTreeDrafter,
@@ -176,6 +177,33 @@ def test_where_nothing_is_wanted_a_reading_carries_no_arrays(target) -> None:
     reader = Reader(ModelDrafter(target), NOTHING)
     serve(target, reader, 3)
     assert all(read.reading.hidden == () and read.reading.top is None for read in reader.reads)
+
+
+class EveryOther(LookaheadPolicy):
+    """Drafts in every other round."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    def plan(self, sequences):
+        self.rounds += 1
+        return [2 * (self.rounds % 2)] * len(sequences)
+
+
+def test_top_tokens_are_found_in_rounds_that_may_draft(target) -> None:
+    reader = Reader(SuffixDrafter())
+    decoder = SpeculativeDecoder(reader, target, lookahead=EveryOther())
+    text = decoder.generate(prompt(9, 0), max_tokens=12, sampling=GREEDY, stop_token_ids=()).tokens
+    found = [read.reading.top is not None for read in reader.reads[1:]]  # the first one read the prompt
+    assert found == [number % 2 == 0 for number in range(len(found))]
+    assert len(found) > 5
+    assert all(len(read.reading.hidden) == 3 for read in reader.reads)
+    assert (
+        text
+        == SpeculativeDecoder(None, target)
+        .generate(prompt(9, 0), max_tokens=12, sampling=GREEDY, stop_token_ids=())
+        .tokens
+    )
 
 
 def test_one_of_several_drafters_is_told_what_it_wants(target) -> None:

@@ -67,7 +67,7 @@ class Reading:
         draft: None while the prompt is not read to its end. Where several drafters share a round, the draft of all.
         hidden: for each layer of `wants.hidden`, [tokens fed, hidden size].
         top: of the scored tokens, which are the last one before the draft and every node of it; None where nothing was
-            wanted or scored.
+            wanted or scored, or the lookahead was 0 in every row.
     """
 
     start: int
@@ -95,7 +95,7 @@ class Drafter(ABC):
         name: what its tokens are attributed to.
         wants: what it reads of the target's passes besides the tokens. A drafter that wants hidden
             states is asked for a draft only once the target has read the whole prompt. A small vocabulary has fewer
-            top tokens.
+            top tokens, and a round in which the lookahead is 0 in every row has none.
         bytes_per_token: of memory that it holds for every token of every row.
         trees: whether it may propose trees, so that rule block cannot be used.
         estimates: whether its drafts say how likely each token is accepted, and end where the prices in the budget say

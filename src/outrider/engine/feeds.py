@@ -27,6 +27,7 @@ class Feed:
         draft: None while the prompt is not read to its end.
         forced: whether the draft comes from a grammar, and not from the drafter.
         cut: where a grammar left out tokens of the drafter's draft, what it left out.
+        paused: whether the policy leaves the drafter out in this round.
     """
 
     sequence: ActiveSequence
@@ -37,6 +38,7 @@ class Feed:
     draft: Draft | None = None
     forced: bool = False
     cut: Cut | None = None
+    paused: bool = False
 
     @property
     def emits(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outrider.drafters.base import Reading
 from outrider.engine.drafting import GuardedDrafter
@@ -20,7 +20,7 @@ from outrider.maths.arrays import Array
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Verdict
 from outrider.maths.rules import Rule
-from outrider.runtimes.base import NOTHING, Model, Pass, Scored, Session
+from outrider.runtimes.base import NOTHING, Features, Model, Pass, Scored, Session
 
 
 @dataclass(slots=True)
@@ -123,6 +123,8 @@ class Round:
             sequences = [feed.sequence for feed in drafting]
             planned = self._lookahead.budgets([sequence.id for sequence in sequences])
             budgets = [self._within_row(budget, s) for budget, s in zip(planned, sequences, strict=True)]
+            for feed, budget in zip(drafting, planned, strict=True):
+                feed.paused = budget.longest <= 0
             drafts = self._drafter.propose(sequences, budgets) or ()
             for feed, budget, draft in zip(drafting, budgets, drafts, strict=False):
                 feed.add(budget, draft)
@@ -135,7 +137,7 @@ class Round:
             [feed.tokens for feed in feeds],
             [feed.parents for feed in feeds],
             [feed.wanted for feed in feeds],
-            self._drafter.wants,
+            self._wants(feeds),
         )
         started = self._clock()
         return Flight(feeds, self._session.extend(work), started)
@@ -172,6 +174,12 @@ class Round:
             if not feed.emits:
                 self._session.keep(feed.sequence.row, range(len(feed.tokens)))
         return flight
+
+    def _wants(self, feeds: list[Feed]) -> Features:
+        """What the drafter reads of the pass. Top tokens take time to find: where drafts do not pay in any row, neither
+        does learning from them."""
+        wants = self._drafter.wants
+        return replace(wants, top=0) if wants.top and all(feed.paused for feed in feeds) else wants
 
     def _groups(self, feeds: list[Feed]) -> list[list[Feed]]:
         """The cheapest partition into rows that share a pass."""
