@@ -101,7 +101,13 @@ def test_a_flattened_command_keeps_its_name_and_its_help():
     assert (command.__name__, command.__doc__) == ("command", "What it does.")
 
 
-@pytest.mark.parametrize("name", DRAFTERS)
+def test_a_head_is_made_of_a_head_alone():
+    target = outrider.TableModel.random(8, 1, seed=0)
+    with pytest.raises(SettingError, match="needs a draft head"):
+        drafter_named("head").open(lambda: target, target)
+
+
+@pytest.mark.parametrize("name", [name for name in DRAFTERS if name != "head"])
 def test_every_drafter_is_made_by_its_name(folder, name):
     kind = drafter_named(name)
     target = outrider.load(folder)
