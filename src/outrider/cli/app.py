@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from outrider import __version__
-from outrider.cli import check, doctor, generate, serve, trace, warm
+from outrider.cli import check, doctor, generate, serve, trace, train, warm
 from outrider.cli.bench import app as bench_app
 from outrider.cli.bench import questions, rows
 from outrider.cli.chat import command as chat
@@ -30,6 +30,7 @@ app.add_typer(bench, name="bench")
 bench.command("questions")(as_command(questions.command))
 bench.command("rows")(as_command(rows.command))
 app.command("warm")(as_command(warm.command))
+app.command("train")(as_command(train.command))
 app.command("trace")(as_command(trace.command))
 app.command("doctor")(as_command(doctor.command))
 

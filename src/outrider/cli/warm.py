@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import progress as bars
 
-from outrider.cli.options.files import STANDARD_INPUT, read_text
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
 from outrider.cli.terminal import messages
+from outrider.cli.writing import OPENINGS, bar, encoded, make_folder, prompts_of, write_texts
 from outrider.drafters.lookup.loading import fingerprint, warm_file
 from outrider.drafters.recycling.state import save_state
 from outrider.drafters.recycling.successors import KEPT
-from outrider.errors import InputError, SettingError
-from outrider.prompts.chat import Chat, encode_prompt
-from outrider.prompts.files import FilePrompt, parse_prompts
-from outrider.prompts.tokens import check_tokens
+from outrider.errors import SettingError
 from outrider.runtimes.base import Model
-from outrider.training.shards import Text, read_shards, write_shard
+from outrider.training.shards import read_shards
 from outrider.training.sweep import expectations
 from outrider.training.synthesis import SynthesisSettings, answered, self_written, users_turn_of
 from outrider.training.warming import Warming
 from outrider_command import INTERRUPTED
-
-SECONDS_OF_A_SHARD = 60  # a run that is killed loses at most so much
-
-# Beginnings of questions, so that they differ in kind. Half of them are left to the model.
-OPENINGS = (
-    *[""] * 24,
-    *("Write ", "Write a short story about ", "Write an email ", "Imagine you are ", "You are ", "Describe "),
-    *("Explain ", "What is ", "Why ", "How do ", "Who ", "Compare ", "Tell me about ", "List ", "If ", "A "),
-    *("Solve ", "Calculate ", "Write a Python function ", "Implement ", "Translate ", "Answer the question: "),
-    *("Summarize ", "Extract ", "Given the following ", "Based on the passage below, "),
-)
 
 
 def command(
@@ -68,17 +49,17 @@ def command(
         raise SettingError(f"--minutes is {minutes}: it must be at least 0")
     if pairs < 0 or max_rows < 1:
         raise SettingError(f"--pairs is {pairs} and --max-rows {max_rows}: at least 0 contexts and 1 row are needed")
-    prompts = None if input is None else _prompts_of(input)
+    prompts = None if input is None else prompts_of(input)
     if data is not None:
-        _make(data)
+        make_folder(data)
     target = runtime.open(model)
     file = _place(target, output)
-    asked = None if prompts is None else _encoded(prompts, target)
+    asked = None if prompts is None else encoded(prompts, target)
     if minutes and asked is None:
         users_turn_of(target)  # a model that cannot ask itself is refused before its vocabulary is read
     known = [] if data is None else list(read_shards(data, fingerprint(target)))
     warming = Warming(target.traits.vocab_size, fingerprint(target))
-    with _bar("vocabulary", target.traits.vocab_size) as advance:
+    with bar("vocabulary", target.traits.vocab_size) as advance:
         for tokens, top, probabilities in expectations(target, KEPT):
             warming.learn_tokens(tokens, top, probabilities)
             advance(len(tokens))
@@ -89,7 +70,7 @@ def command(
     interrupted = False
     try:
         if minutes:
-            _write(texts, minutes, warming, data)
+            write_texts(texts, minutes, warming.learn_text, data, warming.tokenizer)
     except KeyboardInterrupt:
         interrupted = True
     state = warming.state(pairs)
@@ -102,24 +83,6 @@ def command(
     return INTERRUPTED if interrupted else 0
 
 
-def _prompts_of(file: Path) -> list[FilePrompt]:
-    name = "standard input" if str(file) == STANDARD_INPUT else str(file)
-    return parse_prompts(read_text(file), name)
-
-
-def _encoded(prompts: Sequence[FilePrompt], target: Model) -> list[tuple[int, ...]]:
-    """The prompts in token ids, through the chat template where there is one."""
-    found = []
-    for prompt in prompts:
-        try:
-            tokens = encode_prompt(prompt.request.prompt, target.tokenizer, target.name, Chat()).tokens
-            check_tokens(tokens, target, target.traits.context_length)
-        except (InputError, SettingError) as error:
-            raise InputError(f"{prompt.place} cannot be used: {error}") from error
-        found.append(tokens)
-    return found
-
-
 def _place(target: Model, output: Path | None) -> Path:
     """Where the state goes; its folder is there."""
     if output is None and target.tokenizer is None:
@@ -128,47 +91,5 @@ def _place(target: Model, output: Path | None) -> Path:
             "to generate with --drafter-state"
         )
     file = warm_file(target) if output is None else output
-    _make(file.parent)
+    make_folder(file.parent)
     return file
-
-
-def _write(texts: Iterator[list[Text]], minutes: float, warming: Warming, data: Path | None) -> None:
-    """Learn the texts of the next minutes, and keep them in shards where there is a folder for them."""
-    begun = written = last = time.monotonic()
-    held: list[Text] = []
-    try:
-        with _bar("writing", 60 * minutes) as advance:
-            for finished in texts:
-                for text in finished:
-                    warming.learn_text(text)
-                    held.append(text)
-                now = time.monotonic()
-                advance(now - last)
-                last = now
-                if now - begun > 60 * minutes:
-                    return
-                if data is not None and held and now - written > SECONDS_OF_A_SHARD:
-                    write_shard(data, held, warming.tokenizer)
-                    held, written = [], now
-    finally:
-        if data is not None and held:
-            write_shard(data, held, warming.tokenizer)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"folder {folder} cannot be made ({error.strerror}): choose another place") from error
-
-
-@contextmanager
-def _bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar, where somebody is looking. Yields a function that moves it on."""
-    if not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda step: bar.advance(task, step)

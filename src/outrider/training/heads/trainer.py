@@ -22,7 +22,7 @@ from outrider.training.heads.rollout import Batch, rollout
 
 CHECKPOINT = "checkpoint.pt"
 BETWEEN_CHECKPOINTS = 45.0  # seconds: a run that is killed loses at most so much
-WARM_UP = 30  # steps
+WARM_UP = 10  # steps
 LEAST_RATE = 0.02  # of the rate, at the end
 PATIENCE = 4  # measurements without a gain, after which training ends
 
