@@ -1,6 +1,7 @@
 """`outrider train`: a newcomer trains a head for a tiny model, on what the model writes itself."""
 
 import json
+import random
 import re
 
 import pytest
@@ -30,8 +31,11 @@ def target(tmp_path_factory):
 
 @pytest.mark.slow
 def test_acceptance_rises_from_chance_to_most_drafts(outrider, target, tmp_path):
-    out = tmp_path / "head"
-    flags = ("--minutes", SECONDS / 60, "--backend", "torch", "--dtype", "float32", "--max-rows", 8)
+    out, prompts = tmp_path / "head", tmp_path / "prompts.jsonl"
+    chooser = random.Random(0)
+    asked = [" ".join(chooser.choices(WORDS[6:], k=6)) for _ in range(100)]
+    prompts.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in asked))
+    flags = ("--minutes", SECONDS / 60, "--backend", "torch", "--dtype", "float32", "--input", prompts)
     status, _, err = outrider("train", target, "--out", out, *flags)
     assert status == 0, err
     shares = re.search(r"in (\d+)%.*\((\d+)% at first\)", err.replace("\n", " "))

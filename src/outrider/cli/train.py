@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -82,7 +81,7 @@ def command(
 
         try:
             made = make_head(model, texts, out, training, vocabulary, tell)
-            command_line = shlex.join(["outrider", *sys.argv[1:]])
+            command_line = shlex.join(["outrider", "train", target, "--out", str(out), "--minutes", f"{minutes:g}"])
             account = Account(
                 model.name,
                 command_line,
