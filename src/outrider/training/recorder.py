@@ -14,7 +14,7 @@ from outrider.runtimes.base import Features
 
 
 class Recorder(Drafter):
-    """Records the target's most probable tokens before each emitted token; needs a lookahead of 0.
+    """Records the target's most probable tokens before each emitted token; needs a lookahead above 0.
 
     Args:
         top: how many tokens.

@@ -132,7 +132,7 @@ class _Writer:
         self._engine = Engine(
             target,
             self._recorder,
-            lookahead=0,
+            lookahead=1,  # a recorder drafts nothing; with 0 it would not be told what the target expects
             max_rows=settings.rows,
             capacity=min(longest + settings.answer, target.traits.context_length),
         )
