@@ -14,7 +14,7 @@ from tiny import model as tiny_model
 
 pytest.importorskip("torch")
 WORDS = [*tiny_model.WORDS, "Aa", "Zz"]  # the words by which the place of the user's turn is found
-SECONDS = 40
+SECONDS = 75
 
 
 @pytest.fixture(autouse=True)

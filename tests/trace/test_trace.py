@@ -343,7 +343,7 @@ def test_where_the_drafter_chose_nothing_was_planned() -> None:
     assert (mean.planned, mean.drafted) == ([4, 2], [2.5, 1])
 
 
-@pytest.mark.parametrize("lookahead, planned", [(None, {None}), (3, {0, 1, 2, 3})])
+@pytest.mark.parametrize("lookahead, planned", [(None, {None, 0}), (3, {0, 1, 2, 3})])
 def test_a_drafter_that_is_told_prices_has_no_lookahead_in_the_trace(path, lookahead, planned) -> None:
     model = TableModel(np.where(np.roll(np.eye(12), 1, axis=1) > 0, 9.0, 0.0))
     with TraceWriter(path) as writer:
@@ -354,6 +354,7 @@ def test_a_drafter_that_is_told_prices_has_no_lookahead_in_the_trace(path, looka
     parts = [part for record in read_trace(path) for part in record.sequences]
     assert {part.planned for part in parts} <= planned
     assert any(part.drafted for part in parts)
+    assert all(part.planned is None for part in parts if part.drafted and lookahead is None)  # 0 where it was not asked
 
 
 def test_engines_that_follow_one_another_are_told_apart() -> None:

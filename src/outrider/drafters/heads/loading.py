@@ -23,22 +23,19 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 def is_head(name: Any) -> bool:
     """Whether a name or path is that of a draft head, by its config.json; of the hub's names only that is fetched.
 
-    Raises:
-        ModelError: the hub has no such model, or cannot be reached.
+    False too where there is no such file: as a model it is refused with the reason.
     """
     if not isinstance(name, str | Path):
         return False
     file: Path | None = Path(name).expanduser() / CONFIG
-    if is_hub_name(str(name)) and importlib.util.find_spec("huggingface_hub") is not None:
-        from outrider.runtimes.hub import fetch_file
-
-        file = fetch_file(str(name), CONFIG)
-    if file is None or not file.is_file():
-        return False
     try:
-        return says_head(read_object(file))
+        if is_hub_name(str(name)) and importlib.util.find_spec("huggingface_hub") is not None:
+            from outrider.runtimes.hub import fetch_file
+
+            file = fetch_file(str(name), CONFIG)
+        return file is not None and file.is_file() and says_head(read_object(file))
     except ModelError:
-        return False  # as a model it is refused with the reason
+        return False
 
 
 def head_drafter(
