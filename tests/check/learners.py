@@ -70,8 +70,13 @@ def verdict_on(path, task, trials):
     with loaded(path) as found, ExitStack() as stack:
         for module, name in MOST:
             stack.enter_context(patch.object(module, name, trials))
+        framework = framework_of(found.names)
+        if framework == "torch":  # the child switches gradients off, for good in its own process
+            import torch
+
+            stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
         with suppress(Halt):
-            OBSERVERS[task](channel, found, library(framework_of(found.names)))
+            OBSERVERS[task](channel, found, library(framework))
     verdict = Verdict(task_of(task))
     observed = Observed(channel.messages, "done")
     add_failures(verdict, observed)

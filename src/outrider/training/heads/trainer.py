@@ -199,6 +199,7 @@ class Trainer:
         enabled = self._device.type != "cpu" or computes_bfloat16()
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
 
+    @torch.enable_grad()
     def _backward(self, lessons: Sequence[Lesson]) -> None:
         settings = self.settings
         objective = OBJECTIVES[settings.objective]
