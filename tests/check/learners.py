@@ -71,10 +71,10 @@ def verdict_on(path, task, trials):
         for module, name in MOST:
             stack.enter_context(patch.object(module, name, trials))
         framework = framework_of(found.names)
-        if framework == "torch":  # the child switches gradients off, for good in its own process
+        if framework == "torch":  # the child switches gradients off for good, in its own process
             import torch
 
-            stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
+            stack.enter_context(torch.set_grad_enabled(False))
         with suppress(Halt):
             OBSERVERS[task](channel, found, library(framework))
     verdict = Verdict(task_of(task))
