@@ -77,7 +77,8 @@ def test_another_version_of_outrider_or_of_a_runtime_measures(folder, target, me
     opened(target)
     assert len(measured) == 1
     for number, library in enumerate(("outrider", "torch"), start=2):
-        monkeypatch.setattr(module, "version", lambda name, changed=library: "99" if name == changed else "1")
+        versions = {library: "99"}
+        monkeypatch.setattr("importlib.metadata.version", lambda name, found=versions: found.get(name, "1"))
         opened(target)
         opened(target)
         assert len(measured) == number

@@ -1,5 +1,9 @@
 """`custom_generate=outrider.generate` beside transformers' own loop, on a tiny model."""
 
+import copy
+import gc
+import weakref
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -146,3 +150,12 @@ def test_weights_that_changed_since_are_seen(model):
     finally:
         with torch.no_grad():
             head.copy_(kept)
+
+
+def test_a_model_that_is_used_no_more_is_let_go(model):
+    mine = copy.deepcopy(model)
+    mine.generate(torch.tensor([[3, 4, 5]]), custom_generate=outrider.generate, max_new_tokens=4)
+    alive = weakref.ref(mine)
+    del mine
+    gc.collect()
+    assert alive() is None

@@ -35,8 +35,7 @@ from outrider.prompts.chat import Chat, encode_within
 from outrider.prompts.files import FilePrompt, parse_prompts, read_prompts
 from outrider.runtimes.backends import Dtype, is_installed
 from outrider.runtimes.base import Model
-from outrider.runtimes.places import is_gguf
-from outrider.runtimes.smollm2 import SMOLLM2
+from outrider.runtimes.places import stands_in_a_file
 
 BUILT_IN_NAME = "prompts.txt"
 BUILT_IN = """
@@ -141,14 +140,9 @@ def _settled(models: ModelOptions) -> ModelOptions:
     if models.runtime.dtype is not None:
         return models
     backend = models.target_backend
-    in_float32 = backend == "torch" or (backend == "native" and _is_folder(models.model))
+    in_float32 = backend == "torch" or (backend == "native" and not stands_in_a_file(models.model))
     dtype: Dtype = "float32" if in_float32 else "auto"
     return replace(models, runtime=replace(models.runtime, backend=backend, dtype=dtype))
-
-
-def _is_folder(name: str) -> bool:
-    """Whether it is a folder of weights, here or on the hub."""
-    return name != SMOLLM2 and not is_gguf(Path(name).expanduser())
 
 
 def _margin(options: CheckOptions, models: ModelOptions) -> float:
@@ -179,7 +173,7 @@ def _peers(target: Any, models: ModelOptions) -> tuple[dict[str, Decode], Logits
     backend = models.target_backend
     if backend == "llama":
         return _llama_cpp(target), logits_of(target)
-    if backend == "native" and not (models.runtime.dtype == "float32" and _is_folder(models.model)):
+    if backend == "native" and not (models.runtime.dtype == "float32" and not stands_in_a_file(models.model)):
         return {}, logits_of(target)  # transformers has no such numbers to compare with
     if backend == "mlx":
         return _mlx_lm(target), logits_of(target)

@@ -14,7 +14,6 @@ import platform
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +93,8 @@ def kept_costs(target: Model, rows: int, longest: int, wants: Features) -> KeptC
         longest: tokens that the measurement may use in each row.
         wants: what each pass returns besides logits.
     """
+    from importlib.metadata import version  # imports a parser of letters, for which `import outrider` need not wait
+
     identity = target.traits.identity
     if identity is None or os.environ.get(SWITCH) == "off":
         return KeptCosts(None, {})
@@ -115,7 +116,7 @@ def _versions(version_of: Callable[[str], str]) -> dict[str, str]:
     """Of the libraries that run passes, as far as they are installed."""
     found = {}
     for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
+        with suppress(ImportError):  # the library is not installed
             found[name] = version_of(name)
     return found
 

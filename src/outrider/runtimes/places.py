@@ -42,6 +42,11 @@ def is_gguf(path: Path) -> bool:
         return file.read(len(GGUF)) == GGUF
 
 
+def stands_in_a_file(name: str) -> bool:
+    """Whether the weights of a model stand in a GGUF file, whose own numbers can be computed; otherwise in a folder."""
+    return name == SMOLLM2 or is_gguf(Path(name).expanduser())
+
+
 def find_place(name: str, progress: Callable[[str], None], *, code: bool = False) -> Place:
     """The files of a model for transformers or mlx-lm: downloaded, or converted, the first time.
 

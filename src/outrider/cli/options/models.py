@@ -12,8 +12,7 @@ from outrider.cli.terminal import messages, working
 from outrider.errors import SettingError
 from outrider.runtimes.backends import Backend, CacheDtype, Dtype, find_backend
 from outrider.runtimes.base import Model
-from outrider.runtimes.places import is_gguf
-from outrider.runtimes.smollm2 import SMOLLM2
+from outrider.runtimes.places import is_gguf, stands_in_a_file
 
 MODELS = "Models"
 
@@ -97,9 +96,8 @@ class RuntimeOptions:
             )
 
     def _rounds(self, name: str) -> bool:
-        as_it_stands = name == SMOLLM2 or is_gguf(Path(name).expanduser())
         asked = self.backend != "auto" or self.dtype not in (None, "auto")
-        return not as_it_stands and not asked and self.backend_of(name) == "native"
+        return not stands_in_a_file(name) and not asked and self.backend_of(name) == "native"
 
     def backend_of(self, name: str) -> Backend:
         """What runs this model."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from outrider.engine.engine import Engine
 from outrider.engine.handle import Handle
@@ -17,8 +16,6 @@ from outrider.runtimes.loading import as_model
 MOST_SEEDS = 2**62
 # What generate() itself ends a text by; other criteria are asked after every token.
 OWN_CRITERIA = ("MaxLengthCriteria", "EosTokenCriteria")
-
-_models: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # Outrider's view of each model object, which takes time
 
 
 def generate(
@@ -74,7 +71,7 @@ def generate(
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     if room > 0:
-        target = _as_model(model)
+        target = as_model(model)
         engine = Engine(
             target,
             drafter,
@@ -88,12 +85,6 @@ def generate(
     else:
         outputs = [[] for _ in prompts]
     return _result(input_ids, outputs, generation_config)
-
-
-def _as_model(model: Any) -> Any:
-    if model not in _models:
-        _models[model] = as_model(model)
-    return _models[model]
 
 
 def _stops(config: Any) -> frozenset[int]:

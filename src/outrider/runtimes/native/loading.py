@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from outrider.errors import ModelError, SettingError
@@ -13,7 +14,7 @@ from outrider.runtimes.llamacpp.header import Header
 from outrider.runtimes.native import folder as folders
 from outrider.runtimes.native import gguf, tokenizer
 from outrider.runtimes.native.building import SAME, Builder
-from outrider.runtimes.native.description import Unknown
+from outrider.runtimes.native.description import Description, Unknown
 from outrider.runtimes.native.library import available_threads, core
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import GgufSource, SafetensorsSource
@@ -79,8 +80,7 @@ def place_of(name: str, progress: Callable[[str], None]) -> Place:
 def computes_file(path: Path) -> bool:
     """Whether the model of a GGUF file is computed here, and its tokenizer read; False if the file is damaged."""
     try:
-        header = check_file(path)
-        gguf.describe(header, path)
+        header, _ = _described(path)
     except (Unknown, ModelError):
         return False
     return tokenizer.reads(header) or importlib.util.find_spec("llama_cpp") is not None
@@ -106,9 +106,25 @@ def computes_config(folder: Path) -> bool:
     return True
 
 
-def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
+def _described(path: Path) -> tuple[Header, Description]:
+    """What a GGUF file says of itself; read once while the file stays the same, for it takes as long as many passes.
+
+    Raises:
+        ModelError: it is damaged.
+        Unknown: it is of another family.
+    """
+    stat = path.stat() if path.is_file() else None
+    return _read(path, *((0, 0) if stat is None else (stat.st_mtime_ns, stat.st_size)))
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, changed: int, size: int) -> tuple[Header, Description]:
     header = check_file(path)
-    description = gguf.describe(header, path)
+    return header, gguf.describe(header, path)
+
+
+def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
+    header, description = _described(path)
     target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
     builder = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads)
     return NativeModel(builder.model(), description, _tokenizer_of(header, path), title, cache, builder.embedding)

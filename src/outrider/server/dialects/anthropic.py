@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from secrets import token_hex
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from outrider.engine.events import FinishReason
-from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
 from outrider.prompts.schema import Number, Strings, Text, shown
 from outrider.server.answers import Answers
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
-from outrider.server.dialects.limited import most_drafted, require_model, require_stops
+from outrider.server.dialects.limited import most_drafted, require_model, require_stops, sampling_of
 from outrider.server.dialects.settings import Speculative
 from outrider.server.dialects.tools import tool_choice
 from outrider.server.errors import ApiError, refused
@@ -94,20 +92,15 @@ class MessagesBody(TextBody):
         request = Request(
             [with_calls_written(message, template) for message in self._conversation()],
             max_tokens=self.max_tokens,
-            sampling=self._sampling(service),
+            sampling=sampling_of(
+                service, seed=self.seed, temperature=self.temperature, top_p=self.top_p, top_k=self.top_k
+            ),
             stop=stops,
             structured=choice.grammar(service),
             tools=choice.tools,
             num_draft_tokens=most_drafted(self.speculative, service),
         )
         return Asked([request], ignored=ignored, tools=choice.tools)
-
-    def _sampling(self, service: Service) -> SamplingParams:
-        names = ("temperature", "top_p", "top_k")
-        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if self.seed is not None:
-            given["seed"] = self.seed % 2**64
-        return replace(service.settings.sampling, **given)
 
     def _conversation(self) -> list[dict[str, Any]]:
         found = [] if self.system is None else [{"role": "system", "content": _text(self.system, "system")}]

@@ -1,10 +1,12 @@
-"""What all dialects hold to the same limits."""
+"""What all dialects read in the same way, and hold to the same limits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from outrider.maths.sampling import SamplingParams
 from outrider.prompts.schema import shown
 from outrider.server.errors import ApiError, refused
 from outrider.server.service import Service
@@ -50,3 +52,15 @@ def most_drafted(asked: Speculative | bool | None, service: Service) -> int | No
         if value is not None and value not in known:
             raise refused(f"speculative.{name} is {shown(value)}: this server has {known[0]}", f"speculative.{name}")
     return 0 if asked.drafter == NO_DRAFTER else asked.num_draft_tokens
+
+
+def sampling_of(service: Service, *, seed: int | None, **given: Any) -> SamplingParams:
+    """The server's own settings, with those of a body that are not None; seeds of any size count modulo 2^64.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if seed is not None:
+        chosen["seed"] = seed % 2**64
+    return replace(service.settings.sampling, **chosen)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
 from outrider.prompts.schema import Number, Text, shown
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
 from outrider.server.dialects.chat import NamedSchema, ResponseFormat, grammar_of
-from outrider.server.dialects.limited import most_drafted, require_model
+from outrider.server.dialects.limited import most_drafted, require_model, sampling_of
 from outrider.server.dialects.messages import DEVELOPER, text_content
-from outrider.server.dialects.settings import Speculative
+from outrider.server.dialects.settings import OF_ACCOUNTS, Speculative
 from outrider.server.dialects.tools import ToolChoice, tool_choice
 from outrider.server.errors import refused
 from outrider.server.reading import with_calls_written
@@ -56,13 +54,7 @@ class ResponsesBody(TextBody):
     speculative: Speculative | bool | None = Field(default=None, description="Our own: as in chat completions.")
 
     IGNORED: ClassVar[Mapping[str, str]] = {
-        "user": "nothing is kept about users",
-        "metadata": "nothing is stored",
-        "store": "nothing is stored",
-        "service_tier": "there is one",
-        "safety_identifier": "nothing is kept about users",
-        "prompt_cache_key": "the cache finds prompts by their text",
-        "prompt_cache_retention": "the cache keeps prompts as long as there is room",
+        **OF_ACCOUNTS,
         "reasoning": "how long a model thinks is up to its template",
         "include": "nothing is left out that could be included",
         "stream_options": "there is nothing to choose",
@@ -93,20 +85,12 @@ class ResponsesBody(TextBody):
         request = Request(
             messages,
             max_tokens=service.capacity if self.max_output_tokens is None else self.max_output_tokens,
-            sampling=self._sampling(service),
+            sampling=sampling_of(service, seed=self.seed, temperature=self.temperature, top_p=self.top_p),
             structured=self._grammar(choice, service),
             tools=choice.tools,
             num_draft_tokens=most_drafted(self.speculative, service),
         )
         return Asked([request], ignored=ignored, tools=choice.tools)
-
-    def _sampling(self, service: Service) -> SamplingParams:
-        given: dict[str, Any] = {
-            name: value for name in ("temperature", "top_p") if (value := getattr(self, name)) is not None
-        }
-        if self.seed is not None:
-            given["seed"] = self.seed % 2**64
-        return replace(service.settings.sampling, **given)
 
     def _grammar(self, choice: ToolChoice, service: Service) -> Any:
         wanted = None if self.text is None else self.text.format

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -13,12 +12,22 @@ from outrider.prompts.schema import Number, Strings, Text, shown
 from outrider.server.asked import Extras
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
-from outrider.server.dialects.limited import require_stops
+from outrider.server.dialects.limited import require_stops, sampling_of
 from outrider.server.errors import refused
 from outrider.server.service import Service
 from outrider.structured import Grammar, choice, grammar, json_object, json_schema, regex
 
 KEEPS_ALL = -1  # of top_k, in vLLM's words
+# Fields of every endpoint of OpenAI's that are about accounts and their stores, and why they are ignored.
+OF_ACCOUNTS: Mapping[str, str] = {
+    "user": "nothing is kept about users",
+    "metadata": "nothing is stored",
+    "store": "nothing is stored",
+    "service_tier": "there is one",
+    "safety_identifier": "nothing is kept about users",
+    "prompt_cache_key": "the cache finds prompts by their text",
+    "prompt_cache_retention": "the cache keeps prompts as long as there is room",
+}
 
 
 class StreamOptions(Part):
@@ -69,7 +78,7 @@ class TextSettings(TextBody):
     presence_penalty: Number | None = Field(default=None, description="As OpenAI.")
     frequency_penalty: Number | None = Field(default=None, description="As OpenAI.")
     logit_bias: dict[str, Number] | None = Field(default=None, description="Token ids as keys; -100 bans a token.")
-    seed: int | None = Field(default=None, description="Reproduces a text: see docs/reproducibility.md.")
+    seed: int | None = Field(default=None, description="Reproduces a text: under rule `coupled` whatever drafts.")
     stop: Strings | None = Field(default=None, description="A text or a list of texts.")
     stop_token_ids: list[int] | None = Field(default=None, description="As vLLM: besides the model's own.")
     ignore_eos: bool | None = Field(default=None, description="As vLLM: the model's own stop tokens end nothing.")
@@ -88,13 +97,7 @@ class TextSettings(TextBody):
     outrider: OutriderOptions | None = Field(default=None, description="`tokens`, `rounds`, `metrics`: see below.")
 
     IGNORED: ClassVar[Mapping[str, str]] = {
-        "user": "nothing is kept about users",
-        "metadata": "nothing is stored",
-        "store": "nothing is stored",
-        "service_tier": "there is one",
-        "safety_identifier": "nothing is kept about users",
-        "prompt_cache_key": "the cache finds prompts by their text",
-        "prompt_cache_retention": "the cache keeps prompts as long as there is room",
+        **OF_ACCOUNTS,
         "cache_prompt": "the cache finds prompts by their text",
         "priority": "requests are served in the order in which they come",
         "request_id": "the server gives ids",
@@ -135,19 +138,19 @@ class TextSettings(TextBody):
 
     def sampling(self, service: Service) -> SamplingParams:
         """Raises SettingError, ApiError where a value is out of its range."""
-        given: dict[str, Any] = {
-            name: value
-            for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-            if (value := getattr(self, name)) is not None
-        }
-        if self.top_k is not None:
-            given["top_k"] = 0 if self.top_k == KEEPS_ALL else self.top_k
-        if self.seed is not None:
-            given["seed"] = self.seed % 2**64
-        defaults = service.settings.sampling
-        if self.logit_bias:
-            given["logit_bias"] = {**defaults.logit_bias, **self._bias(service)}
-        return replace(defaults, **given)
+        bias = {**service.settings.sampling.logit_bias, **self._bias(service)} if self.logit_bias else None
+        return sampling_of(
+            service,
+            seed=self.seed,
+            temperature=self.temperature,
+            top_k=0 if self.top_k == KEEPS_ALL else self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=bias,
+        )
 
     def _bias(self, service: Service) -> dict[int, float]:
         bias = self.logit_bias or {}
