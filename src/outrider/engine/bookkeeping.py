@@ -53,8 +53,8 @@ def _outcome_of(committed: Committed) -> Outcome:
     return Outcome(
         feed.sequence.id,
         feed.budget.nodes,
-        len(draft),
-        verdict.accepted,
+        len(draft.tokens),
+        len(verdict.path),
         depths,
         verdict.path,
         feed.budget.depth,
@@ -72,27 +72,27 @@ def _record_of(number: int, started: float, result: RoundResult, times: Times) -
 
 def _part_of(committed: Committed) -> SequenceRound:
     feed, draft, verdict = committed.feed, committed.feed.proposed, committed.verdict
-    texts = tuple(event.text for event in committed.events)
+    events = committed.events
+    drafted = len(draft.tokens)
+    texts = tuple([event.text for event in events])
     return SequenceRound(
         feed.sequence.id,
         feed.read,
         None if feed.budget.prices.totals or feed.forced else feed.budget.nodes,
-        len(draft),
-        verdict.accepted,
-        tuple(event.token for event in committed.events),
-        tuple(event.origin for event in committed.events),
-        draft.source if len(draft) else "",
+        drafted,
+        len(verdict.path),
+        tuple([event.token for event in events]),
+        tuple([event.origin for event in events]),
+        draft.source if drafted else "",
         feed.sequence.finish_reason,
         () if draft.is_chain else draft.depths,
         texts if any(texts) else (),
-        _judged(draft, verdict) if len(draft) else None,
+        _judged(draft, verdict) if drafted else None,
     )
 
 
 def _judged(draft: Draft, verdict: Verdict) -> JudgedDraft:
-    nodes = range(len(draft))
-    parents = tuple(map(draft.parent, nodes)) if draft.parents is None else draft.parents
-    return JudgedDraft(draft.tokens, parents, tuple(map(draft.source_of, nodes)), draft.chances, verdict.path)
+    return JudgedDraft(draft.tokens, draft.all_parents, draft.all_sources, draft.chances, verdict.path)
 
 
 def _part_of_reader(feed: Feed) -> SequenceRound:

@@ -115,11 +115,13 @@ def check_drafts(drafts: Sequence[Draft], budgets: Sequence[Budget], vocab_size:
     if len(drafts) != len(budgets):
         raise InputError(f"{len(drafts)} drafts for {len(budgets)} sequences: give one each")
     for draft, budget in zip(drafts, budgets, strict=True):
-        if len(draft) > budget.nodes:
-            raise InputError(f"a draft has {len(draft)} tokens and the lookahead is {budget.nodes}: draft no more")
-        deepest = max(draft.depths, default=0)
-        if deepest > budget.depth:
-            raise InputError(f"a draft is {deepest} tokens deep and {budget.depth} are of use: draft no deeper")
-        worst = next((token for token in draft.tokens if not 0 <= token < vocab_size), None)
-        if worst is not None:
+        tokens = draft.tokens
+        if not tokens:
+            continue
+        if len(tokens) > budget.nodes:
+            raise InputError(f"a draft has {len(tokens)} tokens and the lookahead is {budget.nodes}: draft no more")
+        if draft.deepest > budget.depth:
+            raise InputError(f"a draft is {draft.deepest} tokens deep and {budget.depth} are of use: draft no deeper")
+        if min(tokens) < 0 or max(tokens) >= vocab_size:
+            worst = next(token for token in tokens if not 0 <= token < vocab_size)
             raise InputError(f"draft token {worst} is outside the target's vocabulary of {vocab_size}")

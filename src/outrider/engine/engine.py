@@ -192,8 +192,9 @@ class Engine:
             watch = Stopwatch(self._clock)
             failures = self._drafter.failures
             result = self._round.run(active, watch)
-            for sequence in active:
-                sequence.statistics.drafter_failures += self._drafter.failures - failures
+            if failed := self._drafter.failures - failures:
+                for sequence in active:
+                    sequence.statistics.drafter_failures += failed
             self._books.enter(result, watch, self._drafter.present)
             self._remove_finished()  # after the policy has seen the outcome of the round
         except BaseException:

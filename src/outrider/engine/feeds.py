@@ -52,7 +52,7 @@ class Feed:
     @property
     def wanted(self) -> int:
         """How many of the last tokens are scored."""
-        return 0 if self.draft is None else 1 + len(self.draft)
+        return 0 if self.draft is None else 1 + len(self.draft.tokens)
 
     @property
     def parents(self) -> list[int] | None:
@@ -64,8 +64,8 @@ class Feed:
 
     def path_of(self, nodes: Sequence[int]) -> list[int]:
         """The numbers of the fed tokens that are committed when these nodes of the draft are accepted."""
-        first = len(self.tokens) - len(self.proposed)
-        return [*range(first), *(first + node for node in nodes)]
+        first = len(self.tokens) - len(self.proposed.tokens)
+        return [*range(first), *[first + node for node in nodes]]
 
     def add(self, budget: Budget, draft: Draft) -> None:
         """Add what the drafter proposed, as far as the grammar of the text allows it."""

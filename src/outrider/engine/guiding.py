@@ -12,12 +12,14 @@ SOURCE = "grammar"
 MOST_FORCED = 32  # tokens of a round; passes of more than 64 may be rounded otherwise
 
 
-def forced_draft(sequence: ActiveSequence, most: int) -> Draft | None:
+def forced_draft(sequence: ActiveSequence) -> Draft | None:
     """The tokens that a grammar leaves no choice about; None where there are none.
 
     They are accepted under every rule, since the target's distribution holds nothing else, and cost no drafter's time.
     """
-    most = min(most, MOST_FORCED)
+    if not sequence.constraints:
+        return None
+    most = min(sequence.most_drafted, MOST_FORCED)
     if most <= 0:
         return None
     for constraint in sequence.constraints:
@@ -60,7 +62,7 @@ class Cut:
 
 def cut(draft: Draft, sequence: ActiveSequence) -> Cut | None:
     """The draft as far as the grammars of its text go; None where nothing is to be left out."""
-    if draft.q is not None or not len(draft) or not sequence.constraints:
+    if not sequence.constraints or draft.q is not None or not len(draft):
         return None
     kept: list[int] = []
     alive = {ROOT}

@@ -161,12 +161,11 @@ class Round:
         verdicts = judge_rows(drafts, logits, sequences, self._rule, flight.scored.top)
         first = 0
         for feed, verdict in zip(judged, verdicts, strict=True):
-            rows = logits[first : first + feed.wanted]
-            first += feed.wanted
             if isinstance(verdict, Verdict):
-                yield Committed(feed, verdict, self._emit(feed, verdict, rows))
+                yield Committed(feed, verdict, self._emit(feed, verdict, logits, first))
             else:
                 feed.sequence.fail(as_text_error(self._target, verdict))
+            first += feed.wanted
 
     def _fly(self, feeds: list[Feed]) -> Flight:
         flight = self.collect(self.launch(feeds))
@@ -188,12 +187,18 @@ class Round:
         groups = group_by_work([len(feed.tokens) for feed in feeds], self._costs)
         return [[feeds[index] for index in group] for group in groups]
 
-    def _emit(self, feed: Feed, verdict: Verdict, logits: Array) -> list[TokenEvent]:
+    def _emit(self, feed: Feed, verdict: Verdict, logits: Array, first: int) -> list[TokenEvent]:
+        """Commit what is accepted, and emit it.
+
+        Args:
+            logits: of the whole pass; those of this row begin at `first`.
+        """
         sequence, draft = feed.sequence, feed.proposed
         self._session.keep(sequence.row, feed.path_of(verdict.path))
-        asked = sequence.request
-        logprobs = logprobs_of(draft, verdict, logits, asked.top_logprobs) if asked.logprobs else None
-        events = list(sequence.advance(draft, verdict, logprobs))
+        logprobs = None
+        if sequence.request.logprobs:
+            logprobs = logprobs_of(draft, verdict, logits[first : first + feed.wanted], sequence.request.top_logprobs)
+        events = sequence.advance(draft, verdict, logprobs)
         self._tell_verdict(feed, verdict)
         return events
 
@@ -202,7 +207,7 @@ class Round:
 
     def _force(self, feed: Feed) -> bool:
         """Draft what a grammar leaves no choice about; whether there is any such token."""
-        draft = forced_draft(feed.sequence, feed.sequence.most_drafted)
+        draft = forced_draft(feed.sequence)
         if draft is not None:
             feed.force(draft)
         return draft is not None

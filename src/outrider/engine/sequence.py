@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 
 from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent, TokenLogprobs
 from outrider.engine.statistics import Statistics
@@ -100,18 +100,20 @@ class ActiveSequence:
         """The random numbers of the coming round, whose first token follows the pending one."""
         return RoundNoise(self.seed, len(self.tokens), self._shared_noise).knowing(self._expected)
 
-    def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> Iterator[TokenEvent]:
+    def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> list[TokenEvent]:
         """Emit what a round decided, up to a stop; nothing if the text was cancelled during the round."""
+        events: list[TokenEvent] = []
         if self.finished:
-            return
-        self.statistics.count_round(draft.depths, verdict.accepted)
+            return events
+        self.statistics.count_round(len(draft.tokens), draft.deepest, len(verdict.path))
         emitted = [(draft.tokens[node], Origin.DRAFTED, draft.source_of(node)) for node in verdict.path]
         if verdict.token is not None:
             emitted.append((verdict.token, _origin_of_next(draft, verdict), ""))
         for place, (token, origin, source) in enumerate(emitted):
-            yield self._emit(token, origin, source, NO_LOGPROBS if logprobs is None else logprobs[place])
+            events.append(self._emit(token, origin, source, NO_LOGPROBS if logprobs is None else logprobs[place]))
             if self.finished:
-                return
+                break
+        return events
 
     def cancel(self) -> None:
         """End the sequence: the caller wants no more of it."""
@@ -157,7 +159,7 @@ class ActiveSequence:
 
     def _is_complete(self) -> bool:
         """Whether a grammar lets nothing follow: then the text ends without a stop token."""
-        return any(constraint.ended(self.history.tokens) for constraint in self.constraints)
+        return bool(self.constraints) and any(each.ended(self.history.tokens) for each in self.constraints)
 
     def _new_detokenizer(self) -> Detokenizer | None:
         if self._tokenizer is None:

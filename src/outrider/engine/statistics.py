@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,23 +62,24 @@ class Statistics:
         """Emitted tokens per second of decoding."""
         return self.emitted / self.seconds_decoding if self.seconds_decoding else 0.0
 
-    def count_round(self, depths: Sequence[int], accepted: int) -> None:
+    def count_round(self, drafted: int, deepest: int, accepted: int) -> None:
         """Count a round that was judged.
 
         Args:
-            depths: the depth of each draft token; 1 is a child of the pending token.
-            accepted: how many tokens of the draft were accepted.
+            drafted: the tokens of the draft.
+            deepest: how many of them the longest path holds.
+            accepted: how many were accepted.
         """
         self.rounds += 1
-        if not depths:
+        if not drafted:
             return
-        self.drafted += len(depths)
+        self.drafted += drafted
         self.accepted += accepted
-        deepest = max(depths, default=0)
-        for counts in (self.drafted_at, self.accepted_at):
-            counts.extend([0] * (deepest - len(counts)))
-        for depth in set(depths):
-            self.drafted_at[depth - 1] += 1
+        if deepest > len(self.drafted_at):
+            for counts in (self.drafted_at, self.accepted_at):
+                counts.extend([0] * (deepest - len(counts)))
+        for position in range(deepest):
+            self.drafted_at[position] += 1
         for position in range(accepted):
             self.accepted_at[position] += 1
 

@@ -115,6 +115,21 @@ class Draft:
             return self.trials
         return tuple([Trial(node, self.q_row(node)) for node in range(len(self.tokens))])
 
+    @property
+    def deepest(self) -> int:
+        """The depth of the deepest node; 0 without any."""
+        return len(self.tokens) if self.parents is None else max(self.depths, default=0)
+
+    @property
+    def all_parents(self) -> tuple[int, ...]:
+        """Of each node: its parent."""
+        return tuple(range(ROOT, len(self.tokens) - 1)) if self.parents is None else self.parents
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """Of each node: who proposed it."""
+        return (self.source,) * len(self.tokens) if self.sources is None else self.sources
+
     def source_of(self, node: int) -> str:
         """Who proposed the token."""
         return self.source if self.sources is None else self.sources[node]

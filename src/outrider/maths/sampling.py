@@ -135,8 +135,11 @@ def common_settings(rows: Sequence[SamplingParams]) -> SamplingParams | None:
         None where rows differ in more than their seeds, or depend on what stands before them.
     """
     first = rows[0]
+    if first.adjusts_logits:
+        return None
+    alike = _filters(first)
     for other in rows:
-        if other.adjusts_logits or _filters(other) != _filters(first):
+        if other is not first and (other.adjusts_logits or _filters(other) != alike):
             return None
     return first
 

@@ -49,7 +49,7 @@ def summarise(records: Iterable[RoundRecord]) -> Summary:
     for record in records:
         for part in record.sequences:
             if part.tokens:
-                statistics.count_round(part.depths or range(1, part.drafted + 1), part.accepted)
+                statistics.count_round(part.drafted, max(part.depths, default=part.drafted), part.accepted)
             statistics.emitted += len(part.tokens)
             statistics.origins.update(part.origins)
         statistics.count_time(

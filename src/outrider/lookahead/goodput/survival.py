@@ -44,12 +44,15 @@ class Survival:
         # [1 + tokens, estimators]: the decay after so many tokens; after none, that is after a plain round.
         self._memories = np.stack([np.full(len(PRIORS), IDLE_MEMORY), *(MEMORIES**n for n in range(1, positions + 1))])
         self._scores = np.zeros(len(PRIORS))  # log-likelihoods
-        self._predicted: dict[Hashable, HostFloats] = {}  # [estimators, positions], for each draft of the coming round
+        # [sequences, estimators, positions], for drafts of the coming round, and where each sequence stands in it.
+        self._predicted = np.zeros((0, len(PRIORS), positions))
+        self._places: dict[Hashable, int] = {}
 
     def predict(self, sequences: Sequence[Hashable]) -> tuple[HostFloats, HostFloats]:
         """S and D, [sequences, positions], for drafts of the coming round."""
         chances = self._chances(sequences)
-        self._predicted = dict(zip(sequences, chances[:, ACCEPTED], strict=True))
+        self._predicted = chances[:, ACCEPTED]
+        self._places = {sequence: place for place, sequence in enumerate(sequences)}
         reached = self._by_best_estimator(chances).cumprod(axis=2)
         return reached[:, ACCEPTED], np.maximum(reached[:, DRAFTED], reached[:, ACCEPTED])
 
@@ -87,15 +90,15 @@ class Survival:
             self._passed[rows] *= IDLE_MEMORY
             return
         passed = np.array([(outcome.accepted, outcome.drafted) for outcome in outcomes])
-        allowed = np.array([[min(outcome.planned, len(self._positions))] for outcome in outcomes])
-        tested = np.minimum(passed + 1, allowed)
+        allowed = np.minimum([outcome.planned for outcome in outcomes], len(self._positions))
+        tested = np.minimum(passed + 1, allowed[:, None])
         was_tested = self._positions < tested[:, :, None]
         memory = self._memories[tested]
         self._tried[rows] = self._tried[rows] * memory[..., None] + was_tested[:, :, None]
         self._passed[rows] = self._passed[rows] * memory + np.minimum(passed, tested)[:, :, None]
         drafts = [place for place, outcome in enumerate(outcomes) if outcome.planned]
-        if predicted := [place for place in drafts if outcomes[place].sequence in self._predicted]:
-            chances = np.array([self._predicted[outcomes[place].sequence] for place in predicted])
+        if predicted := [place for place in drafts if outcomes[place].sequence in self._places]:
+            chances = self._predicted[[self._places[outcomes[place].sequence] for place in predicted]]
             self._score(chances, passed[predicted, ACCEPTED], tested[predicted, ACCEPTED])
         for place in drafts:
             self._pools[ACCEPTED].add(outcomes[place].planned, outcomes[place].accepted)
@@ -122,10 +125,11 @@ class Survival:
             self._free.append(row)
 
     def _row_of(self, sequence: Hashable) -> int:
-        if sequence not in self._rows:
+        row = self._rows.get(sequence)
+        if row is None:
             if not self._free:
                 self._free = list(range(len(self._tried), 2 * len(self._tried)))
                 self._tried = np.concatenate([self._tried, np.zeros_like(self._tried)])
                 self._passed = np.concatenate([self._passed, np.zeros_like(self._passed)])
-            self._rows[sequence] = self._free.pop()
-        return self._rows[sequence]
+            row = self._rows[sequence] = self._free.pop()
+        return row
