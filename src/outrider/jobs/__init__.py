@@ -1,8 +1,9 @@
 """Many prompts from a file, decoded several at a time; a run that was killed goes on where it stopped."""
 
 from outrider.jobs.jobs import Common, Job, Jobs, Preparation
+from outrider.jobs.progress import Progress
 from outrider.jobs.results import ResultFile, Results, ResultStream
-from outrider.jobs.run import Progress, run
+from outrider.jobs.run import run
 from outrider.prompts.files import Defaults, FilePrompt, PromptFile, parse_prompts, read_prompts
 
 __all__ = [

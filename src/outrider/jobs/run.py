@@ -5,21 +5,18 @@ Prompts are read, checked and tokenised as they are needed. So a long file costs
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.engine.engine import Engine
-from outrider.engine.events import TokenEvent
-from outrider.engine.handle import Handle
-from outrider.engine.record import Observer, RoundRecord
+from outrider.engine.record import Observer
 from outrider.errors import InputError, OutriderError, SettingError
+from outrider.jobs.decoding import Decoding, EngineSettings
 from outrider.jobs.jobs import Job, Jobs, Preparation
+from outrider.jobs.progress import Progress
 from outrider.jobs.results import Results
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
@@ -27,96 +24,6 @@ from outrider.prompts.request import PreparedRequest
 from outrider.runtimes.base import Model
 
 AHEAD = 4  # times the rows: prompts that are tokenised before the engine opens, which tell how long rows must be
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        total: prompts.
-        before: results that were there already.
-        finished: results of this run, errors included.
-        decoded: those of them that took time.
-        failed: results that are errors, those of before included.
-        emitted, rounds, drafted, accepted: tokens, and the rounds of all texts, in this run; of texts that are not
-            finished too.
-        seconds: since decoding began.
-        seconds_drafting, seconds_verification, seconds_elsewhere: the phases of the rounds.
-    """
-
-    total: int
-    before: int
-    finished: int = 0
-    decoded: int = 0
-    failed: int = 0
-    emitted: int = 0
-    rounds: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    seconds: float = 0.0
-    seconds_drafting: float = 0.0
-    seconds_verification: float = 0.0
-    seconds_elsewhere: float = 0.0
-
-    @property
-    def done(self) -> int:
-        return self.before + self.finished
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.emitted / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """If the prompts to come take what those of this run took; None before the first."""
-        return self.seconds / self.decoded * (self.total - self.done) if self.decoded else None
-
-    def count(self, record: RoundRecord) -> None:
-        self.seconds_drafting += record.seconds_drafting
-        self.seconds_verification += record.seconds_verification
-        self.seconds_elsewhere += record.seconds_elsewhere
-        for part in record.sequences:
-            self.emitted += len(part.tokens)
-            self.rounds += bool(part.tokens)
-            self.drafted += part.drafted
-            self.accepted += part.accepted
-
-
-@dataclass(slots=True)
-class _Text:
-    """A job in the making."""
-
-    job: Job
-    request: PreparedRequest
-    handle: Handle
-    pieces: list[str] = field(default_factory=list)
-    logprobs: list[float | None] = field(default_factory=list)
-    top_logprobs: list[dict[int, float | None]] = field(default_factory=list)
-
-    def add(self, event: TokenEvent) -> None:
-        self.pieces.append(event.text)
-        if event.logprob is not None:
-            self.logprobs.append(_finite(event.logprob))
-        if event.top_logprobs is not None:
-            self.top_logprobs.append({token: _finite(value) for token, value in event.top_logprobs.items()})
-
-    def result(self) -> dict[str, Any]:
-        assert self.handle.finish_reason is not None
-        if self.handle.error is not None:
-            return _error(self.handle.error)
-        result: dict[str, Any] = {
-            "text": "".join(self.pieces),
-            "tokens": self.handle.tokens,
-            "finish_reason": str(self.handle.finish_reason),
-            "seed": self.job.seed,
-            "stats": self.handle.stats.as_dict(),
-        }
-        if self.request.logprobs:
-            result["logprobs"] = self.logprobs
-        if self.request.top_logprobs:
-            result["top_logprobs"] = self.top_logprobs
-        return result
 
 
 def run(
@@ -163,29 +70,19 @@ def run(
         report(progress)
         return progress
     target, drafter = open_models()
-    observers = [progress.count] if observer is None else [progress.count, observer]
+    settings = EngineSettings(lookahead, rule, memory_limit)
+    observers = [] if observer is None else [observer]
     preparation = Preparation(target, jobs.common)
     upcoming = _Upcoming(chain([first], left), preparation, AHEAD * max_rows)
 
     def engine(capacity: int) -> Engine:
         rows = min(max_rows, max(1, len(upcoming.requests))) if upcoming.ended else max_rows
-        return Engine(
-            target,
-            drafter,
-            lookahead=lookahead,
-            rule=rule,
-            max_rows=rows,
-            capacity=min(capacity, target.traits.context_length),
-            max_waiting=rows,
-            memory_limit=memory_limit,
-            observer=lambda record: _tell(observers, record),
-            clock=clock,
-        )
+        return settings.open(target, drafter, rows, capacity, [progress.count, *observers], clock)
 
-    decoding = _Decoding(upcoming, engine, results, progress, target.traits.context_length)
+    decoding = Decoding(upcoming, engine, results, progress, target.traits.context_length)
     if upcoming.failure is not None:
         raise upcoming.failure
-    decoding.open_engine()
+    decoding.open_engine(upcoming.requests)
     results.start()
     report(progress)
     started = clock()
@@ -238,97 +135,3 @@ class _Upcoming:
         except OutriderError as error:
             job, self.failure = None, error
         self.ended = job is None
-
-
-@dataclass
-class _Decoding:
-    """The texts that are decoded now."""
-
-    upcoming: _Upcoming
-    engine_of: Callable[[int], Engine]
-    results: Results
-    progress: Progress
-    context_length: int
-    engine: Engine | None = None
-    texts: dict[int, _Text] = field(default_factory=dict)
-
-    def open_engine(self) -> None:
-        """With rows for all requests that are known; with none before there is one."""
-        if self.upcoming.requests:
-            self.engine = self.engine_of(max(_length(request) for request in self.upcoming.requests))
-
-    def step(self) -> bool:
-        """Fill the rows, and run a round; False where nothing is left."""
-        self._fill()
-        if self.engine is None or not self.texts:
-            return False
-        for event in self.engine.step():
-            self.texts[event.sequence].add(event)
-        for text in self._take_finished():
-            self._finish(text.job, text.result())
-            self.progress.decoded += 1
-        return True
-
-    def _fill(self) -> None:
-        while (found := self.upcoming.next) is not None:
-            job, request = found
-            if isinstance(request, InputError):
-                self._finish(job, _error(request))
-            elif not self._fits(request):
-                if self.texts:
-                    return  # they are finished first
-                self._widen(_length(request))
-                continue
-            elif self.engine is None or not self.engine.has_room:
-                return
-            else:
-                self._submit(self.engine, job, request)
-            self.upcoming.take()
-
-    def _fits(self, request: PreparedRequest) -> bool:
-        wanted = min(_length(request), self.context_length)
-        return self.engine is not None and wanted <= self.engine.capacity
-
-    def _widen(self, length: int) -> None:
-        """Open the engine again, with rows of twice the length where there is memory for them."""
-        before = 0 if self.engine is None else self.engine.capacity
-        self.engine = None  # first, so that its memory is free
-        try:
-            self.engine = self.engine_of(max(2 * before, length))
-        except SettingError:
-            self.engine = self.engine_of(length)
-
-    def _submit(self, engine: Engine, job: Job, request: PreparedRequest) -> None:
-        try:
-            handle = engine.submit(request)
-        except InputError as error:
-            self._finish(job, _error(error))
-        else:
-            self.texts[handle.id] = _Text(job, request, handle)
-
-    def _take_finished(self) -> list[_Text]:
-        ended = [id for id, text in self.texts.items() if text.handle.finish_reason is not None]
-        return [self.texts.pop(id) for id in ended]
-
-    def _finish(self, job: Job, result: dict[str, Any]) -> None:
-        self.results.write(job.id, job.fingerprint, result)
-        self.progress.finished += 1
-        self.progress.failed += "error" in result
-
-
-def _length(request: PreparedRequest) -> int:
-    return len(request.prompt) + request.max_tokens
-
-
-def _tell(observers: Sequence[Observer], record: RoundRecord) -> None:
-    for observer in observers:
-        observer(record)
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _error(error: Exception) -> dict[str, Any]:
-    return {"finish_reason": "error", "error": " ".join(str(error).split())}
