@@ -10,7 +10,7 @@ from typing import Any
 from outrider.api.decoder import SpeculativeDecoder
 from outrider.api.stream import Generation
 from outrider.cli.comparison import Comparison, compare_with_plain
-from outrider.cli.jobs import decode
+from outrider.cli.jobs import decode, in_one_process, on_workers
 from outrider.cli.options.drafters import NONE, DrafterKind
 from outrider.cli.options.drafting import SelfTuningOptions, say_whether_reproducible
 from outrider.cli.options.jobs import JobOptions
@@ -26,6 +26,7 @@ from outrider.drafters.base import Drafter
 from outrider.drafters.lookup.drafter import LookupDrafter
 from outrider.errors import InputError, SettingError, TooLongError
 from outrider.jobs import Common, Defaults
+from outrider.jobs.decoding import EngineSettings
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
@@ -67,6 +68,11 @@ class Task:
         target = self.models.open_target()
         return target, self.kind.open(self.models.open_draft, target)
 
+    def open_with(self, threads: int) -> tuple[Model, Drafter | None]:
+        """The same, computing with so many threads."""
+        runtime = replace(self.models.runtime, threads=threads)
+        return replace(self, models=replace(self.models, runtime=runtime)).open()
+
     def keep_state(self, drafter: Drafter | None) -> None:
         """Write down what the drafter learned, where that was asked for."""
         if self.state is not None and isinstance(drafter, LookupDrafter):
@@ -91,6 +97,8 @@ def command(
 ) -> int:
     """Continue a prompt, or many from a file, decoded speculatively."""
     jobs.check()
+    for_one_process = {"--trace": output.trace is not None, "--drafter-state": drafting.drafter_state is not None}
+    jobs.refuse_beside_workers(for_one_process)
     prompt.check()
     kind = drafting.with_state(drafting.kind(models), many=jobs.input is not None)
     if output.compare and kind.name == NONE:
@@ -125,7 +133,13 @@ def _many(task: Task, jobs: JobOptions) -> int:
         drafters.append(drafter)
         return target, drafter
 
+    settings = EngineSettings(task.lookahead, task.rule)
+    runtime = task.models.runtime
     with task.tracing() as observer:
+        if jobs.workers is None:
+            run = in_one_process(jobs, settings, opened, observer)
+        else:
+            run = on_workers(jobs, settings, task.open_with, runtime.threads, gpus=runtime.device != "cpu")
         status = decode(
             jobs,
             Defaults(task.prompt.max_tokens, task.sampling, task.prompt.stops),
@@ -139,13 +153,12 @@ def _many(task: Task, jobs: JobOptions) -> int:
                 logprobs=task.output.asked_logprobs,
                 structured=task.structured,
             ),
-            opened,
             task.lookahead,
-            observer,
+            run,
         )
     for drafter in drafters:
         task.keep_state(drafter)
-    task.models.runtime.say_whether_rounded(task.models.model)
+    runtime.say_whether_rounded(task.models.model)
     return status
 
 

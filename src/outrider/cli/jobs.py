@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from rich import progress as bars
 
 from outrider.cli.options.drafting import say_whether_reproducible
 from outrider.cli.options.files import STANDARD_INPUT, read_text
-from outrider.cli.options.jobs import DEFAULT_ROWS, JobOptions
-from outrider.cli.terminal import messages
+from outrider.cli.options.jobs import JobOptions
+from outrider.cli.terminal import messages, working
 from outrider.drafters.base import Drafter
 from outrider.engine.record import Observer
 from outrider.errors import OutriderError
@@ -27,25 +27,30 @@ from outrider.jobs import (
     parse_prompts,
     run,
 )
+from outrider.jobs.decoding import EngineSettings
+from outrider.jobs.ray_pool import RayPool
+from outrider.jobs.replica import Replica
+from outrider.jobs.spread import Pool, run_on_workers
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.prompts.files import Prompts
 from outrider.runtimes.base import Model
 
 SOME_FAILED = 1
+# Jobs, where results go, what to call before models are opened, and whom to tell how far it is.
+Run = Callable[[Jobs, Results, Callable[[], None], Callable[[Progress], None]], Progress]
 
 
 def decode(
     where: JobOptions,
     defaults: Defaults,
     common: Common,
-    open_models: Callable[[], tuple[Model, Drafter | None]],
     lookahead: int | AdaptiveSpeculator | None,
-    observer: Observer | None = None,
+    run: Run,
 ) -> int:
     """Decode the prompts of a file, and say what came of it; returns the exit status.
 
     Args:
-        open_models: target and drafter; called when the first prompts are known to be sound, and something is left.
+        run: decodes what is left. It opens models when the first prompts are known to be sound.
 
     Raises:
         InputError: a line of the file, or what is in the file of results, cannot be used.
@@ -56,10 +61,9 @@ def decode(
     try:
         with _results(where) as results:
 
-            def opened() -> tuple[Model, Drafter | None]:
+            def opening() -> None:
                 if common.seed is not None and any(draws):
                     say_whether_reproducible(common.rule, lookahead)
-                return open_models()
 
             with _bar() as show:
 
@@ -67,22 +71,75 @@ def decode(
                     seen[:] = [progress]
                     show(progress)
 
-                done = run(
-                    jobs,
-                    results,
-                    opened,
-                    lookahead=lookahead,
-                    rule=common.rule,
-                    max_rows=where.max_rows or DEFAULT_ROWS,
-                    observer=observer,
-                    report=report,
-                )
+                done = run(jobs, results, opening, report)
     except (KeyboardInterrupt, OutriderError) as error:
         if isinstance(error, KeyboardInterrupt) or seen[0].finished:
             messages().print(stopped(seen[0], where), style="dim")
         raise
     messages().print(summary(done), style="dim")
     return SOME_FAILED if done.failed else 0
+
+
+def in_one_process(
+    where: JobOptions,
+    settings: EngineSettings,
+    open_models: Callable[[], tuple[Model, Drafter | None]],
+    observer: Observer | None,
+) -> Run:
+    """A run with one engine."""
+
+    def go(jobs: Jobs, results: Results, opening: Callable[[], None], report: Callable[[Progress], None]) -> Progress:
+        def opened() -> tuple[Model, Drafter | None]:
+            opening()
+            return open_models()
+
+        return run(
+            jobs,
+            results,
+            opened,
+            lookahead=settings.lookahead,
+            rule=settings.rule,
+            max_rows=where.rows,
+            observer=observer,
+            report=report,
+        )
+
+    return go
+
+
+def on_workers(
+    where: JobOptions,
+    settings: EngineSettings,
+    open_models: Callable[[int], tuple[Model, Drafter | None]],
+    threads: int | None,
+    gpus: bool,
+) -> Run:
+    """A run over processes of Ray.
+
+    Args:
+        open_models: target and drafter of a worker, given its threads; it is pickled.
+        threads: of each worker; None divides the cores.
+        gpus: whether each worker takes a GPU where there are some.
+    """
+    workers, rows = where.workers, where.rows
+    assert workers is not None
+
+    def go(jobs: Jobs, results: Results, opening: Callable[[], None], report: Callable[[Progress], None]) -> Progress:
+        common = jobs.common
+
+        def make(threads: int) -> Replica:
+            return Replica(lambda: open_models(threads), common, settings, rows)
+
+        with ExitStack() as stack:
+
+            def open_pool() -> Pool:
+                opening()
+                with working(f"starting {workers} workers"):
+                    return stack.enter_context(RayPool(make, workers, where.address, threads, gpus))
+
+            return run_on_workers(jobs, results, open_pool, workers=workers, rows=rows, report=report)
+
+    return go
 
 
 def _prompts(where: JobOptions, defaults: Defaults) -> Prompts:

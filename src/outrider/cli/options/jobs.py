@@ -43,12 +43,37 @@ class JobOptions:
         int | None,
         option("--max-rows", "N", f"How many prompts to decode at once. Default: {DEFAULT_ROWS}.", MANY),
     ] = None
+    workers: Annotated[
+        int | None,
+        option(
+            "--workers",
+            "N",
+            "Decode in so many processes of Ray, each with models of its own. Every one decodes --max-rows prompts at "
+            "once; what a lost one was at is decoded by another.",
+            MANY,
+        ),
+    ] = None
+    address: Annotated[
+        str | None,
+        option(
+            "--address",
+            "ADDRESS",
+            "The Ray cluster that --workers are part of; auto finds the one of this machine. Default: this machine "
+            "alone.",
+            MANY,
+        ),
+    ] = None
     overwrite: Annotated[bool, option("--overwrite", None, "Forget the results that are in --output.", MANY)] = False
 
     @property
     def to_standard_output(self) -> bool:
         """Whether results are printed."""
         return str(self.output) == STANDARD_INPUT
+
+    @property
+    def rows(self) -> int:
+        """How many prompts one process decodes at once."""
+        return self.max_rows or DEFAULT_ROWS
 
     def check(self) -> None:
         """Refuse flags that contradict each other, or would have no effect.
@@ -60,6 +85,8 @@ class JobOptions:
             given = {
                 "--output": self.output is not None,
                 "--max-rows": self.max_rows is not None,
+                "--workers": self.workers is not None,
+                "--address": self.address is not None,
                 "--overwrite": self.overwrite,
             }
             for flag in (flag for flag, is_given in given.items() if is_given):
@@ -69,6 +96,10 @@ class JobOptions:
             raise SettingError("--input needs a place for the results: give --output FILE, or --output - to print them")
         if self.max_rows is not None and self.max_rows < 1:
             raise SettingError(f"--max-rows is {self.max_rows}: it must be at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise SettingError(f"--workers is {self.workers}: it must be at least 1")
+        if self.address is not None and self.workers is None:
+            raise SettingError("--address is where --workers are: give --workers N as well, or leave it out")
         if self.to_standard_output:
             if self.overwrite:
                 raise SettingError("--overwrite is for a file and --output is -: leave one of them out")
@@ -87,3 +118,16 @@ class JobOptions:
         for flag, is_given in given.items():
             if is_given:
                 raise SettingError(f"{flag} is for a single prompt and --input is given: leave one of them out")
+
+    def refuse_beside_workers(self, given: Mapping[str, bool]) -> None:
+        """Refuse flags that one process alone can obey.
+
+        Args:
+            given: by flag, whether it is.
+
+        Raises:
+            SettingError: one is, and there are workers.
+        """
+        for flag, is_given in given.items():
+            if is_given and self.workers is not None:
+                raise SettingError(f"{flag} is for one process and --workers is {self.workers}: leave one of them out")
