@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from outrider.errors import ModelError
-from outrider.runtimes.torch.linears import Linear, activation_dtype, build
+from outrider.runtimes.torch.linears import activation_dtype, build
+from outrider.runtimes.torch.llama_layers import Layer, Shape, Weights, is_llama_like, weights_of
 from outrider.runtimes.torch.ragged_cache import Blocks, RaggedCache, TorchPlan
 
-SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
 # Measured: in blocks of this size, and with linears in oneDNN's layout, a token's logits are the same bits in any pass.
 BFLOAT16_BLOCKS = Blocks(keys=32, queries=4)
 # oneDNN multiplies a single row by another kernel, with other bits, and two or three rows take as long as four: smaller
@@ -28,46 +27,6 @@ FEWEST_BFLOAT16_TOKENS = 4
 functional = torch.nn.functional
 Hidden = tuple[torch.Tensor, ...]
 Rotation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """Root-mean-square normalisation."""
-
-    weight: torch.Tensor
-    epsilon: float
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of the decoder."""
-
-    input_norm: Norm
-    queries_keys_values: Linear
-    query_norm: Norm | None
-    key_norm: Norm | None
-    output: Linear
-    mlp_norm: Norm
-    gate_up: Linear
-    down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What cannot be read off the weights.
-
-    Attributes:
-        epsilon: of the RMS norms.
-    """
-
-    layers: int
-    heads: int
-    key_heads: int
-    head_size: int
-    epsilon: float
 
 
 class FusedLlama:
@@ -99,15 +58,12 @@ class FusedLlama:
         self.dtype = activation_dtype(kind)
         self.heads, self.key_heads, self.head_size = shape.heads, shape.key_heads, shape.head_size
         self._rotary = rotary
-        source = _Weights(weights, kind, precision, shape.epsilon)
-        embedding = source.take("model.embed_tokens.weight")
-        self._embedding = embedding
-        head_weight = source.find("lm_head.weight")
+        source = Weights(weights, partial(build, kind), precision, self.dtype, shape.epsilon)
+        self._embedding = source.take("model.embed_tokens.weight")
+        build_head = source.head(self._embedding)
         # Laying weights out takes longer than reading them, and releases Python's lock (GIL).
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            head = pool.submit(
-                build, kind, embedding if head_weight is None else head_weight, source.find("lm_head.bias")
-            )
+            head = pool.submit(build_head)
             self._layers = list(pool.map(source.layer, range(shape.layers)))
             self._head = head.result()
         self._norm = source.norm("model.norm")
@@ -225,15 +181,7 @@ def _attend(
 
 def can_take_over(model: Any) -> bool:
     """Whether this forward pass computes what the model computes."""
-    config = model.config
-    return (
-        config.model_type in SUPPORTED
-        and type(model).__name__.endswith("ForCausalLM")
-        and getattr(config, "hidden_act", None) == "silu"
-        and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
-        and not (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True))
-        and model.device.type == "cpu"
-    )
+    return is_llama_like(model) and model.device.type == "cpu"
 
 
 def take_over(model: Any, kind: str) -> FusedLlama:
@@ -242,68 +190,9 @@ def take_over(model: Any, kind: str) -> FusedLlama:
     Args:
         kind: float32, bfloat16, float16 or int8.
     """
-    config, decoder = model.config, model.model
-    shape = Shape(
-        layers=len(decoder.layers),
-        heads=int(config.num_attention_heads),
-        key_heads=int(config.num_key_value_heads),
-        head_size=int(decoder.layers[0].self_attn.head_dim),
-        epsilon=float(decoder.norm.variance_epsilon),
-    )
-    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.weight = None  # type: ignore[assignment]
-    return FusedLlama(shape, weights, decoder.rotary_emb, kind, weights["model.embed_tokens.weight"].dtype)
-
-
-class _Weights:
-    """Takes weights by name and makes layers of them; several threads may do so at once."""
-
-    def __init__(
-        self, weights: MutableMapping[str, torch.Tensor], kind: str, precision: torch.dtype, epsilon: float
-    ) -> None:
-        self._weights = weights
-        self._kind = kind
-        self._precision = precision
-        self._activations = activation_dtype(kind)
-        self._epsilon = epsilon
-
-    def find(self, name: str) -> torch.Tensor | None:
-        weight = self._weights.pop(name, None)
-        return None if weight is None else weight.to(self._precision)
-
-    def take(self, name: str) -> torch.Tensor:
-        weight = self.find(name)
-        if weight is None:
-            raise ModelError(f"the weights lack {name}: download the model again")
-        return weight
-
-    def norm(self, name: str) -> Norm:
-        return Norm(self.take(f"{name}.weight").to(self._activations), self._epsilon)
-
-    def linear(self, *names: str) -> Linear:
-        """One linear for several that share an input; their outputs are joined in this order."""
-        weights = [self.take(f"{name}.weight") for name in names]
-        biases = [bias for bias in (self.find(f"{name}.bias") for name in names) if bias is not None]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        del weights
-        return build(self._kind, weight, torch.cat(biases) if biases else None)
-
-    def layer(self, number: int) -> Layer:
-        at = f"model.layers.{number}"
-        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
-        normed = f"{attention}.q_norm.weight" in self._weights
-        return Layer(
-            input_norm=self.norm(f"{at}.input_layernorm"),
-            queries_keys_values=self.linear(*(f"{attention}.{part}_proj" for part in "qkv")),
-            query_norm=self.norm(f"{attention}.q_norm") if normed else None,
-            key_norm=self.norm(f"{attention}.k_norm") if normed else None,
-            output=self.linear(f"{attention}.o_proj"),
-            mlp_norm=self.norm(f"{at}.post_attention_layernorm"),
-            gate_up=self.linear(f"{mlp}.gate_proj", f"{mlp}.up_proj"),
-            down=self.linear(f"{mlp}.down_proj"),
-        )
+    weights = weights_of(model)
+    precision = weights["model.embed_tokens.weight"].dtype
+    return FusedLlama(Shape.of(model), weights, model.model.rotary_emb, kind, precision)
 
 
 def _last_of_each(counts: Sequence[int], wanted: Sequence[int]) -> list[int]:

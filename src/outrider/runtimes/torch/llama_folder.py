@@ -20,7 +20,8 @@ from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.llama_weights import REQUIRED
 from outrider.runtimes.places import Place
 from outrider.runtimes.refusals import opening, unreadable_tokenizer
-from outrider.runtimes.torch.fused_llama import FusedLlama, Shape
+from outrider.runtimes.torch.fused_llama import FusedLlama
+from outrider.runtimes.torch.llama_layers import Shape
 from outrider.runtimes.torch.placement import find_device, find_kind, free_bytes, weight_dtype
 from outrider.runtimes.torch.session import TorchSession
 from outrider.text import Tokenizer
