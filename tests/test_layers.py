@@ -18,7 +18,7 @@ FLOORS = (
     ("maths.arrays.numpy",),
     ("maths.arrays.torch", "maths.arrays.mlx"),
     ("maths.arrays",),
-    ("maths.processors",),
+    ("maths.processors", "maths.buckets"),
     ("maths.noise", "maths.sampling", "maths.budget", "maths.draft"),
     ("maths.draws",),
     ("maths.distributions",),

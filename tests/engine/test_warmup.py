@@ -1,33 +1,54 @@
 """What passes cost is measured as an engine opens."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from outrider.engine.warmup import measure_costs
-from outrider.runtimes.base import Pass, Scored
+from outrider.maths.buckets import Buckets
+from outrider.runtimes.base import NOTHING, Pass, Scored
 from tiny.tables import TARGET
 
 
-def test_costs_are_measured_with_the_clock_of_the_engine() -> None:
-    class Ticking:
-        """Every pass takes a second, and a tenth for each of its tokens."""
+class Ticking:
+    """Every pass takes a second, and a tenth for each of its tokens; the first runs of a shape ten times as long.
 
-        def __init__(self) -> None:
-            self.now = 0.0
-            self.session = TARGET.open(4, 64)
-            self.rows = 4
-            self.capacity = 64
+    Args:
+        slow: how many runs of a shape are the first ones.
+    """
 
-        def extend(self, work: Pass) -> Scored:
-            self.now += 1 + sum(map(len, work.tokens)) / 10
-            return self.session.extend(work)
+    def __init__(self, slow: int = 0) -> None:
+        self.now = 0.0
+        self.session = TARGET.open(4, 64)
+        self.rows = 4
+        self.capacity = 64
+        self.slow = slow
+        self.runs: Counter[tuple[int, ...]] = Counter()
 
-        def __getattr__(self, name):
-            return getattr(self.session, name)
+    def extend(self, work: Pass) -> Scored:
+        shape = tuple(map(len, work.tokens))
+        self.runs[shape] += 1
+        self.now += (1 + sum(shape) / 10) * (10 if self.runs[shape] <= self.slow else 1) * 1e-3
+        return self.session.extend(work)
 
-    session = Ticking()
-    costs = measure_costs(session, 5, lambda: session.now)
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+
+@pytest.mark.parametrize("buckets", [None, Buckets((1, 2, 4), (1, 2, 3, 4, 8, 16), 3)])
+def test_costs_are_measured_with_the_clock_of_the_engine(buckets: Buckets | None) -> None:
+    session = Ticking(0 if buckets is None else buckets.uses)
+    costs = measure_costs(session, 5, lambda: session.now, NOTHING, buckets)
     for rows, tokens in ((1, 1), (1, 5), (1, 17), (4, 4), (4, 16), (2, 6)):
-        assert costs.seconds(rows, tokens) == pytest.approx(1 + tokens / 10)
+        assert 1000 * costs.seconds(rows, tokens) == pytest.approx(1 + tokens / 10)
     assert [session.length(row) for row in range(4)] == [0, 0, 0, 0]
     assert np.isfinite(costs.seconds(4, 400))
+
+
+def test_where_time_runs_out_no_bucket_is_taken_for_what_its_first_runs_cost() -> None:
+    session = Ticking(3)
+    costs = measure_costs(session, 5, lambda: 50 * session.now, NOTHING, Buckets((1, 4), (1, 2, 4, 8, 16), 3))
+    assert 4 <= len(costs.points) < 8
+    for (_, tokens), seconds in costs.points.items():
+        assert 20 * seconds == pytest.approx(1 + tokens / 10)

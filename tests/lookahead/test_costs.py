@@ -6,6 +6,7 @@ import pytest
 from outrider import CostCurve, SettingError
 from outrider.lookahead.costs.drafting import DraftCost
 from outrider.lookahead.costs.running_mean import RunningMean
+from outrider.maths.buckets import Buckets
 
 # The cost curve
 
@@ -73,6 +74,16 @@ def test_what_length_adds_to_passes_is_learned_by_rows_and_by_tokens() -> None:
         curve.depth = depth
         for tokens in (1, 3, 8):
             assert curve.seconds(1, tokens) == pytest.approx(seconds(1, tokens, depth), rel=0.1)
+
+
+def test_where_passes_are_padded_each_costs_what_its_bucket_costs() -> None:
+    curve = CostCurve({(1, n): 1.0 + n for n in range(1, 9)} | {(4, 4): 5.0, (4, 32): 33.0})
+    curve.buckets = Buckets((1, 4), (1, 2, 4, 8))
+    assert curve.table(1, 9) == pytest.approx([2, 2, 3, 5, 5, 9, 9, 9, 9, 10])
+    assert curve.seconds(3, 7) == pytest.approx(1.0 + 4 * 4)
+    for _ in range(100):  # what is observed of a pass is learned of its bucket
+        curve.observe(1, 6, 4.5)
+    assert curve.seconds(1, 5) == curve.seconds(1, 8) == pytest.approx(4.5, rel=0.1)
 
 
 # Drafting

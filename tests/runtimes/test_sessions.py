@@ -84,6 +84,20 @@ def fused(kind, dtype="float32", **settings):
     return make
 
 
+def graphed(kind, dtype="float32", **settings):
+    """A session as on a GPU, with the CPU in its place."""
+
+    def make():
+        torch = pytest.importorskip("torch")
+        from outrider.runtimes.torch.cuda.model import GraphedLlama, can_take_over
+
+        model = tiny(kind, **settings)
+        assert can_take_over(model)
+        return GraphedLlama.of(model, dtype=getattr(torch, dtype), device="cpu")
+
+    return make
+
+
 def native(kind, dtype="float32", **settings):
     @functools.cache
     def make():
@@ -176,6 +190,11 @@ MODELS = {
     "fused-qwen2": fused("Qwen2"),
     "fused-qwen3": fused("Qwen3"),
     "fused-mistral": fused("Mistral", sliding_window=None),
+    "graphed-llama": graphed("Llama"),
+    "graphed-llama-bias": graphed("Llama", attention_bias=True, mlp_bias=False, tie_word_embeddings=True),
+    "graphed-qwen2": graphed("Qwen2"),
+    "graphed-qwen3": graphed("Qwen3"),
+    "graphed-mistral": graphed("Mistral", sliding_window=None),
     "native-llama": native("Llama"),
     "native-llama-q8_0": native("Llama", "q8_0", attention_bias=True),
     "native-qwen2": native("Qwen2"),
@@ -433,7 +452,7 @@ def spoilt_mlx(kind):
     return model
 
 
-@pytest.mark.parametrize("name", ["llama", "fused-llama", "mlx-llama", "mlx-mamba", "llamacpp-llama"])
+@pytest.mark.parametrize("name", ["llama", "fused-llama", "graphed-llama", "mlx-llama", "mlx-mamba", "llamacpp-llama"])
 def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
     if name.startswith("mlx"):
         model = spoilt_mlx(name.removeprefix("mlx-"))
@@ -494,6 +513,11 @@ def test_what_no_cache_could_do_is_refused(model):
         ("fused-qwen2", "Qwen2", {}),
         ("fused-qwen3", "Qwen3", {}),
         ("fused-mistral", "Mistral", {"sliding_window": None}),
+        ("graphed-llama", "Llama", {}),
+        ("graphed-llama-bias", "Llama", {"attention_bias": True, "mlp_bias": False, "tie_word_embeddings": True}),
+        ("graphed-qwen2", "Qwen2", {}),
+        ("graphed-qwen3", "Qwen3", {}),
+        ("graphed-mistral", "Mistral", {"sliding_window": None}),
     ],
 )
 def test_logits_are_those_of_transformers_itself(name, kind, settings):
@@ -816,6 +840,8 @@ SHOWING = {
     "fused-llama": lambda: tiny("Llama"),
     "fused-qwen2": lambda: tiny("Qwen2"),
     "fused-qwen3": lambda: tiny("Qwen3"),
+    "graphed-llama": lambda: tiny("Llama"),
+    "graphed-qwen3": lambda: tiny("Qwen3"),
     "native-llama": lambda: tiny("Llama"),
     "native-qwen2": lambda: tiny("Qwen2"),
     "native-mistral-sliding": lambda: tiny("Mistral", **SLIDING),

@@ -108,6 +108,7 @@ class Engine:
         longest = min(self._session.capacity, LONGEST)
         self._kept_costs = kept_costs(self.target, max_rows, longest, self._drafter.wants)
         self.costs = self._find_costs()
+        self.costs.buckets = self.target.traits.buckets
         if self._drafter.drafter is not None:
             self._lookahead.bind(DraftingTraits(trees, self._drafter.drafter.estimates), self.costs)
         learns = self.target.traits.pads_rows or self._lookahead.costs is self.costs
@@ -260,6 +261,7 @@ class Engine:
         self._measures_costs = True
         found = self._kept_costs.read()
         if found is None:
-            found = measure_costs(self._session, self.target.traits.vocab_size, self._clock, self._drafter.wants)
+            traits, wants = self.target.traits, self._drafter.wants
+            found = measure_costs(self._session, traits.vocab_size, self._clock, wants, traits.buckets)
             self._kept_costs.keep(found)
         return found

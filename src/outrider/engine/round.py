@@ -146,7 +146,7 @@ class Round:
         """Wait until the device is done, and learn what the pass cost."""
         flight.scored.wait()
         flight.seconds = self._clock() - flight.started
-        if self._learns and all(feed.read == 0 for feed in flight.feeds):
+        if self._learns and flight.scored.settled and all(feed.read == 0 for feed in flight.feeds):
             counts = [len(feed.tokens) for feed in flight.feeds]
             tokens = len(counts) * max(counts) if self._pads else sum(counts)
             self._costs.observe(len(counts), tokens, flight.seconds)

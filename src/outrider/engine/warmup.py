@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from outrider.lookahead import CostCurve
+from outrider.maths.buckets import Buckets
 from outrider.runtimes.base import NOTHING, Features, Session
 from outrider.runtimes.timing import time_passes
 
@@ -13,7 +15,7 @@ TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
 TOKENS_OF_MANY_ROWS = (1, 4, 2)  # per row
 CONTEXT = 64  # cached tokens before a pass, in all rows together
 LONGEST = CONTEXT + max(TOKENS_OF_ONE_ROW)  # tokens that the measurement uses of a row
-REPEATS = 2  # passes of each size
+REPEATS = 2  # passes of each size, once they are settled
 SECONDS = 1.0  # for each number of rows; after that no more passes are timed
 FEWEST = 2  # points of a curve
 SHORTEST = 1e-9  # seconds: a coarse clock may say 0
@@ -22,7 +24,11 @@ Points = dict[tuple[int, int], float]  # (rows, tokens of all rows together) -> 
 
 
 def measure_costs(
-    session: Session, vocab_size: int, clock: Callable[[], float], features: Features = NOTHING
+    session: Session,
+    vocab_size: int,
+    clock: Callable[[], float],
+    features: Features = NOTHING,
+    buckets: Buckets | None = None,
 ) -> CostCurve:
     """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
@@ -32,6 +38,7 @@ def measure_costs(
     Args:
         clock: seconds.
         features: what the passes of the engine return besides logits.
+        buckets: the shapes to which passes are padded.
     """
     points: Points = {}
     depth = 0  # cached tokens of a row, in the measurement with one row
@@ -39,7 +46,11 @@ def measure_costs(
         context = min(max(CONTEXT // rows, 1), session.capacity // 2)
         room = session.capacity - context
         counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
-        points |= _fastest(session, rows, context, [n for n in counts if n <= room], vocab_size, clock, features)
+        fitting = [n for n in counts if n <= room]
+        slow = 0 if buckets is None else buckets.uses  # first runs of a bucket, which say nothing
+        # Where time runs out, few buckets are measured in full.
+        order = fitting * REPEATS if buckets is None else [n for n in fitting for _ in range(slow + REPEATS)]
+        points |= _fastest(session, rows, context, order, slow, vocab_size, clock, features)
         depth = depth or context
     return CostCurve(points, depth)
 
@@ -49,22 +60,27 @@ def _fastest(
     rows: int,
     context: int,
     counts: Sequence[int],
+    slow: int,
     vocab_size: int,
     clock: Callable[[], float],
     features: Features,
 ) -> Points:
-    begun = clock()
+    """The fastest pass of each count, not counting the first `slow` ones."""
+    begun, runs = clock(), Counter[int]()
     passes = time_passes(
         session,
         rows=rows,
         context=context,
-        counts=[*counts] * REPEATS,
+        counts=counts,
         vocab_size=vocab_size,
         clock=clock,
         features=features,
     )
     points: Points = {}
     for count, seconds in passes:
+        runs[count] += 1
+        if runs[count] <= slow:
+            continue
         point = rows, rows * count
         points[point] = min(max(seconds, SHORTEST), points.get(point, seconds))
         if len(points) >= FEWEST and clock() - begun > SECONDS:

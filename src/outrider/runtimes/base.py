@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from outrider.maths.arrays import Array
+from outrider.maths.buckets import Buckets
 from outrider.text import Tokenizer
 
 Parents = Sequence[int]
@@ -98,12 +99,14 @@ class Scored:
         top: None where none was asked for.
         wait: blocks until the device is done. The arrays may be used on the device before that. Errors of the pass may
             surface here.
+        settled: whether later passes of this size take as long. The first ones of a bucket take longer.
     """
 
     logits: Array
     hidden: tuple[Array, ...] = ()
     top: Top | None = None
     wait: Callable[[], None] = at_once
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class Traits:
             cannot: of its rows only the whole text is worth keeping.
         attends_over_rows: whether a pass goes over what all rows hold, behind a mask, so that a row that is kept for
             later texts slows the others down.
+        buckets: the shapes to which passes are padded; None where a pass is as large as its rows.
         identity: equal for models whose passes cost the same on one machine: the weights, and how they are run. None
             where nothing is known of them, as of an object that the user holds.
     """
@@ -140,6 +144,7 @@ class Traits:
     reads_branches: bool = False
     crops: bool = True
     attends_over_rows: bool = False
+    buckets: Buckets | None = None
     identity: str | None = None
 
     def refusal(self, features: Features) -> str | None:

@@ -16,6 +16,7 @@ from outrider.lookahead.costs.attention import AttentionCost
 from outrider.lookahead.costs.points import Point, interpolated
 from outrider.lookahead.costs.refinement import Refinement, table_size
 from outrider.maths.arrays import HostFloats
+from outrider.maths.buckets import Buckets
 
 # Without a measurement, passes are taken to be as flat as those of large models: then drafts are tried, and teach.
 UNMEASURED: Mapping[Point, float] = {(1, 1): 1.0, (1, 64): 1.6, (64, 64): 1.6, (64, 4096): 20.0}
@@ -38,6 +39,7 @@ class CostCurve:
         depth: how many tokens of each row were cached when they were measured.
 
     Attributes:
+        buckets: the shapes to which passes are padded: what a pass costs is what its bucket costs. None pads nothing.
         measured: whether points were given.
         depth: how many are cached at present, on average; whoever runs the passes sets it before each of them.
 
@@ -52,6 +54,7 @@ class CostCurve:
             raise SettingError(f"cost point {wrong}: it must be (rows, tokens), tokens at least rows, and take time")
         self.measured = points is not UNMEASURED
         self.depth = depth
+        self.buckets: Buckets | None = None
         self._points = dict(points)
         self._measured_depth = depth
         self._attention = AttentionCost()
@@ -112,13 +115,21 @@ class CostCurve:
         """
         key = (rows, most, hope, self.depth)
         if key not in self._tables:
-            self._tables[key] = self._refined(rows, most, hope)
+            if self.buckets is None:
+                self._tables[key] = self._refined(rows, most, hope)
+            else:
+                padded = self.buckets.padded(rows, np.maximum(np.arange(most + 1), rows))
+                whole = self._refined(self.buckets.padded_rows(rows), int(padded.max()), hope)
+                self._tables[key] = whole[padded]
         return self._tables[key]
 
     def observe(self, rows: int, tokens: int, seconds: float) -> None:
         """Learn from a pass that was run."""
         if seconds <= 0:
             return
+        if self.buckets is not None:
+            tokens = int(self.buckets.padded(rows, np.array([tokens]))[0])
+            rows = self.buckets.padded_rows(rows)
         self._tables.clear()
         base = float(self._base_table(rows, tokens)[tokens])
         if not self._observations:

@@ -12,9 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from outrider.errors import ModelError, SettingError
+from outrider.runtimes.base import Model
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.places import Place, find_place
 from outrider.runtimes.refusals import reason, unreadable_tokenizer
+from outrider.runtimes.torch.cuda import model as graphed
 from outrider.runtimes.torch.fused_llama import can_take_over, take_over
 from outrider.runtimes.torch.model import TransformersModel
 from outrider.runtimes.torch.placement import find_device, find_kind, weight_dtype
@@ -22,11 +24,14 @@ from outrider.runtimes.torch.placement import find_device, find_kind, weight_dty
 
 def load(
     place: Place, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
-) -> TransformersModel:
+) -> Model:
     """See outrider.load."""
     on = find_device(device)
     kind = find_kind(dtype, on)
     model, tokenizer = _open(place, kind, on, trust_remote_code, progress)
+    if on.type == "cuda" and graphed.can_take_over(model):
+        progress(f"preparing {place.title} in {kind} on {on}")
+        return graphed.GraphedLlama.of(model, device=on, tokenizer=tokenizer, name=place.title)
     model = model.to(on)
     fused = None
     if can_take_over(model):

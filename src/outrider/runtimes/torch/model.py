@@ -52,8 +52,8 @@ class TransformersModel(Named):
         self._place = input_device(model)
         self.traits = Traits(
             int(config.vocab_size),
-            _context_length(config, self.name),
-            _stop_token_ids(model),
+            context_length_of(config, self.name),
+            stop_token_ids_of(model),
             asynchronous=self._place.type == "cuda",
             layers=int(config.num_hidden_layers),
         )
@@ -121,7 +121,7 @@ def _takes_plans(model: Any) -> bool:
     )
 
 
-def _context_length(config: Any, name: str) -> int:
+def context_length_of(config: Any, name: str) -> int:
     """The longest text. Rotations that change where a text grows (longrope) end it there: what was read before would
     have to be read again, and the longest text of a batch would decide for all of them."""
     longest = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
@@ -141,6 +141,6 @@ def _context_length(config: Any, name: str) -> int:
     return min([longest, *ends])
 
 
-def _stop_token_ids(model: Any) -> frozenset[int]:
+def stop_token_ids_of(model: Any) -> frozenset[int]:
     generation = getattr(model, "generation_config", None)
     return stop_token_ids(getattr(generation, "eos_token_id", None), getattr(model.config, "eos_token_id", None))

@@ -1,0 +1,104 @@
+"""The session of a model on a GPU: a pass is one copy to the device and one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from outrider.maths.buckets import Buckets
+from outrider.runtimes.base import Pass, Scored, Traits
+from outrider.runtimes.ledger import RaggedSession, scored
+from outrider.runtimes.torch.cuda.attention import TreeAttention, attention_for
+from outrider.runtimes.torch.cuda.forward import SlotLlama
+from outrider.runtimes.torch.cuda.graphs import CAPTURED_AT
+from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED, Outputs
+from outrider.runtimes.torch.cuda.passes import Passes
+from outrider.runtimes.torch.cuda.places import WORD, RowPlaces
+from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
+from outrider.runtimes.torch.cuda.slots import SlotCache
+from outrider.runtimes.torch.cuda.staging import Layout
+
+# Small passes are not padded; larger ones by half at most.
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+BUCKETS = Buckets(ROWS, WIDTHS, CAPTURED_AT)
+MOST_CAPTURED = 1024  # tokens: a larger pass takes longer than its launches
+
+
+class GraphSession(RaggedSession[SlotCache]):
+    """A cache of fixed slots, static buffers, and graphs of the passes over them.
+
+    A pass over few tokens of each row is padded to a bucket and replayed. Prompts are launched one operation after the
+    other, without padding, by PyTorch's own attention.
+
+    Args:
+        attention: over trees; None chooses by the device.
+    """
+
+    def __init__(
+        self,
+        model: SlotLlama,
+        rows: int,
+        capacity: int,
+        name: str,
+        traits: Traits,
+        attention: TreeAttention | None = None,
+    ) -> None:
+        super().__init__(rows, capacity, name, traits)
+        self._device = model.device
+        self._cache = model.new_cache(rows, capacity)
+        largest = Layout(BUCKETS.padded_rows(rows), WIDTHS[-1], WIDTHS[-1] // WORD)
+        outputs = Outputs(model, min(largest.tokens, MOST_CAPTURED), largest.rows)
+        chosen = attention_for(self._device.place) if attention is None else attention
+        self._passes = Passes(model, self._cache, largest, outputs, chosen)
+
+    @torch.inference_mode()
+    def extend(self, work: Pass) -> Scored:
+        self._append(work)
+        rows = self._places(work.rows, [len(new) for new in work.tokens])
+        layout = self._bucket(rows)
+        with self._device.guard():
+            if layout is None:
+                (logits, hidden), settled = self._passes.long(work, rows), True
+            else:
+                (logits, hidden), settled = self._passes.padded(layout, work, rows)
+            return replace(scored(work, logits, hidden, self._device.mark()), settled=settled)
+
+    @torch.inference_mode()
+    def rollout(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int, vocab_size: int
+    ) -> list[list[int]]:
+        bucket = BUCKETS.of(len(rows), 1)
+        if bucket is None or not 1 < count <= MOST_DRAFTED:
+            return super().rollout(rows, tokens, count, vocab_size)
+        logits = self.extend(Pass(rows, tokens, wanted=[1] * len(rows))).logits
+        starts = [self._ledger.end(row) for row in rows]
+        # Which tokens they are is known when the device has chosen them.
+        self._ledger.extend(rows, [[0] * (count - 1)] * len(rows), None)
+        first = [RowPlaces(row, start, 1, start, None) for row, start in zip(rows, starts, strict=True)]
+        layout = Layout(*bucket)
+        with self._device.guard():
+            self._passes.outputs.logits[: len(rows)].copy_(logits)
+            self._passes.stage(layout, Pass(rows, [[0]] * len(rows)), first)
+            found: list[list[int]] = roll_out(self._passes, layout, count, vocab_size).T.tolist()[: len(rows)]
+        for row, chosen in zip(rows, found, strict=False):
+            self._ledger.name_newest(row, chosen[:-1])
+            self._cache.note_written(row, self._ledger.end(row))
+        return found
+
+    def _places(self, rows: Sequence[int], counts: Sequence[int]) -> list[RowPlaces]:
+        """Where the newest tokens of these rows go."""
+        places = [RowPlaces.of(self._ledger, row, count) for row, count in zip(rows, counts, strict=True)]
+        for each in places:
+            self._cache.note_written(each.row, each.end)
+        return places
+
+    def _bucket(self, rows: Sequence[RowPlaces]) -> Layout | None:
+        """What the pass is padded to; None where it is too long, or a tree has too many nodes."""
+        bucket = BUCKETS.of(len(rows), max(row.count for row in rows))
+        if bucket is None:
+            return None
+        layout = Layout(*bucket, -(-bucket[1] // WORD))
+        return layout if all(row.words <= layout.words for row in rows) else None

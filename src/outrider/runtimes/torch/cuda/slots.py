@@ -1,0 +1,81 @@
+"""The KV cache on a GPU: a fixed slot of memory for each row, in one tensor, at addresses that never change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from outrider.runtimes.torch.cuda.device import Device
+
+
+class SlotCache:
+    """Keys and values of all layers, [2, layers, slots, capacity, key heads, size].
+
+    Slot r belongs to row r. The last slot belongs to nobody: padding is written there. Accepted branches are moved with
+    the next pass, those of all rows at once.
+
+    Attributes:
+        scratch: the number of the last slot.
+        moves: (source, target) of what is to be moved, as places in the cache of all slots.
+    """
+
+    def __init__(
+        self, device: Device, rows: int, capacity: int, layers: int, key_heads: int, size: int, dtype: torch.dtype
+    ) -> None:
+        self.capacity, self.scratch = capacity, rows
+        self.moves: list[tuple[int, int]] = []
+        self._written = [0] * rows  # tokens written to each row since it was cleared, rolled back ones included
+        self._buffer = torch.zeros((2, layers, rows + 1, capacity, key_heads, size), dtype=dtype, device=device.place)
+        self._flat = self._buffer.view(2, layers, (rows + 1) * capacity, key_heads, size)
+
+    def keys(self, layer: int) -> torch.Tensor:
+        """[slots, capacity, key heads, size]."""
+        return self._buffer[0, layer]
+
+    def values(self, layer: int) -> torch.Tensor:
+        """[slots, capacity, key heads, size]."""
+        return self._buffer[1, layer]
+
+    def write(self, layer: int, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Put [tokens, key heads, size] at these places of the cache of all slots."""
+        self._flat[0, layer].index_copy_(0, places, keys)
+        self._flat[1, layer].index_copy_(0, places, values)
+
+    def note_written(self, row: int, end: int) -> None:
+        """A pass writes the row up to this place."""
+        self._written[row] = max(self._written[row], end)
+
+    def move(self, row: int, sources: Sequence[int], target: int) -> None:
+        """Put the entries at `sources` one after the other from `target` on, before the next pass."""
+        start = row * self.capacity
+        places = enumerate(sources, start=target)
+        self.moves += [(start + source, start + place) for place, source in places if source != place]
+
+    @torch.inference_mode()
+    def carry_out(self, moves: torch.Tensor) -> None:
+        """Move entries of all layers and rows at once; all are read before the first is written.
+
+        Args:
+            moves: int64 [2, moves], sources and targets, on the device.
+        """
+        self._flat.index_copy_(2, moves[1], self._flat.index_select(2, moves[0]))
+        self.moves = []
+
+    @torch.inference_mode()
+    def adopt(self, row: int, source: int, length: int) -> None:
+        """Copy the first `length` entries of row `source`; zeros beyond, as after `clear`."""
+        if self.moves:
+            self.carry_out(torch.tensor(self.moves, device=self._buffer.device).T.contiguous())
+        if row != source:
+            self._buffer[:, :, row, :length] = self._buffer[:, :, source, :length]
+        self._buffer[:, :, row, length : self._written[row]] = 0
+        self._written[row] = length
+
+    @torch.inference_mode()
+    def clear(self, row: int) -> None:
+        """Overwrite a row with zeros, so that no NaN of its text reaches the next one."""
+        first, end = row * self.capacity, (row + 1) * self.capacity
+        self.moves = [move for move in self.moves if not first <= move[0] < end]
+        self._buffer[:, :, row, : self._written[row]] = 0
+        self._written[row] = 0

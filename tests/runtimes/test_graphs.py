@@ -1,0 +1,243 @@
+"""Sessions for GPUs, with a device that stands for one: what is captured, copied, launched and read."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from test_sessions import CAPACITY, VOCABULARY, fresh, same, text, tiny
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from outrider import (  # noqa: E402
+    Engine,
+    Fixed,
+    Goodput,
+    ModelDrafter,
+    Request,
+    SamplingParams,
+    SuffixDrafter,
+    SuffixTreeDrafter,
+)
+from outrider.runtimes.base import Pass  # noqa: E402
+from outrider.runtimes.torch.cuda.device import Host  # noqa: E402
+from outrider.runtimes.torch.cuda.model import GraphedLlama  # noqa: E402
+from outrider.runtimes.torch.fused_llama import take_over  # noqa: E402
+from outrider.runtimes.torch.model import TransformersModel  # noqa: E402
+from tiny.standing import Stand, StandingDevice  # noqa: E402
+
+GREEDY = SamplingParams(temperature=0)
+
+
+class Counting(Host):
+    """Counts what is captured, how often it is replayed, and waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captured = self.replayed = self.waits = 0
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.captured += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            work()
+
+        return replay
+
+    def mark(self) -> Callable[[], None]:
+        def wait() -> None:
+            self.waits += 1
+
+        return wait
+
+
+def of_cpu(**settings):
+    module = tiny("Llama", **settings)
+    return TransformersModel(module, fused=take_over(module, "float32"))
+
+
+@pytest.fixture
+def device():
+    return Counting()
+
+
+@pytest.fixture
+def model(device):
+    return GraphedLlama.of(tiny("Llama"), device=device)
+
+
+@pytest.fixture
+def stand():
+    with Stand() as stand:
+        yield stand
+
+
+@pytest.fixture
+def standing(stand):
+    return GraphedLlama.of(tiny("Llama"), device=StandingDevice(stand))
+
+
+def read(session, row, tokens):
+    session.extend(Pass([row], [tokens], wanted=[0]))
+    session.keep(row, range(len(tokens)))
+
+
+def test_a_bucket_is_captured_on_its_third_use_and_replayed_from_then_on(model, device):
+    session = model.open(2, CAPACITY)
+    tokens = text(model, 40)
+    seen = []
+    for number in range(5):
+        found = session.extend(Pass([0], [tokens[3 * number : 3 * number + 3]]))
+        same(found.logits, fresh(model, tokens[: 3 * number + 3], 3))
+        session.keep(0, range(3))
+        seen.append((device.captured, device.replayed, found.settled))
+    assert seen == [(0, 0, False), (0, 0, False), (1, 1, False), (1, 2, True), (1, 3, True)]
+
+
+def test_passes_of_unlike_shapes_share_a_bucket_where_padding_allows_it(model, device):
+    session = model.open(4, CAPACITY)
+    shapes = [(7, 1, 2), (8, 8, 8), (3, 7, 1), (5, 5, 7)]  # all padded to four rows of eight
+    for shape in shapes:
+        new = [text(model, count, count) for count in shape]
+        found = session.extend(Pass([0, 2, 3], new)).logits
+        same(found, np.concatenate([fresh(model, tokens, len(tokens)) for tokens in new]))
+        for row in (0, 2, 3):
+            session.truncate(row, 0)
+    assert (device.captured, device.replayed) == (1, 2)
+
+
+def test_a_long_prompt_is_never_captured(model, device):
+    session = model.open(1, 256)
+    tokens = text(model, 200)
+    for _ in range(5):
+        assert session.extend(Pass([0], [tokens], wanted=[1])).settled
+        session.truncate(0, 0)
+    assert device.captured == 0
+
+
+def test_launch_waits_for_nothing_and_collect_for_the_pass(model, device):
+    session = model.open(1, CAPACITY)
+    found = session.extend(Pass([0], [text(model, 5)]))
+    assert device.waits == 0
+    found.wait()
+    assert device.waits == 1
+
+
+def test_an_area_that_is_being_copied_is_not_written_over(model, device):
+    session = model.open(1, CAPACITY)
+    for token in text(model, 9):
+        session.extend(Pass([0], [[token]]))
+        session.keep(0, [0])
+    assert 0 < device.waits < 9  # for copies of some passes ago
+
+
+def test_where_nothing_can_be_captured_passes_are_launched_and_said_to_be(monkeypatch):
+    class Unable(Host):
+        def capture(self, work):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    model = GraphedLlama.of(tiny("Llama"), device=Unable())
+    session = model.open(1, CAPACITY)
+    tokens = text(model, 4)
+    for token in tokens[:2]:
+        read(session, 0, [token])
+    with pytest.warns(RuntimeWarning, match="no graph of them can be captured: operation not permitted"):
+        read(session, 0, tokens[2:3])
+    same(session.extend(Pass([0], [tokens[3:]])).logits, fresh(of_cpu(), tokens))
+
+
+def test_a_settled_pass_is_one_copy_and_one_launch_and_nothing_is_read(standing, stand):
+    session = standing.open(2, CAPACITY)
+    tree = [-1, 0, 0, 1]
+    for number in range(5):
+        before = stand.counts()
+        session.extend(Pass([0, 1], [text(standing, 4, number)] * 2, [tree, None])).wait()
+        session.keep(0, [0, 2])
+        session.keep(1, range(3))
+    after = stand.counts()
+    assert after["copies"] - before["copies"] == 1
+    assert after["reads"] == 0
+    assert after["launches"] - before["launches"] <= 6  # the graph, the copy, and the branch of the pass before
+
+
+def test_a_branch_of_every_row_is_moved_at_once(standing, stand):
+    session = standing.open(2, CAPACITY)
+    stem = text(standing, 9)
+    read(session, 0, stem)
+    read(session, 1, stem[:4])
+    tokens = text(standing, 6, 3)
+    session.extend(Pass([0, 1], [tokens] * 2, [[-1, 0, 0, 1, 2, 4]] * 2))
+    session.keep(0, [0, 2, 4, 5])
+    session.keep(1, [0, 2])
+    before = stand.counts()
+    found = session.extend(Pass([0, 1], [[7], [8]])).logits
+    paths = ([*stem, *(tokens[node] for node in (0, 2, 4, 5)), 7], [*stem[:4], tokens[0], tokens[2], 8])
+    assert stand.copies - before["copies"] == 1
+    for number, path in enumerate(paths):
+        same(found[number : number + 1].cpu(), fresh(of_cpu(), path))
+
+
+@pytest.mark.parametrize("rows", [(0,), (2, 0, 1)])
+def test_a_draft_is_rolled_out_on_the_device_and_read_once(standing, stand, rows):
+    texts = {row: text(standing, 5 + row, row) for row in rows}
+    plain = of_cpu().open(3, CAPACITY)
+    session = standing.open(3, CAPACITY)
+    for row, tokens in texts.items():
+        read(session, row, tokens)
+        read(plain, row, tokens)
+    for number in range(5):
+        feeds = [[number + 1, row + 2] for row in rows]
+        before = stand.counts()
+        found = session.rollout(rows, feeds, 6, VOCABULARY - 5)
+        used = {name: count - before[name] for name, count in stand.counts().items()}
+        assert found == plain.rollout(rows, feeds, 6, VOCABULARY - 5)
+        for row in rows:
+            for each in (session, plain):
+                each.keep(row, range(4))
+    assert used["reads"] == 1
+    assert used["copies"] == 2
+    assert used["launches"] <= 12
+
+
+def texts_of(engine, prompts, tokens=24, **settings):
+    handles = [engine.submit(Request(tuple(prompt), tokens, SamplingParams(**settings))) for prompt in prompts]
+    while not engine.idle:
+        engine.step()
+    for handle in handles:
+        assert handle.error is None
+    return [handle.tokens for handle in handles]
+
+
+DRAFTERS = {
+    "nothing": lambda make: None,
+    "suffix": lambda make: SuffixDrafter(),
+    "suffix tree": lambda make: SuffixTreeDrafter(),
+    "model": lambda make: ModelDrafter(make()),
+}
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("lookahead", [Fixed(4), Goodput()], ids=["fixed", "chosen"])
+def test_greedy_text_is_that_of_the_session_for_cpus(drafter, lookahead):
+    def graphed():
+        return GraphedLlama.of(tiny("Llama"), device="cpu")
+
+    prompts = [[3, 5, 7, 9] * 5, text(graphed(), 9, 4), text(graphed(), 17, 2)]
+    plain = texts_of(Engine(of_cpu(), None, max_rows=3, capacity=128), prompts, temperature=0)
+    engine = Engine(graphed(), DRAFTERS[drafter](graphed), lookahead=lookahead, max_rows=3, capacity=128)
+    assert texts_of(engine, prompts, temperature=0) == plain
+
+
+@pytest.mark.parametrize("drafter", ["nothing", "suffix"])
+def test_a_greedy_round_reads_twice_at_most(drafter, standing, stand):
+    """And launches 30 times, once its buckets are captured."""
+    engine = Engine(standing, DRAFTERS[drafter](None), lookahead=Fixed(4), max_rows=2, capacity=200)
+    for row in (0, 1):
+        engine.submit(Request(tuple([3, 5, 7, 9 + row] * 5), 150, GREEDY))
+    for _ in range(40):
+        before = stand.counts()
+        engine.step()
+        used = {name: count - before[name] for name, count in stand.counts().items()}
+    assert used["reads"] <= 2
+    assert used["launches"] <= 30
