@@ -53,9 +53,16 @@ def course(seed: int) -> Any:
 
 @cache
 def torch(kind: str, seed: int) -> Model:
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
     from outrider.runtimes.torch.model import TransformersModel
+
+    return TransformersModel(of_transformers(kind, seed))
+
+
+def of_transformers(kind: str, seed: int) -> Any:
+    import torch
+    import transformers
 
     torch.manual_seed(seed)
     settings = {"Llama": {"intermediate_size": 16, "num_attention_heads": 2}, "Mamba": {"state_size": 4}}[kind]
@@ -68,7 +75,17 @@ def torch(kind: str, seed: int) -> Model:
         eos_token_id=None,  # a text shall not end before its time
         **settings,
     )
-    return TransformersModel(getattr(transformers, f"{kind}ForCausalLM")(config))
+    return getattr(transformers, f"{kind}ForCausalLM")(config)
+
+
+@cache
+def graphed(seed: int) -> Model:
+    """As on a GPU."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from outrider.runtimes.torch.cuda.model import GraphedLlama
+
+    return GraphedLlama.of(of_transformers("Llama", seed).eval(), device="cpu")
 
 
 @cache
@@ -120,6 +137,9 @@ CASES: dict[str, tuple[str, int, Callable[[], Any], Callable[[], Any]]] = {
     "mlx, replayed": ("token", 2, lambda: mlx("jamba", 9), lambda: ModelDrafter(mlx("mamba", 10))),
     "mlx, trees replayed": ("coupled", 5, lambda: mlx("mamba", 11), lambda: tree(12)),
     "torch, trees replayed": ("token", 5, lambda: torch("Mamba", 15), lambda: tree(16)),
+    "graphed": ("block", 3, lambda: graphed(28), lambda: ModelDrafter(graphed(29))),
+    "graphed, rolled out": ("token", 3, lambda: graphed(30), lambda: ModelDrafter(graphed(31), greedy=True)),
+    "graphed, trees": ("token", 5, lambda: graphed(32), lambda: tree(33)),
     "native": ("token", 3, lambda: native("q8_0", 19), lambda: ModelDrafter(native("q4_0", 20))),
     "native, same weights in 4 bits": (
         "block",
@@ -177,7 +197,18 @@ def siblings_that_see_each_other() -> AbstractContextManager:
     return patch.object(Plan, "of", classmethod(sees_too_much))
 
 
+def siblings_that_see_each_other_on_a_gpu() -> AbstractContextManager:
+    from outrider.runtimes.torch.cuda.places import RowPlaces
+
+    def all_before(self: RowPlaces, words: int) -> np.ndarray:
+        held = self.start - self.base
+        return np.array([[(1 << held + 1 + number) - 1] for number in range(self.count)])
+
+    return patch.object(RowPlaces, "ancestors", all_before)
+
+
 MISTAKES = [
+    ("graphed, trees", siblings_that_see_each_other_on_a_gpu),
     ("mlx, trees replayed", snapshot_that_is_read_on_with),
     ("mlx, trees", siblings_that_see_each_other),
 ]

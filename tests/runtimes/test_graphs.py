@@ -18,6 +18,7 @@ from outrider import (  # noqa: E402
     SamplingParams,
     SuffixDrafter,
     SuffixTreeDrafter,
+    load,
 )
 from outrider.runtimes.base import Pass  # noqa: E402
 from outrider.runtimes.torch.cuda.device import Host  # noqa: E402
@@ -235,9 +236,27 @@ def test_a_greedy_round_reads_twice_at_most(drafter, standing, stand):
     engine = Engine(standing, DRAFTERS[drafter](None), lookahead=Fixed(4), max_rows=2, capacity=200)
     for row in (0, 1):
         engine.submit(Request(tuple([3, 5, 7, 9 + row] * 5), 150, GREEDY))
-    for _ in range(40):
+    for _ in range(12):
         before = stand.counts()
         engine.step()
         used = {name: count - before[name] for name, count in stand.counts().items()}
     assert used["reads"] <= 2
     assert used["launches"] <= 30
+
+
+def test_a_folder_that_is_opened_on_a_gpu_is_graphed_there(stand, tmp_path):
+    tiny("Qwen2", tie_word_embeddings=True).save_pretrained(tmp_path)
+    model = load(tmp_path, backend="torch", device="cuda", dtype="float32")
+    assert isinstance(model, GraphedLlama)
+    assert model.device.type == model.embedding().device.type == "cuda"
+    assert model.traits.buckets.of(1, 5) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sliding_window": 5}, {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}]
+)
+def test_what_it_does_not_compute_is_left_to_others(settings):
+    from outrider.runtimes.torch.cuda.model import can_take_over
+
+    assert can_take_over(tiny("Mistral", sliding_window=None))
+    assert not can_take_over(tiny("Mistral" if "sliding_window" in settings else "Llama", **settings))

@@ -22,9 +22,7 @@ from outrider.runtimes.torch.model import TransformersModel
 from outrider.runtimes.torch.placement import find_device, find_kind, weight_dtype
 
 
-def load(
-    place: Place, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
-) -> Model:
+def load(place: Place, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]) -> Model:
     """See outrider.load."""
     on = find_device(device)
     kind = find_kind(dtype, on)

@@ -13,10 +13,10 @@ from outrider.runtimes.ledger import RaggedSession, scored
 from outrider.runtimes.torch.cuda.attention import TreeAttention, attention_for
 from outrider.runtimes.torch.cuda.forward import SlotLlama
 from outrider.runtimes.torch.cuda.graphs import CAPTURED_AT
+from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
 from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED, Outputs
 from outrider.runtimes.torch.cuda.passes import Passes
 from outrider.runtimes.torch.cuda.places import WORD, RowPlaces
-from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
 from outrider.runtimes.torch.cuda.slots import SlotCache
 from outrider.runtimes.torch.cuda.staging import Layout
 
