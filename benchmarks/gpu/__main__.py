@@ -15,15 +15,18 @@ import torch
 import transformers
 
 import benchmarks.gpu
+from benchmarks.gpu.first import check_first
 from benchmarks.gpu.greedy import check_greedy
 from benchmarks.gpu.on_device import check_tests
-from benchmarks.gpu.passes import time_attention, time_graphs, time_passes
+from benchmarks.gpu.passes import time_passes
 from benchmarks.gpu.rounds import profile_rounds, time_rounds
 from benchmarks.gpu.rules import check_rules
 from benchmarks.gpu.run import Recorder, Run, last_lines
 from benchmarks.gpu.sessions import check_sessions
-from benchmarks.gpu.speed import time_batches, time_speed
+from benchmarks.gpu.speed import time_speed
+from benchmarks.gpu.table import count_rounds, time_table
 
+DRY = 0.1  # of the time of a section
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -73,30 +76,30 @@ def driver() -> str:
 
 
 SECTIONS: dict[str, Callable[[Run], None]] = {
+    "first": check_first,
     "sessions": check_sessions,
     "rules": check_rules,
     "greedy": check_greedy,
+    "table": time_table,
     "tests": check_tests,
-    "attention": time_attention,
-    "passes": time_passes,
-    "rounds": time_rounds,
     "speed": time_speed,
-    "batches": time_batches,
-    "graphs": time_graphs,
+    "rounds": time_rounds,
+    "passes": time_passes,
+    "counts": count_rounds,
     "profile": profile_rounds,
 }
 SECONDS = {  # 300 in all
-    "sessions": 30,
-    "rules": 40,
-    "greedy": 25,
-    "tests": 40,
-    "attention": 8,
-    "passes": 25,
-    "rounds": 30,
-    "speed": 45,
-    "batches": 25,
-    "graphs": 15,
-    "profile": 17,
+    "first": 20,
+    "sessions": 25,
+    "rules": 25,
+    "greedy": 15,
+    "table": 120,
+    "tests": 25,
+    "speed": 20,
+    "rounds": 15,
+    "passes": 10,
+    "counts": 15,
+    "profile": 10,
 }
 
 
@@ -115,8 +118,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--patience", type=float, default=1.0, help="how many times as long a section may take")
     parser.add_argument("--tests", type=Path, default=ROOT / "tests", help="the repository's tests")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to try the script itself")
+    parser.add_argument("--dry", action="store_true", help="the same without a GPU, in less than a minute")
     given = parser.parse_args(arguments)
-    sections = given.sections or list(SECTIONS)
+    if given.dry:
+        given.tiny, given.device, given.patience = True, "cpu", min(given.patience, DRY)
+    # The tests have a run of their own where there is no GPU.
+    sections = given.sections or [section for section in SECTIONS if not (given.dry and section == "tests")]
     unknown = [section for section in sections if section not in SECTIONS]
     if unknown:
         parser.error(f"section {unknown[0]} is unknown: choose from {', '.join(SECTIONS)}")

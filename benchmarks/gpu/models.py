@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,9 @@ import torch
 import transformers
 
 from benchmarks.gpu.run import Run
-from outrider import SamplingParams
+from outrider import Model, SamplingParams
 from outrider.runtimes.base import Pass, Session
-from outrider.runtimes.torch.model import TransformersModel
+from outrider.runtimes.torch.cuda.model import GraphedLlama
 
 GREEDY = SamplingParams(temperature=0, seed=0)
 
@@ -55,7 +56,7 @@ def make(shape: Shape, device: torch.device, dtype: torch.dtype, seed: int = 0, 
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.key_heads,
-        max_position_embeddings=4096,
+        max_position_embeddings=16_384,
         initializer_range=spread,
         tie_word_embeddings=False,
         bos_token_id=None,
@@ -111,10 +112,19 @@ class Language:
         return (*tokens.tolist(), int(self.cycle[start % len(self.cycle)]))
 
 
-def small_draft(run: Run, language: Language, right: float) -> TransformersModel:
+def opened(run: Run, module: Any, apart: bool = False) -> Model:
+    """The module as `outrider.load` opens it on a GPU.
+
+    Args:
+        apart: leave the module as it is; otherwise its weights are taken.
+    """
+    return GraphedLlama.of(copy.deepcopy(module) if apart else module, device=run.device)
+
+
+def small_draft(run: Run, language: Language, right: float) -> Model:
     """A draft model of SmolLM2's size."""
     small = replace(SHAPES["tiny" if run.tiny else "135m"], vocabulary=len(language.cycle))
-    return TransformersModel(language.teach(make(small, run.device, torch.bfloat16), right))
+    return opened(run, language.teach(make(small, run.device, torch.bfloat16), right))
 
 
 def some_text(vocabulary: int, length: int, seed: int) -> list[int]:

@@ -57,7 +57,7 @@ class OnDevice:
             """The lean pass is for CPUs: here these tests are of transformers' pass."""
             return lambda: TransformersModel(moved(kind, **settings).to(getattr(torch, dtype)))
 
-        module.tiny, module.fused = moved, plain
+        module.tiny, module.fused, module.GRAPHED_ON = moved, plain, self._run.device
 
     def _move_inputs(self, module: Any, args: Any, kwargs: Any) -> Any:
         def move(value: Any) -> Any:

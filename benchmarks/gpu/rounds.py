@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.models import GREEDY, SHAPES, Language, make, small_draft
+from benchmarks.gpu.models import GREEDY, SHAPES, Language, make, opened, small_draft
 from benchmarks.gpu.run import Run, last_lines
 from outrider import (
     Drafter,
     Engine,
     Fixed,
     LookaheadPolicy,
+    Model,
     ModelDrafter,
     ModelTreeDrafter,
     Request,
@@ -31,7 +32,6 @@ from outrider import (
     SuffixDrafter,
 )
 from outrider.maths.rules import RuleName
-from outrider.runtimes.torch.model import TransformersModel
 
 
 @dataclass
@@ -44,20 +44,21 @@ class Situation:
     @classmethod
     def of(
         cls,
-        target: TransformersModel,
+        target: Model,
         drafter: Drafter | None,
         prompts: Sequence[Sequence[int]],
         lookahead: LookaheadPolicy,
         sampling: SamplingParams = GREEDY,
         rule: RuleName = "token",
+        capacity: int = 3000,
     ) -> Situation:
         records: list[RoundRecord] = []
         rows, observer = len(prompts), records.append
         engine = Engine(
-            target, drafter, lookahead=lookahead, rule=rule, max_rows=rows, capacity=3000, observer=observer
+            target, drafter, lookahead=lookahead, rule=rule, max_rows=rows, capacity=capacity, observer=observer
         )
         for number, prompt in enumerate(prompts):
-            engine.submit(Request(tuple(prompt), 3000 - len(prompt), replace(sampling, seed=number)))
+            engine.submit(Request(tuple(prompt), capacity - len(prompt), replace(sampling, seed=number)))
         while not records or any(part.read for part in records[-1].sequences):
             engine.step()
         return cls(engine, records)
@@ -83,7 +84,7 @@ def profile_rounds(run: Run) -> None:
 def in_situations(run: Run, name: str, report: Callable[[Run, str, str, Situation], None]) -> None:
     shape = SHAPES[name]
     language = Language(shape.vocabulary)
-    target = TransformersModel(language.teach(make(shape, run.device, torch.bfloat16)))
+    target = opened(run, language.teach(make(shape, run.device, torch.bfloat16)))
     draft = small_draft(run, language, 0.8)
     one, many = [language.prompt(200)], [language.prompt(200, start=300 * row) for row in range(16)]
     sampled = SamplingParams()

@@ -14,19 +14,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu.models import Shape, Truth, make
+from benchmarks.gpu.models import Shape, Truth, make, opened
 from benchmarks.gpu.run import Run, last_lines
-from outrider import Drafter, Engine, ModelDrafter, ModelTreeDrafter, Request, SamplingParams, StaticTree, SuffixDrafter
+from outrider import (
+    Drafter,
+    Engine,
+    Model,
+    ModelDrafter,
+    ModelTreeDrafter,
+    Request,
+    SamplingParams,
+    StaticTree,
+    SuffixDrafter,
+)
 from outrider.maths.rules import RuleName
-from outrider.runtimes.torch.model import TransformersModel
 
 
-def tiny_model(run: Run, vocabulary: int, seed: int) -> TransformersModel:
-    return TransformersModel(make(Shape(vocabulary, 16, 1, 2, 1, 16), run.device, torch.float32, seed, spread=0.4))
+def tiny_module(run: Run, vocabulary: int, seed: int) -> Any:
+    return make(Shape(vocabulary, 16, 1, 2, 1, 16), run.device, torch.float32, seed, spread=0.4)
 
 
 def draw_outputs(
-    target: TransformersModel,
+    target: Model,
     drafter: Drafter,
     rule: RuleName,
     sampling: SamplingParams,
@@ -52,8 +61,8 @@ def draw_outputs(
 class LogitsOf:
     """A model as joint_distribution of the tests asks for it."""
 
-    def __init__(self, model: TransformersModel) -> None:
-        self._truth = Truth(model.module)
+    def __init__(self, module: Any) -> None:
+        self._truth = Truth(module)
         self._known: dict[tuple[int, ...], np.ndarray[Any, Any]] = {}
 
     def logits_after(self, text: Sequence[int]) -> np.ndarray[Any, Any]:
@@ -67,8 +76,8 @@ def check_rules(run: Run) -> None:
     """Draft and target on the device: outputs have the distribution that the target's own logits say."""
     sys.path.insert(0, str(run.tests))
     exactness = importlib.import_module("exactness.statistics")
-    prompt, length, draws = (0, 1, 3, 2, 0, 1, 3), 2, 200 if run.tiny else 1000
-    drafters: dict[str, Callable[[TransformersModel], Drafter]] = {
+    prompt, length, draws = (0, 1, 3, 2, 0, 1, 3), 2, 60 if run.tiny else 1000
+    drafters: dict[str, Callable[[Model], Drafter]] = {
         "model": ModelDrafter,
         "model tree": lambda model: ModelTreeDrafter(model, StaticTree((2, 2))),
         "suffix": lambda model: SuffixDrafter(greedy=False),
@@ -82,7 +91,8 @@ def check_rules(run: Run) -> None:
             continue
         if run.over:
             return
-        target, draft = tiny_model(run, 5, 2 * number), tiny_model(run, 5, 2 * number + 1)
+        module = tiny_module(run, 5, 2 * number)
+        target, draft = opened(run, module, apart=True), opened(run, tiny_module(run, 5, 2 * number + 1))
         started = time.perf_counter()
         try:
             with warnings.catch_warnings():
@@ -95,7 +105,7 @@ def check_rules(run: Run) -> None:
             continue
         if counts.total() < draws:
             return  # those that ended first are no fair sample
-        p = exactness.p_value(counts, exactness.joint_distribution(LogitsOf(target), prompt, length, sampling))
+        p = exactness.p_value(counts, exactness.joint_distribution(LogitsOf(module), prompt, length, sampling))
         run.record(
             rule=rule,
             drafter=drafter,

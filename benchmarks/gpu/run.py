@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import time
 import traceback
@@ -74,6 +75,7 @@ class Run:
 
     def free(self) -> None:
         """Give back the memory of models that nobody holds any more."""
+        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.gpu.models import CHECKED, Truth, extend, feed, make, some_text
+from benchmarks.gpu.models import CHECKED, Truth, extend, feed, make, opened, some_text
 from benchmarks.gpu.run import Run, last_lines
-from outrider.runtimes.torch.model import TransformersModel
+from outrider import Model
 
 
 def paths_of(parents: Sequence[int]) -> list[list[int]]:
@@ -21,14 +21,14 @@ def paths_of(parents: Sequence[int]) -> list[list[int]]:
     return paths
 
 
-def check_chain(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def check_chain(model: Model, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     text = some_text(truth.vocabulary, 60, 1)
     session = model.open(1, 128)
     feed(session, 0, text[:41])
     yield extend(session, [0], [text[41:]]), truth(text, 19)
 
 
-def check_ragged(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def check_ragged(model: Model, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for rows in ((0, 1, 2), (3, 0, 1)):  # side by side in the cache, and not
         texts = [some_text(truth.vocabulary, length, length) for length in (130, 4, 57)]
         session = model.open(4, 256)
@@ -44,7 +44,7 @@ def check_ragged(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch
         yield extend(session, rows, one_each), torch.cat(expected)
 
 
-def check_tree(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def check_tree(model: Model, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     choose = random.Random(3)
     stem = some_text(truth.vocabulary, 37, 2)
     for nodes in (7, 32, 64):
@@ -61,7 +61,7 @@ def check_tree(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.T
         yield extend(session, [1], [more]), truth([*stem, *(tokens[node] for node in kept), *more], 3)
 
 
-def check_truncate(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def check_truncate(model: Model, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     text, more = some_text(truth.vocabulary, 50, 4), some_text(truth.vocabulary, 5, 5)
     session = model.open(1, 128)
     feed(session, 0, text)
@@ -72,7 +72,7 @@ def check_truncate(model: TransformersModel, truth: Truth) -> Iterator[tuple[tor
     yield extend(session, [0], [more]), truth(more, 5)
 
 
-def check_long(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def check_long(model: Model, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     text, other = some_text(truth.vocabulary, 1100, 6), some_text(truth.vocabulary, 700, 7)
     session = model.open(2, 1200)
     feed(session, 0, text)
@@ -81,7 +81,7 @@ def check_long(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.T
     yield extend(session, [0, 1], new), torch.cat([truth(text + new[0], 5), truth(other + new[1])])
 
 
-def check_any_course(model: TransformersModel, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def check_any_course(model: Model, truth: Truth) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Rows, trees, kept branches and truncations as they come."""
     choose = random.Random(8)
     session = model.open(3, 256)
@@ -124,7 +124,7 @@ def check_sessions(run: Run) -> None:
         shape = replace(CHECKED, heads=heads, key_heads=key_heads)
         for dtype, tolerance in TOLERANCES.items():
             module = make(shape, run.device, dtype, spread=0.06)
-            model, truth = TransformersModel(module), Truth(module)
+            model, truth = opened(run, module, apart=True), Truth(module)
             for name, check in CHECKS.items():
                 if run.over:
                     return
@@ -144,7 +144,7 @@ def check_bits(run: Run) -> None:
     """Whether a token's logits are the same bits in a draft, or beside other rows, as alone."""
     for dtype in TOLERANCES:
         module = make(CHECKED, run.device, dtype, spread=0.06)
-        model = TransformersModel(module)
+        model = opened(run, module)
         text, new = some_text(1000, 130, 1), some_text(1000, 16, 2)
         alone = []
         session = model.open(8, 256)

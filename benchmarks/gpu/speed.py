@@ -1,4 +1,4 @@
-"""Speed: tokens per second of one text and of several, transformers beside it."""
+"""Speed: tokens per second of one text, transformers beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.models import GREEDY, SHAPES, Language, generate, make, small_draft
+from benchmarks.gpu.models import GREEDY, SHAPES, Language, generate, make, opened, small_draft
 from benchmarks.gpu.run import Run, attention_of_cudnn, last_lines
 from outrider import (
     Drafter,
@@ -18,13 +18,12 @@ from outrider import (
     Fixed,
     Goodput,
     LookaheadPolicy,
+    Model,
     ModelDrafter,
     Request,
-    RoundRecord,
     SamplingParams,
     SuffixDrafter,
 )
-from outrider.runtimes.torch.model import TransformersModel
 
 SYSTEMS = {
     "1b": ("plain", "suffix, 8", "suffix, chosen", "model 0.8, 4", "one layer 0.8, 4"),
@@ -45,12 +44,12 @@ def time_speed_of(run: Run, name: str) -> None:
     shape = SHAPES[name]
     language = Language(shape.vocabulary)
     module = language.teach(make(shape, run.device, torch.bfloat16))
-    target = TransformersModel(module)
     prompt = language.prompt(256)
     expected = [int(language.cycle[place]) for place in range(1, length + 1)]
     report_generate(run, name, module, prompt, length, expected)
+    target = opened(run, module)
     good, fair = small_draft(run, language, 0.8), small_draft(run, language, 0.6)
-    head = TransformersModel(language.teach(make(replace(shape, layers=1), run.device, torch.bfloat16), 0.8))
+    head = opened(run, language.teach(make(replace(shape, layers=1), run.device, torch.bfloat16), 0.8))
     systems: dict[str, tuple[Callable[[], Drafter | None], LookaheadPolicy]] = {
         "plain": (lambda: None, Fixed(0)),
         "suffix, chosen": (SuffixDrafter, Goodput()),
@@ -102,7 +101,7 @@ def report_speed(
     run: Run,
     shape: str,
     system: str,
-    target: TransformersModel,
+    target: Model,
     drafter: Drafter | None,
     lookahead: LookaheadPolicy,
     prompt: Sequence[int],
@@ -132,64 +131,3 @@ def report_speed(
         acceptance=statistics_of_best.acceptance_rate,
         right=all(text == expected for text in texts),
     )
-
-
-def time_batches(run: Run) -> None:
-    """Tokens per second of 1, 4 and 16 texts, prompts left out: Outrider and transformers' batched generate."""
-    for name in run.shapes:
-        time_batches_of(run, name)
-        run.free()
-
-
-def time_batches_of(run: Run, name: str) -> None:
-    length = 16 if run.tiny else 32
-    language = Language(SHAPES[name].vocabulary)
-    module = language.teach(make(SHAPES[name], run.device, torch.bfloat16))
-    target = TransformersModel(module)
-    for rows in (1, 4, 16):
-        if run.over:
-            return
-        prompts = [language.prompt(200, start=300 * row) for row in range(rows)]
-        ragged = [language.prompt(200 - 9 * row, start=300 * row) for row in range(rows)]
-
-        def seconds(tokens: int, prompts: Sequence[Sequence[int]] = prompts) -> float:
-            with attention_of_cudnn(False):
-                return min(run.seconds_of(lambda: generate(module, prompts, tokens), 0.1, fewest=1))
-
-        run.record(
-            shape=name,
-            rows=rows,
-            tokens_per_second={
-                "transformers, no cuDNN": rows * (length - 2) / max(seconds(length) - seconds(2), 1e-9),
-                "plain": batch_rate(target, None, prompts, Fixed(0), length),
-                "plain, ragged": batch_rate(target, None, ragged, Fixed(0), length),
-                "suffix 8": batch_rate(target, SuffixDrafter(), prompts, Fixed(8), length),
-                "suffix, chosen": batch_rate(target, SuffixDrafter(), prompts, Goodput(), length),
-            },
-        )
-
-
-def batch_rate(
-    target: TransformersModel,
-    drafter: Drafter | None,
-    prompts: Sequence[Sequence[int]],
-    lookahead: LookaheadPolicy,
-    length: int,
-) -> float:
-    """Tokens per second of rounds in which nobody reads a prompt, the best of two runs."""
-    records: list[RoundRecord] = []
-    capacity = max(map(len, prompts)) + length
-    engine = Engine(
-        target, drafter, lookahead=lookahead, max_rows=len(prompts), capacity=capacity, observer=records.append
-    )
-    best = 0.0
-    for _ in range(2):
-        records.clear()
-        for number, prompt in enumerate(prompts):
-            engine.submit(Request(tuple(prompt), length, replace(GREEDY, seed=number)))
-        while not engine.idle:
-            engine.step()
-        steady = [record for record in records if not any(part.read for part in record.sequences)]
-        seconds = sum(r.seconds_drafting + r.seconds_verification + r.seconds_elsewhere for r in steady)
-        best = max(best, sum(len(part.tokens) for record in steady for part in record.sequences) / seconds)
-    return best

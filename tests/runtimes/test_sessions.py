@@ -21,6 +21,7 @@ from tiny import native as tiny_native
 
 VOCABULARY = 48
 CAPACITY = 64
+GRAPHED_ON = "cpu"  # benchmarks/gpu runs these tests with "cuda"
 
 
 def table():
@@ -93,7 +94,7 @@ def graphed(kind, dtype="float32", **settings):
 
         model = tiny(kind, **settings)
         assert can_take_over(model)
-        return GraphedLlama.of(model, dtype=getattr(torch, dtype), device="cpu")
+        return GraphedLlama.of(model, dtype=getattr(torch, dtype), device=GRAPHED_ON)
 
     return make
 
