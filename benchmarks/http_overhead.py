@@ -106,8 +106,9 @@ class Serving:
     def __init__(self, service: Service) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        self._loop = asyncio.new_event_loop()
-        server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning"))
+        config = uvicorn.Config(create_app(service), log_level="warning")
+        self._loop = (config.get_loop_factory() or asyncio.new_event_loop)()
+        server = uvicorn.Server(config)
         serving = server.serve([listening])
         threading.Thread(target=lambda: self._loop.run_until_complete(serving), daemon=True).start()
 

@@ -20,27 +20,44 @@ from outrider.errors import ModelError, OutriderError, SettingError
 from outrider.prompts.request import PreparedRequest, Request
 
 T = TypeVar("T")
+Item = list[TokenEvent] | Exception | None  # tokens of a round; at last the error with which the text ended, or None
 logger = logging.getLogger("outrider")
 
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    """A coroutine that waits for the tokens of a text.
-
-    The queue holds lists of events, then the error with which the text ended, or None.
-    """
+    """A coroutine that waits for the tokens of a text."""
 
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[list[TokenEvent] | Exception | None]
+    queue: asyncio.Queue[Item]
     handle: Handle | None = None
 
-    def tell(self, item: list[TokenEvent] | Exception | None) -> bool:
-        """Put an item into the queue; False if the event loop is closed."""
-        try:
-            self.loop.call_soon_threadsafe(self.queue.put_nowait, item)
-        except RuntimeError:  # the loop is closed
-            return False
-        return True
+
+class _Mail:
+    """What a round brings all listeners. An event loop is woken once for all of its own: each wake-up costs it more
+    than a token does.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[asyncio.AbstractEventLoop, list[tuple[_Listener, Item]]] = {}
+
+    def add(self, listener: _Listener, item: Item) -> None:
+        self._items.setdefault(listener.loop, []).append((listener, item))
+
+    def send(self) -> list[_Listener]:
+        """Put the items into the queues. Returns the listeners whose event loop is closed."""
+        lost: list[_Listener] = []
+        for loop, items in self._items.items():
+            try:
+                loop.call_soon_threadsafe(_put, items)
+            except RuntimeError:  # the loop is closed
+                lost += [listener for listener, _ in items]
+        return lost
+
+
+def _put(items: list[tuple[_Listener, Item]]) -> None:
+    for listener, item in items:
+        listener.queue.put_nowait(item)
 
 
 class AsyncText:
@@ -210,12 +227,13 @@ class AsyncEngine:
             left, self._inbox = self._inbox, []
         for action in left:
             action()  # requests that came too late get the same error as the others
-        reason = _why_closed(failure)
+        reason, mail = _why_closed(failure), _Mail()
         for listener in self._listeners.values():
-            listener.tell(reason)
+            mail.add(listener, reason)
             assert listener.handle is not None
             listener.handle.cancel()
         self._listeners.clear()
+        mail.send()
 
     def _work(self) -> bool:
         """Do what was posted; wait while there is nothing to do. False once the engine is closed."""
@@ -236,15 +254,17 @@ class AsyncEngine:
         by_sequence = defaultdict(list)
         for event in events:
             by_sequence[event.sequence].append(event)
+        mail = _Mail()
         for number, listener in list(self._listeners.items()):
             handle = listener.handle
             assert handle is not None
-            heard = number not in by_sequence or listener.tell(by_sequence[number])
+            if number in by_sequence:
+                mail.add(listener, by_sequence[number])
             if handle.finish_reason is not None:
                 del self._listeners[number]
-                listener.tell(handle.error)
-            elif not heard:
-                self._cancel(listener)
+                mail.add(listener, handle.error)
+        for listener in mail.send():
+            self._cancel(listener)
 
 
 def _why_closed(failure: BaseException | None) -> OutriderError:

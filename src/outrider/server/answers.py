@@ -120,17 +120,15 @@ class Answers:
         for answer in self.all:
             answer.close()
 
-    async def steps(self) -> AsyncGenerator[Step, None]:
+    def steps(self) -> AsyncGenerator[Step, None]:
         """What each round brings, of all texts, as it comes.
 
         Raises:
             OutriderError: a text failed.
         """
-        if len(self.all) == 1:
-            async with aclosing(self.all[0].steps()) as steps:
-                async for step in steps:
-                    yield step
-            return
+        return self.all[0].steps() if len(self.all) == 1 else self._steps_of_all()
+
+    async def _steps_of_all(self) -> AsyncGenerator[Step, None]:
         # One step of each text waits here at most: a slow reader holds back all of them.
         queue: asyncio.Queue[Step | Exception | None] = asyncio.Queue(maxsize=len(self.all))
         pumps = [asyncio.create_task(_pump(answer, queue)) for answer in self.all]

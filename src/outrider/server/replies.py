@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 Events = AsyncGenerator[bytes, None]
+LOOKS = 4  # within the time in which a client must read
 
 
 class JsonReply(Response):
@@ -47,19 +48,24 @@ class EventStream(Response):
         self._events = events
         self._stalled_seconds = stalled_seconds
         self._close = close
+        self._sent = 0  # events
+        self._waits = False  # whether the last of them is still on its way
+        self._looks = 0  # how often it was found there
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         leaving = asyncio.create_task(_left(receive))
         sending = asyncio.create_task(self._send_all(send))
+        stalling = asyncio.create_task(self._stalled())
+        tasks = (leaving, sending, stalling)
         try:
-            await asyncio.wait((leaving, sending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            leaving.cancel()
-            sending.cancel()
-            await asyncio.gather(leaving, sending, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._close()
         if not sending.cancelled() and (error := sending.exception()) is not None:
-            if isinstance(error, TimeoutError | OSError):
+            if isinstance(error, OSError):
                 return  # nobody reads: the connection is closed without an end
             raise error
 
@@ -67,9 +73,23 @@ class EventStream(Response):
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for event in events:
-                async with asyncio.timeout(self._stalled_seconds):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                self._sent += 1
+                self._waits = True
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+                self._waits = False
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _stalled(self) -> None:
+        """Ends once an event has waited for its client too long. One timer for all events costs less than one each."""
+        while True:
+            sent, waited = self._sent, self._waits
+            await asyncio.sleep(self._stalled_seconds / LOOKS)
+            if not (waited and self._waits and sent == self._sent):
+                self._looks = 0
+                continue
+            self._looks += 1
+            if self._looks >= LOOKS:
+                return
 
 
 async def unless_left(request: Request, work: Awaitable[T]) -> T:

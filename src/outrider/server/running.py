@@ -45,4 +45,4 @@ def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_l
         backlog=BACKLOG,
         server_header=False,
     )
-    asyncio.run(_Draining(config).serve([listening]))
+    _Draining(config).run([listening])

@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from secrets import token_hex
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from outrider.engine.events import FinishReason, TokenEvent
 from outrider.prompts.request import Request
@@ -184,12 +185,17 @@ class ChatReply:
     async def stream(self, answers: Answers) -> AsyncGenerator[bytes, None]:
         """Chunks, one for each round of each text, or several where a round completes pieces of several kinds."""
         readings = self._readings(answers)
+        plain = [PlainChunk(self._head, answer.index) for answer in answers.all]
         for answer in answers.all:
             yield self._chunk([_choice(answer.index, {"role": "assistant", "content": ""})])
         async with aclosing(answers.steps()) as steps:
             async for step in steps:
                 reading = readings[step.index]
-                deltas = [delta for piece in reading.read(step) if (delta := delta_of(piece, reading.said))]
+                pieces = reading.read(step)
+                if self._says_text_alone and _is_text(pieces) and step.finish_reason is None:
+                    yield plain[step.index].of(pieces[0].text)
+                    continue
+                deltas = [delta for piece in pieces if (delta := delta_of(piece, reading.said))]
                 for delta in deltas[:-1]:
                     yield self._chunk([_choice(step.index, delta)])
                 delta = deltas[-1] if deltas else {}
@@ -201,6 +207,13 @@ class ChatReply:
             closing = closing_fields(answers.all, self._asked.extras)
             yield self._chunk([], usage=usage_of(answers.all), **closing)
         yield DONE
+
+    @property
+    def _says_text_alone(self) -> bool:
+        """Whether a chunk says nothing besides the text before the text ends."""
+        extras, options = self._asked.extras, self._body.stream_options
+        usage = options is not None and options.continuous_usage_stats
+        return not (self._body.logprobs or extras.tokens or extras.rounds or usage)
 
     def _readings(self, answers: Answers) -> list[AnswerReading]:
         return [AnswerReading(answer, self._service, self._asked.tools) for answer in answers.all]
@@ -243,6 +256,23 @@ class ChatReply:
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         return event({**self._head, "object": "chat.completion.chunk", "choices": choices, **more})
+
+
+class PlainChunk:
+    """The chunk that nearly all are: a piece of text and nothing else. What stays the same is written once."""
+
+    def __init__(self, head: Mapping[str, Any], index: int) -> None:
+        choices = [_choice(index, {"content": ""})]
+        whole = event({**head, "object": "chat.completion.chunk", "choices": choices})
+        place = whole.rindex(b'"content":""') + len(b'"content":')
+        self._before, self._after = whole[:place], whole[place + 2 :]
+
+    def of(self, text: str) -> bytes:
+        return self._before + to_json(text) + self._after
+
+
+def _is_text(pieces: Sequence[Piece]) -> TypeGuard[Sequence[Content]]:
+    return len(pieces) == 1 and isinstance(pieces[0], Content)
 
 
 def _choice(
