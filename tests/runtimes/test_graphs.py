@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from test_sessions import CAPACITY, VOCABULARY, fresh, same, text, tiny
+from test_sessions import CAPACITY, TOLERANCES, VOCABULARY, fresh, same, text, tiny, worst_node
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -20,6 +20,8 @@ from outrider import (  # noqa: E402
     SuffixTreeDrafter,
     load,
 )
+from outrider.maths import arrays  # noqa: E402
+from outrider.maths.arrays import to_numpy  # noqa: E402
 from outrider.runtimes.base import Pass  # noqa: E402
 from outrider.runtimes.torch.cuda.device import Host  # noqa: E402
 from outrider.runtimes.torch.cuda.model import GraphedLlama  # noqa: E402
@@ -201,6 +203,39 @@ def test_a_draft_is_rolled_out_on_the_device_and_read_once(standing, stand, rows
     assert used["launches"] <= 12
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_nodes_of_a_tree_are_right_in_every_precision(dtype):
+    model = GraphedLlama.of(tiny("Llama"), dtype=getattr(torch, dtype), device="cpu")
+    assert max(worst_node(model, seed) for seed in range(3)) < TOLERANCES[dtype]
+
+
+def test_a_prompt_may_be_longer_than_what_was_staged_before():
+    settings = {"max_position_embeddings": 2048}
+    tokens = text(of_cpu(), 1500)
+    model = GraphedLlama.of(tiny("Llama", **settings), device="cpu")
+    session, plain = model.open(1, 1600), of_cpu(**settings).open(1, 1600)
+    for piece in (tokens[:1000], tokens[1000:]):
+        found, expected = (each.extend(Pass([0], [piece], wanted=[2])).logits for each in (session, plain))
+        for each in (session, plain):
+            each.keep(0, range(len(piece)))
+    same(found, to_numpy(expected))
+
+
+def test_the_largest_and_the_most_probable_are_read_at_once(stand):
+    logits = torch.randn(3, 50)
+    there = logits.to("cuda")
+    before = stand.reads
+    values, tokens = arrays.largest(there)
+    np.testing.assert_allclose(values, logits.max(-1).values)
+    assert tokens.tolist() == logits.argmax(-1).tolist()
+    assert stand.reads - before == 1
+    tokens, probabilities = arrays.top_of_logits(there, 4)
+    expected = torch.softmax(logits, -1).topk(4)
+    assert tokens.tolist() == expected.indices.tolist()
+    np.testing.assert_allclose(probabilities, expected.values, rtol=1e-5)
+    assert stand.reads - before == 2
+
+
 def texts_of(engine, prompts, tokens=24, **settings):
     handles = [engine.submit(Request(tuple(prompt), tokens, SamplingParams(**settings))) for prompt in prompts]
     while not engine.idle:
@@ -230,17 +265,19 @@ def test_greedy_text_is_that_of_the_session_for_cpus(drafter, lookahead):
     assert texts_of(engine, prompts, temperature=0) == plain
 
 
-@pytest.mark.parametrize("drafter", ["nothing", "suffix"])
-def test_a_greedy_round_reads_twice_at_most(drafter, standing, stand):
-    """And launches 30 times, once its buckets are captured."""
-    engine = Engine(standing, DRAFTERS[drafter](None), lookahead=Fixed(4), max_rows=2, capacity=200)
+@pytest.mark.parametrize(("drafter", "reads"), [("nothing", 1), ("suffix", 1), ("suffix tree", 1), ("model", 2)])
+def test_a_greedy_round_reads_once_and_once_more_for_the_draft_of_a_model(drafter, reads, standing, stand):
+    """And launches 30 times at most, once its buckets are captured."""
+    draft = DRAFTERS[drafter](lambda: GraphedLlama.of(tiny("Llama"), device=StandingDevice(stand)))
+    engine = Engine(standing, draft, lookahead=Fixed(4), max_rows=2, capacity=200)
     for row in (0, 1):
         engine.submit(Request(tuple([3, 5, 7, 9 + row] * 5), 150, GREEDY))
-    for _ in range(12):
+    for _ in range(10):
         before = stand.counts()
         engine.step()
         used = {name: count - before[name] for name, count in stand.counts().items()}
-    assert used["reads"] <= 2
+    assert used["reads"] == reads
+    assert used["copies"] <= 1 + 2 * (drafter == "model")
     assert used["launches"] <= 30
 
 
