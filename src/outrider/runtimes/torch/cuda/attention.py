@@ -5,6 +5,7 @@ Nothing here asks the host about data: shapes alone decide what is launched, so 
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Protocol
 
 import torch
@@ -75,5 +76,9 @@ def reference_attention(
 
 
 def attention_for(device: torch.device) -> TreeAttention:
-    """What attends on a device."""
+    """The Triton kernel on a CUDA device where Triton is installed, else the reference."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from outrider.runtimes.torch.cuda.kernels import tree_attention
+
+        return tree_attention
     return reference_attention
