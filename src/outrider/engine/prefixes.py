@@ -8,7 +8,7 @@ from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.feeds import READING_ALONE
 from outrider.engine.sequence import ActiveSequence
 from outrider.runtimes.base import Session, Traits
-from outrider.runtimes.prefixes import FEWEST, Owned, Prefixes, common_length
+from outrider.runtimes.prefixes import FEWEST, NO_PREFIX, Owned, Prefixes, common_length
 
 
 class PrefixCache:
@@ -31,10 +31,12 @@ class PrefixCache:
 
     def place(self, sequence: ActiveSequence, free: Sequence[int], active: Sequence[ActiveSequence]) -> int | None:
         """The row of a new text; None where it is better to wait until another has read what both begin with."""
-        text = _owned(sequence)
-        prefix = self._prefixes.longest(text, {other.row: _owned(other) for other in active})
-        if any(self._is_sooner(text, prefix.length, other) for other in active):
-            return None
+        prefix = NO_PREFIX
+        if len(sequence.tokens) > FEWEST:  # a shorter text has nothing to adopt, and waits for none
+            text = _owned(sequence)
+            prefix = self._prefixes.longest(text, {other.row: _owned(other) for other in active})
+            if any(self._is_sooner(text, prefix.length, other) for other in active):
+                return None
         most = self._drafter.adopt(sequence, prefix.length) if prefix.length else 0
         row, held = self._prefixes.place(prefix, most, free)
         sequence.statistics.cached_tokens = held
