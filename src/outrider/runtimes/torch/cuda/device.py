@@ -15,6 +15,7 @@ import torch
 from outrider.runtimes.base import at_once
 from outrider.runtimes.host_memory import free_host_bytes
 from outrider.runtimes.torch.attention import without_cudnn
+from outrider.runtimes.torch.cuda.attention import TreeAttention, attention_for, reference_attention
 from outrider.runtimes.torch.placement import free_bytes
 
 Work = Callable[[], None]
@@ -31,6 +32,9 @@ class Device(Protocol):
 
     def free_bytes(self) -> int | None:
         """Free memory; None if unknown."""
+
+    def attention(self) -> TreeAttention:
+        """What attends on it."""
 
     def guard(self) -> contextlib.AbstractContextManager[Any]:
         """Work within it runs on this device."""
@@ -58,6 +62,9 @@ class Cuda:
     def free_bytes(self) -> int | None:
         return free_bytes(self.place)
 
+    def attention(self) -> TreeAttention:
+        return attention_for(self.place)
+
     def guard(self) -> contextlib.AbstractContextManager[Any]:
         stack = contextlib.ExitStack()
         stack.enter_context(torch.cuda.device(self.place))
@@ -84,13 +91,19 @@ class Cuda:
 
 
 class Host:
-    """The CPU in place of a GPU, for tests and for trying the code where there is none."""
+    """The CPU in place of a GPU, for tests and for trying the code where there is none.
+
+    On a GPU's own `place` it is that GPU without captured graphs and without kernels of ours.
+    """
 
     def __init__(self, place: torch.device | None = None) -> None:
         self.place = torch.device("cpu") if place is None else place
 
     def free_bytes(self) -> int | None:
         return free_host_bytes()
+
+    def attention(self) -> TreeAttention:
+        return reference_attention
 
     def guard(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()

@@ -10,7 +10,6 @@ import torch
 from outrider.maths.buckets import Buckets
 from outrider.runtimes.base import Pass, Scored, Traits
 from outrider.runtimes.ledger import RaggedSession, scored
-from outrider.runtimes.torch.cuda.attention import TreeAttention, attention_for
 from outrider.runtimes.torch.cuda.forward import SlotLlama
 from outrider.runtimes.torch.cuda.graphs import CAPTURED_AT
 from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
@@ -32,9 +31,6 @@ class GraphSession(RaggedSession[SlotCache]):
 
     A pass over few tokens of each row is padded to a bucket and replayed. Prompts are launched one operation after the
     other, without padding, by PyTorch's own attention.
-
-    Args:
-        attention: over trees; None chooses by the device.
     """
 
     def __init__(
@@ -44,15 +40,13 @@ class GraphSession(RaggedSession[SlotCache]):
         capacity: int,
         name: str,
         traits: Traits,
-        attention: TreeAttention | None = None,
     ) -> None:
         super().__init__(rows, capacity, name, traits)
         self._device = model.device
         self._cache = model.new_cache(rows, capacity)
         largest = Layout(BUCKETS.padded_rows(rows), WIDTHS[-1], WIDTHS[-1] // WORD)
         outputs = Outputs(model, min(largest.tokens, MOST_CAPTURED), largest.rows)
-        chosen = attention_for(self._device.place) if attention is None else attention
-        self._passes = Passes(model, self._cache, largest, outputs, chosen)
+        self._passes = Passes(model, self._cache, largest, outputs, self._device.attention())
 
     @torch.inference_mode()
     def extend(self, work: Pass) -> Scored:
