@@ -70,7 +70,7 @@ def verdict_on(path, task, trials):
     with loaded(path) as found, ExitStack() as stack:
         for module, name in MOST:
             stack.enter_context(patch.object(module, name, trials))
-        framework = framework_of(found.names)
+        framework = framework_of(found.names, ())  # whatever this process has loaded
         if framework == "torch":  # the child switches gradients off for good, in its own process
             import torch
 

@@ -1,10 +1,14 @@
 """Planted solutions of the course's tasks: the right ones pass, and of each wrong one the mistake is named."""
 
+import sys
+from types import ModuleType
+
 import pytest
 from learners import SOLUTIONS, verdict_on
 
 from outrider.check.learner import check_solution
 from outrider.check.learner.chapter import task_of
+from outrider.check.learner.child.loading import framework_of
 from outrider.check.learner.evidence import FALSE_ALARMS, MOST_TESTS
 
 VERIFICATION = {
@@ -215,3 +219,10 @@ def test_other_forms_of_arguments_and_results_are_taken(tmp_path, more, check, r
         )
     )
     assert verdict_on(path, 2, 300).findings == []
+
+
+@pytest.mark.parametrize("loaded, framework", [((), "numpy"), (("torch", "torch.nn"), "torch"), (("mlx.core",), "mlx")])
+def test_a_file_has_the_library_that_it_loaded_whatever_stands_beside_it(loaded, framework, monkeypatch):
+    for other in ("torch", "mlx", "mlx.core"):
+        monkeypatch.setitem(sys.modules, other, ModuleType(other))
+    assert framework_of({"propose": lambda prompt: prompt}, loaded) == framework

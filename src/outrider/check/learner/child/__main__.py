@@ -42,11 +42,13 @@ def main() -> None:
 def _work(channel: Channel, request: dict[str, object]) -> None:
     path = Path(str(request["path"]))
     channel.stage("it is loaded")
+    before = set(sys.modules)
     with channel.guarded(path):
         names = load(path)
+    loaded = set(sys.modules) - before
     end_copies()
     found = Found(names, path)
-    framework = str(request["framework"]) if request["framework"] else framework_of(names)
+    framework = str(request["framework"]) if request["framework"] else framework_of(names, loaded)
     channel.send("names", framework=framework, kinds=found.kinds(), others=found.others())
     if request["task"] is None:
         return

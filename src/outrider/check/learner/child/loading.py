@@ -6,7 +6,7 @@ import importlib.util
 import random
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.machinery import SourceFileLoader
 from inspect import Parameter, isclass, signature
 from pathlib import Path
@@ -37,11 +37,15 @@ def load(path: Path) -> dict[str, Any]:
     return vars(module)
 
 
-def framework_of(names: Mapping[str, Any]) -> str:
-    """By the modules that the file names, else by what it has loaded."""
+def framework_of(names: Mapping[str, Any], loaded: Collection[str]) -> str:
+    """By the modules that the file names, else by those that it has loaded.
+
+    Args:
+        loaded: names of modules. What was there before the file tells nothing of it.
+    """
     named = [value.__name__ for value in list(names.values()) if isinstance(value, ModuleType)]
     named += [str(getattr(value, "__module__", "")) for value in list(names.values()) if callable(value)]
-    for known in (named, list(sys.modules)):
+    for known in (named, loaded):
         for framework in ("mlx", "torch"):
             if any(name.split(".")[0] == framework for name in known):
                 return framework
