@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
         left = given.seconds - (time.perf_counter() - started)
         if left <= 0:
             break
-        run.record.section = section
+        run.record.begin(section)
         begun = time.perf_counter()
         run.ends = begun + min(left, given.patience * SECONDS[section])
         try:

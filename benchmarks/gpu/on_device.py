@@ -102,5 +102,6 @@ def check_tests(run: Run) -> None:
     files = [str(run.tests / file) for file in TEST_FILES if (run.tests / file).exists()]
     if run.tiny:
         files = files[:2]
+    run.record(files=len(files))
     status = pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", "--tb=short", "-r", "", *files], [plugin])
     run.record(tests=dict(plugin.counts), status=int(status), right=plugin.counts["failed"] == 0)

@@ -20,9 +20,14 @@ class Recorder:
 
     def __init__(self, out: Path | None) -> None:
         self._file = out.open("a", encoding="utf-8") if out else None
-        self.section = "start"
+        self.begin("start")
+
+    def begin(self, section: str) -> None:
+        """The findings from here on are of this section."""
+        self.section, self.findings = section, 0
 
     def __call__(self, **finding: Any) -> None:
+        self.findings += 1
         line = json.dumps({"section": self.section, **finding}, default=str)
         if self._file:
             self._file.write(line + "\n")
@@ -54,7 +59,8 @@ class Run:
 
     @property
     def over(self) -> bool:
-        return time.perf_counter() > self.ends
+        """Whether the time of the section is over. However little it was, each finds something first."""
+        return self.record.findings > 0 and time.perf_counter() > self.ends
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":
