@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from outrider.runtimes.byte_level import byte_alphabet
+from outrider.runtimes.control_names import ControlNames, encode_marked
 from outrider.runtimes.fewest_tokens import LongestToken, longest_token
 from outrider.text import Vocabulary, fingerprint_of
 
@@ -25,6 +26,7 @@ class HuggingFaceTokenizer:
         self.wrapped = tokenizer
         self._room: int | None = None
         self._lengths = Lengths(tokenizer)
+        self._control = ControlNames(lambda: _control_names(tokenizer))
 
     def within(self, room: int) -> HuggingFaceTokenizer:
         """The same tokenizer, which refuses texts that certainly have `room` tokens or more, before it encodes them."""
@@ -74,9 +76,12 @@ class HuggingFaceTokenizer:
         if not getattr(self.wrapped, "chat_template", None):
             return None
         text = self.wrapped.apply_chat_template(
-            list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
+            self._control.marked(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
         )
         self._require_room(text)
+        return encode_marked(text, self._encode_rendered)
+
+    def _encode_rendered(self, text: str) -> list[int]:
         return [int(token) for token in self.wrapped.encode(text, add_special_tokens=False)]
 
     def _require_room(self, text: str) -> None:
@@ -95,6 +100,13 @@ class Lengths:
     def longest(self) -> LongestToken | None:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         return None if backend is None else longest_token(backend)
+
+
+def _control_names(tokenizer: Any) -> Iterator[str]:
+    special = set(tokenizer.all_special_ids)
+    for token, added in tokenizer.added_tokens_decoder.items():
+        if added.special or token in special:
+            yield added.content
 
 
 def _pads(name: str, token: int) -> bool:

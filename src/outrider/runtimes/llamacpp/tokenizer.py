@@ -10,6 +10,7 @@ from typing import Any
 
 import llama_cpp
 
+from outrider.runtimes.control_names import ControlNames, encode_marked
 from outrider.runtimes.fewest_tokens import LongestToken
 from outrider.runtimes.llamacpp.chat_template import ChatTemplate
 from outrider.text import Vocabulary, fingerprint_of
@@ -80,7 +81,15 @@ class LlamaTokenizer:
     ) -> list[int] | None:
         if self._template is None:
             return None
-        return self._encode(self._template.render(messages, tools), add_special=False)
+        text = self._template.render(self._control.marked(messages), tools)
+        return encode_marked(text, lambda piece: self._encode(piece, add_special=False))
+
+    @cached_property
+    def _control(self) -> ControlNames:
+        return ControlNames(lambda: [self._piece(token).decode(errors="replace") for token in self._control_tokens()])
+
+    def _control_tokens(self) -> list[int]:
+        return [token for token in range(self._size) if self._attributes(token) & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL]
 
     @cached_property
     def _template(self) -> ChatTemplate | None:
