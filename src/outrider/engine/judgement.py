@@ -11,7 +11,7 @@ import numpy as np
 
 from outrider.engine.events import TokenLogprobs
 from outrider.errors import OutriderError
-from outrider.maths.arrays import Array, float32, float32_on_host, on_host
+from outrider.maths.arrays import Array, float32, float32_on_host, on_host, operations
 from outrider.maths.distributions import AllAtOnce, OnDemand
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
@@ -88,6 +88,9 @@ def _judge_alike(
         if common.greedy:
             choices = _greedy_choices(logits, top)
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
+        on_device = _judge_on_device(drafts, logits, sequences, rule, common)
+        if on_device is not None:
+            return on_device
         p = distribution(float32(logits), common)
     except OutriderError:
         return None
@@ -95,6 +98,21 @@ def _judge_alike(
         rule.judge(_beside(draft, p), AllAtOnce(p[rows]), _noise(sequence, draft))
         for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
+
+
+def _judge_on_device(
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, common: SamplingParams
+) -> list[Verdict | OutriderError] | None:
+    """As `judge_rows`, by operations on a GPU that the host reads once; None where it cannot, or a logit is bad."""
+    if operations(logits).name != "torch" or logits.device.type != "cuda":
+        return None
+    from outrider.runtimes.torch.cuda.judging import judge_on_device, judges_on_device
+
+    if not judges_on_device(rule, drafts):
+        return None
+    noises = [_noise(sequence, draft) for sequence, draft in zip(sequences, drafts, strict=True)]
+    verdicts = judge_on_device(rule, drafts, logits, common, noises)
+    return None if None in verdicts else [verdict for verdict in verdicts if verdict is not None]
 
 
 def _noise(sequence: Judged, draft: Draft) -> RoundNoise:
