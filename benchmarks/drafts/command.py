@@ -11,7 +11,7 @@ import typer
 from benchmarks.drafts.measurement import Sources, by_category
 from benchmarks.drafts.picture import draw
 from outrider.bench.comparison import question_tokens
-from outrider.cli.options.drafters import drafter_named
+from outrider.cli.options.drafters import drafter_with
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
 from outrider.cli.terminal import bar
@@ -24,6 +24,9 @@ def command(
     runtime: RuntimeOptions,
     model: Annotated[str, option("--model -m", "NAME", "The target.")] = "smollm2",
     drafter: Annotated[str, option("--drafter", "KIND", "What drafts.")] = "lookup",
+    draft_model: Annotated[
+        str | None, option("--draft-model -md", "HEAD", "A draft head, for the kinds head and merged.")
+    ] = None,
     num_draft_tokens: Annotated[
         int | None, option("--num-draft-tokens", "N", "Nodes of every tree; 0 leaves it to measured times.")
     ] = 16,
@@ -47,7 +50,7 @@ def command(
 
         found = by_category(
             target,
-            drafter_named(drafter).open(lambda: target, target),  # type: ignore[arg-type]
+            drafter_with(drafter, draft_model).open(lambda: target, target),  # type: ignore[arg-type]
             prompts,
             num_draft_tokens or None,
             max_tokens,

@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "model.h"
+#include "owned.h"
 #include "pack.h"
 
 namespace nb = nanobind;
@@ -45,14 +46,6 @@ nb::ndarray<nb::numpy, float> multiply(const Matrix& matrix, nb::ndarray<const f
     nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
     kernels->multiply(matrix, 0, matrix.tiles, matrix.tiles, in, 0, tokens, out->data(), wide);
     return {out->data(), {tokens, matrix.outputs}, owner, {static_cast<int64_t>(wide), 1}};
-}
-
-// Memory that Python owns from here on: [rows, columns].
-template <class Number>
-nb::ndarray<nb::numpy, Number, nb::ndim<2>> owned(std::vector<Number> numbers, size_t rows, size_t columns) {
-    auto* memory = new std::vector<Number>(std::move(numbers));
-    nb::capsule owner(memory, [](void* p) noexcept { delete static_cast<std::vector<Number>*>(p); });
-    return {memory->data(), {rows, columns}, owner};
 }
 
 // A cache, and the memory of its passes' results.
@@ -97,6 +90,8 @@ nb::tuple top_of(const Session& session, size_t count) {
 }
 
 }  // namespace
+
+void add_heads(nb::module_& m);  // head_module.cpp
 
 NB_MODULE(_core, m) {
     m.def("instruction_sets", [] {
@@ -158,6 +153,7 @@ NB_MODULE(_core, m) {
                                  std::move(head), set, threads);
             },
             "shape"_a, "layers"_a, "norm"_a, "embedding"_a, "head"_a, "instruction_set"_a, "threads"_a)
+        .def_prop_ro("embedding", [](const Model& model) { return std::const_pointer_cast<Matrix>(model.embedding()); })
         .def_prop_ro("instruction_set", &Model::set)
         .def_prop_ro("threads", &Model::threads);
     nb::class_<Session>(m, "Session")
@@ -174,4 +170,5 @@ NB_MODULE(_core, m) {
                 self.cache->move(row, sources.data(), sources.size(), target);
             },
             "row"_a, "sources"_a, "target"_a);
+    add_heads(m);
 }

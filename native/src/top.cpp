@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "model.h"
+#include "decoder.h"
 #include "pool.h"
 
 namespace outrider {
@@ -51,21 +51,20 @@ void choose(const float* x, size_t size, const std::vector<Summary>& groups, siz
 }  // namespace
 
 // Groups are cut and added in one order, so the probabilities do not depend on the number of threads either.
-Top Model::top(const Result& result, size_t k) const {
+Top Decoder::top_of(const float* logits, size_t rows, size_t k) const {
     const size_t width = shape_.vocabulary, groups = (width + GROUP - 1) / GROUP;
     if (k > width) throw std::invalid_argument("the top " + std::to_string(k) + " of " + std::to_string(width));
-    Top top{std::vector<int64_t>(result.wanted * k), std::vector<float>(result.wanted * k)};
+    Top top{std::vector<int64_t>(rows * k), std::vector<float>(rows * k)};
     if (top.tokens.empty()) return top;
-    const float* logits = result.logits->data();
-    std::vector<Summary> summaries(result.wanted * groups);
+    std::vector<Summary> summaries(rows * groups);
     const size_t parts = (groups + OF_A_PIECE - 1) / OF_A_PIECE;
-    Pool::shared().run(result.wanted * parts, threads_, [&](size_t piece, size_t) {
+    Pool::shared().run(rows * parts, threads_, [&](size_t piece, size_t) {
         const size_t row = piece / parts, first = piece % parts * OF_A_PIECE;
         for (size_t group = first; group < std::min(groups, first + OF_A_PIECE); group++)
             summaries[row * groups + group] = summarise(*kernels_, logits + row * width + group * GROUP,
                                                         std::min(GROUP, width - group * GROUP));
     });
-    Pool::shared().run(result.wanted, threads_, [&](size_t row, size_t) {
+    Pool::shared().run(rows, threads_, [&](size_t row, size_t) {
         const Summary* of_row = summaries.data() + row * groups;
         float largest = -INFINITY;
         for (size_t i = 0; i < groups; i++) largest = std::max(largest, of_row[i].largest);

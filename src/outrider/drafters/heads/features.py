@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from outrider.drafters.base import Reading
-from outrider.maths.arrays import Array, to_numpy
+from outrider.maths.arrays import Array, concatenate
 from outrider.maths.draft import EMPTY, ROOT, Draft
 
 
@@ -25,7 +23,7 @@ class _Last:
     start: int
     chain: int
     draft: Draft
-    hidden: torch.Tensor
+    hidden: Array
 
 
 class TextFeatures:
@@ -44,20 +42,17 @@ class TextFeatures:
     def __init__(self) -> None:
         self.first = 0
         self.end = 0
-        self.states: torch.Tensor | None = None
+        self.states: Array | None = None
         self._last: _Last | None = None
 
-    def add(self, reading: Reading, like: torch.Tensor) -> None:
+    def add(self, reading: Reading, gathered: Callable[[Sequence[Array]], Array]) -> None:
         """Copy what a pass told; its arrays may be the runtime's own memory.
 
         Args:
-            like: where and how the copy is kept.
+            gathered: makes the copy (`HeadNetwork.gathered`).
         """
         draft = EMPTY if reading.draft is None else reading.draft
-        hidden = torch.cat([_tensor(layer, like) for layer in reading.hidden], dim=-1)
-        if len(reading.hidden) == 1:
-            hidden = hidden.clone()
-        self._last = _Last(reading.start, len(reading.tokens) - len(draft), draft, hidden)
+        self._last = _Last(reading.start, len(reading.tokens) - len(draft), draft, gathered(reading.hidden))
 
     def settle(self, text: Sequence[int]) -> bool:
         """Take in what the newest pass told of tokens that stayed in the text.
@@ -82,23 +77,15 @@ class TextFeatures:
             return True
         known = self.end - last.start  # read once more, after an interrupt
         if len(picked) > known:
-            self.states = torch.cat([self.states, last.hidden[picked[known:]]])
+            self.states = concatenate([self.states, last.hidden[picked[known:]]])
             self.end += len(picked) - known
         return False
 
-    def since(self, position: int) -> torch.Tensor:
+    def since(self, position: int) -> Array:
         """The states from a position on."""
         assert self.states is not None
-        found: torch.Tensor = self.states[len(self.states) - (self.end - position) :]
-        return found
+        return self.states[len(self.states) - (self.end - position) :]
 
     def forget_before(self, position: int) -> None:
         """Forget the states of earlier positions."""
-        self.states = self.since(position).clone()
-
-
-def _tensor(x: Array, like: torch.Tensor) -> torch.Tensor:
-    if not isinstance(x, torch.Tensor):
-        x = torch.from_numpy(to_numpy(x))
-    found: torch.Tensor = x.to(device=like.device, dtype=like.dtype)
-    return found
+        self.states = concatenate([self.since(position)])

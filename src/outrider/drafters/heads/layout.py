@@ -17,18 +17,17 @@ from safetensors.torch import load_file, save
 
 from outrider.drafters.heads.config import EAGLE3, TYPE, HeadConfig
 from outrider.drafters.heads.module import Eagle3
+from outrider.drafters.heads.names import EMBEDDING, FROM_TARGET, LAYER, OLDER_LAYER, TO_TARGET
 from outrider.errors import ModelError
 from outrider.runtimes.folder import CONFIG, WEIGHTS, weight_files
 from outrider.runtimes.whole_file import whole_file
 
 PICKLED = "pytorch_model.bin"
-EMBEDDING, TO_TARGET, FROM_TARGET = "embed_tokens.weight", "d2t", "t2d"
 SCALE = "_scale"  # of a weight that is kept in int8: float32 [outputs], beside it
 # Of training, and what older libraries wrote without need.
 IGNORED = ("verifier_norm.weight", "verifier_lm_head.weight", "rotary_emb.inv_freq", FROM_TARGET)
 Weights = dict[str, torch.Tensor]
 
-LAYER = "layers.0"
 # Parts of the network, and the tensors that are joined in them.
 PARTS = {
     "fc": ("fc",),
@@ -220,4 +219,4 @@ def _take(weights: Weights, name: str, where: str) -> torch.Tensor:
 
 
 def _name(name: str) -> str:
-    return name.removeprefix("model.").replace("midlayer.", f"{LAYER}.")
+    return name.removeprefix("model.").replace(f"{OLDER_LAYER}.", f"{LAYER}.")

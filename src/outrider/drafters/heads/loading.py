@@ -1,4 +1,7 @@
-"""From the files of a draft head to a drafter for a target. PyTorch is imported when a head is opened."""
+"""From the files of a draft head to a drafter for a target.
+
+Beside targets of the native runtime the compiled library computes it, else PyTorch, which is imported then.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from outrider.drafters.heads.config import read_config, says_head
+from outrider.drafters.heads.config import HeadConfig, read_config, says_head
+from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.tree_shapes import TreeShape
 from outrider.errors import ModelError
 from outrider.runtimes.base import Embeds, Model
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from outrider.drafters.heads.drafter import HeadDrafter
 
 
+SHIPPED = {"smollm2-head": Path(__file__).parent / "smollm2"}  # heads of the package, by the name that users give
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -27,6 +32,8 @@ def is_head(name: Any) -> bool:
     """
     if not isinstance(name, str | Path):
         return False
+    if str(name) in SHIPPED:
+        return True
     file: Path | None = Path(name).expanduser() / CONFIG
     try:
         if is_hub_name(str(name)) and importlib.util.find_spec("huggingface_hub") is not None:
@@ -51,7 +58,7 @@ def head_drafter(
     """A drafter with an EAGLE-3 head, in the format of speculators or in the older one.
 
     Args:
-        head: a folder, or a name of the Hugging Face hub.
+        head: a folder, a name of the Hugging Face hub, or smollm2-head, which ships with Outrider.
         target: what it was trained for. Its runtime has to give hidden states (PyTorch, native).
         shape: of the trees; None grows them where the head is sure.
         trees: False proposes chains, which rule `block` can judge.
@@ -62,10 +69,6 @@ def head_drafter(
     Raises:
         ModelError: it is no head, of another target, or needs something that is not computed here.
     """
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
-        raise ModelError(f"head {head} needs PyTorch: pip install 'outrider[torch]'")
-    from outrider.drafters.heads.opening import open_head
-
     folder = _folder_of(str(head))
     config = read_object(folder / CONFIG)
     if not says_head(config):
@@ -85,13 +88,30 @@ def head_drafter(
             f"head {head} reads layer {max(read.layers)} of {target.name}: of its {traits.layers} layers the states "
             f"after 0 to {traits.layers - 1} are given before the last norm"
         )
-    opened = open_head(folder, read, target if isinstance(target, Embeds) else None, traits.vocab_size, dtype)
-    return opened.drafter(shape=shape, trees=trees, greedy=greedy, name=name)
+    from outrider.drafters.heads.drafter import HeadDrafter
+
+    return HeadDrafter(_network(folder, read, target, dtype), shape=shape, trees=trees, greedy=greedy, name=name)
+
+
+def _network(folder: Path, config: HeadConfig, target: Model, dtype: Dtype) -> HeadNetwork:
+    """The head in the target's own runtime, or in PyTorch."""
+    from outrider.runtimes.native.model import NativeModel
+
+    if isinstance(target, NativeModel):
+        from outrider.drafters.heads.on_native import NativeHead, computes
+
+        if computes(folder, dtype):
+            return NativeHead(folder, config, target, dtype)
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
+        raise ModelError(f"head {folder} needs PyTorch: pip install 'outrider[torch]'")
+    from outrider.drafters.heads.opening import open_head
+
+    return open_head(folder, config, target if isinstance(target, Embeds) else None, target.traits.vocab_size, dtype)
 
 
 def _folder_of(name: str) -> Path:
-    path = Path(name).expanduser()
-    if is_hub_name(name) and importlib.util.find_spec("huggingface_hub") is not None:
+    path = SHIPPED.get(name) or Path(name).expanduser()
+    if name not in SHIPPED and is_hub_name(name) and importlib.util.find_spec("huggingface_hub") is not None:
         from outrider.runtimes.hub import fetch
 
         return fetch(name)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from outrider.drafters.heads.config import HeadConfig
-from outrider.drafters.heads.drafter import HeadDrafter
-from outrider.drafters.heads.layout import EMBEDDING, Weights, fill, read_weights, target_ids
+from outrider.drafters.heads.layout import Weights, fill, read_weights, target_ids
 from outrider.drafters.heads.module import Eagle3
-from outrider.drafters.tree_shapes import TreeShape
+from outrider.drafters.heads.names import EMBEDDING
+from outrider.drafters.heads.states import HeadStates
 from outrider.errors import ModelError
 from outrider.maths.arrays import Array, to_numpy
 from outrider.runtimes.base import Embeds
@@ -20,26 +20,45 @@ from outrider.runtimes.torch.linears import activation_dtype
 from outrider.runtimes.torch.placement import find_kind, weight_dtype
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedHead:
-    """A head that can draft.
+class TorchHead:
+    """A HeadNetwork in PyTorch.
 
-    Attributes:
+    Args:
+        head: packed for drafting, or in the precision of a GPU.
         embedding: [vocabulary, hidden size].
         ids: int64 [draft vocabulary], the target's ids.
     """
 
-    head: Eagle3
-    embedding: torch.Tensor
-    ids: torch.Tensor
+    def __init__(self, head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor) -> None:
+        self.ids = ids.cpu().numpy()
+        self.layers = head.config.layers
+        self._head = head
+        self._embedding = embedding
+        self._like = head.norm.weight.detach()  # states are kept where and how the head computes
+        self.bytes_per_entry = 2 * head.key_size * self._like.element_size()
 
-    def drafter(self, *, shape: TreeShape | None, trees: bool, greedy: bool, name: str) -> HeadDrafter:
-        return HeadDrafter(self.head, self.embedding, self.ids, shape=shape, trees=trees, greedy=greedy, name=name)
+    def open(self, rows: int, capacity: int) -> HeadStates:
+        return HeadStates(self._head, self._embedding, rows, capacity)
+
+    def gathered(self, hidden: Sequence[Array]) -> Array:
+        return torch.cat([tensor_of(layer).to(self._like.device, self._like.dtype) for layer in hidden], dim=-1)
+
+    @torch.inference_mode()
+    def read(self, hidden: Array) -> Array:
+        return self._head.read(hidden)
+
+    @torch.inference_mode()
+    def passed_on(self, made: Array) -> Array:
+        return self._head.passed_on(made)
+
+    @torch.inference_mode()
+    def logits(self, made: Array) -> Array:
+        return self._head.logits(made).float()
 
 
 def open_head(
     folder: Path, config: HeadConfig, target: Embeds | None, vocab_size: int, dtype: str = "auto"
-) -> OpenedHead:
+) -> TorchHead:
     """Read the weights and lay them out for the device on which the target's embedding lies.
 
     Args:
@@ -60,7 +79,7 @@ def open_head(
     return laid_out(head, embedding, ids, dtype)
 
 
-def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, dtype: str = "auto") -> OpenedHead:
+def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, dtype: str = "auto") -> TorchHead:
     """A head as it drafts fastest on the device of the embedding. It can no longer be trained or written."""
     device = embedding.device
     kind = find_kind(dtype, device)
@@ -70,7 +89,7 @@ def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, dtype: st
         head.to(activation_dtype(kind))
     else:
         head.to(device=device, dtype=weight_dtype(kind, device))
-    return OpenedHead(head, embedding, ids.to(device))
+    return TorchHead(head, embedding, ids)
 
 
 def tensor_of(x: Array) -> torch.Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
+import numpy as np
 
-from outrider.maths.arrays import HostInts
+from outrider.maths.arrays import Array, HostInts, columns
 
 
 class DraftVocabulary:
@@ -17,27 +17,23 @@ class DraftVocabulary:
         vocab_size: of the target.
     """
 
-    def __init__(self, ids: torch.Tensor, vocab_size: int) -> None:
+    def __init__(self, ids: HostInts, vocab_size: int) -> None:
         self._ids = ids
-        self._on_host = ids.cpu().numpy()
-        self._vocab_size = vocab_size
+        self._places = np.full(vocab_size, -1, dtype=np.int64)
+        self._places[ids] = np.arange(len(ids))
 
     def in_target(self, places: HostInts) -> list[int]:
         """The target's ids of tokens of the head."""
-        return self._on_host[places].tolist()  # type: ignore[no-any-return]
+        return self._ids[places].tolist()  # type: ignore[no-any-return]
 
-    def widened(self, logits: torch.Tensor) -> torch.Tensor:
+    def widened(self, logits: Array) -> Array:
         """[rows, vocabulary] of [rows, draft vocabulary]: what the head cannot draft is impossible."""
-        wide = logits.new_full((len(logits), self._vocab_size), -math.inf)
-        wide[:, self._ids] = logits
-        return wide
+        return columns(logits, self._places, -math.inf)
 
-    def narrowed(self, logits: torch.Tensor) -> torch.Tensor:
+    def narrowed(self, logits: Array) -> Array:
         """[rows, draft vocabulary] of [rows, vocabulary]."""
-        return logits[:, self._ids]
+        return columns(logits, self._ids, -math.inf)
 
-    def spread(self, q: torch.Tensor) -> torch.Tensor:
+    def spread(self, q: Array) -> Array:
         """A distribution [vocabulary] of one over the draft vocabulary: 0 elsewhere."""
-        wide = q.new_zeros(self._vocab_size)
-        wide[self._ids] = q
-        return wide
+        return columns(q[None], self._places, 0.0)[0]

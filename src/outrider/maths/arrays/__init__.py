@@ -28,6 +28,7 @@ __all__ = [
     "HostTruths",
     "Operations",
     "columns",
+    "concatenate",
     "divide",
     "float32",
     "float32_on_host",
@@ -229,6 +230,11 @@ def without(x: Array, tokens: Sequence[int]) -> Array:
 def columns(x: Array, tokens: HostInts, otherwise: float) -> Array:
     """[rows, tokens]: column i is that of tokens[i] in `x`, or `otherwise` where tokens[i] is negative."""
     return operations(x).columns(x, tokens, otherwise)
+
+
+def concatenate(pieces: Sequence[Array]) -> Array:
+    """A new array of the rows of all of these, one after the other; there is at least one piece."""
+    return operations(pieces[0]).concatenate(pieces)
 
 
 def stack(rows: Sequence[Array]) -> Array:

@@ -123,6 +123,10 @@ def nucleus_threshold(probabilities: Array, mass: float) -> Array:
     return mx.take_along_axis(descending, last, axis=-1)
 
 
+def concatenate(pieces: Sequence[Array]) -> Array:
+    return mx.concatenate(list(pieces))
+
+
 def stack(rows: Sequence[Array]) -> Array:
     return mx.stack(list(rows))
 

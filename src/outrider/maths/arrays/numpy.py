@@ -127,6 +127,10 @@ def nucleus_threshold(probabilities: Array, mass: float) -> Array:
     return np.take_along_axis(descending, last[:, None], axis=-1)
 
 
+def concatenate(pieces: Sequence[Array]) -> Array:
+    return np.concatenate(pieces)
+
+
 def stack(rows: Sequence[Array]) -> Array:
     return np.array(rows)  # for short rows np.stack takes five times as long
 

@@ -131,6 +131,10 @@ def _nucleus_threshold(descending: Array, mass: float) -> Array:
     return descending.gather(-1, last)
 
 
+def concatenate(pieces: Sequence[Array]) -> Array:
+    return torch.cat(list(pieces))
+
+
 def stack(rows: Sequence[Array]) -> Array:
     return torch.stack(list(rows))
 

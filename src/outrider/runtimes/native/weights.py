@@ -21,6 +21,7 @@ BLOCKS = {"q8_0": 34, "q4_0": 18, "q4_1": 20}  # bytes of 32 numbers
 BLOCK = 32
 GGML_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 8: "q8_0", 30: "bf16"}
 SAFETENSORS_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+SAFETENSORS_INTEGERS = {"I64": np.int64, "I32": np.int32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,20 @@ class SafetensorsSource:
                 start = LENGTH_BYTES + int.from_bytes(stream.read(LENGTH_BYTES), "little")
                 data: Bytes = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
             self._places |= {name: (file, data, start, entry) for name, entry in head.items()}
+
+    def integers(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """A vector of whole numbers; None where there is none.
+
+        Raises:
+            ModelError: it is of another type, or damaged.
+        """
+        if name not in self._places:
+            return None
+        file, data, start, entry = self._places[name]
+        kind, offsets = SAFETENSORS_INTEGERS.get(str(entry.get("dtype"))), entry.get("data_offsets")
+        if kind is None or not _are_counts(offsets) or len(offsets) != 2 or start + offsets[1] > len(data):
+            raise ModelError(f"{name} of {file} is no vector of whole numbers: download it again")
+        return data[start + offsets[0] : start + offsets[1]].copy().view(kind).astype(np.int64)
 
     def find(self, name: str) -> Raw | None:
         if name not in self._places:

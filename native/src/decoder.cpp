@@ -1,0 +1,307 @@
+#include "decoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "pool.h"
+
+namespace outrider {
+
+namespace {
+
+constexpr size_t CHUNK = 64;       // tokens that one piece of work takes through its tiles
+constexpr size_t MOST_WIDE = 512;  // outputs of one piece of work
+constexpr size_t FEW = 8;          // tokens that are not worth sharing for small work
+
+size_t pieces_of(size_t count, size_t size) { return (count + size - 1) / size; }
+
+// Heads whose outputs are whole tiles together.
+size_t heads_of_a_piece(size_t head_size) {
+    size_t heads = 1;
+    while (heads * head_size % TILE) heads *= 2;
+    return heads;
+}
+
+}  // namespace
+
+void require(bool holds, const std::string& what) {
+    if (!holds) throw std::invalid_argument(what);
+}
+
+void check_linear(const Linear& linear, const char* name, size_t outputs, size_t inputs) {
+    require(linear.matrix && linear.matrix->outputs == outputs && linear.matrix->inputs == inputs,
+            std::string(name) + " is not " + std::to_string(outputs) + " times " + std::to_string(inputs));
+    require(linear.bias.empty() || linear.bias.size() == outputs, std::string(name) + " has a bias of another size");
+}
+
+Decoder::Decoder(Shape shape, std::vector<Layer> layers, size_t inputs, const std::string& set, size_t threads)
+    : shape_(std::move(shape)), layers_(std::move(layers)), kernels_(find_kernels(set.c_str())),
+      threads_(std::min(threads, Pool::MOST_THREADS)) {
+    require(kernels_ != nullptr, "this processor or build has no instruction set " + set);
+    require(threads_ > 0, "0 threads");
+    check(inputs);
+}
+
+void Decoder::check(size_t inputs) const {
+    const Shape& s = shape_;
+    require(s.hidden && s.heads && s.key_heads && s.head_size && s.inner && s.vocabulary && !layers_.empty(),
+            "a size of the model is 0");
+    require(s.head_size <= Cache::MOST_HEAD, "a head of " + std::to_string(s.head_size) + " numbers");
+    require(heads_of_a_piece(s.head_size) * s.head_size <= MOST_WIDE, "heads of " + std::to_string(s.head_size));
+    require(s.heads % s.key_heads == 0, "query heads are not shared equally by key heads");
+    require(2 * s.frequencies.size() <= s.head_size, "more frequencies than pairs in a head");
+    const size_t queries = s.heads * s.head_size, keys = s.key_heads * s.head_size;
+    for (const Layer& layer : layers_) {
+        require(layer.attention_norm.size() == s.hidden && layer.mlp_norm.size() == s.hidden, "a norm's size");
+        require(layer.query_norm.size() == layer.key_norm.size(), "only one of query and key has a norm");
+        require(layer.query_norm.empty() || layer.query_norm.size() == s.head_size, "a head norm's size");
+        check_linear(layer.query, "a query", queries, inputs);
+        check_linear(layer.key, "a key", keys, inputs);
+        check_linear(layer.value, "a value", keys, inputs);
+        check_linear(layer.output, "an attention output", s.hidden, queries);
+        check_linear(layer.gate, "a gate", s.inner, s.hidden);
+        check_linear(layer.up, "an up projection", s.inner, s.hidden);
+        check_linear(layer.down, "a down projection", s.hidden, s.inner);
+        require(layer.gate.bias.empty() && layer.up.bias.empty() && layer.down.bias.empty(), "an MLP has a bias");
+    }
+}
+
+void Decoder::check_rows(const Cache& cache, const std::vector<Row>& rows, size_t known) const {
+    for (const Row& row : rows) {
+        require(row.row < cache.rows, "row " + std::to_string(row.row) + " is not in the cache");
+        require(!row.tokens.empty() && row.tokens.size() <= row.parents.size() && row.wanted <= row.tokens.size(),
+                "row " + std::to_string(row.row) + " has no tokens, or fewer than are wanted");
+        require(row.kept <= cache.capacity && row.parents.size() <= cache.capacity - row.kept,
+                "row " + std::to_string(row.row) + " does not fit into the cache");
+        for (size_t node = 0; node < row.parents.size(); node++)
+            require(row.parents[node] >= -1 && row.parents[node] < static_cast<int64_t>(node),
+                    "a parent comes after its token");
+        for (int32_t token : row.tokens)
+            require(token >= 0 && static_cast<size_t>(token) < known,
+                    "token " + std::to_string(token) + " is not in the vocabulary");
+    }
+}
+
+void Decoder::lay_out(Step& step, const std::vector<Row>& rows, size_t known) const {
+    check_rows(step.cache, rows, known);
+    for (const Row& row : rows) {
+        const size_t nodes = row.parents.size(), first = nodes - row.tokens.size();
+        std::vector<size_t> straight(nodes), depth(nodes);
+        for (size_t node = 0; node < nodes; node++) {
+            const int32_t parent = row.parents[node];
+            depth[node] = parent < 0 ? 0 : depth[static_cast<size_t>(parent)] + 1;
+            const bool chain = parent == static_cast<int64_t>(node) - 1 && depth[node] == node;
+            straight[node] = chain ? row.kept + node + 1 : parent < 0 ? row.kept : straight[static_cast<size_t>(parent)];
+            if (node < first) continue;
+            std::vector<int32_t> tail;
+            for (int32_t at = static_cast<int32_t>(node);
+                 at >= 0 && row.kept + static_cast<size_t>(at) >= straight[node]; at = row.parents[static_cast<size_t>(at)])
+                tail.push_back(static_cast<int32_t>(row.kept) + at);
+            std::reverse(tail.begin(), tail.end());
+            step.row.push_back(row.row);
+            step.slot.push_back(row.kept + node);
+            step.position.push_back(row.kept + depth[node]);
+            step.straight.push_back(straight[node]);
+            step.tails.push_back(std::move(tail));
+            if (nodes - node <= row.wanted) step.wanted.push_back(step.ids.size());
+            step.ids.push_back(row.tokens[node - first]);
+        }
+    }
+    const size_t tokens = step.tokens = step.ids.size();
+    const size_t pairs = shape_.frequencies.size();
+    step.x.resize(tokens * shape_.hidden);
+    step.queries.resize(tokens * shape_.heads * shape_.head_size);
+    step.attended.resize(step.queries.size());
+    step.scratch.resize(threads_);
+    step.cosines.resize(tokens * pairs);
+    step.sines.resize(tokens * pairs);
+    step.in.tokens = tokens;
+    for (size_t token = 0; token < tokens; token++)
+        for (size_t i = 0; i < pairs; i++) {  // in float32, as transformers does
+            const float angle = static_cast<float>(step.position[token]) * shape_.frequencies[i];
+            step.cosines[token * pairs + i] = std::cos(angle) * shape_.rotary_scale;
+            step.sines[token * pairs + i] = std::sin(angle) * shape_.rotary_scale;
+        }
+}
+
+// From x [tokens, size], normed first if there is a norm, to the inputs of linears; `picked` chooses tokens.
+void Decoder::prepare(const float* x, size_t size, const float* norm, Inputs& in,
+                    const std::vector<const Linear*>& consumers, const std::vector<size_t>* picked) const {
+    bool quantised = false, floats = false;
+    for (const Linear* linear : consumers) (linear->matrix->quantised() ? quantised : floats) = true;
+    in.resize(in.tokens, size, quantised, floats);
+    Pool::shared().run(in.tokens, in.tokens < FEW ? 1 : threads_, [&](size_t token, size_t) {
+        std::vector<float> normed;
+        const float* from = x + (picked ? (*picked)[token] : token) * size;
+        if (norm) {
+            normed.resize(size);
+            kernels_->norm(from, norm, size, shape_.epsilon, normed.data());
+            from = normed.data();
+        }
+        if (quantised) kernels_->quantise(from, size, in, 0, token);
+        for (size_t block = 0; floats && block < in.blocks; block++) {
+            const size_t count = std::min(BLOCK, size - block * BLOCK);
+            float* to = in.plain.data() + (block * in.tokens + token) * BLOCK;
+            std::copy_n(from + block * BLOCK, count, to);
+            std::fill(to + count, to + BLOCK, 0.0f);
+        }
+    });
+}
+
+// x += linear(in)
+void Decoder::add(std::vector<float>& x, size_t tokens, const Linear& linear, const Inputs& in) const {
+    const Matrix& m = *linear.matrix;
+    const size_t wide = m.tiles >= 32 * threads_ ? 4 : 2, parts = pieces_of(m.tiles, wide);
+    const size_t chunks = pieces_of(tokens, CHUNK);
+    Pool::shared().run(parts * chunks, threads_, [&](size_t piece, size_t) {
+        alignas(64) float y[CHUNK * 4 * TILE];
+        const size_t tile = piece / chunks * wide, tiles = std::min(wide, m.tiles - tile);
+        const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, tokens - first);
+        kernels_->multiply(m, tile, tiles, wide * threads_, in, first, count, y, wide * TILE);
+        const size_t outputs = std::min(tiles * TILE, m.outputs - tile * TILE);
+        for (size_t token = 0; token < count; token++) {
+            float* to = x.data() + (first + token) * m.outputs + tile * TILE;
+            const float* from = y + token * wide * TILE;
+            for (size_t i = 0; i < outputs; i++)
+                to[i] += linear.bias.empty() ? from[i] : from[i] + linear.bias[tile * TILE + i];
+        }
+    });
+}
+
+// Queries, keys and values of a layer; keys and values go into the cache.
+void Decoder::project(Step& step, size_t number) const {
+    const Layer& layer = layers_[number];
+    const size_t size = shape_.head_size, group = heads_of_a_piece(size), pairs = shape_.frequencies.size();
+    const size_t of_queries = pieces_of(shape_.heads, group), of_keys = pieces_of(shape_.key_heads, group);
+    const size_t chunk = std::max<size_t>(1, CHUNK * 64 / (group * size)), chunks = pieces_of(step.tokens, chunk);
+    Pool::shared().run((of_queries + 2 * of_keys) * chunks, threads_, [&](size_t piece, size_t) {
+        alignas(64) float y[CHUNK * 64 + MOST_WIDE];
+        size_t part = piece / chunks;
+        const bool is_query = part < of_queries, is_key = !is_query && part < of_queries + of_keys;
+        part -= is_query ? 0 : is_key ? of_queries : of_queries + of_keys;
+        const Linear& linear = is_query ? layer.query : is_key ? layer.key : layer.value;
+        const std::vector<float>& norm = is_query ? layer.query_norm : layer.key_norm;
+        const size_t head = part * group, heads = std::min(group, (is_query ? shape_.heads : shape_.key_heads) - head);
+        const size_t tile = head * size / TILE, stride = group * size;
+        const size_t first = piece % chunks * chunk, count = std::min(chunk, step.tokens - first);
+        const size_t tiles = pieces_of(heads * size, TILE);
+        kernels_->multiply(*linear.matrix, tile, tiles, tiles * threads_, step.in, first, count, y, stride);
+        for (size_t i = 0; i < count * heads; i++) {
+            const size_t token = first + i / heads, h = i % heads;
+            float* y_head = y + i / heads * stride + h * size;
+            const float* bias = linear.bias.empty() ? nullptr : linear.bias.data() + (head + h) * size;
+            for (size_t d = 0; bias && d < size; d++) y_head[d] += bias[d];
+            if ((is_query || is_key) && !norm.empty())
+                kernels_->norm(y_head, norm.data(), size, shape_.epsilon, y_head);
+            if ((is_query || is_key) && layer.rotates)
+                kernels_->rotate(y_head, step.cosines.data() + token * pairs, step.sines.data() + token * pairs, pairs);
+            if (is_query)
+                std::copy_n(y_head, size, step.queries.data() + (token * shape_.heads + head + h) * size);
+            else
+                step.cache.put(*kernels_, number, step.row[token], head + h, step.slot[token],
+                               is_key ? y_head : nullptr, is_key ? nullptr : y_head);
+        }
+    });
+}
+
+void Decoder::attend(Step& step, size_t number) const {
+    const size_t size = shape_.head_size, per_key = shape_.heads / shape_.key_heads, window = layers_[number].window;
+    // Several tokens share the reading of keys; few tokens are shared by heads, so that every thread has work.
+    const bool apart = step.tokens * shape_.key_heads < 4 * threads_;
+    const size_t heads = apart ? 1 : std::min(per_key, MOST_QUERIES), splits = pieces_of(per_key, heads);
+    const size_t together = apart ? 1 : std::max<size_t>(1, MOST_QUERIES / heads);
+    std::vector<std::pair<size_t, size_t>> runs;  // neighbouring tokens of one row: the first, and the next one's
+    for (size_t token = 0; token < step.tokens;) {
+        size_t end = token + 1;
+        while (end < step.tokens && end - token < together && step.row[end] == step.row[token]) end++;
+        runs.emplace_back(token, end);
+        token = end;
+    }
+    const size_t units = shape_.key_heads * splits;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    Pool::shared().run(runs.size() * units, threads_, [&](size_t piece, size_t thread) {
+        const auto [first, end] = runs[runs.size() - 1 - piece / units];  // the longest first
+        const size_t key_head = piece % units / splits, head = piece % splits * heads;
+        const size_t count = std::min(heads, per_key - head);
+        Path paths[MOST_QUERIES];
+        const Path* path_of[MOST_QUERIES];
+        const float* queries[MOST_QUERIES];
+        float* outputs[MOST_QUERIES];
+        size_t n = 0, slots = 0;
+        for (size_t token = first; token < end; token++) {
+            Path& path = paths[token - first];
+            const std::vector<int32_t>& tail = step.tails[token];
+            const size_t length = step.straight[token] + tail.size();
+            const size_t skipped = window && length > window ? length - window : 0;
+            path.first = std::min(skipped, step.straight[token]);
+            path.straight = step.straight[token];
+            path.tail = tail.data() + (skipped - path.first);
+            path.tail_size = tail.size() - (skipped - path.first);
+            slots = std::max(slots, tail.empty() ? path.straight : static_cast<size_t>(tail.back()) + 1);
+            for (size_t h = 0; h < count; h++, n++) {
+                const size_t at = (token * shape_.heads + key_head * per_key + head + h) * size;
+                path_of[n] = &path;
+                queries[n] = step.queries.data() + at;
+                outputs[n] = step.attended.data() + at;
+            }
+        }
+        std::vector<float>& scratch = step.scratch[thread];
+        if (scratch.size() < 2 * n * (slots + 32)) scratch.resize(2 * MOST_QUERIES * (slots + 288));
+        kernels_->attend(step.cache.span(number, step.row[first], key_head), n, queries, path_of, slots, scale,
+                         scratch.data(), outputs);
+    });
+}
+
+void Decoder::finish(Step& step, size_t number) const {
+    const Layer& layer = layers_[number];
+    project(step, number);
+    attend(step, number);
+    prepare(step.attended.data(), shape_.heads * shape_.head_size, nullptr, step.in, {&layer.output}, nullptr);
+    add(step.x, step.tokens, layer.output, step.in);
+    prepare(step.x.data(), shape_.hidden, layer.mlp_norm.data(), step.in, {&layer.gate, &layer.up}, nullptr);
+    transform(step, number);
+}
+
+// x += down(silu(gate(in)) * up(in))
+void Decoder::transform(Step& step, size_t number) const {
+    const Layer& layer = layers_[number];
+    const bool quantised = layer.down.matrix->quantised();
+    step.inner.resize(step.tokens, shape_.inner, quantised, !quantised);
+    const size_t chunks = pieces_of(step.tokens, CHUNK), blocks = step.inner.blocks;
+    Pool::shared().run(blocks * chunks, threads_, [&](size_t piece, size_t) {
+        alignas(64) float gate[CHUNK * BLOCK], up[CHUNK * BLOCK];
+        const size_t block = piece / chunks, outputs = std::min(BLOCK, shape_.inner - block * BLOCK);
+        const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, step.tokens - first);
+        const size_t tile = block * 2, tiles = pieces_of(outputs, TILE);
+        kernels_->multiply(*layer.gate.matrix, tile, tiles, 2 * threads_, step.in, first, count, gate, BLOCK);
+        kernels_->multiply(*layer.up.matrix, tile, tiles, 2 * threads_, step.in, first, count, up, BLOCK);
+        for (size_t token = 0; token < count; token++) {
+            float* g = gate + token * BLOCK;
+            kernels_->gate(g, up + token * BLOCK, outputs);
+            if (quantised) {
+                kernels_->quantise(g, outputs, step.inner, block, first + token);
+            } else {
+                float* to = step.inner.plain.data() + (block * step.tokens + first + token) * BLOCK;
+                std::copy_n(g, outputs, to);
+                std::fill(to + outputs, to + BLOCK, 0.0f);
+            }
+        }
+    });
+    add(step.x, step.tokens, layer.down, step.inner);
+}
+
+void Decoder::score(const Matrix& head, const Inputs& in, float* logits) const {
+    const size_t wide = 8, parts = pieces_of(head.tiles, wide), chunks = pieces_of(in.tokens, CHUNK);
+    Pool::shared().run(parts * chunks, threads_, [&](size_t piece, size_t) {
+        alignas(64) float y[CHUNK * wide * TILE];
+        const size_t tile = piece / chunks * wide, tiles = std::min(wide, head.tiles - tile);
+        const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, in.tokens - first);
+        kernels_->multiply(head, tile, tiles, wide * threads_, in, first, count, y, wide * TILE);
+        const size_t outputs = std::min(tiles * TILE, head.outputs - tile * TILE);
+        for (size_t token = 0; token < count; token++)
+            std::copy_n(y + token * wide * TILE, outputs,
+                        logits + (first + token) * head.outputs + tile * TILE);
+    });
+}
+
+}  // namespace outrider

@@ -1,0 +1,112 @@
+// What the layers of a Llama-like decoder are made of, and the steps that every pass over them takes.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cache.h"
+#include "kernels.h"
+
+namespace outrider {
+
+struct Linear {
+    std::shared_ptr<const Matrix> matrix;
+    std::vector<float> bias;  // empty without
+};
+
+struct Layer {
+    std::vector<float> attention_norm, mlp_norm, query_norm, key_norm;  // the last two empty without
+    Linear query, key, value, output, gate, up, down;
+    size_t window = 0;    // how many tokens a token sees, itself included; 0 is all
+    bool rotates = true;  // whether positions turn queries and keys
+};
+
+struct Shape {
+    size_t hidden = 0, heads = 0, key_heads = 0, head_size = 0, inner = 0, vocabulary = 0;
+    float epsilon = 0;
+    float rotary_scale = 1;          // of cosines and sines
+    std::vector<float> frequencies;  // of the pairs of dimensions that are turned
+};
+
+// One pass. The tokens of a row are its tentative ones from `first_node` on.
+struct Row {
+    size_t row = 0;
+    size_t kept = 0;                // committed tokens
+    std::vector<int32_t> parents;   // of all tentative tokens; -1 is the last committed one
+    std::vector<int32_t> tokens;    // the newest of them
+    size_t wanted = 0;              // of the last tokens
+};
+
+// The most probable tokens of each scored token, and their softmax over the whole vocabulary; NaN where a logit is none.
+struct Top {
+    std::vector<int64_t> tokens;       // [wanted, k], falling; the lower id first of equals
+    std::vector<float> probabilities;  // [wanted, k]
+};
+
+class Decoder {
+   public:
+    std::unique_ptr<Cache> new_cache(size_t rows, size_t capacity, bool half) const {
+        return std::make_unique<Cache>(rows, capacity, layers_.size(), shape_.key_heads, shape_.head_size, half);
+    }
+    // Of logits [rows, vocabulary].
+    Top top_of(const float* logits, size_t rows, size_t k) const;
+
+    const char* set() const { return kernels_->name; }
+    size_t threads() const { return threads_; }
+    size_t vocabulary() const { return shape_.vocabulary; }
+    size_t hidden_size() const { return shape_.hidden; }
+    size_t layers() const { return layers_.size(); }
+    const Kernels& kernels() const { return *kernels_; }
+
+   protected:
+    // What one pass holds.
+    struct Step {
+        explicit Step(Cache& of) : cache(of) {}
+
+        Cache& cache;
+        size_t tokens = 0;
+        std::vector<int32_t> ids;                 // of each token
+        std::vector<size_t> wanted;               // the tokens that are scored
+        std::vector<size_t> row, slot, position;  // of each token
+        std::vector<std::vector<int32_t>> tails;  // tentative ancestors of tokens in trees, themselves included
+        std::vector<size_t> straight;             // slots at the beginning of its row that a token sees
+        std::vector<float> cosines, sines;        // [tokens, pairs]
+        std::vector<float> x, queries, attended;
+        Inputs in, inner;
+        std::vector<std::vector<float>> scratch;  // of each thread
+    };
+
+    // Throws std::invalid_argument where a part does not fit the others.
+    // `inputs` is how many numbers queries, keys and values are made from.
+    Decoder(Shape shape, std::vector<Layer> layers, size_t inputs, const std::string& set, size_t threads);
+
+    // The tokens of a pass, their places and what they see. Tokens are below `known`.
+    void lay_out(Step& step, const std::vector<Row>& rows, size_t known) const;
+    void attend(Step& step, size_t layer) const;
+    void project(Step& step, size_t layer) const;
+    // Attention and MLP of a layer, whose queries, keys and values are made from step.in.
+    void finish(Step& step, size_t layer) const;
+    void transform(Step& step, size_t layer) const;
+    // x [tokens, outputs] += linear(in)
+    void add(std::vector<float>& x, size_t tokens, const Linear& linear, const Inputs& in) const;
+    // From x [tokens, size], normed first if there is a norm, to the inputs of linears; `picked` chooses tokens.
+    void prepare(const float* x, size_t size, const float* norm, Inputs& in,
+                 const std::vector<const Linear*>& consumers, const std::vector<size_t>* picked) const;
+    // Logits [tokens of in, outputs of head].
+    void score(const Matrix& head, const Inputs& in, float* logits) const;
+
+    Shape shape_;
+    std::vector<Layer> layers_;
+    const Kernels* kernels_;
+    size_t threads_;
+
+   private:
+    void check(size_t inputs) const;
+    void check_rows(const Cache& cache, const std::vector<Row>& rows, size_t known) const;
+};
+
+// Throws std::invalid_argument.
+void require(bool holds, const std::string& what);
+void check_linear(const Linear& linear, const char* name, size_t outputs, size_t inputs);
+
+}  // namespace outrider

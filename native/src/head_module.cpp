@@ -1,0 +1,97 @@
+// Draft heads for Python. Everything that comes in is checked here or in head.cpp.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include "head.h"
+#include "owned.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace outrider;
+
+namespace {
+
+using States = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using SharedMatrix = std::shared_ptr<Matrix>;
+
+struct HeadSession {
+    std::shared_ptr<Head> head;
+    std::unique_ptr<Cache> cache;
+
+    HeadSession(std::shared_ptr<Head> of, size_t rows, size_t capacity)
+        : head(std::move(of)), cache(head->new_cache(rows, capacity, true)) {}
+};
+
+void require_width(const States& x, size_t width) {
+    if (x.shape(1) != width) throw std::invalid_argument("states of " + std::to_string(x.shape(1)) + " numbers");
+}
+
+auto head_read(const Head& head, States hidden) {
+    require_width(hidden, head.read_size());
+    std::vector<float> states;
+    {
+        nb::gil_scoped_release release;
+        states = head.read(hidden.data(), hidden.shape(0));
+    }
+    return owned(std::move(states), hidden.shape(0), head.hidden_size());
+}
+
+auto head_forward(HeadSession& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
+             const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
+             States states) {
+    if (rows.size() != kept.size() || rows.size() != parents.size() || rows.size() != tokens.size())
+        throw std::invalid_argument("lists of different lengths");
+    require_width(states, session.head->hidden_size());
+    std::vector<Row> work;
+    for (size_t i = 0; i < rows.size(); i++) work.push_back({rows[i], kept[i], parents[i], tokens[i], 0});
+    std::vector<float> made;
+    {
+        nb::gil_scoped_release release;
+        made = session.head->forward(*session.cache, work, states.data(), states.shape(0));
+    }
+    return owned(std::move(made), states.shape(0), session.head->hidden_size());
+}
+
+auto head_passed_on(const Head& head, States made) {
+    require_width(made, head.hidden_size());
+    return owned(head.passed_on(made.data(), made.shape(0)), made.shape(0), head.hidden_size());
+}
+
+auto head_logits(const Head& head, States made) {
+    require_width(made, head.hidden_size());
+    std::vector<float> found;
+    {
+        nb::gil_scoped_release release;
+        found = head.logits(made.data(), made.shape(0));
+    }
+    return owned(std::move(found), made.shape(0), head.vocabulary());
+}
+
+}  // namespace
+
+void add_heads(nb::module_& m) {
+    nb::class_<HeadParts>(m, "HeadParts")
+        .def(nb::init<>())
+        .def_rw("shape", &HeadParts::shape)
+        .def_rw("layer", &HeadParts::layer)
+        .def_rw("token_norm", &HeadParts::token_norm)
+        .def_rw("norm", &HeadParts::norm)
+        .def_rw("read_norms", &HeadParts::read_norms)
+        .def_rw("norm_before_residual", &HeadParts::norm_before_residual)
+        .def_rw("norm_output", &HeadParts::norm_output)
+        .def("set_matrices", [](HeadParts& parts, SharedMatrix embedding, SharedMatrix reading, SharedMatrix head) {
+            parts.embedding = std::move(embedding), parts.reading = std::move(reading), parts.head = std::move(head);
+        }, "embedding"_a, "reading"_a, "head"_a);
+    nb::class_<Head>(m, "Head")
+        .def(nb::init<HeadParts, const std::string&, size_t>(), "parts"_a, "instruction_set"_a, "threads"_a)
+        .def("read", &head_read, "hidden"_a)
+        .def("passed_on", &head_passed_on, "made"_a)
+        .def("logits", &head_logits, "made"_a);
+    nb::class_<HeadSession>(m, "HeadSession")
+        .def(nb::init<std::shared_ptr<Head>, size_t, size_t>(), "head"_a, "rows"_a, "capacity"_a)
+        .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a);
+}

@@ -1,0 +1,81 @@
+"""What computes a draft head: the network as the drafter calls it, whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from outrider.maths.arrays import Array, HostInts
+from outrider.runtimes.base import Parents
+
+
+class Entries(Protocol):
+    """What a head has read of several texts, one in each row.
+
+    An entry is a position of the text: the state at it, and the token after it. Entries of the target's states are
+    kept; those of the head's own are tentative, and dropped before the next draft.
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    def length(self, row: int) -> int:
+        """How many entries are kept."""
+
+    def keep(self, row: int, count: int) -> None:
+        """Keep the first tentative entries, which are a chain, and drop the others."""
+
+    def truncate(self, row: int, length: int) -> None: ...
+
+    def release(self, row: int) -> None: ...
+
+    def extend(
+        self,
+        rows: Sequence[int],
+        states: Array,
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+    ) -> Array:
+        """Append entries tentatively.
+
+        Args:
+            states: [entries of all rows, hidden size], the rows one after the other.
+            tokens: for each row those after them.
+            parents: as in `Pass`.
+
+        Returns:
+            [entries of all rows, hidden size], what the head makes of them.
+        """
+
+
+class HeadNetwork(Protocol):
+    """A head with its weights.
+
+    Attributes:
+        ids: int64 [draft vocabulary], the target's id of each token that it can draft.
+        layers: of the target, whose states it reads.
+        bytes_per_entry: of its cache.
+    """
+
+    @property
+    def ids(self) -> HostInts: ...
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    @property
+    def bytes_per_entry(self) -> int: ...
+
+    def open(self, rows: int, capacity: int) -> Entries: ...
+
+    def gathered(self, hidden: Sequence[Array]) -> Array:
+        """A copy of the target's states of all layers, [tokens, states side by side], where the head computes."""
+
+    def read(self, hidden: Array) -> Array:
+        """[tokens, hidden size], of what `gathered` gave."""
+
+    def passed_on(self, made: Array) -> Array:
+        """What the next step goes on from, of what `Entries.extend` gave."""
+
+    def logits(self, made: Array) -> Array:
+        """float32 [entries, draft vocabulary]."""
