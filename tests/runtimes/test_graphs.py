@@ -164,6 +164,15 @@ def test_a_settled_pass_is_one_copy_and_one_launch_and_nothing_is_read(standing,
     assert after["launches"] - before["launches"] <= 6  # the graph, the copy, and the branch of the pass before
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_session_takes_the_memory_that_the_engine_plans_for(standing, stand, rows):
+    before = stand.allocated
+    standing.open(rows, 20_000)
+    taken = stand.allocated - before
+    planned = rows * 20_000 * standing.traits.bytes_per_token
+    assert planned < taken < 1.2 * planned
+
+
 def test_a_branch_of_every_row_is_moved_at_once(standing, stand):
     session = standing.open(2, CAPACITY)
     stem = text(standing, 9)

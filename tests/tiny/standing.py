@@ -52,11 +52,12 @@ class Stand(TorchFunctionMode):
         copies: to the device.
         reads: by the host.
         launches: operations on the device; a replayed graph is one.
+        allocated: bytes that were asked for on the device.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.copies = self.reads = self.launches = 0
+        self.copies = self.reads = self.launches = self.allocated = 0
         self._replaying = False
 
     def counts(self) -> dict[str, int]:
@@ -99,6 +100,7 @@ class Stand(TorchFunctionMode):
             if name in ("tensor", "as_tensor", "asarray"):
                 self.copies += 1
             result = self._plain(func, args, kwargs)
+            self.allocated += result.numel() * result.element_size()
             return _there(result)
         if not there:
             return func(*args, **kwargs)

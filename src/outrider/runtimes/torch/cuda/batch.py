@@ -18,12 +18,11 @@ Numbers = np.ndarray[Any, Any]
 def fill_padded(area: Numbers, layout: Layout, work: Pass, rows: Sequence[RowPlaces], cache: SlotCache) -> None:
     """A pass that is padded to whole rows of one width.
 
-    Padding writes into the last slot, and sees nothing.
+    Padding writes behind the slots, and sees nothing.
     """
     area[: layout.size] = 0
     into = layout.sections(area)
-    into.places[:] = into.slots[:] = cache.scratch
-    into.places[:] *= cache.capacity
+    into.places[:] = cache.scratch
     fed = []
     for number, (row, tokens) in enumerate(zip(rows, work.tokens, strict=True)):
         first = number * layout.width

@@ -8,34 +8,37 @@ import torch
 
 from outrider.runtimes.torch.cuda.device import Device
 
+SPARE = 256  # places behind the last slot, which padding writes to; a rollout goes on from one to the next
+
 
 class SlotCache:
-    """Keys and values of all layers, [2, layers, slots, capacity, key heads, size].
+    """Keys and values of all layers, [2, layers, places, key heads, size].
 
-    Slot r belongs to row r. The last slot belongs to nobody: padding is written there. Accepted branches are moved with
-    the next pass, those of all rows at once.
+    Row r has the places from r * capacity on, its slot. Accepted branches are moved with the next pass, those of all
+    rows at once.
 
     Attributes:
-        scratch: the number of the last slot.
+        scratch: the first place that belongs to no row: padding is written there.
         moves: (source, target) of what is to be moved, as places in the cache of all slots.
     """
 
     def __init__(
         self, device: Device, rows: int, capacity: int, layers: int, key_heads: int, size: int, dtype: torch.dtype
     ) -> None:
-        self.capacity, self.scratch = capacity, rows
+        self.capacity, self.scratch = capacity, rows * capacity
         self.moves: list[tuple[int, int]] = []
         self._written = [0] * rows  # tokens written to each row since it was cleared, rolled back ones included
-        self._buffer = torch.zeros((2, layers, rows + 1, capacity, key_heads, size), dtype=dtype, device=device.place)
-        self._flat = self._buffer.view(2, layers, (rows + 1) * capacity, key_heads, size)
+        places = self.scratch + SPARE
+        self._flat = torch.zeros((2, layers, places, key_heads, size), dtype=dtype, device=device.place)
+        self._slots = self._flat[:, :, : self.scratch].view(2, layers, rows, capacity, key_heads, size)
 
     def keys(self, layer: int) -> torch.Tensor:
         """[slots, capacity, key heads, size]."""
-        return self._buffer[0, layer]
+        return self._slots[0, layer]
 
     def values(self, layer: int) -> torch.Tensor:
         """[slots, capacity, key heads, size]."""
-        return self._buffer[1, layer]
+        return self._slots[1, layer]
 
     def write(self, layer: int, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Put [tokens, key heads, size] at these places of the cache of all slots."""
@@ -66,10 +69,10 @@ class SlotCache:
     def adopt(self, row: int, source: int, length: int) -> None:
         """Copy the first `length` entries of row `source`; zeros beyond, as after `clear`."""
         if self.moves:
-            self.carry_out(torch.tensor(self.moves, device=self._buffer.device).T.contiguous())
+            self.carry_out(torch.tensor(self.moves, device=self._flat.device).T.contiguous())
         if row != source:
-            self._buffer[:, :, row, :length] = self._buffer[:, :, source, :length]
-        self._buffer[:, :, row, length : self._written[row]] = 0
+            self._slots[:, :, row, :length] = self._slots[:, :, source, :length]
+        self._slots[:, :, row, length : self._written[row]] = 0
         self._written[row] = length
 
     @torch.inference_mode()
@@ -77,5 +80,5 @@ class SlotCache:
         """Overwrite a row with zeros, so that no NaN of its text reaches the next one."""
         first, end = row * self.capacity, (row + 1) * self.capacity
         self.moves = [move for move in self.moves if not first <= move[0] < end]
-        self._buffer[:, :, row, : self._written[row]] = 0
+        self._slots[:, :, row, : self._written[row]] = 0
         self._written[row] = 0
