@@ -79,15 +79,11 @@ class GraphSession(RaggedSession[SlotCache]):
             found: list[list[int]] = roll_out(self._passes, layout, count, vocab_size).T.tolist()[: len(rows)]
         for row, chosen in zip(rows, found, strict=False):
             self._ledger.name_newest(row, chosen[:-1])
-            self._cache.note_written(row, self._ledger.end(row))
         return found
 
     def _places(self, rows: Sequence[int], counts: Sequence[int]) -> list[RowPlaces]:
         """Where the newest tokens of these rows go."""
-        places = [RowPlaces.of(self._ledger, row, count) for row, count in zip(rows, counts, strict=True)]
-        for each in places:
-            self._cache.note_written(each.row, each.end)
-        return places
+        return [RowPlaces.of(self._ledger, row, count) for row, count in zip(rows, counts, strict=True)]
 
     def _bucket(self, rows: Sequence[RowPlaces]) -> Layout | None:
         """What the pass is padded to; None where it is too long, or a tree has too many nodes."""

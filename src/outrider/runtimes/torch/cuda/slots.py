@@ -27,7 +27,6 @@ class SlotCache:
     ) -> None:
         self.capacity, self.scratch = capacity, rows * capacity
         self.moves: list[tuple[int, int]] = []
-        self._written = [0] * rows  # tokens written to each row since it was cleared, rolled back ones included
         places = self.scratch + SPARE
         self._flat = torch.zeros((2, layers, places, key_heads, size), dtype=dtype, device=device.place)
         self._slots = self._flat[:, :, : self.scratch].view(2, layers, rows, capacity, key_heads, size)
@@ -44,10 +43,6 @@ class SlotCache:
         """Put [tokens, key heads, size] at these places of the cache of all slots."""
         self._flat[0, layer].index_copy_(0, places, keys)
         self._flat[1, layer].index_copy_(0, places, values)
-
-    def note_written(self, row: int, end: int) -> None:
-        """A pass writes the row up to this place."""
-        self._written[row] = max(self._written[row], end)
 
     def move(self, row: int, sources: Sequence[int], target: int) -> None:
         """Put the entries at `sources` one after the other from `target` on, before the next pass."""
@@ -67,18 +62,13 @@ class SlotCache:
 
     @torch.inference_mode()
     def adopt(self, row: int, source: int, length: int) -> None:
-        """Copy the first `length` entries of row `source`; zeros beyond, as after `clear`."""
+        """Copy the first `length` entries of row `source`."""
         if self.moves:
             self.carry_out(torch.tensor(self.moves, device=self._flat.device).T.contiguous())
         if row != source:
             self._slots[:, :, row, :length] = self._slots[:, :, source, :length]
-        self._slots[:, :, row, length : self._written[row]] = 0
-        self._written[row] = length
 
-    @torch.inference_mode()
     def clear(self, row: int) -> None:
-        """Overwrite a row with zeros, so that no NaN of its text reaches the next one."""
+        """Forget what was to be moved. Nothing need be overwritten: what no token sees is not read, be it NaN."""
         first, end = row * self.capacity, (row + 1) * self.capacity
         self.moves = [move for move in self.moves if not first <= move[0] < end]
-        self._slots[:, :, row, : self._written[row]] = 0
-        self._written[row] = 0
