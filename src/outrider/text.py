@@ -70,6 +70,8 @@ class LimitableTokenizer(Protocol):
 
 def limited(tokenizer: Tokenizer | None, room: int) -> Tokenizer | None:
     """The tokenizer for texts of fewer than `room` tokens, where it can tell; else as it is."""
+    if tokenizer is None:  # first, because asking after a protocol takes as long as a small request
+        return None
     return tokenizer.within(room) if isinstance(tokenizer, LimitableTokenizer) else tokenizer
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count, islice
 
 import pytest
 from hypothesis import given, settings
@@ -12,15 +13,22 @@ from exactness import mutations
 from exactness.drafters import similar
 from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
 from outrider import (
+    Budget,
     Chained,
+    Draft,
+    DraftedSequence,
     Drafter,
+    Engine,
+    Handle,
     LookupDrafter,
     MemorySource,
     Merged,
     ModelDrafter,
     ModelTreeDrafter,
+    Reading,
     RecyclingDrafter,
     RecyclingSource,
+    Request,
     SamplingParams,
     SpeculativeDecoder,
     StaticTree,
@@ -30,6 +38,7 @@ from outrider import (
     SuffixTreeDrafter,
     TableModel,
 )
+from outrider.maths.draft import Verdict
 from outrider.maths.rules import RuleName
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -39,6 +48,8 @@ PROMPT = (3, 1, 2, 3, 1)
 LENGTH = 2
 LOOKAHEAD = 3
 DRAWS = 1_500
+SAMPLING = SamplingParams(temperature=0.9)
+ROWS, CAPACITY = 32, 16
 
 Maker = Callable[[SuffixMemory], Drafter]
 CHAINS: dict[str, Maker] = {
@@ -72,36 +83,90 @@ CASES: list[tuple[RuleName, str]] = [
 TELLING = [(rule, drafter) for rule, drafter in CASES if not drafter.startswith("recycling")]
 
 
-def last_of(texts: int, make: Maker, rule: RuleName, sampling: SamplingParams) -> Outcome:
-    """The last of some texts with one prompt and one seed, each of which remembers those before it."""
-    decoder = SpeculativeDecoder(make(SuffixMemory(prompts=True)), TARGET, LOOKAHEAD, rule=rule)
-    made: Sequence[int] = ()
-    for _ in range(texts):
-        made = decoder.generate(PROMPT, max_tokens=LENGTH + 2, sampling=sampling, detokenize=False).tokens
-    return tuple(made[:LENGTH])
+class Apart(Drafter):
+    """A drafter, and so a memory, of its own for each seed: texts side by side in one engine share nothing."""
+
+    name = "apart"
+
+    def __init__(self, make: Maker) -> None:
+        self._make = lambda: make(SuffixMemory(prompts=True))
+        one = self._make()
+        self.trees, self.estimates, self.wants = one.trees, one.estimates, one.wants
+        self._of_seed: dict[int | None, Drafter] = {}
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        self._room = rows, capacity, vocab_size
+
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        return [self._of(each).propose([each], [budget])[0] for each, budget in zip(sequences, budgets, strict=True)]
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        for sequence, reading in zip(sequences, readings, strict=True):
+            self._of(sequence).read([sequence], [reading])
+
+    def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
+        self._of(sequence).observe(sequence, draft, verdict)
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._of(sequence).forget(sequence)
+
+    def end(self, seed: int) -> None:
+        """No text of this seed follows."""
+        del self._of_seed[seed]
+
+    def _of(self, sequence: DraftedSequence) -> Drafter:
+        seed = sequence.sampling.seed
+        if seed not in self._of_seed:
+            self._of_seed[seed] = self._make()
+            self._of_seed[seed].prepare(*self._room)
+        return self._of_seed[seed]
 
 
-def p_of_last(texts: int, make: Maker, rule: RuleName, draws: int = DRAWS) -> float:
-    """Over many seeds."""
-    sampling = SamplingParams(temperature=0.9)
-    counts = Counter(last_of(texts, make, rule, replace(sampling, seed=seed)) for seed in range(draws))
-    return p_value(counts, joint_distribution(TARGET, PROMPT, LENGTH, sampling))
+class Lasts:
+    """Of many seeds the last of some texts with one prompt and that seed, each of which remembers those before it."""
+
+    def __init__(self, texts: int, make: Maker, rule: RuleName) -> None:
+        self._texts = texts
+        self._drafter = Apart(make)
+        self._engine = Engine(TARGET, self._drafter, lookahead=LOOKAHEAD, rule=rule, max_rows=ROWS, capacity=CAPACITY)
+        self._seeds = count()
+        self._counts: Counter[Outcome] = Counter()
+
+    def p_value(self, draws: int) -> float:
+        """Of so many seeds, those of earlier calls among them."""
+        while (missing := draws - self._counts.total()) > 0:
+            seeds = list(islice(self._seeds, min(ROWS, missing)))
+            for _ in range(self._texts):
+                made = self._decode(seeds)
+            self._counts.update(tuple(handle.tokens[:LENGTH]) for handle in made)
+            for seed in seeds:
+                self._drafter.end(seed)
+        return p_value(self._counts, joint_distribution(TARGET, PROMPT, LENGTH, SAMPLING))
+
+    def _decode(self, seeds: Sequence[int]) -> list[Handle]:
+        samplings = [replace(SAMPLING, seed=seed) for seed in seeds]
+        made = [self._engine.submit(Request(PROMPT, LENGTH + 2, each, detokenize=False)) for each in samplings]
+        while not self._engine.idle:
+            self._engine.step()
+        assert [handle.error for handle in made] == [None] * len(made)
+        return made
 
 
 @pytest.mark.parametrize("rule, drafter", CASES)
 def test_a_text_that_remembers_one_of_the_same_seed_has_the_targets_distribution(rule: RuleName, drafter: str) -> None:
-    assert p_of_last(2, DRAFTERS[drafter], rule) > THRESHOLD
+    assert Lasts(2, DRAFTERS[drafter], rule).p_value(DRAWS) > THRESHOLD
 
 
 def test_so_has_one_that_remembers_two() -> None:
-    assert p_of_last(3, DRAFTERS["drawn"], "token") > THRESHOLD
+    assert Lasts(3, DRAFTERS["drawn"], "token").p_value(DRAWS) > THRESHOLD
 
 
 @pytest.mark.parametrize("rule, drafter", TELLING)
 def test_with_noise_that_leaves_the_memory_out_of_its_key_it_has_not(rule: RuleName, drafter: str) -> None:
     with mutations.experience_left_out_of_the_key():
+        lasts = Lasts(2, DRAFTERS[drafter], rule)
         # Most are found among the first draws.
-        assert any(p_of_last(2, DRAFTERS[drafter], rule, draws) < THRESHOLD for draws in (DRAWS // 3, DRAWS))
+        assert any(lasts.p_value(draws) < THRESHOLD for draws in (DRAWS // 3, DRAWS))
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
