@@ -65,10 +65,44 @@ def test_verdicts_are_those_of_the_host(seed: int, shapes: list, rule: Rule, sam
         first += len(rows)
 
 
-def test_trees_and_the_shared_draw_go_another_way() -> None:
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 7), min_size=1, max_size=4), st.sampled_from(SAMPLINGS))
+def test_verdicts_on_trees_under_coupled_are_those_of_the_host(
+    seed: int, counts: list[int], sampling: SamplingParams
+) -> None:
+    random = np.random.default_rng(seed)
+    drafts = [
+        Draft(
+            tuple(random.integers(VOCAB, size=count).tolist()), tuple(int(random.integers(-1, i)) for i in range(count))
+        )
+        for count in counts
+    ]
+    noises = [RoundNoise(seed + row, 5 + row, shared=True) for row in range(len(drafts))]
+    logits = torch.from_numpy(random.normal(size=(sum(counts) + len(counts), VOCAB)).astype(np.float32)) * 1.5
+    assert judges_on_device(RULES["coupled"], drafts)
+    found = judge_on_device(RULES["coupled"], drafts, logits, sampling, noises)
+    first = 0
+    for draft, noise, verdict in zip(drafts, noises, found, strict=True):
+        rows = logits[first : first + 1 + len(draft)]
+        assert verdict == judge(draft, rows, sampling, History([]), RULES["coupled"], noise)
+        first += len(rows)
+
+
+def test_trees_whose_children_are_tried_in_turn_go_another_way() -> None:
     tree = Draft((1, 2), parents=(-1, -1))
     assert not judges_on_device(RULES["token"], [Draft((1,)), tree])
-    assert not judges_on_device(RULES["coupled"], [Draft((1,))])
+
+
+@pytest.mark.parametrize("rule", [*JUDGED, RULES["coupled"]], ids=str)
+def test_with_top_p_the_host_is_asked_no_more_often_for_more_rows(rule: Rule) -> None:
+    reads = []
+    for count in (1, 5):
+        drafts = [Draft((1, 2))] * count
+        rows = [Row(RoundNoise(number, 9), SAMPLINGS[-1]) for number in range(count)]
+        with Stand() as stand:
+            judge_rows(drafts, torch.randn(3 * count, VOCAB).to("cuda"), rows, rule)
+            reads.append(stand.reads)
+    assert reads[0] == reads[1] > 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -135,10 +169,8 @@ class Row:
     history: History = field(default_factory=lambda: History([]))
 
 
-@pytest.mark.parametrize(
-    "sampling, reads", [(SAMPLINGS[0], 1), (SAMPLINGS[2], 1), (SAMPLINGS[4], 1), (SAMPLINGS[-1], 4)]
-)
-@pytest.mark.parametrize("rule", JUDGED, ids=str)
+@pytest.mark.parametrize("sampling, reads", [(SAMPLINGS[0], 1), (SAMPLINGS[2], 1), (SAMPLINGS[4], 1)])
+@pytest.mark.parametrize("rule", [*JUDGED, RULES["coupled"]], ids=str)
 def test_all_rows_are_read_at_once(rule: Rule, sampling: SamplingParams, reads: int) -> None:
     random = np.random.default_rng(1)
     drafts = [draft_of(random, count, kind) for count, kind in [(3, "drawn"), (0, "chosen"), (4, "some")]]

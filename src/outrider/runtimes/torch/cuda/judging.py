@@ -11,8 +11,8 @@ import torch
 from outrider.maths.arrays import float32
 from outrider.maths.distributions import Distributions
 from outrider.maths.draft import CHOSEN, Draft, Verdict
-from outrider.maths.noise import RoundNoise, uniform
-from outrider.maths.rules import Rule, block, token
+from outrider.maths.noise import RoundNoise, exponential, uniform
+from outrider.maths.rules import Rule, block, coupled, follow, token
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.torch.cuda.distribution import distribution_on_device, sound
 from outrider.runtimes.torch.cuda.verdict import Chains, JudgeOfChains, block_on_device, token_on_device
@@ -23,8 +23,8 @@ JUDGES: dict[Judge, JudgeOfChains] = {token: token_on_device, block: block_on_de
 
 
 def judges_on_device(rule: Rule, drafts: Sequence[Draft]) -> bool:
-    """Whether `judge_on_device` can: rules `token` and `block`, of chains."""
-    return rule.judge in JUDGES and all(draft.is_chain for draft in drafts)
+    """Whether `judge_on_device` can: all drafts under `coupled`, chains under `token` and `block`."""
+    return rule.judge is coupled or (rule.judge in JUDGES and all(draft.is_chain for draft in drafts))
 
 
 @torch.inference_mode()
@@ -35,10 +35,9 @@ def judge_on_device(
     sampling: SamplingParams,
     noises: Sequence[RoundNoise],
 ) -> list[Verdict | None]:
-    """The verdicts on chains.
+    """The verdicts on drafts that `judges_on_device` says yes to.
 
     Args:
-        rule: `token` or `block`.
         logits: [sum of 1 + draft tokens, vocab] on the device, in any precision.
         sampling: the settings of all rows but for their seeds, at temperature > 0, without penalties and processors.
         noises: of each row; with its experience.
@@ -49,6 +48,8 @@ def judge_on_device(
     Raises:
         ModelError: with top-p, the same.
     """
+    if rule.judge is coupled:
+        return _coupled(drafts, logits.float(), sampling, noises)
     chains = _on_device(_on_host(rule, drafts, noises), logits.device)
     logits = logits.float()
     accepted, following = JUDGES[rule.judge](
@@ -61,6 +62,26 @@ def judge_on_device(
         Verdict(tuple(range(stay)), next_token, bonus=stay == len(draft)) if good else None
         for draft, (stay, next_token, good) in zip(drafts, read, strict=True)
     ]
+
+
+def _coupled(
+    drafts: Sequence[Draft], logits: torch.Tensor, sampling: SamplingParams, noises: Sequence[RoundNoise]
+) -> list[Verdict | None]:
+    """As `maths.rules.coupled`: the target's own choices, read at once and followed on the host."""
+    p = distribution_on_device(logits, sampling)
+    choices, first = [], 0
+    for draft, noise in zip(drafts, noises, strict=True):
+        rows = p[first : first + 1 + len(draft)]  # draft by draft, because the noise takes as much memory as p
+        keys = [noise.target(noise.start + depth) for depth in (0, *draft.depths)]
+        choices.append((rows / exponential(keys, p.shape[-1], like=p)).argmax(dim=-1))
+        first += len(rows)
+    read = torch.stack([torch.cat(choices), sound(logits).long()]).tolist()
+    verdicts: list[Verdict | None] = []
+    for draft in drafts:
+        end = 1 + len(draft)
+        (chosen, read[0]), (good, read[1]) = ((each[:end], each[end:]) for each in read)
+        verdicts.append(follow(draft, chosen) if all(good) else None)
+    return verdicts
 
 
 def _on_host(rule: Rule, drafts: Sequence[Draft], noises: Sequence[RoundNoise]) -> Lines:
