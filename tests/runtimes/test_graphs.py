@@ -1,6 +1,7 @@
 """Sessions for GPUs, with a device that stands for one: what is captured, copied, launched and read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -274,20 +275,34 @@ def test_greedy_text_is_that_of_the_session_for_cpus(drafter, lookahead):
     assert texts_of(engine, prompts, temperature=0) == plain
 
 
+def last_round(engine, stand, sampling):
+    """What the tenth round of two texts takes on the device."""
+    for row in (0, 1):
+        settings = replace(sampling, seed=row)
+        engine.submit(Request(tuple([3, 5, 7, 9 + row] * 5), 150, settings))
+    for _ in range(10):
+        before = stand.counts()
+        engine.step()
+    return {name: count - before[name] for name, count in stand.counts().items()}
+
+
 @pytest.mark.parametrize(("drafter", "reads"), [("nothing", 1), ("suffix", 1), ("suffix tree", 1), ("model", 2)])
 def test_a_greedy_round_reads_once_and_once_more_for_the_draft_of_a_model(drafter, reads, standing, stand):
     """And launches 30 times at most, once its buckets are captured."""
     draft = DRAFTERS[drafter](lambda: GraphedLlama.of(tiny("Llama"), device=StandingDevice(stand)))
-    engine = Engine(standing, draft, lookahead=Fixed(4), max_rows=2, capacity=200)
-    for row in (0, 1):
-        engine.submit(Request(tuple([3, 5, 7, 9 + row] * 5), 150, GREEDY))
-    for _ in range(10):
-        before = stand.counts()
-        engine.step()
-        used = {name: count - before[name] for name, count in stand.counts().items()}
+    used = last_round(Engine(standing, draft, lookahead=Fixed(4), max_rows=2, capacity=200), stand, GREEDY)
     assert used["reads"] == reads
     assert used["copies"] <= 1 + 2 * (drafter == "model")
     assert used["launches"] <= 30
+
+
+@pytest.mark.parametrize("rule", ["token", "block"])
+@pytest.mark.parametrize("drafter", ["nothing", "suffix"])
+def test_a_sampled_round_of_chains_reads_once(drafter, rule, standing, stand):
+    engine = Engine(standing, DRAFTERS[drafter](None), lookahead=Fixed(4), rule=rule, max_rows=2, capacity=200)
+    used = last_round(engine, stand, SamplingParams(temperature=0.8))
+    assert used["reads"] == 1
+    assert used["copies"] == 2
 
 
 def test_a_folder_that_is_opened_on_a_gpu_is_graphed_there(stand, tmp_path):
