@@ -17,6 +17,7 @@ from outrider.maths.draft import CHOSEN  # noqa: E402
 from outrider.maths.noise import Key, Purpose, RoundNoise, key  # noqa: E402
 from outrider.maths.rules import RULES, Rule  # noqa: E402
 from outrider.maths.sampling import History, distribution  # noqa: E402
+from outrider.runtimes.torch.cuda import chosen_trees  # noqa: E402
 from outrider.runtimes.torch.cuda import verdict as on_device  # noqa: E402
 from outrider.runtimes.torch.cuda.judging import judge_on_device, judges_on_device  # noqa: E402
 from tiny.standing import Stand  # noqa: E402
@@ -66,9 +67,14 @@ def test_verdicts_are_those_of_the_host(seed: int, shapes: list, rule: Rule, sam
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 7), min_size=1, max_size=4), st.sampled_from(SAMPLINGS))
-def test_verdicts_on_trees_under_coupled_are_those_of_the_host(
-    seed: int, counts: list[int], sampling: SamplingParams
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.integers(0, 7), min_size=1, max_size=4),
+    st.sampled_from(SAMPLINGS),
+    st.sampled_from([RULES["token"], RULES["coupled"]]),
+)
+def test_verdicts_on_chosen_trees_are_those_of_the_host(
+    seed: int, counts: list[int], sampling: SamplingParams, rule: Rule
 ) -> None:
     random = np.random.default_rng(seed)
     drafts = [
@@ -77,20 +83,31 @@ def test_verdicts_on_trees_under_coupled_are_those_of_the_host(
         )
         for count in counts
     ]
-    noises = [RoundNoise(seed + row, 5 + row, shared=True) for row in range(len(drafts))]
+    noises = [RoundNoise(seed + row, 5 + row, shared=rule.shares_noise) for row in range(len(drafts))]
     logits = torch.from_numpy(random.normal(size=(sum(counts) + len(counts), VOCAB)).astype(np.float32)) * 1.5
-    assert judges_on_device(RULES["coupled"], drafts)
-    found = judge_on_device(RULES["coupled"], drafts, logits, sampling, noises)
+    assert judges_on_device(rule, drafts)
+    found = judge_on_device(rule, drafts, logits, sampling, noises)
     first = 0
     for draft, noise, verdict in zip(drafts, noises, found, strict=True):
         rows = logits[first : first + 1 + len(draft)]
-        assert verdict == judge(draft, rows, sampling, History([]), RULES["coupled"], noise)
+        assert verdict == judge(draft, rows, sampling, History([]), rule, noise)
         first += len(rows)
 
 
-def test_trees_whose_children_are_tried_in_turn_go_another_way() -> None:
-    tree = Draft((1, 2), parents=(-1, -1))
+def test_drawn_trees_go_another_way() -> None:
+    tree = Draft((1, 2), parents=(-1, -1), q=np.full((2, VOCAB), 1 / VOCAB, dtype=np.float32))
     assert not judges_on_device(RULES["token"], [Draft((1,)), tree])
+
+
+def test_chosen_trees_are_read_twice() -> None:
+    drafts = [Draft((0, 2, 3, 1), parents=(-1, -1, -1, 0)), Draft((1,)), Draft((1, 2), parents=(-1, -1))]
+    rows = [Row(RoundNoise(number, 9), SAMPLINGS[0]) for number in range(len(drafts))]
+    logits = torch.randn(10, VOCAB, generator=torch.Generator().manual_seed(1))
+    expected = judge_rows(drafts, logits, rows, RULES["token"])
+    with Stand() as stand:
+        found = judge_rows(drafts, logits.to("cuda"), rows, RULES["token"])
+        assert stand.reads == 2
+    assert found == expected
 
 
 @pytest.mark.parametrize("rule", [*JUDGED, RULES["coupled"]], ids=str)
@@ -158,6 +175,26 @@ def test_the_number_of_acceptance_used_for_the_next_token_is_found(monkeypatch: 
 
     monkeypatch.setattr(RoundNoise, "next", shared)
     assert p_of_texts(RULES["token"]) < THRESHOLD
+
+
+def test_a_rejected_sibling_that_may_still_be_drawn_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = p_of_chosen_trees()
+    monkeypatch.setattr(chosen_trees, "draw", lambda weights, numbers, target: on_device.draw(target, numbers, target))
+    assert right > THRESHOLD > p_of_chosen_trees()
+
+
+def p_of_chosen_trees(draws: int = 3_000) -> float:
+    """That the first token has the distribution of the target."""
+    tree = Draft((0, 2, 3, 1), parents=(-1, -1, -1, 0))
+    noises = [RoundNoise(seed, 4) for seed in range(draws)]
+    counts: Counter[tuple[int, ...]] = Counter()
+    verdicts = judge_on_device(
+        RULES["token"], [tree] * draws, P[[0, 1, 2, 1, 1]].repeat(draws, 1), SamplingParams(), noises
+    )
+    for verdict in verdicts:
+        assert verdict is not None
+        counts[(tree.tokens[verdict.path[0]] if verdict.path else verdict.token,)] += 1
+    return p_value(counts, {(token,): chance for token, chance in enumerate(ROWS[0])})
 
 
 @dataclass

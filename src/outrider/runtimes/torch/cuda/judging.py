@@ -14,6 +14,7 @@ from outrider.maths.draft import CHOSEN, Draft, Verdict
 from outrider.maths.noise import RoundNoise, exponential, uniform
 from outrider.maths.rules import Rule, block, coupled, follow, token
 from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.torch.cuda.chosen_trees import token_on_chosen_trees
 from outrider.runtimes.torch.cuda.distribution import distribution_on_device, sound
 from outrider.runtimes.torch.cuda.verdict import Chains, JudgeOfChains, block_on_device, token_on_device
 
@@ -23,8 +24,15 @@ JUDGES: dict[Judge, JudgeOfChains] = {token: token_on_device, block: block_on_de
 
 
 def judges_on_device(rule: Rule, drafts: Sequence[Draft]) -> bool:
-    """Whether `judge_on_device` can: all drafts under `coupled`, chains under `token` and `block`."""
-    return rule.judge is coupled or (rule.judge in JUDGES and all(draft.is_chain for draft in drafts))
+    """Whether `judge_on_device` can: all drafts under `coupled`, chains under `token` and `block`, and under `token`
+    trees whose tokens were all chosen."""
+    if rule.judge is coupled or _all_chosen(rule, drafts):
+        return True
+    return rule.judge in JUDGES and all(draft.is_chain for draft in drafts)
+
+
+def _all_chosen(rule: Rule, drafts: Sequence[Draft]) -> bool:
+    return rule.judge is token and all(draft.q is None and draft.trials is None for draft in drafts)
 
 
 @torch.inference_mode()
@@ -50,6 +58,9 @@ def judge_on_device(
     """
     if rule.judge is coupled:
         return _coupled(drafts, logits.float(), sampling, noises)
+    if not all(draft.is_chain for draft in drafts):
+        logits = logits.float()
+        return token_on_chosen_trees(drafts, distribution_on_device(logits, sampling), sound(logits), noises)
     chains = _on_device(_on_host(rule, drafts, noises), logits.device)
     logits = logits.float()
     accepted, following = JUDGES[rule.judge](
