@@ -120,6 +120,10 @@ async def honest(address: str, number: int, plain: dict[Key, str], score: Score,
             key, ask = draw.choice(list(plain)), draw.choice(ASKING)
             try:
                 found = await ask(http, key, draw)
+            except httpx.TransportError as error:
+                score.wrong.append(f"{ask.__name__} {key}: {error!r}")
+                await asyncio.sleep(1)
+                continue
             except httpx.HTTPStatusError as error:
                 status = error.response.status_code
                 score.seen[f"status {status}"] += 1

@@ -23,7 +23,10 @@ for name in ("fastapi", "uvicorn", "prometheus_client"):
         (["--api-key", ""], "an --api-key is empty"),
         (["--predict", "text"], "--predict is for one answer"),
         (["--host", "256.1.1.1"], "the server cannot listen on 256.1.1.1"),
-        (["--drafter", "lookup", "--api-key", "a", "--api-key", "b"], "--drafter lookup learns from all texts"),
+        (
+            ["--drafter", "lookup", "--drafter-state", "absent.npz", "--api-key", "a", "--api-key", "b"],
+            "--drafter-state learns from all texts",
+        ),
     ],
 )
 def test_flags_that_are_refused(outrider, folder, flags, message):

@@ -10,19 +10,21 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import outrider
-from outrider.cli.options.drafters import NONE, DrafterKind, drafter_named
+from outrider.cli.options.drafters import NONE, DrafterKind
 from outrider.cli.options.drafting import SelfTuningOptions
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.sampling import SamplingOptions
 from outrider.cli.terminal import messages, working
 from outrider.drafters.lookup.drafter import LookupDrafter
+from outrider.drafters.several.apart import Apart
 from outrider.engine.record import Observer
 from outrider.errors import ModelError, SettingError
 from outrider.maths.sampling import SamplingParams
 
 SERVER = "Server"
-LEARNING = ("lookup", "recycling", "merged")  # from the texts that they have drafted for
+LEARNING = ("lookup", "recycling")  # from the texts that they have drafted for
+LEARNING_BESIDE_A_MODEL = ("merged",)
 KEY_VARIABLE = "OUTRIDER_API_KEY"
 INSTALL = "outrider serve needs more packages: pip install 'outrider[serve]'"
 USUAL_TEMPERATURE = 1.0  # of OpenAI's API, where neither flags nor the model's makers say
@@ -98,7 +100,7 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
     """Serve a model over HTTP, decoded speculatively: OpenAI's and other APIs, and a page at /."""
     server.check()
     _require_packages()
-    kind = drafting.with_state(_apart(drafting.kind(models), drafting, server), many=False)
+    kind = _apart(drafting.with_state(drafting.kind(models), many=False), drafting, server)
     lookahead = drafting.policy(kind)
     if drafting.predicted(kind):
         raise SettingError("--predict is for one answer: requests say it themselves, with prediction")
@@ -132,14 +134,18 @@ def _apart(kind: DrafterKind, drafting: SelfTuningOptions, server: ServerOptions
     Raises:
         SettingError: the kind that was asked for does.
     """
-    if len(server.keys) < 2 or server.share_memory or kind.name not in LEARNING:
+    if len(server.keys) < 2 or server.share_memory:
         return kind
-    if drafting.drafter is not None or drafting.drafter_state is not None:
+    if drafting.drafter_state is not None or kind.name in LEARNING_BESIDE_A_MODEL:
+        what = f"--drafter {kind}" if drafting.drafter_state is None else "--drafter-state"
         raise SettingError(
-            f"--drafter {kind} learns from all texts, so that the times of one API key's texts tell of another's: use "
-            "--drafter suffix, or --share-memory"
+            f"{what} learns from all texts, so that the times of one API key's texts tell of another's: use "
+            "--drafter lookup alone, which learns from each key's apart, or --share-memory"
         )
-    return drafter_named("suffix")
+    make = kind.make
+    if kind.name not in LEARNING or make is None:
+        return kind
+    return replace(kind, make=lambda target: Apart(lambda: make(target)))
 
 
 def _serve(
