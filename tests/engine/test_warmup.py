@@ -1,6 +1,7 @@
 """What passes cost is measured as an engine opens."""
 
 from collections import Counter
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -52,3 +53,9 @@ def test_where_time_runs_out_no_bucket_is_taken_for_what_its_first_runs_cost() -
     assert 4 <= len(costs.points) < 8
     for (_, tokens), seconds in costs.points.items():
         assert 20 * seconds == pytest.approx(1 + tokens / 10)
+
+
+def test_what_a_padded_pass_costs_is_what_its_bucket_costs() -> None:
+    buckets = Buckets((1, 6), (1, 2, 3, 5, 9, 17), 3)
+    costs = measure_costs(TARGET.open(4, 64), 5, perf_counter, NOTHING, buckets)
+    assert set(costs.points) == {(1, n) for n in (1, 2, 3, 5, 9, 17)} | {(6, 6 * n) for n in (1, 2, 5)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from outrider.lookahead import CostCurve
 from outrider.maths.buckets import Buckets
 from outrider.runtimes.base import NOTHING, Features, Session
@@ -47,10 +49,10 @@ def measure_costs(
         room = session.capacity - context
         counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
         fitting = [n for n in counts if n <= room]
-        slow = 0 if buckets is None else buckets.uses  # first runs of a bucket, which say nothing
         # Where time runs out, few buckets are measured in full.
-        order = fitting * REPEATS if buckets is None else [n for n in fitting for _ in range(slow + REPEATS)]
-        points |= _fastest(session, rows, context, order, slow, vocab_size, clock, features)
+        repeats = REPEATS if buckets is None else REPEATS + buckets.uses
+        order = fitting * repeats if buckets is None else [n for n in fitting for _ in range(repeats)]
+        points |= _fastest(session, rows, context, order, buckets, vocab_size, clock, features)
         depth = depth or context
     return CostCurve(points, depth)
 
@@ -60,12 +62,12 @@ def _fastest(
     rows: int,
     context: int,
     counts: Sequence[int],
-    slow: int,
+    buckets: Buckets | None,
     vocab_size: int,
     clock: Callable[[], float],
     features: Features,
 ) -> Points:
-    """The fastest pass of each count, not counting the first `slow` ones."""
+    """The fastest pass of each count; of each bucket, not counting its first uses, which say nothing."""
     begun, runs = clock(), Counter[int]()
     passes = time_passes(
         session,
@@ -79,9 +81,11 @@ def _fastest(
     points: Points = {}
     for count, seconds in passes:
         runs[count] += 1
-        if runs[count] <= slow:
-            continue
         point = rows, rows * count
+        if buckets is not None:
+            if runs[count] <= buckets.uses:
+                continue
+            point = buckets.padded_rows(rows), int(buckets.padded(rows, np.array([rows * count]))[0])
         points[point] = min(max(seconds, SHORTEST), points.get(point, seconds))
         if len(points) >= FEWEST and clock() - begun > SECONDS:
             break

@@ -19,8 +19,8 @@ from outrider.runtimes.torch.cuda.places import WORD, RowPlaces
 from outrider.runtimes.torch.cuda.slots import SlotCache
 from outrider.runtimes.torch.cuda.staging import Layout
 
-# Small passes are not padded; larger ones by half at most.
-WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+# Small passes are not padded; larger ones by half at most. A draft of 4, 8, 16, ... has the pending token beside it.
+WIDTHS = (1, 2, 3, 4, 5, 6, 9, 12, 17, 24, 33, 48, 65, 96, 128)
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 BUCKETS = Buckets(ROWS, WIDTHS, CAPTURED_AT)
 MOST_CAPTURED = 1024  # tokens: a larger pass takes longer than its launches
