@@ -16,7 +16,7 @@ from outrider_native._core import (
 )
 
 # What Python calls; a change of it is a new number, here and in outrider/runtimes/native/library.py.
-INTERFACE = 3
+INTERFACE = 4
 
 __all__ = [
     "INTERFACE",

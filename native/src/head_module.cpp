@@ -71,6 +71,18 @@ auto head_logits(const Head& head, States made) {
     return owned(std::move(found), made.shape(0), head.vocabulary());
 }
 
+// The most probable tokens of what the head made, and their probabilities.
+nb::tuple head_likely(const Head& head, States made, size_t count) {
+    require_width(made, head.hidden_size());
+    Top top;
+    {
+        nb::gil_scoped_release release;
+        top = head.top_of(head.logits(made.data(), made.shape(0)).data(), made.shape(0), count);
+    }
+    const size_t rows = made.shape(0);
+    return nb::make_tuple(owned(std::move(top.tokens), rows, count), owned(std::move(top.probabilities), rows, count));
+}
+
 }  // namespace
 
 void add_heads(nb::module_& m) {
@@ -90,7 +102,8 @@ void add_heads(nb::module_& m) {
         .def(nb::init<HeadParts, const std::string&, size_t>(), "parts"_a, "instruction_set"_a, "threads"_a)
         .def("read", &head_read, "hidden"_a)
         .def("passed_on", &head_passed_on, "made"_a)
-        .def("logits", &head_logits, "made"_a);
+        .def("logits", &head_logits, "made"_a)
+        .def("likely", &head_likely, "made"_a, "count"_a);
     nb::class_<HeadSession>(m, "HeadSession")
         .def(nb::init<std::shared_ptr<Head>, size_t, size_t>(), "head"_a, "rows"_a, "capacity"_a)
         .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.growth import Growth
@@ -12,11 +13,11 @@ from outrider.drafters.heads.features import TextFeatures
 from outrider.drafters.heads.network import Entries, HeadNetwork
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
-from outrider.maths.arrays import Array, concatenate, race_order, top
+from outrider.maths.arrays import Array, HostFloats, HostFloats32, HostInts, concatenate, race_order, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 from outrider.maths.noise import exponential
-from outrider.maths.sampling import UNCHANGED, SamplingParams, adjust, distribution, live_rows
+from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
 from outrider.runtimes.base import Features
 
 CHUNK = 512  # entries of a row in one pass
@@ -31,6 +32,7 @@ class _Tree:
 
     Attributes:
         asked: the nodes whose children come next; ROOT for the text itself.
+        level: their depth; 0 is that of ROOT.
         states: [asked, hidden size], what the head made of the way to each of them.
         cached: of each node that was fed, its number among the tentative entries of the row.
     """
@@ -40,6 +42,7 @@ class _Tree:
     growth: Growth
     states: Array
     asked: list[int] = field(default_factory=lambda: [ROOT])
+    level: int = 0
     cached: dict[int, int] = field(default_factory=dict)
 
 
@@ -202,11 +205,19 @@ class HeadDrafter(Drafter):
 
     def _open_level(self, trees: Sequence[_Tree]) -> None:
         """The children of all nodes that were asked about."""
-        logits = self.network.logits(concatenate([tree.states for tree in trees]))
-        first = 0
-        for tree in trees:
-            self._open(tree, logits[first : first + len(tree.asked)])
-            first += len(tree.asked)
+        made = concatenate([tree.states for tree in trees])
+        samplings = [tree.sequence.sampling for tree in trees]
+        ends = list(accumulate(len(tree.asked) for tree in trees))
+        if all(sampling.greedy and not sampling.adjusts_logits for sampling in samplings):
+            # Nobody needs whole distributions: the most probable tokens are found where the logits are made.
+            places, probabilities = self.network.likely(made, max(self.shape.width(tree.level) for tree in trees))
+            for tree, end in zip(trees, ends, strict=True):
+                own = slice(end - len(tree.asked), end)
+                self._open_children(tree, probabilities[own], places[own])
+            return
+        logits = self.network.logits(made)
+        for tree, end in zip(trees, ends, strict=True):
+            self._open(tree, logits[end - len(tree.asked) : end])
 
     def _open(self, tree: _Tree, logits: Array) -> None:
         """The same for one text; logits [asked, draft vocabulary]."""
@@ -224,26 +235,31 @@ class HeadDrafter(Drafter):
             if len(live) < len(tree.asked):
                 tree.asked = [tree.asked[row] for row in live]
                 logits, tree.states, paths = logits[live], tree.states[live], [paths[row] for row in live]
-        self._open_distributions(tree, logits, paths, sampling)
-
-    def _open_distributions(
-        self, tree: _Tree, logits: Array, paths: Sequence[Sequence[int]], sampling: SamplingParams
-    ) -> None:
-        vocabulary = self._known_vocabulary()
-        chosen = sampling.greedy or self._greedy
         q = distribution(logits, UNCHANGED if sampling.greedy else sampling)
-        probabilities, places = top(q, self.shape.width(len(paths[0])))
-        for index, (node, path) in enumerate(zip(tree.asked, paths, strict=True)):
-            possible = [share for share in probabilities[index].tolist() if share > 0]
+        probabilities, places = top(q, self.shape.width(tree.level))
+        self._open_children(tree, probabilities, places, None if sampling.greedy or self._greedy else q)
+
+    def _open_children(
+        self, tree: _Tree, probabilities: HostFloats | HostFloats32, places: HostInts, q: Array | None = None
+    ) -> None:
+        """The children of the nodes of a level, chosen, or drawn from q [asked, draft vocabulary].
+
+        Args:
+            probabilities, places: [asked, children], falling.
+        """
+        vocabulary, level, chosen = self._known_vocabulary(), tree.level, q is None
+        width = self.shape.width(level)
+        for index, node in enumerate(tree.asked):
+            possible = [share for share in probabilities[index].tolist()[:width] if share > 0]
             likely = vocabulary.in_target(places[index, : len(possible)])
             estimates = list(self.shape.shares(possible))
-            shares = self._expectations.corrected(estimates, len(path), chosen)
-            if chosen:
+            shares = self._expectations.corrected(estimates, level, chosen)
+            if q is None:
                 tokens, row = likely, None
             else:
                 row = vocabulary.spread(q[index])
-                tokens = self._draw_children(tree.sequence, row, len(path), node, len(possible))
-            self._expectations.note(tree.sequence.id, path, tokens, estimates, chosen)
+                tokens = self._draw_children(tree.sequence, row, level, node, len(possible))
+            self._expectations.note(tree.sequence.id, tree.growth.path(node), tokens, estimates, chosen)
             tree.growth.open(node, tokens, shares, row)
 
     def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:
@@ -267,6 +283,7 @@ class HeadDrafter(Drafter):
             for node in nodes:
                 tree.cached[node] = len(tree.cached)
             tree.asked = nodes
+            tree.level += 1
             going.append(tree)
         if going:
             tokens = [[tree.growth.node(node)[0] for node in tree.asked] for tree in going]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from outrider.maths.arrays import Array, HostInts
+from outrider.maths.arrays import Array, HostFloats32, HostInts
 from outrider.runtimes.base import Parents
 
 
@@ -79,3 +79,10 @@ class HeadNetwork(Protocol):
 
     def logits(self, made: Array) -> Array:
         """float32 [entries, draft vocabulary]."""
+
+    def likely(self, made: Array, count: int) -> tuple[HostInts, HostFloats32]:
+        """The most probable tokens of the draft vocabulary after each entry, falling, and their probabilities.
+
+        Returns:
+            (places, probabilities), both [entries, min(count, draft vocabulary)].
+        """

@@ -11,7 +11,7 @@ import numpy as np
 from outrider.drafters.heads.config import HeadConfig
 from outrider.drafters.heads.names import EMBEDDING, LAYER, OLDER_LAYER, TO_TARGET
 from outrider.errors import ModelError
-from outrider.maths.arrays import Array, HostInts, to_numpy
+from outrider.maths.arrays import Array, HostFloats32, HostInts, to_numpy
 from outrider.runtimes.base import Parents
 from outrider.runtimes.folder import weight_files
 from outrider.runtimes.ledger import Ledger
@@ -76,6 +76,10 @@ class NativeHead:
 
     def logits(self, made: Array) -> Array:
         return self.compiled.logits(made)
+
+    def likely(self, made: Array, count: int) -> tuple[HostInts, HostFloats32]:
+        places, probabilities = self.compiled.likely(made, min(count, len(self.ids)))
+        return places, probabilities
 
     def _parts(self, config: HeadConfig, target: NativeModel) -> Any:
         library = core()

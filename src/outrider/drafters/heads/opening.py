@@ -14,7 +14,7 @@ from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.names import EMBEDDING
 from outrider.drafters.heads.states import HeadStates
 from outrider.errors import ModelError
-from outrider.maths.arrays import Array, to_numpy
+from outrider.maths.arrays import Array, HostFloats32, HostInts, to_numpy, top_of_logits
 from outrider.runtimes.base import Embeds
 from outrider.runtimes.torch.linears import activation_dtype
 from outrider.runtimes.torch.placement import find_kind, weight_dtype
@@ -54,6 +54,9 @@ class TorchHead:
     @torch.inference_mode()
     def logits(self, made: Array) -> Array:
         return self._head.logits(made).float()
+
+    def likely(self, made: Array, count: int) -> tuple[HostInts, HostFloats32]:
+        return top_of_logits(self.logits(made), count)
 
 
 def open_head(
