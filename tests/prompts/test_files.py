@@ -60,6 +60,7 @@ BAD = {
     "empty stop": ('{"prompt": "a", "stop": [""]}', "stop string is empty"),
     "no stop": ('{"prompt": "a", "stop": 3}', "stop is 3"),
     "id of no kind": ('{"prompt": "a", "id": [1]}', "its id is"),
+    "half a character in an id": ('{"prompt": "a", "id": "\\ud800"}', "there is half a character"),
     "truth as id": ('{"prompt": "a", "id": true}', "its id is"),
 }
 

@@ -37,7 +37,7 @@ def verify_speculation(
 
     Args:
         draft_tokens: k token ids: a list, or an array of any library.
-        target_logits: [k + 1, vocab], or [k, vocab] if there shall be no bonus token; NumPy, PyTorch or MLX. Row i
+        target_logits: [k + 1, vocab], or [k, vocab] where no bonus token is wanted; NumPy, PyTorch or MLX. Row i
             predicts draft token i.
         draft_logits: [k, vocab], of any of the three; None if the draft tokens were chosen deterministically.
         temperature: of both models; 0 is greedy.

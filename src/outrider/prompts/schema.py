@@ -69,7 +69,7 @@ def _strings(value: Any) -> Any:
 def _id(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise _refusal(f"its id is {shown(value)}: it must be a text or a whole number")
-    return value
+    return _whole_characters(value) if isinstance(value, str) else value
 
 
 Text = Annotated[str, AfterValidator(_whole_characters)]

@@ -13,7 +13,7 @@ RANGES = {"clip", "clamp", "clamp_"}  # limits from above only with two bounds, 
 
 
 def takes_a_ratio_without_min(function: Callable[..., Any]) -> bool:
-    """Whether something like p / q is computed, and nothing limits it to 1. False where the text is not to be had."""
+    """Whether something like p / q is computed, and nothing limits it to 1. False where the text is not known."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError, ValueError):
