@@ -44,3 +44,14 @@ def test_a_salt_keeps_texts_of_one_key_apart(ask):
     ask("one", cache_salt="a")
     assert cached(ask("one", cache_salt="b")) == 0
     assert cached(ask("one", cache_salt="a")) > 300
+
+
+def test_a_second_turn_reads_what_is_new_alone(ask):
+    first = ask("one", messages=[{"role": "user", "content": "abcdefgh" * 250}])
+    said = {"role": "assistant", "content": first["choices"][0]["message"]["content"]}
+    second = ask(
+        "one", messages=[{"role": "user", "content": "abcdefgh" * 250}, said, {"role": "user", "content": "and"}]
+    )
+    new = second["usage"]["prompt_tokens"] - first["usage"]["prompt_tokens"]
+    assert first["timings"]["prompt_n"] >= 2000
+    assert second["timings"]["prompt_n"] <= new + 1  # the answer's last token was never read

@@ -1,0 +1,120 @@
+"""What speculation and the prefix cache bring through HTTP: `python -m benchmarks.served_answers`.
+
+Two questions to one server: how soon a second turn of a long chat begins, beside its first turn; and how fast a file of
+300 lines is written again with one line changed, with `prediction` and plainly. Times of one machine, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+import outrider
+from benchmarks.http_overhead import Serving
+from outrider.engine.engine import Engine
+from outrider.server import Service, ServiceSettings
+
+CHAT = "/v1/chat/completions"
+LINES = 300
+EDITED = 30  # every so many lines one is edited
+TOKENS_OF_A_LINE = 8
+Messages = list[dict[str, str]]
+
+
+def first_token(http: httpx.Client, messages: Messages) -> tuple[float, str, int]:
+    """Seconds to the first token, the answer, and how many prompt tokens were read."""
+    body = {"messages": messages, "max_tokens": 16, "temperature": 0, "stream": True}
+    started, first, answer, read = time.perf_counter(), 0.0, "", 0
+    with http.stream("POST", CHAT, json=body) as reply:
+        reply.raise_for_status()
+        for line in reply.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            chunk = json.loads(line.removeprefix("data: "))
+            text = chunk["choices"][0]["delta"].get("content") or ""
+            if text:
+                first = first or time.perf_counter() - started
+            answer += text
+            read = chunk.get("timings", {}).get("prompt_n", read)
+    return first, answer, read
+
+
+def two_turns(http: httpx.Client, number: int) -> tuple[float, float]:
+    """Seconds to the first token of a chat's first turn of some 2,000 tokens, and of its second."""
+    notes = " ".join(f"Boat {place + 1000 * number} carries {place} boxes of salt." for place in range(200))
+    messages = [{"role": "user", "content": f"{notes} How many boxes does the last boat carry?"}]
+    first, answer, read = first_token(http, messages)
+    messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And the one before it?"}]
+    second, _, read_again = first_token(http, messages)
+    times = f"first turn {first * 1e3:.0f} ms ({read} tokens read), second {second * 1e3:.0f} ms ({read_again})"
+    print(times, flush=True)
+    return first, second
+
+
+def edited(http: httpx.Client, number: int, lines: int) -> tuple[float, float]:
+    """Tokens per second of a file that is written again: plainly, and with a prediction of which lines are edited.
+
+    What a small model writes is not always the file. So the prediction is its own plain answer, with every
+    thirtieth line edited: as far from the answer as a file is from its edited self.
+    """
+    file = "\n".join(f"x{place} = f({place * 7 + number})" for place in range(lines))
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": f"Repeat this file, all {lines} lines:\n```python\n{file}\n```"}],
+        "temperature": 0,
+        "max_tokens": TOKENS_OF_A_LINE * lines,
+        "ignore_eos": True,
+    }
+    plain, answer = rate(http, "plain", body | {"speculative": False})
+    written = answer.split("\n")
+    written[::EDITED] = [f"edited_{place} = None" for place in range(len(written[::EDITED]))]
+    rate(http, "without a prediction", body)
+    content = "\n".join(written)
+    predicted, again = rate(http, "with one", body | {"prediction": {"type": "content", "content": content}})
+    assert again == answer, "speculation changed a greedy text"
+    return plain, predicted
+
+
+def rate(http: httpx.Client, name: str, body: dict[str, Any]) -> tuple[float, str]:
+    """Tokens per second after the prompt, and the answer."""
+    reply = http.post(CHAT, json=body | {"outrider": {"metrics": True}})
+    reply.raise_for_status()
+    found = reply.json()
+    rate, answer = found["timings"]["predicted_per_second"], found["choices"][0]["message"]["content"]
+    drafts = found["metrics"]["speculative_decoding"] or {"mean_acceptance_length": 1.0, "num_draft_tokens": 0}
+    length, drafted = drafts["mean_acceptance_length"], drafts["num_draft_tokens"]
+    lines = answer.count("\n") + 1
+    print(f"{name}: {lines} lines, {rate:.0f} tokens/s, {length:.1f} tokens a draft, {drafted} drafted", flush=True)
+    return rate, str(answer)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lines", type=int, default=LINES)
+    given = parser.parse_args()
+    target = outrider.load(given.model, threads=given.threads)
+    service = Service(
+        lambda observer: Engine(target, outrider.SuffixDrafter(), max_rows=2, observer=observer),
+        ServiceSettings((given.model,)),
+    )
+    with httpx.Client(base_url=Serving(service).address, timeout=600) as http:
+        turns = [two_turns(http, number) for number in range(given.pairs)]
+        report("second turn / first turn", turns, lambda pair: pair[1] / pair[0])
+        files = [edited(http, number, given.lines) for number in range(given.pairs)]
+        report("prediction / plain decoding", files, lambda pair: pair[1] / pair[0])
+
+
+def report(what: str, pairs: list[tuple[float, float]], ratio: Callable[[tuple[float, float]], float]) -> None:
+    print(f"{what}: median {statistics.median(map(ratio, pairs)):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
