@@ -1,35 +1,54 @@
-"""The compiled part of Outrider's native CPU runtime: packed weights, and one call per forward pass."""
+"""The compiled part of Outrider: packed weights, one call per forward pass, and one per draft that is looked up."""
 
 from outrider_native._core import (
+    Calibration,
+    Cursor,
+    Frozen,
     Head,
     HeadParts,
     HeadSession,
     Layer,
     Linear,
+    Lookups,
     Matrix,
     Model,
     Session,
     Shape,
+    Successors,
+    SuffixAutomaton,
+    Tree,
     instruction_sets,
     multiply,
+    note,
     pack,
 )
 
-# What Python calls; a change of it is a new number, here and in outrider/runtimes/native/library.py.
+# What Python calls, to run models and to draft; a change is a new number, here and in
+# outrider/runtimes/native/library.py.
 INTERFACE = 4
+DRAFTING = 1
 
 __all__ = [
+    "DRAFTING",
     "INTERFACE",
+    "Calibration",
+    "Cursor",
+    "Frozen",
     "Head",
     "HeadParts",
     "HeadSession",
     "Layer",
     "Linear",
+    "Lookups",
     "Matrix",
     "Model",
     "Session",
     "Shape",
+    "Successors",
+    "SuffixAutomaton",
+    "Tree",
     "instruction_sets",
     "multiply",
+    "note",
     "pack",
 ]

@@ -1,4 +1,4 @@
-// The Python module: packed weights, models, caches and passes. Everything that comes in is checked here or below.
+// The Python module: packed weights, models, caches and passes; drafting.cpp has the rest. Everything that comes in is checked here or below.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -6,6 +6,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include "drafting.h"
 #include "model.h"
 #include "owned.h"
 #include "pack.h"
@@ -94,6 +95,7 @@ nb::tuple top_of(const Session& session, size_t count) {
 void add_heads(nb::module_& m);  // head_module.cpp
 
 NB_MODULE(_core, m) {
+    bind_drafting(m);
     m.def("instruction_sets", [] {
         nb::list names;
         for (auto name = kernel_names(); *name; name++) names.append(*name);

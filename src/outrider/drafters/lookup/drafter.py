@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
-from outrider.drafters.lookup.calibration import Calibration
-from outrider.drafters.lookup.growth import Lookups, Tree
+from outrider.drafters.lookup.compiled import lookups_over
+from outrider.drafters.lookup.growth import Terms
 from outrider.drafters.lookup.memories import MemorySource
 from outrider.drafters.lookup.source import CONTEXT, Source
 from outrider.drafters.lookup.suffixes import SuffixSource
@@ -17,7 +18,7 @@ from outrider.drafters.recycling.source import RecyclingSource
 from outrider.drafters.recycling.state import documents_in, save_state, state_of
 from outrider.errors import InputError, SettingError
 from outrider.maths.budget import Budget
-from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
+from outrider.maths.draft import EMPTY, Draft, Verdict
 from outrider.runtimes.base import Features
 
 MOST_CHILDREN = 8
@@ -61,10 +62,11 @@ class LookupDrafter(Drafter):
         self.trees = trees
         self.name = name
         self.wants = Features(top=max(source.wants.top for source in self.sources))
-        self._lookups = Lookups(self.sources, min_chance, MOST_CHILDREN if trees else 1)
+        self._lookups = lookups_over(self.sources, min_chance, MOST_CHILDREN if trees else 1)
         self._names = _names_of(self.sources)
-        self._calibrations = {True: Calibration(), False: Calibration()}  # greedy, sampled
-        self._open: dict[int, Tree] = {}  # the trees of this round, by sequence
+        self._locks = [source.lock for source in self.sources if not isinstance(source.lock, nullcontext)]
+        self._calibrations = {greedy: self._lookups.calibration() for greedy in (True, False)}
+        self._open: dict[int, Any] = {}  # the trees of this round, by sequence
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.sources})"
@@ -86,13 +88,10 @@ class LookupDrafter(Drafter):
         tree = self._open.pop(sequence.id, None)
         if tree is None:
             return
-        calibration = self._calibrations[sequence.sampling.greedy]
-        came = [*(draft.tokens[node] for node in verdict.path), verdict.token]
-        for node, token in zip((ROOT, *verdict.path), came, strict=True):
-            known = tree.seen.get(node)
-            if known is None or token is None:
-                return
-            calibration.learn(known.shares, known.evidence, token)
+        came = [draft.tokens[node] for node in verdict.path]
+        if verdict.token is not None:
+            came.append(verdict.token)
+        tree.teach(self._calibrations[sequence.sampling.greedy], verdict.path, came)
 
     def forget(self, sequence: DraftedSequence) -> None:
         self._open.pop(sequence.id, None)
@@ -126,16 +125,14 @@ class LookupDrafter(Drafter):
         with self._locked():
             cursors = [source.begin(sequence) for source in self.sources]
             experience = tuple([each for source in self.sources for each in source.experience(sequence)])
-            tree = self._lookups.grow(cursors, context, budget, calibration)
-        self._open[sequence.id] = tree
-        return tree.draft(budget.prices.worthwhile(tree.chances), self.name, self._names, experience)
+            terms = Terms(self.name, self._names, experience)
+            draft, self._open[sequence.id] = self._lookups.drafted(cursors, context, budget, calibration, terms)
+        return draft
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with ExitStack() as held:
-            for source in self.sources:
-                held.enter_context(source.lock)
-            yield
+    def _locked(self) -> AbstractContextManager[Any]:
+        if len(self._locks) == 1:
+            return self._locks[0]
+        return _together(self._locks)
 
 
 class RecyclingDrafter(LookupDrafter):
@@ -158,6 +155,14 @@ class RecyclingDrafter(LookupDrafter):
         name: str = "recycling",
     ) -> None:
         super().__init__([RecyclingSource(memory)], trees=trees, min_chance=min_chance, name=name)
+
+
+@contextmanager
+def _together(locks: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
+    with ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
+        yield
 
 
 def _names_of(sources: Sequence[Source]) -> list[str]:

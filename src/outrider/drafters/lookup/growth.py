@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, heappushpop
-from typing import Any
+from typing import Any, NamedTuple
 
 from outrider.drafters.growth import LARGEST_SHARE
 from outrider.drafters.lookup.calibration import MOST, Calibration
@@ -20,6 +20,20 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 
 TINY = 1e-4  # a chance that no price is worth
+
+
+class Terms(NamedTuple):
+    """In whose name a tree is drafted.
+
+    Attributes:
+        source: the drafter's name.
+        names: of the sources, joined by a plus, by the bits of those that proposed a token.
+        experience: of the draft.
+    """
+
+    source: str
+    names: list[str]
+    experience: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -36,6 +50,19 @@ class Tree:
     chances: list[float] = field(default_factory=list)
     proposers: list[int] = field(default_factory=list)
     seen: dict[int, Expected] = field(default_factory=dict)
+
+    def teach(self, calibration: Calibration, path: Sequence[int], came: Sequence[int]) -> None:
+        """Learn from a verdict.
+
+        Args:
+            path: the accepted nodes.
+            came: what came after the root and after each of these, as far as it is known.
+        """
+        for node, token in zip((ROOT, *path), came, strict=False):
+            known = self.seen.get(node)
+            if known is None:
+                return
+            calibration.learn(known.shares, known.evidence, token)
 
     def draft(self, count: int, source: str, names: Sequence[str], experience: tuple[int, ...] = ()) -> Draft:
         """The first `count` nodes.
@@ -70,6 +97,17 @@ class Lookups:
         self._sources = sources
         self._least = least
         self._children = children
+
+    def calibration(self) -> Calibration:
+        """One that has learned nothing yet."""
+        return Calibration()
+
+    def drafted(
+        self, cursors: Sequence[Any], context: Context, budget: Budget, calibration: Calibration, terms: Terms
+    ) -> tuple[Draft, Tree]:
+        """What to draft, and the tree that it was cut from; arguments as `grow`."""
+        tree = self.grow(cursors, context, budget, calibration)
+        return tree.draft(budget.prices.worthwhile(tree.chances), *terms), tree
 
     def grow(self, cursors: Sequence[Any], context: Context, budget: Budget, calibration: Calibration) -> Tree:
         """The likeliest continuations of a text, as many as the budget buys.

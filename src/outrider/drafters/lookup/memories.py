@@ -29,6 +29,11 @@ class MemorySource(Source):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory})"
 
+    def join(self, lookups: Any) -> bool:
+        if self.memory.library is not None:
+            lookups.add_matches(WIDEST)
+        return self.memory.library is not None
+
     def prepare(self, vocab_size: int) -> None:
         self._followers = {}
 

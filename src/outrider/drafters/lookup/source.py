@@ -49,6 +49,13 @@ class Source(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    def join(self, lookups: Any) -> bool:
+        """Tell the compiled growth (compiled.py) where it finds what this source knows; False where it cannot.
+
+        Then its cursors are `None`, or an automaton of the compiled library and a match in it.
+        """
+        return False
+
     def prepare(self, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
         """Called when an engine opens; sequences of an earlier engine do not come back."""
 

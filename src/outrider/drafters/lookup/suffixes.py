@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
-from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
 from outrider.drafters.suffix.shares import foreseen
+from outrider.runtimes.native.library import drafting
 
 LONGEST_TOLD = 5  # match lengths from here on count as equally good evidence
 
@@ -21,9 +23,12 @@ def after_match(automaton: SuffixAutomaton, match: Cursor, widest: int | None = 
     found = foreseen(automaton, match, widest=widest).continuations
     if not found:
         return None
+    likely = 0.0
+    for _, share, _ in found:
+        likely += share  # from Python 3.12 on `sum` rounds otherwise, and the compiled library as this does
     return Foresight(
         [(token, share) for token, share, _ in found],
-        max(1.0 - sum([share for _, share, _ in found]), 0.0),
+        max(1.0 - likely, 0.0),
         {token: (automaton, longer) for token, _, longer in found},
         min(match.length, LONGEST_TOLD),
         match.length,
@@ -41,7 +46,13 @@ class SuffixSource(Source):
 
     def __init__(self, max_tokens: int = 65_536) -> None:
         self.max_tokens = max_tokens
+        self._library = drafting()
         self._texts: dict[int, tuple[SuffixAutomaton, int]] = {}
+
+    def join(self, lookups: Any) -> bool:
+        if self._library is not None:
+            lookups.add_matches(sys.maxsize)
+        return self._library is not None
 
     def prepare(self, vocab_size: int) -> None:
         self._texts = {}
@@ -63,7 +74,7 @@ class SuffixSource(Source):
     def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
         # Out of the table while it changes: an interrupt would leave a half-made automaton there.
         known = self._texts.pop(sequence.id, None)
-        automaton, read = known or (SuffixAutomaton.beside(sequence.predicted, self.max_tokens), 0)
+        automaton, read = known or (automaton_beside(self._library, sequence.predicted, self.max_tokens), 0)
         automaton.extend(sequence.tokens[read:])
         self._texts[sequence.id] = automaton, len(sequence.tokens)
         return automaton

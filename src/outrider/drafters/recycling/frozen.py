@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class Frozen:
         self._starts = array("I", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.uint32).tobytes())
         self._tokens = array("I", tokens.astype(np.uint32).tobytes())
         self._shares = bytes(shares)
+        self._compiled: Any = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -48,6 +50,18 @@ class Frozen:
         if place == len(self._keys) or self._keys[place] != key:
             return None
         return self._at(place)
+
+    def compiled(self, library: Any) -> Any:
+        """The same in the compiled library."""
+        if self._compiled is None:
+            self._compiled = library.Frozen(
+                np.frombuffer(self._keys, dtype=np.uint64),
+                np.frombuffer(self._counts, dtype=np.uint8),
+                np.frombuffer(self._starts, dtype=np.uint32),
+                np.frombuffer(self._tokens, dtype=np.uint32),
+                np.frombuffer(self._shares, dtype=np.uint8),
+            )
+        return self._compiled
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arguments that it was made from, by name."""
@@ -72,7 +86,7 @@ class Frozen:
         return Known(self._counts[place], successors)
 
 
-PROBABILITIES = [(step / STEPS) ** 2 for step in range(STEPS + 1)]
+PROBABILITIES = [(step / STEPS) * (step / STEPS) for step in range(STEPS + 1)]
 
 
 def as_arrays(contexts: Mapping[int, Known], vocab_size: int) -> dict[str, np.ndarray]:

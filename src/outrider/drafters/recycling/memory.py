@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 from threading import RLock
+from typing import Any
 
 import numpy as np
 
+from outrider.drafters.recycling.compiled import CompiledSuccessors
+from outrider.drafters.recycling.frozen import Frozen
 from outrider.drafters.recycling.successors import Earlier, Known, Successors, packed
 from outrider.errors import InputError, SettingError
 from outrider.maths.noise import MASK
+from outrider.runtimes.native.library import drafting
 
 MOST_CONTEXTS = 100_000  # of two tokens, and of one
 TOKEN_BITS = 32
@@ -29,6 +34,7 @@ class RecyclingMemory:
 
     Attributes:
         experience: with what was learned since.
+        library: the compiled library, where it holds the successors; else None.
         lock: held while it learns. Hold it while you look up.
 
     Raises:
@@ -49,8 +55,10 @@ class RecyclingMemory:
         self.vocab_size = vocab_size
         self.tokenizer = tokenizer
         self.experience = experience
-        self.single = Successors(most, FORGETTING[0], earlier[0])
-        self.pairs = Successors(most, FORGETTING[1], earlier[1])
+        readable = all(each is None or isinstance(each, Frozen) for each in earlier)
+        self.library = drafting() if readable else None
+        self.single = _successors(self.library, most, FORGETTING[0], earlier[0])
+        self.pairs = _successors(self.library, most, FORGETTING[1], earlier[1])
         self.lock = RLock()
 
     def __repr__(self) -> str:
@@ -87,11 +95,14 @@ class RecyclingMemory:
         tokens, probabilities = np.asarray(tokens), np.asarray(probabilities)
         if len(tokens) != len(contexts) or tokens.shape != probabilities.shape:
             raise InputError(f"{len(contexts)} contexts have {tokens.shape} tokens and {probabilities.shape} shares")
-        rows = packed(tokens, probabilities)
+        tokens = np.ascontiguousarray(tokens, dtype=np.int64)
         added = _hash(contexts, tokens)
         with self.lock:
             self.experience = (self.experience + added) & MASK
-            for (before, last), row in zip(contexts, rows, strict=True):
+            if isinstance(self.pairs, CompiledSuccessors) and isinstance(self.single, CompiledSuccessors):
+                self.pairs.note_all(self.single, contexts, tokens, probabilities)
+                return added
+            for (before, last), row in zip(contexts, packed(tokens, probabilities), strict=True):
                 self.single.note(last, row)
                 if before is not None:
                     self.pairs.note(pair_key(before, last), row)
@@ -105,14 +116,20 @@ class RecyclingMemory:
     def marks(self, context: Sequence[int]) -> tuple[object, object]:
         """Two objects that stay the same ones while nothing was learned of the last two tokens, and of the last one."""
         last = context[-1]
-        pair = self.pairs.settled(pair_key(context[-2], last)) if len(context) > 1 else None
-        return pair, self.single.settled(last)
+        pair = self.pairs.mark(pair_key(context[-2], last)) if len(context) > 1 else None
+        return pair, self.single.mark(last)
 
     def find(self, context: Sequence[int]) -> tuple[Known | None, Known | None]:
         """What is known of the last two tokens, and of the last one."""
         last = context[-1]
         pair = self.pairs.find(pair_key(context[-2], last)) if len(context) > 1 else None
         return pair, self.single.find(last)
+
+
+def _successors(library: Any | None, most: int, forgetting: float, earlier: Earlier | None) -> Successors:
+    if library is None:
+        return Successors(most, forgetting, earlier)
+    return CompiledSuccessors(library, most, forgetting, earlier if isinstance(earlier, Frozen) else None)
 
 
 def pair_key(before: int, last: int) -> int:
@@ -126,6 +143,9 @@ def last_of(key: int) -> int:
 
 
 def _hash(contexts: Sequence[tuple[int | None, int]], tokens: np.ndarray) -> int:
-    before = np.array([(-1 if first is None else first, last) for first, last in contexts], dtype=np.int64)
-    digest = blake2b(before.tobytes() + tokens.astype(np.int64).tobytes(), digest_size=8).digest()
+    before = array("q")
+    for first, last in contexts:
+        before.append(-1 if first is None else first)
+        before.append(last)
+    digest = blake2b(before.tobytes() + tokens.tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
+from outrider.drafters.recycling.compiled import CompiledSuccessors
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.successors import KEPT, Known
 from outrider.maths.arrays import float32_on_host, to_numpy
@@ -48,6 +50,13 @@ class RecyclingSource(Source):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory})"
+
+    def join(self, lookups: Any) -> bool:
+        pairs, single = self.memory.pairs, self.memory.single
+        if isinstance(pairs, CompiledSuccessors) and isinstance(single, CompiledSuccessors):
+            lookups.add_recycled(pairs.core, single.core)
+            return True
+        return False
 
     def prepare(self, vocab_size: int) -> None:
         self.memory.require_width(vocab_size)

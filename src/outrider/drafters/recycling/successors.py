@@ -77,6 +77,10 @@ class Successors:
             return self.earlier.find(key)
         return _unpacked(entry)
 
+    def mark(self, key: int) -> object:
+        """Something that stays the same object while nothing was learned of a context."""
+        return self.settled(key)
+
     def settled(self, key: int) -> array[int] | None:
         """The packed mean of a context; None where it was not met since the start. Another object after each change."""
         entry = self._entries.get(key)

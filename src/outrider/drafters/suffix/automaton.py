@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from outrider.errors import InputError, SettingError
 
@@ -60,15 +60,6 @@ class SuffixAutomaton:
         self._boundaries = 0
         self._clear()
 
-    @classmethod
-    def beside(cls, document: Sequence[int], max_tokens: int) -> SuffixAutomaton:
-        """One for a text that a document, which may be empty, stands beside."""
-        automaton = cls(max_tokens)
-        if document:
-            automaton.extend(document)
-            automaton.append_boundary()
-        return automaton
-
     def __len__(self) -> int:
         """How many tokens it holds, boundaries included."""
         return len(self._text)
@@ -76,6 +67,11 @@ class SuffixAutomaton:
     @property
     def states(self) -> int:
         return len(self._link)
+
+    @property
+    def nothing(self) -> Cursor:
+        """The empty substring."""
+        return EMPTY_MATCH
 
     @property
     def match(self) -> Cursor:
@@ -131,10 +127,6 @@ class SuffixAutomaton:
                 state = following
                 length += 1
         return Cursor(state, length)
-
-    def longest_continued(self) -> tuple[Cursor, list[tuple[int, int]]]:
-        """The longest suffix of the text that has a continuation, and its continuations."""
-        return self.continued(self.match)
 
     def continued(self, match: Cursor) -> tuple[Cursor, list[tuple[int, int]]]:
         """The longest suffix of the match that has a continuation, and its continuations.
@@ -251,3 +243,24 @@ class SuffixAutomaton:
             count[state] += 1
             recent[state] = end
             state = links[state]
+
+
+def new_automaton(library: Any | None, max_tokens: int) -> SuffixAutomaton:
+    """An empty automaton; a compiled one, with the same methods and results, where there is a library.
+
+    Raises:
+        SettingError: max_tokens is below 2.
+    """
+    if library is None or max_tokens < 2:
+        return SuffixAutomaton(max_tokens)
+    compiled: SuffixAutomaton = library.SuffixAutomaton(max_tokens)
+    return compiled
+
+
+def automaton_beside(library: Any | None, document: Sequence[int], max_tokens: int) -> SuffixAutomaton:
+    """An automaton for a text that a document, which may be empty, stands beside; arguments as for `new_automaton`."""
+    automaton = new_automaton(library, max_tokens)
+    if document:
+        automaton.extend(document)
+        automaton.append_boundary()
+    return automaton

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
-from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
 from outrider.drafters.suffix.memory import Follower, SuffixMemory
 from outrider.drafters.suffix.shares import NOVELTY
 from outrider.errors import SettingError
@@ -158,7 +158,7 @@ class SuffixDrafter(Drafter):
         remembered = text.follower.cursors()
         if not remembered:
             return own, own.match
-        automaton, longest = own, own.longest_continued()[0]
+        automaton, longest = own, own.continued(own.match)[0]
         for other, match in remembered:
             if match.length <= longest.length:
                 break
@@ -170,7 +170,7 @@ class SuffixDrafter(Drafter):
     def _catch_up(self, sequence: DraftedSequence) -> _Text:
         text = self._texts.get(sequence.id)
         if text is None:
-            automaton = SuffixAutomaton.beside(sequence.predicted, self.max_tokens)
+            automaton = automaton_beside(self._remembered.library, sequence.predicted, self.max_tokens)
             text = self._texts[sequence.id] = _Text(automaton, self._remembered.follow())
         fresh = sequence.tokens[text.read :]
         text.automaton.extend(fresh)

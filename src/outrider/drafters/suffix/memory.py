@@ -16,8 +16,9 @@ from hashlib import blake2b
 from threading import RLock
 from typing import Any
 
-from outrider.drafters.suffix.automaton import EMPTY_MATCH, Cursor, SuffixAutomaton
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, new_automaton
 from outrider.errors import InputError, SettingError
+from outrider.runtimes.native.library import drafting
 
 GENERATIONS = 4
 SMALLEST = 4 * GENERATIONS  # tokens
@@ -53,6 +54,7 @@ class SuffixMemory:
         lock: held while documents are added. Hold it while you use cursors.
         added: how many documents were ever added.
         generations: oldest first.
+        library: the compiled library, where it holds the automata; else None.
 
     Raises:
         SettingError: max_tokens is too small.
@@ -64,6 +66,7 @@ class SuffixMemory:
         self.max_tokens = max_tokens
         self.prompts = prompts
         self.lock = RLock()
+        self.library = drafting()
         self._room = max_tokens // GENERATIONS
         self._opened = 0
         self._experience = 0
@@ -131,7 +134,7 @@ class SuffixMemory:
         if not self.generations or len(self.generations[-1].automaton) + tokens > self._room:
             self._opened += 1
             # A full deque drops its oldest item.
-            self.generations.append(Generation(self._opened, SuffixAutomaton(self._room)))
+            self.generations.append(Generation(self._opened, new_automaton(self.library, self._room)))
         return self.generations[-1]
 
 
@@ -182,7 +185,7 @@ class Follower:
         automaton = generation.automaton
         if match is not None and match.read == len(automaton):
             return match
-        cursor = automaton.follow(EMPTY_MATCH, self._tail)
+        cursor = automaton.follow(automaton.nothing, self._tail)
         if match is not None:
             held = automaton.follow(match.cursor, ())
             cursor = held if held.length >= cursor.length else cursor

@@ -10,7 +10,8 @@ from outrider.errors import ModelError, SettingError
 
 MODULE = "outrider_native"
 MISSING = "the native runtime needs its compiled library: pip install ./native in Outrider's repository"
-INTERFACE = 4  # of the library that this version calls
+INTERFACE = 4  # of the library that this version calls to run models
+DRAFTING = 1  # and to look drafts up
 SET_VARIABLE = "OUTRIDER_NATIVE_ISA"  # names an instruction set, for tests
 
 
@@ -35,6 +36,15 @@ def core() -> Any:
             "both from one place, pip install ./native in Outrider's repository"
         )
     return outrider_native
+
+
+def drafting() -> Any | None:
+    """The compiled module where it looks drafts up as this version asks it to; else None, and Python does the same."""
+    try:
+        import outrider_native
+    except ImportError:
+        return None
+    return outrider_native if vars(outrider_native).get("DRAFTING") == DRAFTING else None
 
 
 def instruction_set() -> str:
