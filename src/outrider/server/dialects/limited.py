@@ -50,7 +50,9 @@ def most_drafted(asked: Speculative | bool | None, service: Service) -> int | No
         ("rule", asked.rule, (service.settings.rule,)),
     ):
         if value is not None and value not in known:
-            raise refused(f"speculative.{name} is {shown(value)}: this server has {known[0]}", f"speculative.{name}")
+            raise refused(
+                f"speculative.{name} is {shown(value)}: this server has {' and '.join(known)}", f"speculative.{name}"
+            )
     return 0 if asked.drafter == NO_DRAFTER else asked.num_draft_tokens
 
 
