@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "lookup.h"
 #include "model.h"
 #include "pack.h"
 #include "pool.h"
@@ -171,6 +172,80 @@ void check_pool() {
     expect(total == expected, "pieces were lost or done twice");
 }
 
+// The end of a text in its automaton, against a search through the text; and through the loss of the older half.
+void check_automaton(std::mt19937& random) {
+    for (size_t most : {500, 20}) {
+        Automaton automaton(most);
+        std::vector<int64_t> text;
+        for (int i = 0; i < 200; i++) {
+            if (random() % 20 == 0) automaton.append_boundary(), text.push_back(-1 - i);
+            else text.push_back(static_cast<int64_t>(random() % 3)), automaton.extend({text.back()});
+            const std::vector<int64_t> held(text.end() - static_cast<ptrdiff_t>(automaton.tokens()), text.end());
+            size_t longest = 0;
+            for (size_t end = 1; end < held.size(); end++) {
+                size_t same = 0;
+                while (same < end && held[end - 1 - same] == held[held.size() - 1 - same]) same++;
+                longest = std::max(longest, same);
+            }
+            expect(automaton.match().length == longest, "another match than a search finds");
+            for (Cursor at = automaton.match(); automaton.shorter(at);)
+                for (const Follower& each : automaton.followers(at)) {
+                    Cursor longer = at;
+                    expect(automaton.step(longer, each.token) && longer.state == each.state, "a follower leads elsewhere");
+                }
+        }
+        refuses([&] { automaton.extend({1, -1}); }, "a negative token");
+        refuses([&] { automaton.width({static_cast<uint32_t>(automaton.states()), 1}); }, "a cursor of another automaton");
+    }
+    refuses([] { Automaton(1); }, "an automaton for one token");
+}
+
+// Trees over random histories: best first, within their size, and none of it beyond any memory (the sanitizers look).
+void check_lookups(std::mt19937& random) {
+    auto frozen = std::make_shared<const Frozen>(std::vector<uint64_t>{1, 2}, std::vector<uint8_t>{3, 0},
+                                                 std::vector<uint32_t>{0, 2, 2}, std::vector<uint32_t>{4, 4},
+                                                 std::vector<uint8_t>{255, 90});
+    auto pairs = std::make_shared<Successors>(7, 0.1, nullptr);
+    auto single = std::make_shared<Successors>(3, 0.02, frozen);
+    Lookups lookups(0.01, 8);
+    lookups.add_matches(SIZE_MAX);
+    lookups.add_matches(3);
+    lookups.add_recycled(pairs, single);
+    Automaton text(60), other(60);
+    std::vector<int64_t> tokens{0, 1};
+    Calibration calibration;
+    for (int i = 0; i < 600; i++) {
+        const int64_t token = static_cast<int64_t>(random() % 6);
+        tokens.push_back(token), text.extend({token}), other.extend({static_cast<int64_t>(random() % 6)});
+        const int64_t likely[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, static_cast<int64_t>(random() % 6)};
+        const double shares[10] = {0.5, 0.2, 0.1, 0.05, 0.05, 0.02, 0.01, 0.01, 0, 1.5};
+        const size_t first = random() % 10;
+        single->note(static_cast<uint64_t>(token), likely + first, shares + first, 10 - first);
+        pairs->note(random() % 9, likely + first, shares + first, 10 - first);
+        std::vector<double> totals;
+        for (size_t count = random() % 20; totals.size() < count;)
+            totals.push_back(totals.empty() ? 0 : totals.back() + 0.001 * static_cast<double>(random() % 200));
+        const size_t nodes = 1 + random() % 12, depth = 1 + random() % 5;
+        const std::vector<int64_t> context(tokens.end() - (random() % 9 ? 2 : 1), tokens.end());
+        const Tree tree = lookups.grow({{&text, text.match()}, {&other, other.match()}, {}}, context, nodes, depth, totals,
+                                       calibration);
+        bool good = tree.tokens.size() <= nodes && worthwhile(tree.chances, totals) <= tree.tokens.size();
+        for (size_t node = 0; node < tree.tokens.size(); node++) {
+            const auto parent = static_cast<size_t>(tree.parents[node]);
+            good = good && tree.parents[node] < static_cast<int32_t>(node) && tree.proposers[node] &&
+                   tree.chances[node] <= (tree.parents[node] < 0 ? 1 : tree.chances[parent]) &&
+                   (!node || tree.chances[node] <= tree.chances[node - 1]);
+        }
+        expect(good, "a tree that is none, or not best first");
+        tree.teach(calibration, {0, static_cast<int64_t>(random() % 20) - 3}, {token, 1, 2});
+    }
+    expect(pairs->size() == 7 && single->size() == 3 && pairs->learned().size() == 7, "memories of another size");
+    refuses([&] { lookups.grow({}, {1}, 1, 1, {}, calibration); }, "a tree of other sources");
+    refuses([&] { lookups.grow({{}, {}, {}}, {-1}, 1, 1, {}, calibration); }, "a tree after a negative token");
+    refuses([] { Frozen({2, 1}, {0, 0}, {0, 0, 0}, {}, {}); }, "contexts out of order");
+    refuses([] { Frozen({1, 2}, {0, 0}, {0, 9, 1}, {1}, {1}); }, "successors beyond their array");
+}
+
 }  // namespace
 
 int main() {
@@ -189,6 +264,8 @@ int main() {
             }
     check_refusals();
     check_pool();
+    check_automaton(random);
+    check_lookups(random);
     std::printf(failures ? "%d failures\n" : "all checks pass\n", failures);
     return failures != 0;
 }
