@@ -10,7 +10,7 @@ DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-vllm lint format coverage wheel examples sanitize clean
+.PHONY: help demo test test-ray test-tensor-parallel test-vllm lint format coverage wheel examples sanitize clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1 \t\2/'
@@ -35,6 +35,9 @@ examples: $(VENV)/.installed-test ## Run every example, with SmolLM2
 test-ray: $(VENV)/.installed-test ## Decode many prompts over workers of Ray, which are killed
 	$(INSTALL) --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray tests/jobs/test_ray.py
+
+test-tensor-parallel: $(VENV)/.installed-test ## Decode with a target that is divided between two processes
+	$(BIN)/python -m pytest -m processes tests/runtimes/test_tensor_parallel.py
 
 test-vllm: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Run the proposer inside vLLM for CPUs, in an environment of its own
 	.ci/vllm $(BIN)/python .venv-vllm

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import outrider  # noqa: E402
-from outrider import FunctionModel, ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter  # noqa: E402
+from outrider import FunctionModel, ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter  # noqa: E402
 from outrider.runtimes.base import Pass  # noqa: E402
 from outrider.runtimes.loading import as_model  # noqa: E402
 from outrider.runtimes.torch.model import TransformersModel  # noqa: E402
@@ -193,6 +193,18 @@ def test_offloaded_weights():
     offloaded = accelerate.cpu_offload(copy.deepcopy(model), execution_device=torch.device("cpu"))
     assert offloaded.get_input_embeddings().weight.device.type == "meta"
     assert decoded(offloaded, drafter=SuffixDrafter()) == expected
+    assert all(weight.device.type == "meta" for weight in offloaded.parameters())
+
+
+def test_weights_on_the_disk(tmp_path):
+    """Chains and trees, over weights that each pass reads anew from files."""
+    accelerate = pytest.importorskip("accelerate")
+    model = tiny()
+    expected = generated(model)
+    offloaded = accelerate.disk_offload(copy.deepcopy(model), str(tmp_path), execution_device=torch.device("cpu"))
+    assert any(tmp_path.iterdir())
+    assert decoded(offloaded, drafter=SuffixDrafter()) == expected
+    assert decoded(offloaded, drafter=SuffixTreeDrafter()) == expected
     assert all(weight.device.type == "meta" for weight in offloaded.parameters())
 
 
