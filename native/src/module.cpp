@@ -95,6 +95,8 @@ nb::tuple top_of(const Session& session, size_t count) {
 void add_heads(nb::module_& m);  // head_module.cpp
 
 NB_MODULE(_core, m) {
+    // Memories that live as long as the program are no leak, and no news to who ends it.
+    nb::set_leak_warnings(false);
     bind_drafting(m);
     m.def("instruction_sets", [] {
         nb::list names;

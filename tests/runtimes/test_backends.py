@@ -138,7 +138,9 @@ def test_eight_bits_are_near_the_weights(native, folder):
 
 
 def test_a_library_of_another_version_is_refused_in_one_line_and_passed_over(native, folder, monkeypatch):
+    expected = native.INTERFACE
     monkeypatch.setattr(native, "INTERFACE", 1)
-    with pytest.raises(outrider.ModelError, match=r"interface 1 and this Outrider calls 2: .*pip install \./native in"):
+    refusal = rf"interface 1 and this Outrider calls {expected}: .*pip install \./native in"
+    with pytest.raises(outrider.ModelError, match=refusal):
         outrider.load(folder, backend="native")
     assert find_backend(str(folder)) == "torch"
