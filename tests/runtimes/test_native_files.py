@@ -9,6 +9,7 @@ import pytest
 import outrider
 from outrider import ModelError
 from outrider.runtimes.backends import find_backend
+from outrider.runtimes.native.weights import SafetensorsSource
 from runtimes.test_lying_folders import CONFIGS
 from runtimes.test_lying_gguf import LIES
 from runtimes.test_native import at_once
@@ -212,3 +213,13 @@ def test_the_library_itself_packs_no_memory_that_is_not_there(arguments):
     data, *rest = arguments
     with pytest.raises(ValueError):
         library.pack(np.frombuffer(data, np.uint8), *rest, 1)
+
+
+@pytest.mark.parametrize(("kind", "end"), [("I64", 13), ("F32", 16), ("I64", 24)])
+def test_a_damaged_vector_of_whole_numbers_is_told_in_one_line(tmp_path, kind, end):
+    """Two whole numbers whose header says something else: no NumPy error, and nothing read beyond them."""
+    header = json.dumps({"d2t": {"dtype": kind, "shape": [2], "data_offsets": [0, end]}}).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(outrider.ModelError, match="d2t of"):
+        SafetensorsSource([file]).integers("d2t")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,11 +17,12 @@ from outrider.runtimes.llamacpp.header import Header
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 FLOATS = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of a number
+NUMBERS = {**FLOATS, "int64": 8, "int32": 4}
 BLOCKS = {"q8_0": 34, "q4_0": 18, "q4_1": 20}  # bytes of 32 numbers
 BLOCK = 32
 GGML_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 8: "q8_0", 30: "bf16"}
 SAFETENSORS_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
-SAFETENSORS_INTEGERS = {"I64": np.int64, "I32": np.int32}
+SAFETENSORS_INTEGERS = {"I64": "int64", "I32": "int32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +124,32 @@ class SafetensorsSource:
         Raises:
             ModelError: it is of another type, or damaged.
         """
-        if name not in self._places:
-            return None
-        file, data, start, entry = self._places[name]
-        kind, offsets = SAFETENSORS_INTEGERS.get(str(entry.get("dtype"))), entry.get("data_offsets")
-        if kind is None or not _are_counts(offsets) or len(offsets) != 2 or start + offsets[1] > len(data):
-            raise ModelError(f"{name} of {file} is no vector of whole numbers: download it again")
-        return data[start + offsets[0] : start + offsets[1]].copy().view(kind).astype(np.int64)
+        raw = self._read(name, SAFETENSORS_INTEGERS)
+        return None if raw is None else raw.data.copy().view(raw.kind).astype(np.int64)
 
     def find(self, name: str) -> Raw | None:
+        return self._read(name, SAFETENSORS_TYPES)
+
+    def _read(self, name: str, types: Mapping[str, str]) -> Raw | None:
         if name not in self._places:
             return None
         file, data, start, entry = self._places[name]
         where = f"{name} of {file}"
         shape, offsets = entry.get("shape"), entry.get("data_offsets")
-        kind = SAFETENSORS_TYPES.get(str(entry.get("dtype")))
+        kind = types.get(str(entry.get("dtype")))
         if kind is None:
-            raise ModelError(f"{where} is of type {entry.get('dtype')}: the native runtime reads F32, F16 and BF16")
+            raise ModelError(f"{where} is of type {entry.get('dtype')}: the native runtime reads {_listed(types)}")
         if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
             raise ModelError(f"{where} has no shape or place in the file: download it again")
         cut = _cut(data, start + offsets[0], kind, tuple(shape), where)
         if len(cut) != offsets[1] - offsets[0]:
             raise ModelError(f"{where} has {offsets[1] - offsets[0]} bytes and needs {len(cut)}: download it again")
         return Raw(kind, tuple(shape), cut)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}"
 
 
 def _cut(data: Bytes, start: int, kind: str, shape: tuple[int, ...], where: str) -> Bytes:
@@ -155,7 +159,7 @@ def _cut(data: Bytes, start: int, kind: str, shape: tuple[int, ...], where: str)
             raise ModelError(f"{where} has rows of {shape[-1:]} numbers: {kind} comes in blocks of {BLOCK}")
         size = numbers // BLOCK * BLOCKS[kind]
     else:
-        size = numbers * FLOATS[kind]
+        size = numbers * NUMBERS[kind]
     if start + size > len(data):
         raise ModelError(f"{where} ends at byte {start + size} and the file has {len(data)}: download it again")
     return data[start : start + size]
