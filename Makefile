@@ -10,7 +10,7 @@ DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-tensor-parallel test-vllm lint format coverage wheel examples sanitize clean
+.PHONY: help demo test test-ray test-tensor-parallel test-vllm lint format coverage wheel examples sanitize test-arm clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1 \t\2/'
@@ -46,6 +46,9 @@ sanitize: ## Run the native library's own test under address and undefined-behav
 	cmake -S native -B native/build/check -DOUTRIDER_TESTS=ON -DOUTRIDER_SANITIZE=address,undefined
 	cmake --build native/build/check --parallel 2
 	native/build/check/check
+
+test-arm: ## Run the native library's own test as on ARM, in an emulator, and compare its bits with this machine's
+	.ci/arm
 
 lint: $(VENV)/.installed-test ## Check style and types
 	$(BIN)/ruff check

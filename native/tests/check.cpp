@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -17,6 +18,15 @@ using namespace outrider;
 namespace {
 
 int failures = 0;
+uint64_t digest = 0xcbf29ce484222325;  // of all logits (FNV-1a), so that another processor's can be compared
+
+void digest_of(const std::vector<float>& numbers) {
+    for (float x : numbers) {
+        uint32_t bits;
+        std::memcpy(&bits, &x, 4);
+        digest = (digest ^ bits) * 0x100000001b3;
+    }
+}
 
 void expect(bool holds, const std::string& what) {
     if (holds) return;
@@ -44,13 +54,25 @@ struct Made {
         for (float& x : found) x = draw(random);
         return found;
     }
+    // Blocks as a file has them: a scale, a least number, 32 weights of 4 bits. Files alone have this format.
+    std::shared_ptr<const Matrix> matrix_of_blocks(size_t outputs, size_t inputs) {
+        std::vector<uint8_t> bytes;
+        for (size_t block = 0; block < outputs * ((inputs + 31) / 32); block++) {
+            const uint32_t scale = 0x2400 + random() % 0x400, least = 0xb400 - random() % 0x400;  // halves
+            for (uint32_t each : {scale, least}) bytes.push_back(each & 255), bytes.push_back(uint8_t(each >> 8));
+            for (int i = 0; i < 16; i++) bytes.push_back(uint8_t(random()));
+        }
+        return std::make_shared<Matrix>(pack(bytes.data(), bytes.size(), kind, "same", outputs, inputs, nullptr, 2));
+    }
     std::shared_ptr<const Matrix> matrix(size_t outputs, size_t inputs) {
+        const bool blocks = kind == "q4_1" && inputs % 32 == 0;
+        if (blocks) return matrix_of_blocks(outputs, inputs);
         const std::vector<float> x = numbers(outputs * inputs, 0, 0.3f);
         // A copy of exactly this size, so that a sanitizer sees any step beyond it.
         const std::vector<uint8_t> bytes(reinterpret_cast<const uint8_t*>(x.data()),
                                          reinterpret_cast<const uint8_t*>(x.data() + x.size()));
         return std::make_shared<Matrix>(
-            pack(bytes.data(), bytes.size(), "f32", kind, outputs, inputs, nullptr, 2));
+            pack(bytes.data(), bytes.size(), "f32", kind == "q4_1" ? "q4_0" : kind, outputs, inputs, nullptr, 2));
     }
     Linear linear(size_t outputs, size_t inputs, bool bias = false) {
         return {matrix(outputs, inputs), bias ? numbers(outputs, 0, 0.1f) : std::vector<float>()};
@@ -61,27 +83,28 @@ std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t wi
     Made made;
     made.kind = kind;
     Shape shape;
-    shape.hidden = 40, shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
+    shape.hidden = kind == "q4_1" ? 64 : 40, shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
     shape.inner = 72, shape.vocabulary = 101, shape.epsilon = 1e-5f;
     for (size_t i = 0; i < head_size / 2; i++) shape.frequencies.push_back(1.0f / std::pow(10.0f, 0.3f * i));
+    const size_t hidden = shape.hidden;
     const size_t queries = 6 * head_size, keys = 2 * head_size;
     std::vector<Layer> layers(2);
     for (Layer& layer : layers) {
-        layer.attention_norm = made.numbers(40, 1, 0.1f);
-        layer.mlp_norm = made.numbers(40, 1, 0.1f);
+        layer.attention_norm = made.numbers(hidden, 1, 0.1f);
+        layer.mlp_norm = made.numbers(hidden, 1, 0.1f);
         layer.query_norm = made.numbers(head_size, 1, 0.1f);
         layer.key_norm = made.numbers(head_size, 1, 0.1f);
-        layer.query = made.linear(queries, 40, true);
-        layer.key = made.linear(keys, 40, true);
-        layer.value = made.linear(keys, 40);
-        layer.output = made.linear(40, queries, true);
-        layer.gate = made.linear(72, 40);
-        layer.up = made.linear(72, 40);
-        layer.down = made.linear(40, 72);
+        layer.query = made.linear(queries, hidden, true);
+        layer.key = made.linear(keys, hidden, true);
+        layer.value = made.linear(keys, hidden);
+        layer.output = made.linear(hidden, queries, true);
+        layer.gate = made.linear(72, hidden);
+        layer.up = made.linear(72, hidden);
+        layer.down = made.linear(hidden, 72);
         layer.window = window;
     }
-    auto embedding = made.matrix(101, 40);
-    return std::make_unique<Model>(shape, layers, made.numbers(40, 1, 0.1f), embedding, embedding, set, threads);
+    auto embedding = made.matrix(101, hidden);
+    return std::make_unique<Model>(shape, layers, made.numbers(hidden, 1, 0.1f), embedding, embedding, set, threads);
 }
 
 std::vector<int32_t> chain(size_t count) {
@@ -252,13 +275,14 @@ int main() {
     std::mt19937 random(3);
     std::vector<int32_t> tokens;
     for (int i = 0; i < 37; i++) tokens.push_back(static_cast<int32_t>(random() % 101));
-    for (const char* kind : {"q8_0", "q4_0", "f32", "bf16"})
+    for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"})
         for (size_t head_size : {8, 24})
             for (bool half : {true, false}) {
                 const size_t window = half ? 0 : 7;
                 auto portable = make(kind, head_size, window, "portable", 1);
                 auto cache = portable->new_cache(2, 50, half);
                 const auto expected = logits_of(*portable, *cache, {{1, 0, chain(37), tokens, 37}});
+                digest_of(expected);
                 for (auto set = kernel_names(); *set; set++)
                     check_shapes(*make(kind, head_size, window, *set, 3), half, expected, tokens);
             }
@@ -266,6 +290,9 @@ int main() {
     check_pool();
     check_automaton(random);
     check_lookups(random);
+    std::printf("sets:");
+    for (auto set = kernel_names(); *set; set++) std::printf(" %s", *set);
+    std::printf("\ndigest of logits: %016llx\n", static_cast<unsigned long long>(digest));
     std::printf(failures ? "%d failures\n" : "all checks pass\n", failures);
     return failures != 0;
 }
