@@ -31,9 +31,12 @@ from outrider import (
 )
 
 torch = pytest.importorskip("torch")
+from outrider.drafters.heads.dflash import DFlashHead  # noqa: E402
 from outrider.drafters.heads.drafter import HeadDrafter  # noqa: E402 (a head of the tests needs PyTorch)
+from outrider.drafters.heads.mtp import MtpHead  # noqa: E402
 from outrider.drafters.heads.vocabulary import DraftVocabulary  # noqa: E402
 from tiny import heads as tiny_heads  # noqa: E402
+from tiny import transformers_heads  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
@@ -65,6 +68,43 @@ def head(seed: int = 0, **settings) -> Drafter:
     return head_drafter(folder(seed), TARGET, dtype="float32", **settings)
 
 
+def chains_of(network) -> Drafter:
+    return HeadDrafter(network, trees=False, deepest=network.deepest)
+
+
+@cache
+def mtp_layers():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Glm4MoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=tiny_heads.SIZE,
+        intermediate_size=8,
+        moe_intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        n_routed_experts=2,
+        num_experts_per_tok=1,
+        n_group=1,
+        topk_group=1,
+        num_nextn_predict_layers=2,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(0)
+    module = transformers.Glm4MoeForCausalLM(config).eval()
+    return MtpHead(transformers_heads.mtp_model(module, 2), TARGET.traits.layers, VOCABULARY)
+
+
+@cache
+def dflash():
+    torch.manual_seed(0)
+    output = torch.nn.Linear(tiny_heads.SIZE, VOCABULARY, bias=False).requires_grad_(False)
+    torch.nn.init.normal_(output.weight, std=0.4)
+    embedding = torch.from_numpy(TARGET.embedding())
+    return DFlashHead(transformers_heads.dflash_model((0, 2), mask=1), embedding, output, VOCABULARY)
+
+
 DRAFTERS: dict[str, Callable[[], Drafter]] = {
     "trees": lambda: head(shape=DynamicTree(3, 3, 2)),
     "static": lambda: head(1, shape=StaticTree((3, 2, 1))),
@@ -73,6 +113,8 @@ DRAFTERS: dict[str, Callable[[], Drafter]] = {
     "trained": lambda: HeadDrafter(trained()),
     "trained-chains": lambda: HeadDrafter(trained(), trees=False),
     "merged": lambda: Merged([lookup_drafter(TARGET), head(2)], rests=False),
+    "mtp": lambda: chains_of(mtp_layers()),
+    "dflash": lambda: chains_of(dflash()),
     "merged-chosen": lambda: Merged([lookup_drafter(TARGET), head(2, greedy=True)], rests=False),
 }
 SAMPLINGS = {
@@ -111,6 +153,10 @@ SCENARIOS = [
     Scenario("trained-chains", "block", lookahead=4),
     Scenario("merged"),
     Scenario("merged-chosen", sampling="bias"),
+    Scenario("mtp", sampling="0.7", lookahead=4, draws=400),
+    Scenario("mtp", "block", lookahead=Sometimes(), draws=300),
+    Scenario("dflash", lookahead=4, draws=400),
+    Scenario("dflash", "block", "bias", lookahead=Sometimes(), draws=300),
     Scenario("trees", lookahead=Priced(STEEP, (0.0,))),
     Scenario("chains", lookahead=Sometimes()),
 ]
@@ -121,7 +167,7 @@ def test_the_output_has_the_targets_distribution(scenario):
     assert p_value(scenario.open().more(scenario.draws).counts, scenario.truth()) > THRESHOLD
 
 
-@pytest.mark.parametrize("drafter", ["trees", "chains", "trained", "merged"])
+@pytest.mark.parametrize("drafter", ["trees", "chains", "trained", "merged", "mtp", "dflash"])
 def test_under_coupled_every_text_is_that_of_plain_decoding(drafter):
     decoder = SpeculativeDecoder(DRAFTERS[drafter](), TARGET, 6, rule="coupled")
     assert texts_of(decoder, PROMPT, SAMPLINGS["1"]).texts == plain_texts(TARGET, PROMPT, SAMPLINGS["1"])

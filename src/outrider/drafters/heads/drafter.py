@@ -58,6 +58,7 @@ class HeadDrafter(Drafter):
         trees: False proposes chains, which rule `block` can judge.
         greedy: always take the most probable tokens, each with a one-hot q, even where the target samples.
         name: what its tokens are attributed to.
+        deepest: the longest chain.
     """
 
     estimates = True
@@ -70,11 +71,12 @@ class HeadDrafter(Drafter):
         trees: bool = True,
         greedy: bool = False,
         name: str = "head",
+        deepest: int = DEEPEST_CHAIN,
     ) -> None:
         self.name = name
         self.trees = trees
         self.wants = Features(hidden=network.layers)
-        self.shape = (SHAPE if shape is None else shape) if trees else StaticTree((1,) * DEEPEST_CHAIN)
+        self.shape = (SHAPE if shape is None else shape) if trees else StaticTree((1,) * deepest)
         self.network = network
         self._greedy = greedy
         self._states: Entries | None = None

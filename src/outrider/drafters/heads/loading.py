@@ -1,6 +1,7 @@
 """From the files of a draft head to a drafter for a target.
 
-Beside targets of the native runtime the compiled library computes it, else PyTorch, which is imported then.
+Beside targets of the native runtime the compiled library computes EAGLE-3, else PyTorch, which is imported then. MTP
+layers and DFlash heads are transformers'.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 
 SHIPPED = {"smollm2-head": Path(__file__).parent / "smollm2"}  # heads of the package, by the name that users give
+MTP = "mtp"  # stands for the layers that the target itself comes with
+DFLASH = ("MuseGlimmerAssistantModel", "DFlashDraftModel")  # architectures: transformers', and the authors'
+NOT_READ = {
+    "DFlash2DraftModel": "DFlash 2",
+    "Gemma4AssistantForCausalLM": "Gemma 4's assistant, which reads the target's key-value cache",
+}
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -32,7 +39,7 @@ def is_head(name: Any) -> bool:
     """
     if not isinstance(name, str | Path):
         return False
-    if str(name) in SHIPPED:
+    if str(name) in SHIPPED or str(name) == MTP:
         return True
     file: Path | None = Path(name).expanduser() / CONFIG
     try:
@@ -40,9 +47,18 @@ def is_head(name: Any) -> bool:
             from outrider.runtimes.hub import fetch_file
 
             file = fetch_file(str(name), CONFIG)
-        return file is not None and file.is_file() and says_head(read_object(file))
+        return file is not None and file.is_file() and _says_any(read_object(file))
     except ModelError:
         return False
+
+
+def _says_any(config: dict[str, Any]) -> bool:
+    return says_head(config) or _architecture(config) in (*DFLASH, *NOT_READ)
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
 
 
 def head_drafter(
@@ -55,13 +71,14 @@ def head_drafter(
     dtype: Dtype = "auto",
     name: str = "head",
 ) -> HeadDrafter:
-    """A drafter with an EAGLE-3 head, in the format of speculators or in the older one.
+    """A drafter with an EAGLE-3 head, in the format of speculators or in the older one, a DFlash head, or MTP layers.
 
     Args:
-        head: a folder, a name of the Hugging Face hub, or smollm2-head, which ships with Outrider.
+        head: a folder, a name of the Hugging Face hub, smollm2-head, which ships with Outrider, or mtp: the layers that
+            the target comes with.
         target: what it was trained for. Its runtime has to give hidden states (PyTorch, native).
         shape: of the trees; None grows them where the head is sure.
-        trees: False proposes chains, which rule `block` can judge.
+        trees: False proposes chains, which rule `block` can judge. DFlash and MTP propose chains only.
         greedy: always draft the most probable tokens, even where the target samples.
         dtype: float32, bfloat16, float16, or auto, what is fast on the device.
         name: what its tokens are attributed to.
@@ -69,8 +86,26 @@ def head_drafter(
     Raises:
         ModelError: it is no head, of another target, or needs something that is not computed here.
     """
+    from outrider.drafters.heads.drafter import HeadDrafter
+
+    if str(head) == MTP:
+        _require_torch(f"the MTP layers of {target.name}")
+        from outrider.drafters.heads.mtp import open_mtp
+
+        layers = open_mtp(target)
+        return HeadDrafter(layers, trees=False, greedy=greedy, name=name, deepest=layers.deepest)
     folder = _folder_of(str(head))
     config = read_object(folder / CONFIG)
+    if _architecture(config) in DFLASH:
+        _require_torch(f"head {head}")
+        from outrider.drafters.heads.dflash import open_dflash
+
+        blocks = open_dflash(folder, config, target)
+        return HeadDrafter(blocks, trees=False, greedy=greedy, name=name, deepest=blocks.deepest)
+    if _architecture(config) in NOT_READ:
+        raise ModelError(
+            f"head {head} is of {NOT_READ[_architecture(config)]}: EAGLE-3 and DFlash heads and MTP layers are computed"
+        )
     if not says_head(config):
         raise ModelError(f"{CONFIG} of {folder} is not of a draft head: give it as a draft model")
     read = read_config(config, f"{CONFIG} of {folder}")
@@ -88,8 +123,6 @@ def head_drafter(
             f"head {head} reads layer {max(read.layers)} of {target.name}: of its {traits.layers} layers the states "
             f"after 0 to {traits.layers - 1} are given before the last norm"
         )
-    from outrider.drafters.heads.drafter import HeadDrafter
-
     return HeadDrafter(_network(folder, read, target, dtype), shape=shape, trees=trees, greedy=greedy, name=name)
 
 
@@ -102,11 +135,15 @@ def _network(folder: Path, config: HeadConfig, target: Model, dtype: Dtype) -> H
 
         if computes(folder, dtype):
             return NativeHead(folder, config, target, dtype)
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
-        raise ModelError(f"head {folder} needs PyTorch: pip install 'outrider[torch]'")
+    _require_torch(f"head {folder}")
     from outrider.drafters.heads.opening import open_head
 
     return open_head(folder, config, target if isinstance(target, Embeds) else None, target.traits.vocab_size, dtype)
+
+
+def _require_torch(what: str) -> None:
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
+        raise ModelError(f"{what} needs PyTorch: pip install 'outrider[torch]'")
 
 
 def _folder_of(name: str) -> Path:
