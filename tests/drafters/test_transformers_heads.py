@@ -200,7 +200,7 @@ def test_the_first_draft_is_that_of_transformers_after_its_own_hidden_states(fol
     for text, draft in seen:
         with torch.inference_mode():
             hidden = target.module(torch.tensor([text[:-1]]), output_hidden_states=True).hidden_states
-        expected = tiny.mtp_logits(drafter.network._model, text, hidden[-1][0]).argmax(axis=1).tolist()
+        expected = tiny.mtp_logits(drafter.network.model, text, hidden[-1][0]).argmax(axis=1).tolist()
         assert list(draft.tokens) == expected[: len(draft)]
 
 
@@ -211,9 +211,9 @@ def test_dflash_heads_are_read_in_both_kinds_of_files(folder, tmp_path, authors)
         target = load(folder, backend="torch", dtype="float32")
     drafter = head_drafter(tmp_path / "head", target)
     assert same_text(drafter, target).drafted > 20
-    found = drafter.network._model.state_dict()
+    found = drafter.network.model.state_dict()
     assert all(torch.equal(weight, found[name]) for name, weight in model.state_dict().items())
-    assert drafter.network._model.config.rope_parameters["rope_theta"] == 1000.0
+    assert drafter.network.model.config.rope_parameters["rope_theta"] == 1000.0
 
 
 def test_they_share_a_tree_with_lookups(folder):

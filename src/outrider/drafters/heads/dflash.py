@@ -59,17 +59,17 @@ class DFlashHead(RowNetwork):
         # Numbered from 0 without the embedding there, and with it in `Features`.
         layers = tuple(layer + 1 for layer in config.target_layer_ids)
         super().__init__(layers, vocab_size, model.norm.weight.detach(), config.block_size - 1)
-        self._model, self._output = model, output
+        self.model, self._output = model, output
         self.embedding = embedding
 
     @property
     def bytes_per_entry(self) -> int:
-        config = self._model.config
+        config = self.model.config
         keys = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
         return int(keys * self._like.element_size())
 
     def open_row(self) -> Row:
-        return DFlashRow(self._model, self.embedding)
+        return DFlashRow(self.model, self.embedding)
 
     def scores(self, made: torch.Tensor) -> torch.Tensor:
         return self._output(made)

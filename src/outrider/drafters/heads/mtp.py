@@ -31,20 +31,20 @@ class MtpHead(RowNetwork):
 
     def __init__(self, model: Any, layers: int, vocab_size: int) -> None:
         super().__init__((layers,), vocab_size, model.layers[0].eh_proj.weight.detach(), DEEPEST)
-        self._model = model
+        self.model = model
 
     @property
     def bytes_per_entry(self) -> int:
-        config = self._model.config
+        config = self.model.config
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         keys = 2 * size * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-        return int(len(self._model.layers) * keys * self._like.element_size())
+        return int(len(self.model.layers) * keys * self._like.element_size())
 
     def open_row(self) -> Row:
-        return MtpRow(self._model)
+        return MtpRow(self.model)
 
     def scores(self, made: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self._model._project_to_logits(made)  # as its own forward pass does it
+        found: torch.Tensor = self.model._project_to_logits(made)  # as its own forward pass does it
         return found
 
 
