@@ -110,3 +110,23 @@ def test_results_know_the_commit(tmp_path, cached_model):
     assert hub_commit(other) == "b" * 40
     assert hub_commit(str(folder)) is None
     assert "a" * 40 in _identity(ModelOptions(model=one))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("x" * 5_000, "5000 characters"),
+        ("folder/" + "y" * 300, "307 characters"),
+        ("x\0y", "NUL"),
+        ("", "empty"),
+        ("two words", "no name of the hub"),
+        (None, "NoneType"),
+        (b"smollm2", "bytes"),
+        (object(), "object"),
+    ],
+)
+def test_what_can_be_no_model_is_refused_in_one_line(name, words):
+    with pytest.raises(ModelError, match=words) as refused:
+        outrider.load(name)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 200

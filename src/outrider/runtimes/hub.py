@@ -12,7 +12,8 @@ from huggingface_hub import (
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
 from outrider.errors import ModelError, first_line
 
@@ -33,6 +34,7 @@ def require_hub(name: str) -> None:
     Raises:
         ModelError: the model is not in the local cache, and the hub cannot be reached, or has no such model.
     """
+    _require_name(name)
     if isinstance(try_to_load_from_cache(name, CONFIG), str):
         return
     elsewhere = "give a folder, a GGUF file, or smollm2"
@@ -50,6 +52,15 @@ def require_hub(name: str) -> None:
         raise ModelError(
             f"model {name} is not on this machine, and {constants.ENDPOINT} cannot be reached "
             f"({first_line(error)}): {elsewhere}"
+        ) from error
+
+
+def _require_name(name: str) -> None:
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ModelError(
+            f"{name!r} is no file or folder here, and can be no name of the hub: check the path"
         ) from error
 
 

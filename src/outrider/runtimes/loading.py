@@ -14,7 +14,7 @@ from outrider.runtimes.backends import FILE_TYPES, Backend, CacheDtype, Dtype, f
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.fingerprint import weights_fingerprint
 from outrider.runtimes.folder import check_folder
-from outrider.runtimes.places import Place, find_place, is_hub_name
+from outrider.runtimes.places import Place, as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import Tokenizer
 
@@ -62,7 +62,7 @@ def load(
             raise SettingError(f"{what} {value!r} is unknown: choose one of {', '.join(known)}")
     if threads is not None and threads < 1:
         raise SettingError(f"threads is {threads}: it must be at least 1")
-    name, report = str(name_or_path), progress or _silent
+    name, report = as_name(name_or_path), progress or _silent
     place, chosen = None, str(backend)
     if backend == "auto":
         if is_hub_name(name):

@@ -12,6 +12,8 @@ from outrider.runtimes.folder import CONFIG
 from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
 
 GGUF = b"GGUF"
+LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes of a file's name, characters of a path: limits of file systems
+LONGEST_SHOWN = 60  # characters of a name in a message about its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,32 @@ class Place:
     title: str
 
 
+def as_name(given: object) -> str:
+    """The name or path of a model as text.
+
+    Raises:
+        ModelError: it is neither, or no file and no model can be called that.
+    """
+    if not isinstance(given, str | Path):
+        raise ModelError(
+            f"{type(given).__name__} is no name or path of a model: give text, or the object where a model is asked for"
+        )
+    name = str(given)
+    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+    if not name or "\0" in name:
+        raise ModelError(f"model name {shown!r} is empty or has a NUL: give a folder, a GGUF file or a name of the hub")
+    if max(len(part.encode("utf-8", "replace")) for part in name.split("/")) > LONGEST_PART or len(name) > LONGEST_PATH:
+        raise ModelError(f"model name {shown} has {len(name)} characters: no file is called that; check the path")
+    return name
+
+
 def is_hub_name(name: str) -> bool:
-    """Whether it can only be the name of a model of the hub."""
-    path = Path(name).expanduser()
+    """Whether it can only be the name of a model of the hub.
+
+    Raises:
+        ModelError: no file and no model can be called that.
+    """
+    path = Path(as_name(name)).expanduser()
     local = name == SMOLLM2 or path.suffix == ".gguf" or path.exists() or path.is_absolute()
     return not (local or name.startswith((".", "~")) or name.count("/") > 1)
 
@@ -44,7 +69,7 @@ def is_gguf(path: Path) -> bool:
 
 def stands_in_a_file(name: str) -> bool:
     """Whether the weights of a model stand in a GGUF file, whose own numbers can be computed; otherwise in a folder."""
-    return name == SMOLLM2 or is_gguf(Path(name).expanduser())
+    return name == SMOLLM2 or is_gguf(Path(as_name(name)).expanduser())
 
 
 def find_place(name: str, progress: Callable[[str], None], *, code: bool = False) -> Place:
