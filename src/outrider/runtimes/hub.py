@@ -13,7 +13,6 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
 
 from outrider.errors import ModelError, first_line
 
@@ -57,7 +56,7 @@ def require_hub(name: str) -> None:
 
 def _require_name(name: str) -> None:
     try:
-        validate_repo_id(name)
+        hf_hub_url(name, CONFIG)
     except HFValidationError as error:
         raise ModelError(
             f"{name!r} is no file or folder here, and can be no name of the hub: check the path"

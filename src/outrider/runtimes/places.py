@@ -61,6 +61,7 @@ def is_hub_name(name: str) -> bool:
 
 def is_gguf(path: Path) -> bool:
     """Whether it is a GGUF file, whatever its name is."""
+    as_name(path)
     if not path.is_file():
         return False
     with path.open("rb") as file:
