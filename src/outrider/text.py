@@ -19,7 +19,21 @@ MOST_CONTEXT = 8  # tokens that a token is decoded beside
 Vocabulary = Sequence[bytes | None]
 
 
-class Tokenizer(Protocol):
+@runtime_checkable
+class EncodesChat(Protocol):
+    """What tells a tokenizer of Outrider's from one of a library."""
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int] | None:
+        """The tokens of a conversation up to the assistant's turn; None where the model has no chat template.
+
+        Args:
+            tools: descriptions of functions, which the template shows to the model; given only where there are any.
+        """
+
+
+class Tokenizer(EncodesChat, Protocol):
     """What Outrider asks of a tokenizer.
 
     Attributes:
@@ -46,15 +60,6 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
-
-    def encode_chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> list[int] | None:
-        """The tokens of a conversation up to the assistant's turn; None where the model has no chat template.
-
-        Args:
-            tools: descriptions of functions, which the template shows to the model; given only where there are any.
-        """
 
 
 @runtime_checkable

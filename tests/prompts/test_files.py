@@ -61,6 +61,10 @@ BAD = {
     "no stop": ('{"prompt": "a", "stop": 3}', "stop is 3"),
     "id of no kind": ('{"prompt": "a", "id": [1]}', "its id is"),
     "half a character in an id": ('{"prompt": "a", "id": "\\ud800"}', "there is half a character"),
+    "a misspelt setting": ('{"prompt": "a", "temprature": 2}', "no setting 'temprature': did you mean temperature"),
+    "a setting in capitals": ('{"prompt": "a", "topK": 2}', "no setting 'topK': did you mean top_k"),
+    "a setting of another tool": ('{"prompt": "a", "max_new_tokens": 2}', "did you mean max_tokens"),
+    "a setting that is not here": ('{"prompt": "a", "tools": []}', "tools cannot be set for one line"),
     "truth as id": ('{"prompt": "a", "id": true}', "its id is"),
 }
 
@@ -107,6 +111,11 @@ def test_every_kind_of_prompt_is_read():
     assert prompt_of({"turns": ["first", "second"]}).request.prompt == "first"
     message = {"role": "user", "content": "a", "name": "Ada"}
     assert prompt_of({"messages": [message]}).request.prompt == (message,)
+
+
+@pytest.mark.parametrize("key", ["metadata", "reference", "prompt_id", "ID", "speed", "n_tokens", "topic", "custom_id"])
+def test_keys_that_look_like_no_setting_are_ignored(key):
+    assert prompt_of({"prompt": "a", key: "b", "tools": None}) == prompt_of({"prompt": "a"})
 
 
 def test_a_line_says_what_differs_from_the_defaults():

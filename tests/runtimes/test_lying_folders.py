@@ -41,6 +41,7 @@ CONFIGS = {
     "another-vocabulary": {"vocab_size": 16},
     "endless-vocabulary": {"vocab_size": 10**10},
     "vocabulary-as-text": {"vocab_size": "x"},
+    "vocabulary-null": {"vocab_size": None},
     "context-as-text": {"max_position_embeddings": "long"},
     "no-context": {"max_position_embeddings": 0},
     "architectures-as-number": {"architectures": 7},

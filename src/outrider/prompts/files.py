@@ -109,8 +109,9 @@ def parse_prompts(text: str, source: str, defaults: Defaults | None = None) -> l
 
     A line is a JSON object with "prompt" (text), "messages" (a conversation), "tokens" (ids) or "turns" (of which the
     first is the prompt), and may have an "id", a "category", "max_tokens", "stop", and sampling settings by their
-    names. What else it has is ignored: files of questions hold answers and the like. In a file whose name ends in .txt
-    each line may be a prompt as it stands.
+    names. What else it has is ignored: files of questions hold answers and the like. A key that looks like a setting
+    and is none ("temprature", "max_new_tokens", "tools") is refused. In a file whose name ends in .txt each line may be
+    a prompt as it stands.
 
     Args:
         source: the name of the file.

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from outrider.maths.sampling import SamplingParams
+from outrider.prompts.keys import refusal_of_keys
 from outrider.prompts.settings import SamplingSettings, sampling_of
 
 KINDS = ("prompt", "messages", "tokens", "turns")
@@ -112,7 +113,10 @@ class Sampling(BaseModel):
 
 
 class PromptLine(Sampling):
-    """A line of a file of prompts. null says nothing, as where a table with empty cells was turned into JSON."""
+    """A line of a file of prompts. null says nothing, as where a table with empty cells was turned into JSON.
+
+    Other keys are ignored, unless they look like settings (keys.py).
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -132,6 +136,14 @@ class PromptLine(Sampling):
         if text is not None and not (text.strip() if isinstance(text, str) else text):
             raise _refusal(f"the prompt is empty: give at least one {LEAST.get(info.field_name or '', 'word')}")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_setting_of_another_name(cls, line: Any) -> Any:
+        given = [key for key, value in line.items() if value is not None] if isinstance(line, dict) else ()
+        if refusal := refusal_of_keys(given, {*Sampling.model_fields, "max_tokens", "stop"}):
+            raise _refusal(refusal)
+        return line
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> PromptLine:

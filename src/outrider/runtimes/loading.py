@@ -16,7 +16,7 @@ from outrider.runtimes.fingerprint import weights_fingerprint
 from outrider.runtimes.folder import check_folder
 from outrider.runtimes.places import Place, as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
-from outrider.text import Tokenizer
+from outrider.text import EncodesChat, Tokenizer
 
 WITH_FILE_TYPES = ("llama", "native")
 
@@ -205,15 +205,23 @@ def as_tokenizer(tokenizer: Any) -> Tokenizer | None:
     Raises:
         ModelError: it is neither.
     """
-    if tokenizer is None or hasattr(tokenizer, "encode_chat"):
-        return tokenizer  # type: ignore[no-any-return]
-    if not hasattr(tokenizer, "get_vocab"):
+    if tokenizer is None or isinstance(tokenizer, EncodesChat):
+        return tokenizer  # type: ignore[return-value]
+    if not _is_of_a_library(tokenizer):
         raise ModelError(
             f"cannot encode with a {type(tokenizer).__name__}: give an outrider Tokenizer or one of transformers"
         )
     from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 
     return HuggingFaceTokenizer(tokenizer)
+
+
+def _is_of_a_library(tokenizer: Any) -> bool:
+    """Whether it is a tokenizer of transformers, or one in the wrapper of mlx-lm. Nothing is imported for it."""
+    transformers, mlx_lm = (sys.modules.get(name) for name in ("transformers", "mlx_lm.tokenizer_utils"))
+    return (transformers is not None and isinstance(tokenizer, transformers.PreTrainedTokenizerBase)) or (
+        mlx_lm is not None and isinstance(tokenizer, mlx_lm.TokenizerWrapper)
+    )
 
 
 def _silent(message: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from outrider.errors import ModelError, SettingError
 from outrider.runtimes.base import Model
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.places import Place, find_place
-from outrider.runtimes.refusals import reason, unreadable_tokenizer
+from outrider.runtimes.refusals import opening, unreadable_tokenizer
 from outrider.runtimes.torch.cuda import model as graphed
 from outrider.runtimes.torch.fused_llama import can_take_over, take_over
 from outrider.runtimes.torch.model import TransformersModel
@@ -94,13 +93,11 @@ def _open(
     folder = place.path
     if not folder.is_dir():
         folder, arguments["gguf_file"] = folder.parent, folder.name
-    try:
+    with opening(place.title):
         model, loading = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=weight_dtype(kind, device), output_loading_info=True, **arguments
         )
         tokenizer = _tokenizer(folder, arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
-        raise ModelError(f"model {place.title} cannot be opened: {reason(error)}") from error
     # transformers draws at random what the files lack, and goes on.
     if missing := sorted(loading["missing_keys"]):
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
