@@ -65,6 +65,14 @@ def http(address):
         yield client
 
 
+@pytest.fixture(scope="session")
+def client(address):
+    """The official client of OpenAI."""
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
 @pytest.fixture
 def chat(http):
     """Posts a chat request; returns (status, body)."""

@@ -6,17 +6,12 @@ import pytest
 
 anthropic = pytest.importorskip("anthropic")
 
-from server.test_openai import HELLO, plain  # noqa: E402
+from server.asking import HELLO, WEATHER, plain  # noqa: E402
 
 TOOL = {
     "name": "weather",
     "description": "The weather of a town",
-    "input_schema": {
-        "type": "object",
-        "properties": {"town": {"enum": ["Bern", "Rome"]}},
-        "required": ["town"],
-        "additionalProperties": False,
-    },
+    "input_schema": WEATHER,
 }
 
 

@@ -8,7 +8,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it looks for pr
 litellm = pytest.importorskip("litellm")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydantic about its types
 
-from server.test_openai import HELLO, plain  # noqa: E402
+from server.asking import HELLO, plain  # noqa: E402
 
 
 def ask(address, **fields):

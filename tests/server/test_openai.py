@@ -4,22 +4,7 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
-from outrider import SamplingParams, SpeculativeDecoder  # noqa: E402
-from tiny import spoken  # noqa: E402
-
-HELLO = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def client(address):
-    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
-        yield found
-
-
-def plain(prompt, max_tokens=12, **sampling):
-    """What plain decoding says, without a server."""
-    decoder = SpeculativeDecoder(None, spoken.model(), rule="coupled")
-    return decoder.generate(prompt, max_tokens=max_tokens, sampling=SamplingParams(**{"seed": 1} | sampling)).text
+from server.asking import HELLO, plain  # noqa: E402
 
 
 def test_a_chat_is_what_plain_decoding_says(client):

@@ -4,24 +4,13 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
-from server.test_openai import HELLO, plain  # noqa: E402
+from server.asking import HELLO, WEATHER, plain  # noqa: E402
 
 TOOL = {
     "type": "function",
     "name": "weather",
-    "parameters": {
-        "type": "object",
-        "properties": {"town": {"enum": ["Bern", "Rome"]}},
-        "required": ["town"],
-        "additionalProperties": False,
-    },
+    "parameters": WEATHER,
 }
-
-
-@pytest.fixture(scope="module")
-def client(address):
-    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
-        yield found
 
 
 def ask(client, **fields):

@@ -9,18 +9,13 @@ openai = pytest.importorskip("openai")
 
 from pydantic import BaseModel  # noqa: E402
 
-from server.test_openai import HELLO  # noqa: E402
+from server.asking import HELLO, WEATHER  # noqa: E402
 
 TOOL = {
     "type": "function",
     "function": {
         "name": "weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"town": {"enum": ["Bern", "Rome"]}},
-            "required": ["town"],
-            "additionalProperties": False,
-        },
+        "parameters": WEATHER,
     },
 }
 
@@ -28,12 +23,6 @@ TOOL = {
 class Town(BaseModel):
     large: bool
     river: bool | None
-
-
-@pytest.fixture(scope="module")
-def client(address):
-    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
-        yield found
 
 
 def ask(client, **fields):

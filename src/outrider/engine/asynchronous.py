@@ -109,7 +109,7 @@ class AsyncEngine:
         if not isinstance(engine, Engine):
             raise SettingError(f"a {type(engine).__name__} is no engine: give an Engine, such as Engine(model)")
         self._engine = engine  # used by the thread alone
-        self._listeners: dict[int, _Listener] = {}  # by sequence id; likewise
+        self._listeners: dict[int, _Listener] = {}  # by sequence id; used by the thread alone
         self._changed = threading.Condition()  # guards the two below
         self._inbox: list[Callable[[], None]] = []
         self._closed = False

@@ -6,19 +6,6 @@ from dataclasses import dataclass
 
 from outrider.engine.record import RoundRecord
 
-COUNTED = (
-    "finished",
-    "decoded",
-    "failed",
-    "emitted",
-    "rounds",
-    "drafted",
-    "accepted",
-    "seconds_drafting",
-    "seconds_verification",
-    "seconds_elsewhere",
-)
-
 
 @dataclass(slots=True)
 class Progress:
@@ -75,5 +62,13 @@ class Progress:
 
     def add(self, other: Progress) -> None:
         """What another one counted, its prompts and seconds left out."""
-        for name in COUNTED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.finished += other.finished
+        self.decoded += other.decoded
+        self.failed += other.failed
+        self.emitted += other.emitted
+        self.rounds += other.rounds
+        self.drafted += other.drafted
+        self.accepted += other.accepted
+        self.seconds_drafting += other.seconds_drafting
+        self.seconds_verification += other.seconds_verification
+        self.seconds_elsewhere += other.seconds_elsewhere

@@ -129,7 +129,7 @@ class Adaptive(LookaheadPolicy):
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
         for outcome in outcomes:
             if outcome.drafted:
-                # Of a tree at most one path is accepted, whatever else it holds.
+                # At most one path of a tree is accepted.
                 self._speculators[outcome.sequence].update_lookahead(outcome.accepted / outcome.longest)
 
     def forget(self, sequence: Hashable) -> None:

@@ -1,4 +1,4 @@
-"""A hook for grammars and whatever else changes logits: asked position by position, along drafts too."""
+"""A hook for grammars and other changes to logits: asked at each position, along drafts too."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Answer:
         arrived: when the request came, in seconds of `time.perf_counter`.
         first, last: when the first and the newest tokens came.
         pieces: the text so far, as far as it was read.
-        tokens: likewise.
+        tokens: of it, as far as it was read.
     """
 
     index: int

@@ -58,7 +58,7 @@ class AnswerReading:
     Attributes:
         said: what it consists of so far.
         events: its tokens so far.
-        steps: likewise.
+        steps: of it, so far.
     """
 
     def __init__(self, answer: Answer, service: Service, tools: Sequence[Tool]) -> None:

@@ -1,7 +1,7 @@
 """Text that a model writes itself: it invents what a user might ask, and answers.
 
 An instruct model whose chat template is opened at the user's turn writes a prompt (Magpie, arXiv 2406.08464). The
-answers are its own, which is what a drafter has to foretell.
+answers are its own, which is what a drafter has to predict.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Stopped:
 
 @contextmanager
 def _quiet_keys() -> Iterator[None]:
-    """Keys are not shown amid the answer."""
+    """Keys are not shown within the answer."""
     if termios is None or not sys.stdin.isatty():
         yield
         return

@@ -27,7 +27,7 @@ class IntersectionDrafter(CachedDrafter):
 
     Args:
         model: the draft model, in any form that `as_model` takes.
-        target: the target, likewise, whose vocabulary is drafted in.
+        target: the target, in any of these forms; drafts use its vocabulary.
         greedy: always draft the most probable token, with a one-hot q, even where the target samples.
         min_survival: as ModelDrafter's.
         name: what its tokens are attributed to.

@@ -34,7 +34,7 @@ class StringDrafter(CachedDrafter):
 
     Args:
         model: the draft model, in any form that `as_model` takes.
-        target: the target, likewise, whose tokens are proposed.
+        target: the target, in any of these forms; its tokens are proposed.
         min_survival: as ModelDrafter's.
         name: what its tokens are attributed to.
 
