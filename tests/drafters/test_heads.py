@@ -20,6 +20,7 @@ from outrider import (
     SamplingParams,
     SpeculativeDecoder,
     TableModel,
+    batched_speculative_decode,
     head_drafter,
     load,
     lookup_drafter,
@@ -297,8 +298,13 @@ def test_the_files_say_what_a_head_is(tmp_path):
     assert not is_head(tiny_model.save(tmp_path / "model"))
     assert not is_head("smollm2")
     assert as_drafter(str(folder), table()).name == "head"
+    assert SpeculativeDecoder(str(folder), table()).drafter.name == "head"
+    assert batched_speculative_decode([[1, 2]], folder, table(), max_tokens=4, temperature=0)
     with pytest.raises(ModelError, match="head_drafter"):
         Merged([str(folder)])
+    for backend in ("auto", "torch", "native", "llama", "mlx"):
+        with pytest.raises(ModelError, match="is a draft head"):
+            load(folder, backend=backend)
 
 
 def test_a_head_is_written_as_it_was_read(tmp_path):

@@ -12,7 +12,7 @@ from outrider.api.course import draft_tokens
 from outrider.api.desk import Desk
 from outrider.api.stream import Generation, TokenStream
 from outrider.drafters.base import Drafter
-from outrider.drafters.loading import as_drafter, is_name
+from outrider.drafters.loading import as_drafter, is_drafter_by_name
 from outrider.drafters.model import ModelDrafter
 from outrider.engine.engine import Engine
 from outrider.engine.record import Observer
@@ -35,7 +35,8 @@ class SpeculativeDecoder:
     """Decodes a target model speculatively; the output has exactly the target's distribution.
 
     Args:
-        draft_model: the drafter: an outrider Drafter, or a model in any of the forms below. None decodes plainly.
+        draft_model: the drafter: an outrider Drafter, "lookup", the folder or name of a draft head, or a model in
+            any of the forms below. None decodes plainly.
         target_model: an outrider Model, a transformers or mlx-lm model, a path or name for `outrider.load`, or a
             stateless function from token ids to logits.
         lookahead: how many tokens to draft per round: a number, an AdaptiveSpeculator, a policy, or None for the one
@@ -63,7 +64,7 @@ class SpeculativeDecoder:
         self.rule = rule_named(rule)
         self.lookahead = as_policy(lookahead)
         self.target: Model = as_model(target_model, tokenizer)
-        is_drafter = draft_model is None or isinstance(draft_model, Drafter) or is_name(draft_model)
+        is_drafter = draft_model is None or isinstance(draft_model, Drafter) or is_drafter_by_name(draft_model)
         self._draft_model = None if is_drafter else as_model(draft_model, tokenizer)
         self.drafter = as_drafter(draft_model if is_drafter else self._draft_model, self.target)
         self._lookahead_given = lookahead

@@ -1,106 +1,224 @@
-"""`outrider train`: a draft head for any model, on texts that it writes itself."""
+"""`outrider train`: a drafter for any model, on texts that it writes itself."""
 
 from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
-from outrider.cli.terminal import messages
+from outrider.cli.options.training import StudentOptions
+from outrider.cli.terminal import messages, working
 from outrider.cli.writing import OPENINGS, bar, encoded, make_folder, prompts_of, write_texts
 from outrider.drafters.lookup.loading import fingerprint
 from outrider.errors import InputError, ModelError, SettingError
-from outrider.training.shards import read_shards
-from outrider.training.synthesis import SynthesisSettings, answered, self_written, users_turn_of
+from outrider.runtimes.base import Model
+from outrider.runtimes.places import find_place, is_gguf
+from outrider.runtimes.smollm2 import SMOLLM2, smollm2_file
+from outrider.training.library import Library
+from outrider.training.shards import Text, read_shard, shards_of
+from outrider.training.synthesis import SynthesisSettings, answered, opened_at_the_user, self_written, users_turn_of
+from outrider_command import INTERRUPTED
 
-WRITING = 0.4  # of the time, where nothing is written yet
+if TYPE_CHECKING:
+    from outrider.training.heads.making import Made
+    from outrider.training.heads.trainer import Progress
+
+WRITING = 0.4  # of the time, where no texts are given
 FEWEST_MINUTES = 0.05
-OBJECTIVES = ("kl", "accept", "hybrid")
+TEMPERATURES = (0.0, 0.0, 0.7, 1.0)  # of answers: half of them are the most probable ones
+TEXTS = "texts"  # the folder of what the model wrote
 
 
 def command(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The model to draft for: a folder, a name, smollm2.")],
     runtime: RuntimeOptions,
-    out: Annotated[Path, option("--out", "DIR", "Where the head goes. A run that was killed goes on there.")],
-    minutes: Annotated[float, option("--minutes", "N", "How long it may take, writing included.")] = 30.0,
+    student: StudentOptions,
+    out: Annotated[Path, option("--out", "DIR", "Where the drafter goes. A run that was ended early goes on there.")],
+    minutes: Annotated[
+        float, option("--minutes", "N", "How long it may take in all, writing and earlier runs in --out included.")
+    ] = 30.0,
+    write_minutes: Annotated[
+        float | None,
+        option("--write-minutes", "N", "How much of it the model writes. Default: 0.4 of it; none with --data."),
+    ] = None,
     data: Annotated[
-        Path | None, option("--data", "DIR", "Texts of earlier runs, of warm or train; new ones are added.")
+        list[Path] | None,
+        option("--data", "DIR", "Learn from these texts of earlier runs, of warm or train. May come several times."),
     ] = None,
     input: Annotated[
         Path | None,
         option("--input", "FILE", "Answer these prompts, as of generate --input. Default: what the model asks itself."),
     ] = None,
-    vocabulary: Annotated[int, option("--vocabulary", "N", "The most tokens that the head can draft.")] = 8192,
-    objective: Annotated[str, option("--objective", "NAME", f"{', '.join(OBJECTIVES)}.")] = "kl",
     max_rows: Annotated[int, option("--max-rows", "N", "Texts at once.")] = 32,
     seed: Annotated[int, option("--seed", "N", "Of questions, and of the order of the texts.")] = 0,
 ) -> int:
-    """Train a draft head on what the model writes itself."""
+    """Train a drafter, a draft head or a small model, on what the model writes itself."""
     if not minutes >= FEWEST_MINUTES:
         raise SettingError(f"--minutes is {minutes}: it must be at least {FEWEST_MINUTES}")
-    if vocabulary < 1 or max_rows < 1:
-        raise SettingError(f"--vocabulary is {vocabulary} and --max-rows {max_rows}: both must be at least 1")
-    if objective not in OBJECTIVES:
-        raise SettingError(f"--objective is {objective!r}: choose one of {', '.join(OBJECTIVES)}")
-    started = time.monotonic()
+    if write_minutes is not None and not 0 <= write_minutes <= minutes:
+        raise SettingError(f"--write-minutes is {write_minutes}: it must be from 0 to --minutes, {minutes:g}")
+    if max_rows < 1:
+        raise SettingError(f"--max-rows is {max_rows}: it must be at least 1")
+    student.check()
+    clock = _Clock(time.monotonic(), minutes)
     prompts = None if input is None else prompts_of(input)
-    shards = out / "texts" if data is None else data
+    for folder in data or ():
+        if not folder.is_dir():
+            raise InputError(f"--data {folder} is no folder: give one with texts, of warm or train")
+    own = out / TEXTS
     make_folder(out)
-    make_folder(shards)
+    make_folder(own)
     model = runtime.open(target)
+    if student.drafter == "head":
+        _require_trainable(model)
+    tokenizer = fingerprint(model)
+    library = Library([*(data or ()), own], tokenizer)
+    library.refresh()
+    clock.earlier = sum(read_shard(path).seconds for path in shards_of(own))
     try:
-        from outrider.training.heads.card import CURVE, Account, draw_curve, write_card
-        from outrider.training.heads.making import make_head, require_trainable, settings_for
-        from outrider.training.heads.trainer import CHECKPOINT, Progress
-    except ImportError as error:
-        raise ModelError("heads are trained by PyTorch: pip install 'outrider[torch]'") from error
-    require_trainable(model)
-    asked = None if prompts is None else encoded(prompts, model)
-    texts = list(read_shards(shards, fingerprint(model)))
-    resumed = (out / CHECKPOINT).exists()
-    if not resumed and (not texts or data is None or asked is not None):
-        if asked is None:
-            users_turn_of(model)
-        settings = SynthesisSettings(rows=max_rows, openings=OPENINGS, seed=seed + len(texts))
-        written = self_written(model, settings) if asked is None else answered(model, asked, settings)
-        write_texts(written, minutes * WRITING, texts.append, shards, fingerprint(model))
-    left = max(60 * minutes - (time.monotonic() - started), 1.0)
-    training = settings_for(model, texts, left, objective, seed)
-    with bar("training", left) as advance:
-        before = 0.0
-
-        def tell(progress: Progress) -> None:
-            nonlocal before
-            advance(progress.seconds - before)
-            before = progress.seconds
-
-        try:
-            made = make_head(model, texts, out, training, vocabulary, tell)
-            command_line = shlex.join(["outrider", "train", target, "--out", str(out), "--minutes", f"{minutes:g}"])
-            account = Account(
-                model.name,
-                command_line,
-                made.tokens,
-                made.parameters,
-                made.vocabulary,
-                made.curve[-1].seconds / 60,
-                objective,
-            )
-            write_card(out, account, made.curve)
-            drawn = draw_curve(out / CURVE, made.curve)
-        except OSError as error:
-            raise InputError(f"{out} cannot be written ({error.strerror}): choose another folder") from error
+        share = (WRITING * minutes if not data else 0.0) if write_minutes is None else write_minutes
+        left = share - clock.earlier / 60
+        if left > 0:
+            asked = None if prompts is None else encoded(prompts, model)
+            unlike = seed + len(library)
+            settings = SynthesisSettings(max_rows, openings=OPENINGS, temperatures=TEMPERATURES, seed=unlike)
+            write_texts(_texts_of(model, asked, library, settings), left, library.add, own, tokenizer)
+        line = ["outrider", "train", target, "--out", str(out), "--minutes", f"{minutes:g}", *student.flags]
+        line += [word for folder in data or () for word in ("--data", str(folder))]
+        line += [] if input is None else ["--input", str(input)]
+        line += [] if write_minutes is None else ["--write-minutes", f"{write_minutes:g}"]
+        made, drawn = _train(target, model, library, out, student, clock, seed, shlex.join(line))
+    except KeyboardInterrupt:
+        messages().print(f"stopped: the same command goes on from what {out} holds", style="dim")
+        return INTERRUPTED
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}): choose another folder") from error
     first, best = made.curve[0], max(made.curve, key=lambda measured: measured.worth)
     shown = ", ".join(f"{share:.0%}" for share in best.agreement)
     messages().print(
-        f"from {made.tokens:,} tokens of answers: the head's token is the target's in {shown} of cases, by place in "
-        f"the draft ({first.agreement[0]:.0%} at first): {out}" + ("" if drawn else "; no picture without matplotlib"),
+        f"from {made.tokens:,} tokens: the drafter's token is the target's in {shown} of cases, by place in "
+        f"the draft ({first.agreement[0]:.1%} at first): {out}" + ("" if drawn else "; no picture without matplotlib"),
         style="dim",
         highlight=False,
     )
     return 0
+
+
+@dataclass
+class _Clock:
+    """How much time there is.
+
+    Attributes:
+        started: this run.
+        minutes: in all.
+        earlier: seconds of earlier runs.
+    """
+
+    started: float
+    minutes: float
+    earlier: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return 60 * self.minutes - self.earlier - (time.monotonic() - self.started)
+
+
+def _texts_of(
+    model: Model, asked: Sequence[Sequence[int]] | None, library: Library, settings: SynthesisSettings
+) -> Iterator[list[Text]]:
+    """What a model writes that the library does not know yet."""
+    if asked is None:
+        users_turn_of(model)
+        return self_written(model, settings, library.knows)
+    new = [prompt for prompt in map(tuple, asked) if not library.knows(prompt)]
+    return answered(model, list(dict.fromkeys(new)), settings)
+
+
+def _require_trainable(model: Model) -> None:
+    try:
+        from outrider.training.heads.making import require_trainable
+    except ImportError as error:
+        raise ModelError("drafters are trained by PyTorch: pip install 'outrider[torch]'") from error
+    require_trainable(model)
+
+
+def _train(
+    target: str,
+    model: Model,
+    library: Library,
+    out: Path,
+    student: StudentOptions,
+    clock: _Clock,
+    seed: int,
+    line: str,
+) -> tuple[Made, bool]:
+    """Train, and write all files; and whether the curve was drawn. `line` is the command, for the card."""
+    from outrider.training.heads.card import CURVE, Account, draw_curve, write_card
+    from outrider.training.heads.checkpoint import read_checkpoint
+    from outrider.training.heads.making import batch_for, make_head
+    from outrider.training.models.making import make_model
+
+    found = read_checkpoint(out)
+    before = 0.0 if found is None else float(found.progress["seconds"])
+    clock.earlier += before
+    settings = student.settings(model, batch_for(library.learned), before + max(clock.left, 0.0), seed)
+    opening = () if model.tokenizer is None else opened_at_the_user(model.tokenizer) or ()
+    with _told(settings.seconds) as tell:
+        if student.drafter == "head":
+            made = make_head(model, library, opening, out, settings, student.head_sizes, found, tell)
+        else:
+            made = make_model(model, library, opening, out, settings, student.model_sizes, found, tell)
+    if student.drafter == "model":
+        _write_tokenizer(target, out, student.gguf)
+    minutes = made.curve[-1].seconds / 60
+    sizes = (made.tokens, made.parameters, made.vocabulary)
+    write_card(out, Account(model.name, line, *sizes, minutes, student.objective, student.drafter), made.curve)
+    return made, draw_curve(out / CURVE, made.curve)
+
+
+def _write_tokenizer(target: str, out: Path, gguf: Path | None) -> None:
+    """The target's tokenizer beside a small model, and the model as a GGUF file where a tokenizer for it is known."""
+    from outrider.training.models.making import write_as_gguf, write_tokenizer
+
+    with working("looking for the tokenizer") as say:
+        files = find_place(target, say).path
+    write_tokenizer(files, out)
+    if gguf is None:
+        gguf = smollm2_file() if target == SMOLLM2 else files if is_gguf(files) else None
+    if gguf is None:
+        messages().print(f"no GGUF file is written: {target} is none; for one give --gguf FILE", style="dim")
+    else:
+        write_as_gguf(out, gguf)
+
+
+@contextmanager
+def _told(seconds: float) -> Iterator[Callable[[Progress], None]]:
+    """Shows how a training goes: as a bar, and where nobody is looking a line for each measurement."""
+    with bar("training", seconds) as advance:
+        told, measured = 0.0, 0
+
+        def tell(progress: Progress) -> None:
+            nonlocal told, measured
+            last = progress.curve[-1]
+            state = f"step {progress.steps}, {last.agreement[0]:.1%} right"
+            advance(progress.seconds - told, state)
+            told = progress.seconds
+            if len(progress.curve) > measured:
+                measured = len(progress.curve)
+                shares = ", ".join(f"{share:.1%}" for share in last.agreement)
+                messages().print(
+                    f"{last.seconds / 60:.1f} minutes, step {progress.steps}: {shares} of the target's tokens, loss "
+                    f"{last.loss:.2f}",
+                    style="dim",
+                )
+
+        yield tell

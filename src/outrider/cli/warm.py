@@ -62,7 +62,7 @@ def command(
     with bar("vocabulary", target.traits.vocab_size) as advance:
         for tokens, top, probabilities in expectations(target, KEPT):
             warming.learn_tokens(tokens, top, probabilities)
-            advance(len(tokens))
+            advance(len(tokens), "")
     for text in known:
         warming.learn_text(text)
     settings = SynthesisSettings(rows=max_rows, top=KEPT, openings=OPENINGS, seed=seed + len(known))

@@ -19,7 +19,7 @@ from outrider.prompts.tokens import check_tokens
 from outrider.runtimes.base import Model
 from outrider.training.shards import Text, write_shard
 
-SECONDS_OF_A_SHARD = 60  # a run that is killed loses at most so much
+SECONDS_OF_A_SHARD = 30.0  # a run that is killed loses so much, and the texts that are not at their end
 
 # Beginnings of questions, so that they differ in kind. Half of them are left to the model.
 OPENINGS = (
@@ -52,7 +52,7 @@ def encoded(prompts: Sequence[FilePrompt], target: Model) -> list[tuple[int, ...
 def write_texts(
     texts: Iterator[list[Text]],
     minutes: float,
-    learn: Callable[[Text], None],
+    learn: Callable[[Text], object],
     data: Path | None,
     tokenizer: str,
 ) -> None:
@@ -63,23 +63,26 @@ def write_texts(
     """
     begun = written = last = time.monotonic()
     held: list[Text] = []
+    count = tokens = 0
     try:
         with bar("writing", 60 * minutes) as advance:
             for finished in texts:
                 for text in finished:
                     learn(text)
                     held.append(text)
+                    tokens += len(text.tokens) - text.prompt
+                count += len(finished)
                 now = time.monotonic()
-                advance(now - last)
+                advance(now - last, f"{count:,} texts, {tokens:,} tokens")
                 last = now
                 if now - begun > 60 * minutes:
                     return
                 if data is not None and held and now - written > SECONDS_OF_A_SHARD:
-                    write_shard(data, held, tokenizer)
+                    write_shard(data, held, tokenizer, now - written)
                     held, written = [], now
     finally:
         if data is not None and held:
-            write_shard(data, held, tokenizer)
+            write_shard(data, held, tokenizer, time.monotonic() - written)
 
 
 def make_folder(folder: Path) -> None:
@@ -90,12 +93,17 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar, where somebody is looking. Yields a function that moves it on."""
+def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar, where somebody is looking. Yields a function that moves it on, and says how things are."""
     if not sys.stderr.isatty():
-        yield lambda step: None
+        yield lambda step, state: None
         return
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=messages(), transient=True) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda step: shown.advance(task, step)
+    with bars.Progress(*columns, bars.TextColumn("{task.fields[state]}"), console=messages(), transient=True) as shown:
+        task = shown.add_task(what, total=total, state="")
+
+        def advance(step: float, state: str) -> None:
+            shown.update(task, state=state)
+            shown.advance(task, step)
+
+        yield advance

@@ -40,6 +40,11 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
     return ModelDrafter(model)
 
 
+def is_drafter_by_name(draft_model: Any) -> bool:
+    """Whether a name or a folder stands for a drafter that is made for its target, not for a model."""
+    return is_name(draft_model) or is_head(draft_model)
+
+
 def is_name(draft_model: Any) -> bool:
     """Whether it is the name of a drafter, which is made for its target; other texts name models."""
     return isinstance(draft_model, str) and draft_model == LOOKUP

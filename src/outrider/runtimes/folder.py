@@ -17,6 +17,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Files of settings beside it; tokenizer.json is left to the tokenizers library.
 BESIDE = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+SPECULATORS_TYPE = "speculators_model_type"
+OLDER_HEADS = ("LlamaForCausalLMEagle3", "Eagle3LlamaForCausalLM")
 LONGEST_HEAD = 100_000_000  # bytes, of a safetensors file
 LENGTH_BYTES = 8
 # What counts must lie within where they are given; far above any model, and what fails at once below it.
@@ -87,6 +89,13 @@ def read_object(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{file.name} of {file.parent} cannot be read: it holds no object but {str(content)[:20]!r}")
     return content
+
+
+def says_head(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a draft head, of whatever kind."""
+    named = config.get("architectures")
+    older = isinstance(named, list) and bool(named) and named[0] in OLDER_HEADS
+    return older or SPECULATORS_TYPE in config or "draft_vocab_size" in config
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from outrider.errors import ModelError, SettingError
 from outrider.runtimes.backends import FILE_TYPES, Backend, CacheDtype, Dtype, find_backend, require_installed
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.fingerprint import weights_fingerprint
-from outrider.runtimes.folder import check_folder
+from outrider.runtimes.folder import CONFIG, check_folder, read_object, says_head
 from outrider.runtimes.places import Place, as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
@@ -63,10 +63,12 @@ def load(
     if threads is not None and threads < 1:
         raise SettingError(f"threads is {threads}: it must be at least 1")
     name, report = as_name(name_or_path), progress or _silent
+    _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)
     if backend == "auto":
         if is_hub_name(name):
             place = find_place(name, report, code=trust_remote_code)
+            _refuse_head(name, place.path)
         files = name if place is None else str(place.path)
         chosen = find_backend(files, dtype=dtype, device=device, cache_type=cache_type)
     if cache_type is not None and chosen not in WITH_FILE_TYPES:
@@ -116,6 +118,14 @@ def load(
     identity = _identity(name, [chosen, dtype, device, threads, cache_type])
     model.traits = replace(model.traits, identity=identity)
     return model
+
+
+def _refuse_head(name: str, folder: Path) -> None:
+    """Raises ModelError where a folder holds a draft head."""
+    if (folder / CONFIG).is_file() and says_head(read_object(folder / CONFIG)):
+        raise ModelError(
+            f"{name} is a draft head, and no model by itself: give it where a draft model goes, beside its target"
+        )
 
 
 def _identity(name: str, how: list[Any]) -> str:

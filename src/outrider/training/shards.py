@@ -33,11 +33,24 @@ class Text:
     probabilities: np.ndarray
 
 
-def write_shard(folder: Path, texts: Sequence[Text], tokenizer: str = "") -> Path:
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file of texts.
+
+    Attributes:
+        seconds: it took to write them.
+    """
+
+    texts: list[Text]
+    seconds: float
+
+
+def write_shard(folder: Path, texts: Sequence[Text], tokenizer: str = "", seconds: float = 0.0) -> Path:
     """Add a file to a folder. A process that is killed meanwhile leaves no half file under a shard's name.
 
     Args:
         tokenizer: the fingerprint; empty where the model has none.
+        seconds: it took to write the texts.
 
     Raises:
         InputError: the file cannot be written.
@@ -50,6 +63,7 @@ def write_shard(folder: Path, texts: Sequence[Text], tokenizer: str = "") -> Pat
         "top": np.concatenate([text.top for text in texts]).astype(np.uint32),
         "probabilities": np.concatenate([text.probabilities for text in texts]).astype(np.float16),
         "tokenizer": np.frombuffer(tokenizer.encode(), dtype=np.uint8),
+        "seconds": np.array(seconds),
     }
     try:
         with whole_file(path) as file:
@@ -57,6 +71,11 @@ def write_shard(folder: Path, texts: Sequence[Text], tokenizer: str = "") -> Pat
     except OSError as error:
         raise InputError(f"texts {path} cannot be written ({error.strerror}): choose another folder") from error
     return path
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The files of a folder, in the order in which they were written."""
+    return [folder / f"texts-{number:05d}.npz" for number in sorted(_numbers_in(folder))]
 
 
 def read_shards(folder: Path, tokenizer: str | None = None) -> Iterator[Text]:
@@ -68,19 +87,24 @@ def read_shards(folder: Path, tokenizer: str | None = None) -> Iterator[Text]:
     Raises:
         InputError: a file is damaged, or of another tokenizer.
     """
-    for number in sorted(_numbers_in(folder)):
-        path = folder / f"texts-{number:05d}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                held = {name: file[name] for name in ARRAYS}
-                written = bytes(file["tokenizer"]).decode() if "tokenizer" in file.files else tokenizer
-            texts = list(_texts_in(held))
-        # Whatever a damaged file makes zip, zlib and NumPy say.
-        except Exception as error:
-            raise InputError(f"texts {path} are damaged or none ({first_line(error)}): delete the file") from error
-        if tokenizer is not None and written != tokenizer:
-            raise InputError(f"texts {path} are of another tokenizer: give each model a folder of its own")
-        yield from texts
+    for path in shards_of(folder):
+        yield from read_shard(path, tokenizer).texts
+
+
+def read_shard(path: Path, tokenizer: str | None = None) -> Shard:
+    """One file; as `read_shards`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {name: file[name] for name in ARRAYS}
+            written = bytes(file["tokenizer"]).decode() if "tokenizer" in file.files else tokenizer
+            seconds = float(file["seconds"]) if "seconds" in file.files else 0.0
+        texts = list(_texts_in(held))
+    # Whatever a damaged file makes zip, zlib and NumPy say.
+    except Exception as error:
+        raise InputError(f"texts {path} are damaged or none ({first_line(error)}): delete the file") from error
+    if tokenizer is not None and written != tokenizer:
+        raise InputError(f"texts {path} are of another tokenizer: give each model a folder of its own")
+    return Shard(texts, seconds)
 
 
 def _numbers_in(folder: Path) -> list[int]:

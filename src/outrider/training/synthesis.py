@@ -47,8 +47,13 @@ class SynthesisSettings:
     seed: int = 0
 
 
-def self_written(target: Model, settings: SynthesisSettings) -> Iterator[list[Text]]:
+def self_written(
+    target: Model, settings: SynthesisSettings, known: Callable[[Sequence[int]], bool] = lambda prompt: False
+) -> Iterator[list[Text]]:
     """Questions and answers of a model, without end; no question comes twice.
+
+    Args:
+        known: says of the token ids of a prompt whether they were answered before; those are left out.
 
     Yields:
         After each round of the engine the texts that it finished, often none.
@@ -66,6 +71,8 @@ def self_written(target: Model, settings: SynthesisSettings) -> Iterator[list[Te
             prompt = questions.next_prompt()
             if prompt is None:
                 questions.ask()
+                continue
+            if known(prompt):
                 continue
             with suppress(InputError):  # a question that leaves no room for an answer
                 writer.answer(prompt)

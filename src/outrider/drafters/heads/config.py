@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from outrider.errors import ModelError
+from outrider.runtimes.folder import SPECULATORS_TYPE
 from outrider.runtimes.native.description import Rotary, Unknown, rotary_of
 
-TYPE = "speculators_model_type"
 EAGLE3 = "eagle3"
-OLDER = ("LlamaForCausalLMEagle3", "Eagle3LlamaForCausalLM")
 AUXILIARY = 3  # layers of the target that a head reads, where nothing is said
 SIZES = (
     "vocab_size",
@@ -129,12 +128,6 @@ def layers_of(target_layers: int) -> tuple[int, ...]:
     )
 
 
-def says_head(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is that of a draft head, of whatever kind."""
-    architecture = (config.get("architectures") or [""])[0]
-    return TYPE in config or architecture in OLDER or "draft_vocab_size" in config
-
-
 def read_config(config: Mapping[str, Any], where: str) -> HeadConfig:
     """The configuration of an EAGLE-3 head.
 
@@ -144,9 +137,9 @@ def read_config(config: Mapping[str, Any], where: str) -> HeadConfig:
     Raises:
         ModelError: it is of another kind, or needs something that is not computed here.
     """
-    if TYPE in config:
-        if config[TYPE] != EAGLE3:
-            raise ModelError(f"{where} is of a {config[TYPE]} head: heads of type {EAGLE3} are read")
+    if SPECULATORS_TYPE in config:
+        if config[SPECULATORS_TYPE] != EAGLE3:
+            raise ModelError(f"{where} is of a {config[SPECULATORS_TYPE]} head: heads of type {EAGLE3} are read")
         layer = config.get("transformer_layer_config")
         if not isinstance(layer, dict) or layer.get("model_type") not in DEFAULTS:
             raise ModelError(f"{where} has no transformer_layer_config of model_type {' or '.join(DEFAULTS)}")

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from outrider.drafters.heads.config import EAGLE3, TYPE, HeadConfig
+from outrider.drafters.heads.config import EAGLE3, HeadConfig
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.names import EMBEDDING, FROM_TARGET, LAYER, OLDER_LAYER, TO_TARGET
 from outrider.errors import ModelError
-from outrider.runtimes.folder import CONFIG, WEIGHTS, weight_files
+from outrider.runtimes.folder import CONFIG, SPECULATORS_TYPE, WEIGHTS, weight_files
 from outrider.runtimes.whole_file import whole_file
 
 PICKLED = "pytorch_model.bin"
@@ -161,7 +161,7 @@ def _as_json(config: HeadConfig, target: Mapping[str, Any]) -> dict[str, Any]:
     method = {"proposal_type": "greedy", "speculative_tokens": 4, "verifier_accept_k": 1, "accept_tolerance": 0.0}
     return {
         "architectures": ["Eagle3Speculator"],
-        TYPE: EAGLE3,
+        SPECULATORS_TYPE: EAGLE3,
         "model_type": "speculators",
         "draft_vocab_size": config.draft_vocab_size,
         "eagle_aux_hidden_state_layer_ids": list(config.layers),

@@ -10,12 +10,12 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from outrider.drafters.heads.config import HeadConfig, read_config, says_head
+from outrider.drafters.heads.config import HeadConfig, read_config
 from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.tree_shapes import TreeShape
 from outrider.errors import ModelError
 from outrider.runtimes.base import Embeds, Model
-from outrider.runtimes.folder import CONFIG, read_object
+from outrider.runtimes.folder import CONFIG, read_object, says_head
 from outrider.runtimes.places import is_hub_name
 
 if TYPE_CHECKING:

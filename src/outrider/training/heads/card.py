@@ -18,11 +18,12 @@ class Account:
     Attributes:
         target: its name.
         command: what made the head.
-        tokens: of answers that it was trained on.
+        tokens: that it was trained on.
         parameters: of the head.
         vocabulary: how many tokens it can draft.
         minutes: of training.
         objective: what it was trained for.
+        kind: head or model.
     """
 
     target: str
@@ -32,6 +33,13 @@ class Account:
     vocabulary: int
     minutes: float
     objective: str
+    kind: str = "head"
+
+
+KINDS = {
+    "head": ("A draft head", "An EAGLE-3.1 head in the format of speculators"),
+    "model": ("A draft model", "A small language model of the kind llama"),
+}
 
 
 def write_card(folder: Path, account: Account, curve: Sequence[Measurement]) -> None:
@@ -41,11 +49,12 @@ def write_card(folder: Path, account: Account, curve: Sequence[Measurement]) -> 
         f"| {depth} | {agreed:.0%} | {accepted:.0%} |"
         for depth, (agreed, accepted) in enumerate(zip(best.agreement, best.acceptance, strict=True), start=1)
     )
-    text = f"""# A draft head for {account.target}
+    title, what = KINDS[account.kind]
+    text = f"""# {title} for {account.target}
 
-An EAGLE-3.1 head in the format of speculators: {account.parameters:,} parameters, {account.vocabulary:,} tokens that it
-can draft. It was trained for {account.minutes:.1f} minutes on {account.tokens:,} tokens of answers that the target
-wrote itself, by the objective `{account.objective}`, with this command:
+{what}: {account.parameters:,} parameters, {account.vocabulary:,} tokens that it can draft. It was trained for
+{account.minutes:.1f} minutes on {account.tokens:,} tokens that the target wrote itself, by the objective
+`{account.objective}`, with this command:
 
     {account.command}
 

@@ -32,8 +32,8 @@ class Lesson:
 
     Attributes:
         tokens: int64 [tokens].
-        first: the first position whose expectation counts: the last token of the prompt.
-        hidden: [tokens, states of all layers that the head reads].
+        first: the first position whose expectation counts: the last token before what the target wrote.
+        hidden: [tokens, states of all layers that the student reads].
         likely: int32 [tokens - first, EXPECTED], places in the draft vocabulary of the most probable tokens after each
             position from `first` on.
         chances: float16, their probabilities; they sum to less than 1.
@@ -58,7 +58,7 @@ class Reader:
 
     Args:
         ids: of the draft vocabulary.
-        layers: whose states the head reads.
+        layers: whose states the student reads; none for a model.
         longest: tokens; what is longer is cut.
     """
 
@@ -70,17 +70,28 @@ class Reader:
         self._place = torch.full((target.traits.vocab_size,), -1)
         self._place[ids] = torch.arange(len(ids))
 
+    @property
+    def draft_vocab(self) -> int:
+        """How many tokens the student can draft."""
+        return len(self._ids)
+
     @torch.inference_mode()
-    def read(self, text: Text) -> Lesson:
+    def read(self, text: Text, written_from: int) -> Lesson:
+        """What the target makes of a text.
+
+        Args:
+            written_from: the place of the first token that the target wrote.
+        """
         tokens = list(text.tokens[: self._longest])
-        first = min(text.prompt, len(tokens)) - 1
+        first = min(written_from, len(tokens)) - 1
         work = Pass([0], [tokens], wanted=[len(tokens) - first], features=Features(hidden=self._layers))
         scored = self._session.extend(work)
         scored.wait()
         logits = tensor_of(scored.logits).float()
         probabilities = torch.softmax(logits, dim=-1)
         chances, likely = probabilities[:, self._ids].topk(min(EXPECTED, len(self._ids)), dim=-1)
-        hidden = torch.cat([tensor_of(layer).to(torch.bfloat16) for layer in scored.hidden], dim=-1)
+        states = [tensor_of(layer).to(torch.bfloat16) for layer in scored.hidden]
+        hidden = torch.cat(states, dim=-1) if states else torch.zeros(len(tokens), 0, dtype=torch.bfloat16)
         lesson = Lesson(
             torch.tensor(tokens),
             first,
@@ -98,12 +109,15 @@ class Lessons:
 
     Args:
         room: bytes.
+        opening: how a conversation begins, up to the user's first word. What follows was written by the target too, so
+            that it is learned from. Empty learns from answers alone.
     """
 
-    def __init__(self, texts: Sequence[Text], reader: Reader, room: int) -> None:
+    def __init__(self, texts: Sequence[Text], reader: Reader, room: int, opening: Sequence[int] = ()) -> None:
         self.texts = list(texts)
         self._reader = reader
         self._left = room
+        self._opening = tuple(opening)
         self._kept: dict[int, Lesson] = {}
 
     def __len__(self) -> int:
@@ -112,11 +126,21 @@ class Lessons:
     def __getitem__(self, number: int) -> Lesson:
         if number in self._kept:
             return self._kept[number]
-        lesson = self._reader.read(self.texts[number])
+        text = self.texts[number]
+        lesson = self._reader.read(text, self._written_from(text))
         if lesson.bytes <= self._left:
             self._left -= lesson.bytes
             self._kept[number] = lesson
         return lesson
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are learned from."""
+        return sum(len(text.tokens) - self._written_from(text) for text in self.texts)
+
+    def add(self, texts: Sequence[Text]) -> None:
+        """Further texts, from the next epoch on."""
+        self.texts.extend(texts)
 
     def batches(self, tokens: int, chooser: random.Random | None) -> Iterator[list[Lesson]]:
         """All lessons once, in batches of texts of similar length.
@@ -136,6 +160,10 @@ class Lessons:
             chooser.shuffle(groups)
         for group in groups:
             yield [self[number] for number in group]
+
+    def _written_from(self, text: Text) -> int:
+        opening = self._opening
+        return len(opening) if opening and text.tokens[: len(opening)] == opening else text.prompt
 
     def _length(self, number: int, chooser: random.Random | None) -> float:
         length = len(self.texts[number].tokens)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from outrider.training.heads.rollout import Step
+from outrider.training.heads.batch import Step
 
 Objective = Callable[[torch.Tensor, Step], torch.Tensor]
 HYBRID = 3.0

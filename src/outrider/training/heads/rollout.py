@@ -7,7 +7,7 @@ states up to t, and its own after it. So the query of step d at t sees the keys 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,66 +15,22 @@ from torch.nn import functional
 
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.states import Rotation, turned
-from outrider.training.heads.corpus import Lesson
+from outrider.training.heads.batch import Batch, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Lessons side by side, padded at the end.
+class HeadStudent:
+    """A head that learns.
 
     Attributes:
-        tokens: int64 [texts, width].
-        lengths: of the texts.
-        hidden: [texts, width, states of all layers].
-        counts: bool [texts, width], the positions whose expectations count: those of the answer, but for the last
-            token, after which nothing comes.
-        likely, chances, best: as in `Lesson`, [texts, width, ..].
+        embedding: of the tokens, [vocabulary, hidden size]; it is not trained.
     """
 
-    tokens: torch.Tensor
-    hidden: torch.Tensor
-    counts: torch.Tensor
-    likely: torch.Tensor
-    chances: torch.Tensor
-    best: torch.Tensor
+    module: Eagle3
+    embedding: torch.Tensor
 
-    @classmethod
-    def of(cls, lessons: Sequence[Lesson], device: torch.device) -> Batch:
-        width = max(len(lesson.tokens) for lesson in lessons)
-        expected = lessons[0].likely.shape[1]
-
-        def padded(pieces: Sequence[torch.Tensor], shifted: bool) -> torch.Tensor:
-            whole = pieces[0].new_zeros((len(lessons), width, *pieces[0].shape[1:]))
-            for row, (lesson, piece) in enumerate(zip(lessons, pieces, strict=True)):
-                start = lesson.first if shifted else 0
-                whole[row, start : start + len(piece)] = piece
-            return whole.to(device)
-
-        counts = [torch.ones(max(len(lesson.best) - 1, 0), dtype=torch.bool) for lesson in lessons]
-        assert all(lesson.likely.shape[1] == expected for lesson in lessons)
-        return cls(
-            padded([lesson.tokens for lesson in lessons], False),
-            padded([lesson.hidden for lesson in lessons], False),
-            padded(counts, True),
-            padded([lesson.likely for lesson in lessons], True),
-            padded([lesson.chances for lesson in lessons], True),
-            padded([lesson.best for lesson in lessons], True),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What the head says at one depth of a draft, and what the target expected there; n places count.
-
-    Attributes:
-        logits: [n, draft vocabulary].
-        likely, chances, best: as in `Lesson`, [n, ..].
-    """
-
-    logits: torch.Tensor
-    likely: torch.Tensor
-    chances: torch.Tensor
-    best: torch.Tensor
+    def steps(self, batch: Batch, depth: int) -> Iterator[Step]:
+        return rollout(self.module, self.embedding, batch, depth)
 
 
 def rollout(head: Eagle3, embedding: torch.Tensor, batch: Batch, depth: int) -> Iterator[Step]:

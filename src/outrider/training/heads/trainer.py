@@ -1,27 +1,26 @@
-"""Trains a draft head."""
+"""Trains a student: a draft head, or a small model."""
 
 from __future__ import annotations
 
-import io
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from outrider.drafters.heads.module import Eagle3
 from outrider.errors import InputError
-from outrider.runtimes.whole_file import whole_file
+from outrider.training.heads.batch import Batch, Student
+from outrider.training.heads.checkpoint import CHECKPOINT, Checkpoint
 from outrider.training.heads.corpus import Lesson, Lessons
 from outrider.training.heads.objectives import OBJECTIVES, overlap
-from outrider.training.heads.rollout import Batch, rollout
+from outrider.training.shards import Text
 
-CHECKPOINT = "checkpoint.pt"
-BETWEEN_CHECKPOINTS = 45.0  # seconds: a run that is killed loses at most so much
+BETWEEN_CHECKPOINTS = 45.0  # seconds, at most: a run that is killed loses at most so much
+CHECKPOINTS = 20  # in short runs
 WARM_UP = 10  # steps
 LEAST_RATE = 0.02  # of the rate, at the end
 PATIENCE = 4  # measurements without a gain, after which training ends
@@ -29,7 +28,7 @@ PATIENCE = 4  # measurements without a gain, after which training ends
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How a head is trained.
+    """How a student is trained.
 
     Attributes:
         objective: a name of OBJECTIVES.
@@ -39,7 +38,7 @@ class TrainingSettings:
         decay: of weights.
         tokens: of a batch, padding included.
         batches: whose gradients are added for one step.
-        seconds: how long training may take; the rate falls over them as a cosine.
+        seconds: how long training may take, earlier runs included; the rate falls over them as a cosine.
         measured: seconds between two measurements.
         seed: of the order of the texts.
     """
@@ -58,12 +57,12 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a head is worth on texts that it is not trained on, by depth of the draft.
+    """What a student is worth on texts that it is not trained on, by depth of the draft.
 
     Attributes:
         seconds: of training so far.
         loss: of training, since the measurement before.
-        agreement: how often the head's most probable token is the target's.
+        agreement: how often its most probable token is the target's.
         acceptance: sum of min(p, q), how often a drawn token is accepted.
     """
 
@@ -93,46 +92,69 @@ class Progress:
 
 
 class Trainer:
-    """One head on its way.
+    """One student on its way.
 
     Args:
-        embedding: of the tokens, [vocabulary, hidden size].
         held_out: texts that measure.
-        folder: of the checkpoint; a run that was killed goes on from it.
+        folder: of the checkpoint, which is written there; None writes none.
+        made: what the student is made of, for the checkpoint.
+        further: asked at the beginning of each epoch for texts that came meanwhile.
         clock: seconds.
-
-    Raises:
-        InputError: the checkpoint is of another head.
     """
 
     def __init__(
         self,
-        head: Eagle3,
-        embedding: torch.Tensor,
+        student: Student,
         lessons: Lessons,
         held_out: Lessons,
         settings: TrainingSettings,
-        folder: Path | None,
+        folder: Path | None = None,
+        *,
+        made: Mapping[str, Any] | None = None,
+        further: Callable[[], Sequence[Text]] = lambda: (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.head = head
+        self.student = student
         self.settings = settings
         self.progress = Progress()
-        self._embedding = embedding
         self._lessons, self._held_out = lessons, held_out
         self._file = None if folder is None else folder / CHECKPOINT
+        self._made = dict(made or {})
+        self._further = further
         self._clock = clock
+        parameters = student.module.parameters()
         self._optimizer = torch.optim.AdamW(
-            head.parameters(), lr=settings.rate, weight_decay=settings.decay, betas=(0.9, 0.95)
+            parameters, lr=settings.rate, weight_decay=settings.decay, betas=(0.9, 0.95)
         )
-        self._best = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        self._best, self._best_worth = self._weights(), -math.inf
+        self._since_best = 0  # measurements of this run
+        self._begun = 0.0  # seconds of earlier runs
         self._losses: list[float] = []
-        self._device = next(head.parameters()).device
-        if self._file is not None and self._file.is_file():
-            self._resume(self._file)
+        self._device = next(student.module.parameters()).device
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        What was best before is measured once more: the texts held out may be others by now.
+
+        Raises:
+            InputError: it is of another student.
+        """
+        module = self.student.module
+        try:
+            module.load_state_dict(checkpoint.best)
+            self._best = self._weights()
+            curve = [Measurement(**each) for each in checkpoint.progress["curve"]]
+            self.progress = Progress(**{**checkpoint.progress, "curve": curve})
+            self._best_worth = self._measured().worth
+            module.load_state_dict(checkpoint.weights)
+            self._optimizer.load_state_dict(dict(checkpoint.optimizer))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"checkpoint {self._file} is of another student: delete it") from error
+        self._begun = self.progress.seconds
 
     def run(self, tell: Callable[[Progress], None] = lambda progress: None) -> list[Measurement]:
-        """Train until the time is over, or nothing is gained any more; the best weights stay in the head.
+        """Train until the time is over, or nothing is gained any more; the best weights stay in the student.
 
         Args:
             tell: called after each step.
@@ -142,11 +164,10 @@ class Trainer:
         """
         settings, progress = self.settings, self.progress
         started = saved = self._clock()
-        before = progress.seconds
-        if not progress.curve:
-            self._measure()
-        while progress.seconds < settings.seconds and not self._is_stale():
-            chooser = random.Random(settings.seed + progress.epochs)
+        self._measure()
+        while not self._is_over():
+            self._lessons.add(self._further())
+            chooser = random.Random(f"{settings.seed} {progress.steps}")
             pending = 0
             for lessons in self._lessons.batches(settings.tokens, chooser):
                 self._backward(lessons)
@@ -155,21 +176,22 @@ class Trainer:
                     self._step()
                     pending = 0
                 now = self._clock()
-                progress.seconds = before + now - started
+                progress.seconds = self._begun + now - started
                 tell(progress)
                 if progress.seconds - progress.curve[-1].seconds >= settings.measured:
                     self._measure()
-                if now - saved >= BETWEEN_CHECKPOINTS:
+                if now - saved >= min(BETWEEN_CHECKPOINTS, settings.seconds / CHECKPOINTS):
                     self._save()
                     saved = self._clock()
-                if progress.seconds >= settings.seconds or self._is_stale():
+                if self._is_over():
                     break
             if pending:
                 self._step()
             progress.epochs += 1
-        self._measure()
+        if progress.steps and progress.seconds > progress.curve[-1].seconds:
+            self._measure()
         self._save()
-        self.head.load_state_dict(self._best)
+        self.student.module.load_state_dict(self._best)
         return progress.curve
 
     @torch.inference_mode()
@@ -179,7 +201,7 @@ class Trainer:
         agreed, accepted, counts = [0.0] * depth, [0.0] * depth, [0] * depth
         for lessons in self._held_out.batches(self.settings.tokens, None):
             with self._mixed():
-                for place, step in enumerate(rollout(self.head, self._embedding, self._batch(lessons), depth)):
+                for place, step in enumerate(self.student.steps(self._batch(lessons), depth)):
                     log_q = step.logits.float().log_softmax(dim=-1)
                     agreed[place] += int((log_q.argmax(dim=-1) == step.best).sum())
                     accepted[place] += float(overlap(log_q, step).sum())
@@ -205,7 +227,7 @@ class Trainer:
         objective = OBJECTIVES[settings.objective]
         loss = torch.zeros((), device=self._device)
         with self._mixed():
-            for place, step in enumerate(rollout(self.head, self._embedding, self._batch(lessons), settings.depth)):
+            for place, step in enumerate(self.student.steps(self._batch(lessons), settings.depth)):
                 log_q = step.logits.float().log_softmax(dim=-1)
                 loss = loss + settings.weight**place * objective(log_q, step).mean()
         if loss.requires_grad:
@@ -218,48 +240,34 @@ class Trainer:
         rate = LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * over))
         for group in self._optimizer.param_groups:
             group["lr"] = settings.rate * rate * min(1.0, (progress.steps + 1) / WARM_UP)
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.student.module.parameters(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad()
         progress.steps += 1
 
     def _measure(self) -> None:
+        measured = self._measured()
+        self._since_best += 1
+        if measured.worth > self._best_worth:
+            self._best, self._best_worth, self._since_best = self._weights(), measured.worth, 0
+        self.progress.curve.append(measured)
+
+    def _measured(self) -> Measurement:
         agreement, acceptance = self.measure()
         loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         self._losses.clear()
-        measured = Measurement(self.progress.seconds, loss, agreement, acceptance)
-        if all(measured.worth > other.worth for other in self.progress.curve):
-            self._best = {name: tensor.clone() for name, tensor in self.head.state_dict().items()}
-        self.progress.curve.append(measured)
+        return Measurement(self.progress.seconds, loss, agreement, acceptance)
 
-    def _is_stale(self) -> bool:
-        worths = [measured.worth for measured in self.progress.curve]
-        best = max(range(len(worths)), key=worths.__getitem__)
-        return len(worths) - 1 - best >= PATIENCE and self.progress.seconds > 0.5 * self.settings.seconds
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in self.student.module.state_dict().items()}
+
+    def _is_over(self) -> bool:
+        """Whether the time is over, or the second half of this run's time brings nothing any more."""
+        passed, seconds = self.progress.seconds, self.settings.seconds
+        return passed >= seconds or (self._since_best >= PATIENCE and passed > (self._begun + seconds) / 2)
 
     def _save(self) -> None:
-        if self._file is None:
-            return
-        held = io.BytesIO()
-        torch.save(
-            {
-                "head": self.head.state_dict(),
-                "best": self._best,
-                "optimizer": self._optimizer.state_dict(),
-                "progress": asdict(self.progress),
-            },
-            held,
-        )
-        with whole_file(self._file) as file:
-            file.write(held.getvalue())
-
-    def _resume(self, file: Path) -> None:
-        try:
-            found = torch.load(file, map_location=self._device, weights_only=True)
-            self.head.load_state_dict(found["head"])
-            self._optimizer.load_state_dict(found["optimizer"])
-            self._best = found["best"]
-            curve = [Measurement(**each) for each in found["progress"].pop("curve")]
-            self.progress = Progress(**found["progress"], curve=curve)
-        except Exception as error:  # whatever a damaged file makes pickle say, or a head of other sizes PyTorch
-            raise InputError(f"checkpoint {file} is damaged or of another head: delete it") from error
+        if self._file is not None:
+            module, progress = self.student.module, asdict(self.progress)
+            state = self._optimizer.state_dict()
+            Checkpoint(module.state_dict(), self._best, state, progress, self._made).write(self._file)

@@ -1,0 +1,1 @@
+"""Training of small language models, of the target's vocabulary, that draft."""
