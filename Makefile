@@ -10,7 +10,8 @@ DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-tensor-parallel test-vllm lint format coverage wheel examples sanitize test-arm clean
+.PHONY: help demo test test-all-draws test-ray test-tensor-parallel test-vllm lint format coverage wheel examples sanitize \
+	test-arm clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1 \t\2/'
@@ -22,6 +23,9 @@ test: $(VENV)/.installed-test ## Set up, and run every check: style, types, test
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet
 	$(MAKE) --no-print-directory wheel
+
+test-all-draws: $(VENV)/.installed-test ## Run the statistical tests, with every sample drawn to its end
+	OUTRIDER_ALL_DRAWS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --quiet tests/exactness
 
 coverage: $(VENV)/.installed-test ## Run the tests, and say which lines and branches they reach
 	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet --cov --cov-report=term:skip-covered

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from exactness.statistics import THRESHOLD, Outcome, p_value
+from exactness.statistics import Outcome, p_of_stages
 from outrider import Engine, Handle, Request, SamplingParams, SpeculativeDecoder
 from outrider.prompts.request import prepare_request
 from outrider.runtimes.base import Model
@@ -23,7 +23,7 @@ CAPACITY = 64  # tokens of a row
 TEXTS = 64  # that are compared one by one
 LENGTH_OF_TEXTS = 20
 # Shares of all draws after which a mistake may be found. Each look is one more test at THRESHOLD, and what it looks at
-# are the first draws of the same sample, so that the last look is the test of all draws.
+# are the first draws of the same sample. A sample that fits at a stage is given up, as it is without a mistake.
 LOOKS = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
 
 
@@ -99,6 +99,10 @@ class Draws:
             there = [(seed, text) for seed, text in there if not text.finish_reason]
         return self.sample
 
+    def first(self, draws: int) -> Counter[Outcome]:
+        """The counts of the first texts, so many at least."""
+        return self.more(max(draws - self.sample.counts.total(), 0)).counts
+
     def _count(self, seed: int, text: Handle) -> None:
         self.sample.texts[seed] = tuple(text.tokens[: self._length])
         self.sample.counts[self.sample.texts[seed]] += 1
@@ -137,14 +141,11 @@ def plain_texts(target: Model, prompt: Sequence[int], sampling: SamplingParams, 
     return texts_of(SpeculativeDecoder(None, target, rule="coupled"), prompt, sampling, **how_many).texts
 
 
+def p_of_output(draws: Draws, expected: dict[Outcome, float], most: int) -> float:
+    """The p-value of a sample of `most` draws, drawn in stages."""
+    return p_of_stages(draws.first, expected, most)
+
+
 def p_of_mistake(draws: Draws, expected: dict[Outcome, float], most: int) -> float:
-    """The p-value of the first look at which a planted mistake is found; that of all `most` draws where it is not."""
-    done = 0
-    p = 1.0
-    for share in LOOKS:
-        draws.more(round(share * most) - done)
-        done = round(share * most)
-        p = p_value(draws.sample.counts, expected)
-        if p < THRESHOLD:
-            break
-    return p
+    """The p-value of the first look at which a planted mistake is found; that of the last stage where it is not."""
+    return p_of_stages(draws.first, expected, most, LOOKS)

@@ -3,9 +3,9 @@
 import pytest
 
 from exactness.drafters import similar
-from exactness.draws import draw_outputs, texts_of
+from exactness.draws import Draws, p_of_output, texts_of
 from exactness.libraries import array_maker
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, joint_distribution
 from outrider import FunctionModel, ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -36,9 +36,9 @@ TARGET, DRAFT = (
 @pytest.mark.parametrize("rule", ["token", "block"])
 def test_numpy_has_the_targets_distribution(rule: str) -> None:
     decoder = SpeculativeDecoder(ModelDrafter(DRAFT), TARGET, 2, rule=rule)
-    sample = draw_outputs(decoder, PROMPT, 2, SAMPLING, DRAWS, max_tokens=4)
-    assert sample.accepted > 0
-    assert p_value(sample.counts, joint_distribution(TARGET, PROMPT, 2, SAMPLING)) > THRESHOLD
+    draws = Draws(decoder, PROMPT, 2, SAMPLING, max_tokens=4)
+    assert p_of_output(draws, joint_distribution(TARGET, PROMPT, 2, SAMPLING), DRAWS) > THRESHOLD
+    assert draws.sample.accepted > 0
 
 
 @pytest.mark.parametrize("rule", ["token", "block"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exactness.draws import Draws, p_of_mistake, plain_texts, texts_of
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
+from exactness.statistics import THRESHOLD, joint_distribution
 from outrider import Draft, ModelDrafter, SamplingParams, SettingError, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -38,10 +38,10 @@ def draws_of(drafter: ModelDrafter, rule: str) -> Draws:
 
 @pytest.mark.parametrize(("rule", "draft"), [("token", OPPOSITE), ("block", OPPOSITE), ("block", OTHER)])
 def test_stopping_after_a_token_is_exact(rule: str, draft: TableModel) -> None:
-    sample = draws_of(ModelDrafter(draft, min_survival=0.15), rule).more(DRAWS)
-    assert p_value(sample.counts, TRUTH) > THRESHOLD
+    draws = draws_of(ModelDrafter(draft, min_survival=0.15), rule)
+    assert p_of_output(draws, TRUTH, DRAWS) > THRESHOLD
     unstopped = draws_of(ModelDrafter(draft), rule).more(200)
-    assert sample.drafted / DRAWS < 0.8 * unstopped.drafted / 200
+    assert draws.sample.drafted / draws.sample.counts.total() < 0.8 * unstopped.drafted / 200
 
 
 def test_under_coupled_stopping_changes_no_text() -> None:

@@ -12,9 +12,9 @@ from unittest.mock import patch
 
 import pytest
 
-from exactness.draws import Draws, p_of_mistake, plain_texts, texts_of
+from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.policies import Priced, Sometimes
-from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution
 from exactness.traffic import Kind, serve
 from outrider import (
     Drafter,
@@ -164,7 +164,7 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_the_output_has_the_targets_distribution(scenario):
-    assert p_value(scenario.open().more(scenario.draws).counts, scenario.truth()) > THRESHOLD
+    assert p_of_output(scenario.open(), scenario.truth(), scenario.draws) > THRESHOLD
 
 
 @pytest.mark.parametrize("drafter", ["trees", "chains", "trained", "merged", "mtp", "dflash"])

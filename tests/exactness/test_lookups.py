@@ -7,10 +7,10 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import lookups, memory_of
-from exactness.draws import Draws, p_of_mistake
+from exactness.draws import Draws, p_of_mistake, p_of_output
 from exactness.mutations import Mistake
 from exactness.policies import Priced
-from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_of_stages
 from outrider import (
     Drafter,
     LookaheadPolicy,
@@ -82,9 +82,9 @@ MISTAKES: list[tuple[str, Mistake]] = [
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_output_has_the_targets_distribution(name: str) -> None:
     scenario = SCENARIOS[name]
-    sample = scenario.open().more(scenario.draws)
-    assert 0 < sample.accepted < 0.65 * sample.drafted
-    assert p_value(sample.counts, scenario.truth()) > THRESHOLD
+    draws = scenario.open()
+    assert p_of_output(draws, scenario.truth(), scenario.draws) > THRESHOLD
+    assert 0 < draws.sample.accepted < 0.65 * draws.sample.drafted
 
 
 @pytest.mark.parametrize("name, mistake", MISTAKES, ids=lambda part: getattr(part, "__name__", part))
@@ -97,29 +97,34 @@ def test_a_mistake_is_found(name: str, mistake: Mistake) -> None:
 def test_learning_from_the_wrong_rows_makes_drafts_worse_and_nothing_else() -> None:
     right, scenario = SCENARIOS["tree"].open().more(500), SCENARIOS["tree"]
     with mutations.top_tokens_of_another_node():
-        sample = scenario.open().more(scenario.draws)
-    assert p_value(sample.counts, scenario.truth()) > THRESHOLD
-    assert sample.accepted / sample.drafted < 0.95 * right.accepted / right.drafted
+        draws = scenario.open()
+        assert p_of_output(draws, scenario.truth(), scenario.draws) > THRESHOLD
+    assert draws.sample.accepted / draws.sample.drafted < 0.95 * right.accepted / right.drafted
 
 
 def test_nodes_may_be_left_out_once_they_were_looked_at() -> None:
     """They are chosen, not drawn."""
     scenario = SCENARIOS["short"]
-    few = draws_of(RecyclingDrafter(memory_of(SHORT), min_chance=0.2), scenario).more(scenario.draws)
-    assert p_value(few.counts, scenario.truth()) > THRESHOLD
+    draws = draws_of(RecyclingDrafter(memory_of(SHORT), min_chance=0.2), scenario)
+    assert p_of_output(draws, scenario.truth(), scenario.draws) > THRESHOLD
+    few = draws.sample
     many = draws_of(LookupDrafter(), scenario).more(200)
-    assert few.drafted / scenario.draws < 0.8 * many.drafted / 200
+    assert few.drafted / few.counts.total() < 0.8 * many.drafted / 200
 
 
 def p_of_texts_expected_from_their_own_seed(rule: str) -> float:
     decoder = SpeculativeDecoder(SuffixDrafter(min_survival=0), SHORT, 3, rule=rule)
     counts: Counter[Outcome] = Counter()
-    for seed in range(500):
-        sampling = SamplingParams(seed=seed)
-        first = decoder.generate(PROMPT, max_tokens=4, sampling=sampling)
-        again = decoder.generate(PROMPT, max_tokens=4, sampling=sampling, predicted=[*PROMPT, *first.tokens])
-        counts[tuple(again.tokens[:2])] += 1
-    return p_value(counts, joint_distribution(SHORT, PROMPT, 2, SamplingParams()))
+
+    def first(draws: int) -> Counter[Outcome]:
+        for seed in range(counts.total(), draws):
+            sampling = SamplingParams(seed=seed)
+            once = decoder.generate(PROMPT, max_tokens=4, sampling=sampling)
+            again = decoder.generate(PROMPT, max_tokens=4, sampling=sampling, predicted=[*PROMPT, *once.tokens])
+            counts[tuple(again.tokens[:2])] += 1
+        return counts
+
+    return p_of_stages(first, joint_distribution(SHORT, PROMPT, 2, SamplingParams()), 500)
 
 
 @pytest.mark.parametrize("rule", ["token", "block", "coupled"])

@@ -5,8 +5,8 @@ import pytest
 from exactness import test_hard_case as hard_case
 from exactness.cases import CASES, SAMPLINGS, Case, all_pairs, pairs
 from exactness.drafters import DRAFTERS, similar
-from exactness.draws import draw_outputs, plain_texts, texts_of
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.draws import Draws, p_of_output, plain_texts, texts_of
+from exactness.statistics import THRESHOLD, joint_distribution
 from outrider import SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -26,7 +26,8 @@ def test_every_pair_of_choices_occurs() -> None:
     assert covered == all_pairs()
 
 
-def test_at_least_200_000_texts_are_drawn() -> None:
+def test_whole_samples_are_at_least_200_000_texts() -> None:
+    """They are drawn to their end with OUTRIDER_ALL_DRAWS=1, or where one may show a mistake."""
     assert DRAWS * (len(COUNTED) + len(SAMPLINGS)) + hard_case.DRAWS * len(hard_case.COUNTED) >= 200_000
 
 
@@ -45,10 +46,10 @@ def test_the_output_has_the_targets_distribution(number: int, case: Case) -> Non
     # Half the cases let a draft reach beyond the tokens that are counted; the others have it cut at the end.
     max_tokens = length if number % 2 else length + case.planned
     seed = number * DRAWS
-    sample = draw_outputs(decoder, PROMPT, length, sampling, DRAWS, max_tokens=max_tokens, first_seed=seed)
+    draws = Draws(decoder, PROMPT, length, sampling, max_tokens=max_tokens, first_seed=seed)
 
-    assert sample.drafted > 0
-    assert p_value(sample.counts, joint_distribution(decoder.target, PROMPT, length, sampling)) > THRESHOLD
+    assert p_of_output(draws, joint_distribution(decoder.target, PROMPT, length, sampling), DRAWS) > THRESHOLD
+    assert draws.sample.drafted > 0
 
 
 @pytest.mark.parametrize("number, case", COMPARED, ids=str)
@@ -64,5 +65,5 @@ def test_plain_decoding_under_coupled_has_the_targets_distribution(number: int, 
     vocab_size, length = SHAPES[number % len(SHAPES)]
     target = TableModel.random(vocab_size, 2, spread=1.2, seed=number)
     decoder = SpeculativeDecoder(None, target, rule="coupled")
-    sample = draw_outputs(decoder, PROMPT, length, SAMPLINGS[name], DRAWS)
-    assert p_value(sample.counts, joint_distribution(target, PROMPT, length, SAMPLINGS[name])) > THRESHOLD
+    draws = Draws(decoder, PROMPT, length, SAMPLINGS[name])
+    assert p_of_output(draws, joint_distribution(target, PROMPT, length, SAMPLINGS[name]), DRAWS) > THRESHOLD

@@ -8,10 +8,10 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import TreeDrafter
-from exactness.draws import Draws, p_of_mistake
+from exactness.draws import Draws, p_of_mistake, p_of_output
 from exactness.mutations import Mistake
 from exactness.policies import Sometimes
-from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution
 from outrider import (
     Drafter,
     Fixed,
@@ -122,7 +122,7 @@ CASES: list[tuple[str, Mistake]] = [
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_without_a_mistake_none_is_found(name: str) -> None:
     scenario = SCENARIOS[name]
-    assert p_value(scenario.open().more(scenario.draws).counts, scenario.truth()) > THRESHOLD
+    assert p_of_output(scenario.open(), scenario.truth(), scenario.draws) > THRESHOLD
 
 
 @pytest.mark.parametrize("name, mistake", CASES, ids=lambda part: getattr(part, "__name__", part))
