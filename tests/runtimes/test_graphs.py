@@ -275,10 +275,10 @@ def test_greedy_text_is_that_of_the_session_for_cpus(drafter, lookahead):
     assert texts_of(engine, prompts, temperature=0) == plain
 
 
-def last_round(engine, stand, sampling):
+def last_round(engine, stand, *samplings):
     """What the tenth round of two texts takes on the device."""
     for row in (0, 1):
-        settings = replace(sampling, seed=row)
+        settings = replace(samplings[row % len(samplings)], seed=row)
         engine.submit(Request(tuple([3, 5, 7, 9 + row] * 5), 150, settings))
     for _ in range(10):
         before = stand.counts()
@@ -296,13 +296,69 @@ def test_a_greedy_round_reads_once_and_once_more_for_the_draft_of_a_model(drafte
     assert used["launches"] <= 30
 
 
-@pytest.mark.parametrize("rule", ["token", "block"])
-@pytest.mark.parametrize("drafter", ["nothing", "suffix"])
-def test_a_sampled_round_of_chains_reads_once(drafter, rule, standing, stand):
-    engine = Engine(standing, DRAFTERS[drafter](None), lookahead=Fixed(4), rule=rule, max_rows=2, capacity=200)
-    used = last_round(engine, stand, SamplingParams(temperature=0.8))
-    assert used["reads"] == 1
-    assert used["copies"] == 2
+ROUNDS = [
+    ("nothing", "token"),
+    ("suffix", "token"),
+    ("suffix", "block"),
+    ("suffix", "coupled"),
+    ("suffix tree", "token"),
+    ("suffix tree", "coupled"),
+    ("model", "token"),
+    ("model", "block"),
+    ("model", "coupled"),
+]
+
+
+@pytest.mark.parametrize(("drafter", "rule"), ROUNDS)
+def test_a_sampled_round_reads_twice_at_most_and_launches_thirty_times(drafter, rule, standing, stand):
+    """Rows of unlike settings and with penalties included."""
+    draft = DRAFTERS[drafter](lambda: GraphedLlama.of(tiny("Llama"), device=StandingDevice(stand)))
+    for sampling in (SamplingParams(temperature=0.8), SamplingParams(temperature=0.8, top_p=0.9, top_k=40)):
+        engine = Engine(standing, draft, lookahead=Fixed(4), rule=rule, max_rows=2, capacity=200)
+        used = last_round(engine, stand, sampling, replace(sampling, min_p=0.01, temperature=1.2))
+        assert used["reads"] == 1 + (drafter == "model")
+        assert used["copies"] <= 2 + 3 * (drafter == "model")
+        assert used["launches"] <= 30
+    if drafter != "model":
+        engine = Engine(standing, draft, lookahead=Fixed(4), rule=rule, max_rows=2, capacity=200)
+        used = last_round(engine, stand, SamplingParams(repetition_penalty=1.1), GREEDY)
+        assert (used["reads"], used["copies"]) == (1, 2)
+        assert used["launches"] <= 30
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+def test_drafts_are_drawn_on_the_device_as_they_are_on_the_host(rule):
+    """Rows of unlike settings, of which one is greedy, and unlike lookaheads."""
+    prompts = [[3, 5, 7, 9] * 5, text(of_cpu(), 9, 4), text(of_cpu(), 17, 2)]
+    samplings = [SamplingParams(temperature=0.7, seed=1), GREEDY, SamplingParams(top_k=9, top_p=0.9, seed=3)]
+    found = []
+    for make in (of_cpu, lambda: GraphedLlama.of(tiny("Llama"), device="cpu")):
+        rounds = []
+        engine = Engine(
+            make(), ModelDrafter(make()), lookahead=Fixed(4), rule=rule, max_rows=3, capacity=128,
+            observer=rounds.append,
+        )  # fmt: skip
+        handles = [
+            engine.submit(Request(tuple(prompt), 30, sampling, num_draft_tokens=4 - number))
+            for number, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
+        ]
+        while not engine.idle:
+            engine.step()
+        drafted = [[part.draft_tokens for part in each.sequences] for each in rounds]
+        found.append(([handle.tokens for handle in handles], drafted))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_draft_model_with_a_bad_logit_is_dropped(bad):
+    module = tiny("Llama")
+    draft = GraphedLlama.of(module, device="cpu")
+    draft.embedding()[7] = bad
+    model = of_cpu()
+    engine = Engine(model, ModelDrafter(draft), lookahead=Fixed(4), max_rows=1, capacity=128)
+    with pytest.warns(RuntimeWarning, match="not a finite number"):
+        (tokens,) = texts_of(engine, [[3, 7, 5]], seed=4)
+    assert [tokens] == texts_of(Engine(model, None, max_rows=1, capacity=128), [[3, 7, 5]], seed=4)
 
 
 def test_a_folder_that_is_opened_on_a_gpu_is_graphed_there(stand, tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.vocabulary import SameVocabulary, VocabularyMap
 from outrider.maths.arrays import Array, float32
-from outrider.runtimes.base import LAST_KEPT, Model, Pass, Session, prefill
+from outrider.runtimes.base import LAST_KEPT, Draws, DrawsOut, Model, Pass, Session, prefill
 from outrider.runtimes.prefixes import Owned, Prefixes, common_length
 
 
@@ -143,10 +143,33 @@ class DraftCache:
         feeds = [row.feed for row in rows]
         numbers = [row.number for row in rows]
         drafted = self._opened().rollout(numbers, feeds, count, self.vocabulary.shared_ids)
+        self._count_rolled(rows, drafted)
+        return drafted
+
+    def _count_rolled(self, rows: Sequence[CachedRow], drafted: Sequence[list[int]]) -> None:
         for row, tokens in zip(rows, drafted, strict=True):
             row.count_fed([*row.feed, *tokens[:-1]])
             row.feed = tokens[-1:]
-        return drafted
+
+    @property
+    def draws_out(self) -> bool:
+        """Whether the session draws drafts by itself, of all its rows."""
+        session, ids = self._opened(), self.vocabulary.shared_ids
+        fits = self.model.traits.vocab_size >= ids > 0
+        return fits and isinstance(session, DrawsOut) and session.rows <= session.most_drawn
+
+    def draw_out(self, rows: Sequence[CachedRow], draws: Draws) -> tuple[list[list[int]], Array]:
+        """As `roll_out`, with tokens that are drawn: where `draws_out`.
+
+        Returns:
+            the tokens, and what `DrawsOut.draw_out` returns beside them.
+        """
+        session = self._opened()
+        assert isinstance(session, DrawsOut)
+        feeds = [row.feed for row in rows]
+        drafted, q = session.draw_out([row.number for row in rows], feeds, draws, self.vocabulary.shared_ids)
+        self._count_rolled(rows, drafted)
+        return drafted, q
 
     def read_along(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         """Feed the prompts that the target read in rounds without a draft, all in one pass."""

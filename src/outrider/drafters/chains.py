@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedRow, DraftCache
 from outrider.errors import SettingError
-from outrider.maths.arrays import Array, stack
+from outrider.maths.arrays import Array, concatenate
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.draws import draw, draw_shared, probability
@@ -22,6 +22,10 @@ from outrider.maths.sampling import (
     log_probabilities,
     most_probable,
 )
+from outrider.runtimes.base import Draws
+
+MOST_PROBABLE = SamplingParams(temperature=0)
+MOST_TOGETHER = 64  # tokens of a chain that are drawn at once: their distributions take memory
 
 
 @dataclass(slots=True, eq=False)
@@ -30,20 +34,27 @@ class Chain:
 
     Attributes:
         longest: the most tokens.
+        room: how many its row would hold.
         sampling: the settings that its tokens are chosen or drawn by.
         chosen: whether they are the most probable ones, with a one-hot q, and not drawn.
-        q: of each token that was drawn, the distribution [vocab].
+        q: of the tokens that were drawn, the distributions, in pieces [tokens, vocab].
         survival: the product of the probabilities that the model gives the tokens, where drafting stops by it.
     """
 
     sequence: DraftedSequence
     row: CachedRow
     longest: int
+    room: int
     sampling: SamplingParams
     chosen: bool
     tokens: list[int] = field(default_factory=list)
     q: list[Array] = field(default_factory=list)
     survival: float = 1.0
+
+    @property
+    def position(self) -> int:
+        """Of the next token in its text."""
+        return len(self.sequence.tokens) + len(self.tokens)
 
     @property
     def plain(self) -> bool:
@@ -103,11 +114,12 @@ class ChainGrower:
 
     def _begin(self, sequence: DraftedSequence, budget: Budget, sampling: SamplingParams | None) -> Chain | None:
         text = self._cache.vocabulary.text(sequence) if budget.longest > 0 else ()
-        longest = min(budget.longest, self._cache.room(text))
+        room = self._cache.room(text)
+        longest = min(budget.longest, room)
         if longest <= 0:
             return None
         own = sequence.sampling if sampling is None else sampling
-        return Chain(sequence, self._cache.follow(sequence, text), longest, own, self._greedy or own.greedy)
+        return Chain(sequence, self._cache.follow(sequence, text), longest, room, own, self._greedy or own.greedy)
 
     def _is_complete(self, chain: Chain) -> bool:
         return len(chain.tokens) >= chain.longest or chain.survival < self._min_survival or self._ends(chain.tokens[-1])
@@ -116,11 +128,15 @@ class ChainGrower:
         """By one token in one pass, or by as many as the session can find by itself."""
         rows = [chain.row for chain in active]
         plain = all(chain.plain for chain in active)
-        if plain and not self._min_survival and self._cache.vocabulary.shared_ids:
-            count = min(chain.longest - len(chain.tokens) for chain in active)
-            for chain, tokens in zip(active, self._cache.roll_out(rows, count), strict=True):
-                self._add_up_to_end(chain, tokens)
-            return
+        if not self._min_survival:
+            if plain and self._cache.vocabulary.shared_ids:
+                count = self._count_together(active)
+                for chain, tokens in zip(active, self._cache.roll_out(rows, count), strict=True):
+                    self._add_up_to_end(chain, tokens)
+                return
+            if self._cache.draws_out and not any(chain.sampling.adjusts_logits for chain in active):
+                self._draw_out(active)
+                return
         logits = self._cache.score(rows)
         common = common_settings([chain.sampling for chain in active])
         if plain:
@@ -135,8 +151,32 @@ class ChainGrower:
         for chain in active:
             chain.row.feed = [self._cache.vocabulary.fed_as(token) for token in chain.tokens[-1:]]
 
+    def _count_together(self, active: Sequence[Chain]) -> int:
+        """How many tokens all chains get. Where the device rolls them out, waiting for the longest chain costs less
+        than asking twice, as long as rows have room."""
+        left = [chain.longest - len(chain.tokens) for chain in active]
+        if not self._cache.draws_out:
+            return min(left)
+        return min(max(left), MOST_TOGETHER, *(chain.room - len(chain.tokens) for chain in active))
+
+    def _draw_out(self, active: Sequence[Chain]) -> None:
+        """The next tokens of all chains, drawn where the model runs."""
+        count = self._count_together(active)
+        keys = [[chain.sequence.noise.draft(chain.position + step) for step in range(count)] for chain in active]
+        samplings = [MOST_PROBABLE if chain.chosen else chain.sampling for chain in active]
+        draws = Draws(samplings, keys, active[0].sequence.noise.shared)
+        drafted, q = self._cache.draw_out([chain.row for chain in active], draws)
+        for index, (chain, tokens) in enumerate(zip(active, drafted, strict=True)):
+            before = len(chain.tokens)
+            self._add_up_to_end(chain, tokens)
+            if not chain.chosen:
+                chain.q.append(q[: len(chain.tokens) - before, index])
+        if not all(map(self._is_complete, active)):  # the next call overwrites q
+            for chain in active:
+                chain.q[-1:] = [concatenate(chain.q[-1:])] if chain.q else []
+
     def _add_up_to_end(self, chain: Chain, tokens: Sequence[int]) -> None:
-        for token in tokens:
+        for token in tokens[: chain.longest - len(chain.tokens)]:
             chain.tokens.append(token)
             if self._ends(token):
                 return
@@ -163,9 +203,9 @@ class ChainGrower:
         self._draw(chain, distribution(logits, chain.sampling)[0])
 
     def _draw(self, chain: Chain, q: Array) -> None:
-        chain.q.append(q)
+        chain.q.append(q[None])
         noise = chain.sequence.noise
-        key = noise.draft(len(chain.sequence.tokens) + len(chain.tokens))
+        key = noise.draft(chain.position)
         token = draw_shared(q, key) if noise.shared else draw(q, key)
         chain.tokens.append(token)
         if self._min_survival:
@@ -176,4 +216,6 @@ def draft_of(chain: Chain | None, source: str) -> Draft:
     """A chain as a draft, where its tokens are the target's."""
     if chain is None:
         return EMPTY
-    return Draft(tuple(chain.tokens), q=stack(chain.q) if chain.q else None, source=source)
+    if not chain.q:
+        return Draft(tuple(chain.tokens), source=source)
+    return Draft(tuple(chain.tokens), q=chain.q[0] if len(chain.q) == 1 else concatenate(chain.q), source=source)

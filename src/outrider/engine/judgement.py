@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
@@ -27,6 +28,9 @@ from outrider.maths.sampling import (
     top_log_probabilities,
 )
 from outrider.runtimes.base import Top
+from outrider.runtimes.judging import Case, Judge
+
+Verdicts = list[Verdict | OutriderError]
 
 
 class Judged(Protocol):
@@ -47,35 +51,101 @@ class Judged(Protocol):
 
 
 def judge_rows(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None = None
-) -> list[Verdict | OutriderError]:
-    """The verdict on each of several drafts, or the error for which there is none.
+    drafts: Sequence[Draft],
+    logits: Array,
+    sequences: Sequence[Judged],
+    rule: Rule,
+    top: Top | None = None,
+    judge: Judge | None = None,
+) -> Verdicts:
+    """The verdict on each of several drafts, or the error for which there is none: `begin` and its result."""
+    return begin(drafts, logits, sequences, rule, top, judge)()
+
+
+def begin(
+    drafts: Sequence[Draft],
+    logits: Array,
+    sequences: Sequence[Judged],
+    rule: Rule,
+    top: Top | None = None,
+    judge: Judge | None = None,
+) -> Callable[[], Verdicts]:
+    """Launch the verdicts that a device makes, perhaps before it has made the logits.
 
     Args:
         logits: [sum of 1 + draft tokens, vocab], of the target at each pending token and at the draft tokens after it,
             in any precision.
         top: the most probable tokens of these rows, where the pass has found them already.
+        judge: of the session; on a GPU there is one for any session.
+
+    Returns:
+        what waits for all verdicts, or makes them on the host.
     """
+    if drafts and not _all_plainly_greedy(sequences):
+        judge = judge or _judge_for(logits)
+        if judge is not None:
+            return _begin_on_device(drafts, logits, sequences, rule, judge)
+    return partial(_judge_on_host, drafts, logits, sequences, rule, top)
+
+
+def _judge_for(logits: Array) -> Judge | None:
+    """For logits on a GPU, whatever session they are of."""
+    if operations(logits).name != "torch" or logits.device.type != "cuda":
+        return None
+    from outrider.runtimes.torch.cuda.verdicts.judge import judge_for
+
+    return judge_for(logits)
+
+
+def _all_plainly_greedy(sequences: Sequence[Judged]) -> bool:
+    common = common_settings([sequence.sampling for sequence in sequences])
+    return common is not None and common.greedy
+
+
+def _begin_on_device(
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, judge: Judge
+) -> Callable[[], Verdicts]:
+    """What the device cannot judge, and rows with a bad logit, are judged by the host one by one."""
+    cases = [
+        Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
+        for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
+    ]
+    able = [number for number, case in enumerate(cases) if judge.judges(rule, case)]
+    read = judge.launch(rule, [cases[number] for number in able], logits) if able else list
+
+    def finish() -> Verdicts:
+        found = dict(zip(able, read(), strict=True))
+        return [found.get(number) or _judge_case(case, logits, rule) for number, case in enumerate(cases)]
+
+    return finish
+
+
+def _judge_on_host(
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None
+) -> Verdicts:
     if not drafts:
         return []
     together = _judge_alike(drafts, logits, sequences, rule, top)
     if together is not None:
         return together
-    verdicts: list[Verdict | OutriderError] = []
-    for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True):
-        try:
-            verdicts.append(
-                judge(draft, logits[rows], sequence.sampling, sequence.history, rule, _noise(sequence, draft))
-            )
-        except OutriderError as error:
-            verdicts.append(error)
-    return verdicts
+    return [
+        _judge_case(Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft)), logits, rule)
+        for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True)
+    ]
+
+
+def _judge_case(case: Case, logits: Array, rule: Rule) -> Verdict | OutriderError:
+    try:
+        rows = logits[case.first : case.first + 1 + len(case.draft)]
+        return judge(case.draft, rows, case.sampling, case.history, rule, case.noise)
+    except OutriderError as error:
+        return error
 
 
 def _judge_alike(
     drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None
-) -> list[Verdict | OutriderError] | None:
-    """As `judge_rows`, with one softmax or argmax over all rows: for texts of equal settings.
+) -> Verdicts | None:
+    """With one softmax or argmax over all rows: for texts of equal settings.
 
     Returns:
         None where each row must be judged by itself: settings differ, or a logit is not finite. Also where that is
@@ -88,9 +158,6 @@ def _judge_alike(
         if common.greedy:
             choices = _greedy_choices(logits, top)
             return [follow(draft, choices[rows]) for draft, rows in zip(drafts, _rows_of(drafts), strict=True)]
-        on_device = _judge_on_device(drafts, logits, sequences, rule, common)
-        if on_device is not None:
-            return on_device
         p = distribution(float32(logits), common)
     except OutriderError:
         return None
@@ -98,21 +165,6 @@ def _judge_alike(
         rule.judge(_beside(draft, p), AllAtOnce(p[rows]), _noise(sequence, draft))
         for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
-
-
-def _judge_on_device(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, common: SamplingParams
-) -> list[Verdict | OutriderError] | None:
-    """As `judge_rows`, by operations on a GPU that the host reads once; None where it cannot, or a logit is bad."""
-    if operations(logits).name != "torch" or logits.device.type != "cuda":
-        return None
-    from outrider.runtimes.torch.cuda.judging import judge_on_device, judges_on_device
-
-    if not judges_on_device(rule, drafts):
-        return None
-    noises = [_noise(sequence, draft) for sequence, draft in zip(sequences, drafts, strict=True)]
-    verdicts = judge_on_device(rule, drafts, logits, common, noises)
-    return None if None in verdicts else [verdict for verdict in verdicts if verdict is not None]
 
 
 def _noise(sequence: Judged, draft: Draft) -> RoundNoise:

@@ -12,7 +12,8 @@ from outrider.engine.failures import as_text_error, isolated
 from outrider.engine.feeds import Feed, plan_feeds
 from outrider.engine.grouping import group_by_work
 from outrider.engine.guiding import forced_draft
-from outrider.engine.judgement import judge_rows, logprobs_of
+from outrider.engine.judgement import Verdicts, logprobs_of
+from outrider.engine.judgement import begin as begin_judging
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.stopwatch import Stopwatch
 from outrider.lookahead import CostCurve, LookaheadPolicy
@@ -28,12 +29,14 @@ class Flight:
     """A forward pass that was launched.
 
     Attributes:
+        verdicts: waits for the verdicts, one for each feed that emits.
         seconds: how long it took, once it is collected.
     """
 
     feeds: list[Feed]
     scored: Scored
     started: float
+    verdicts: Callable[[], Verdicts]
     seconds: float = 0.0
 
 
@@ -131,7 +134,7 @@ class Round:
         return feeds
 
     def launch(self, feeds: list[Feed]) -> Flight:
-        """Start a forward pass of the target over these rows."""
+        """Start a forward pass of the target over these rows, and on a device the verdicts behind it."""
         work = Pass(
             [feed.sequence.row for feed in feeds],
             [feed.tokens for feed in feeds],
@@ -140,7 +143,11 @@ class Round:
             self._wants(feeds),
         )
         started = self._clock()
-        return Flight(feeds, self._session.extend(work), started)
+        scored = self._session.extend(work)
+        judged = [feed for feed in feeds if feed.emits]
+        drafts, sequences = [feed.proposed for feed in judged], [feed.sequence for feed in judged]
+        verdicts = begin_judging(drafts, scored.logits, sequences, self._rule, scored.top, scored.judge)
+        return Flight(feeds, scored, started, verdicts)
 
     def collect(self, flight: Flight) -> Flight:
         """Wait until the device is done, and learn what the pass cost."""
@@ -154,13 +161,10 @@ class Round:
 
     def commit(self, flight: Flight) -> Iterator[Committed]:
         """Judge every draft, commit what is accepted and emit it. A row with NaN among its logits fails alone."""
-        judged = [feed for feed in flight.feeds if feed.emits]
-        drafts = [feed.proposed for feed in judged]
         logits = flight.scored.logits
-        sequences = [feed.sequence for feed in judged]
-        verdicts = judge_rows(drafts, logits, sequences, self._rule, flight.scored.top)
+        judged = [feed for feed in flight.feeds if feed.emits]
         first = 0
-        for feed, verdict in zip(judged, verdicts, strict=True):
+        for feed, verdict in zip(judged, flight.verdicts(), strict=True):
             if isinstance(verdict, Verdict):
                 yield Committed(feed, verdict, self._emit(feed, verdict, logits, first))
             else:

@@ -13,6 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from outrider.maths.arrays import Array
 from outrider.maths.buckets import Buckets
+from outrider.maths.noise import Key
+from outrider.maths.sampling import SamplingParams
+from outrider.runtimes.judging import Judge
 from outrider.text import Tokenizer
 
 Parents = Sequence[int]
@@ -100,6 +103,7 @@ class Scored:
         wait: blocks until the device is done. The arrays may be used on the device before that. Errors of the pass may
             surface here.
         settled: whether later passes of this size take as long. The first ones of a bucket take longer.
+        judge: judges drafts by these logits on the device; None where the host does.
     """
 
     logits: Array
@@ -107,6 +111,7 @@ class Scored:
     top: Top | None = None
     wait: Callable[[], None] = at_once
     settled: bool = True
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,51 @@ class Session(Protocol):
 
     def release(self, row: int) -> None:
         """Empty the row for another sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How a session draws drafts by itself.
+
+    Attributes:
+        samplings: of each row, without penalties and processors; at temperature 0 the most probable token is taken.
+        keys: for each row that of each token; all rows have the same number.
+        shared: whether tokens are drawn as the target draws under `coupled`, by a race.
+    """
+
+    samplings: Sequence[SamplingParams]
+    keys: Sequence[Sequence[Key]]
+    shared: bool
+
+    @property
+    def count(self) -> int:
+        """Tokens of each row."""
+        return len(self.keys[0])
+
+
+@runtime_checkable
+class DrawsOut(Protocol):
+    """A session that draws drafts by itself, where asking the host about each token would take longer."""
+
+    @property
+    def most_drawn(self) -> int:
+        """Rows that one call may hold."""
+
+    def draw_out(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], draws: Draws, vocab_size: int
+    ) -> tuple[list[list[int]], Array]:
+        """As `Session.rollout`, with tokens that are drawn.
+
+        Args:
+            vocab_size: only ids below it are drafted; the model has as many at least.
+
+        Returns:
+            for each row its tokens; and float32 [tokens of a row, rows, vocab_size], the distributions that they were
+            drawn from. The next call overwrites these.
+
+        Raises:
+            ModelError: a logit is not a finite number.
+        """
 
 
 @runtime_checkable

@@ -140,9 +140,14 @@ def stack(rows: Sequence[Array]) -> Array:
 
 
 def exponential(keys: Sequence[tuple[int, int]], vocab_size: int, like: Array) -> Array:
+    key = torch.from_numpy(np.asarray(keys, dtype=np.uint32).view(np.int32)).to(like.device)
+    return exponential_of(key, vocab_size)
+
+
+def exponential_of(key: Array, vocab_size: int) -> Array:
+    """The same for keys on the device, int32 [keys, 2]: the bits of the unsigned words."""
     # int32 multiplication wraps around as uint32 does; only the shifts need the sign bit masked away.
-    key = torch.from_numpy(np.asarray(keys, dtype=np.uint32).view(np.int32)).to(like.device)  # [keys, 2]
-    bits = torch.arange(vocab_size, dtype=torch.int32, device=like.device)[None, :]
+    bits = torch.arange(vocab_size, dtype=torch.int32, device=key.device)[None, :]
     for part in (0, 1):
         bits = bits ^ key[:, part, None]
         bits ^= (bits >> 16) & 0xFFFF

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import torch
 
+from outrider.errors import InputError
 from outrider.maths.buckets import Buckets
-from outrider.runtimes.base import Pass, Scored, Traits
+from outrider.runtimes.base import Draws, Pass, Scored, Traits
 from outrider.runtimes.ledger import RaggedSession, scored
+from outrider.runtimes.torch.cuda.drawn_rollout import area_size, draw_out
 from outrider.runtimes.torch.cuda.forward import SlotLlama
 from outrider.runtimes.torch.cuda.graphs import CAPTURED_AT
 from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
@@ -17,7 +19,8 @@ from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED, Outputs
 from outrider.runtimes.torch.cuda.passes import Passes
 from outrider.runtimes.torch.cuda.places import WORD, RowPlaces
 from outrider.runtimes.torch.cuda.slots import SlotCache
-from outrider.runtimes.torch.cuda.staging import Layout
+from outrider.runtimes.torch.cuda.staging import Layout, Staging
+from outrider.runtimes.torch.cuda.verdicts.judge import DeviceJudge
 
 # Small passes are not padded; larger ones by half at most. A draft of 4, 8, 16, ... has the pending token beside it.
 WIDTHS = (1, 2, 3, 4, 5, 6, 9, 12, 17, 24, 33, 48, 65, 96, 128)
@@ -47,6 +50,8 @@ class GraphSession(RaggedSession[SlotCache]):
         largest = Layout(BUCKETS.padded_rows(rows), WIDTHS[-1], WIDTHS[-1] // WORD)
         outputs = Outputs(model, min(largest.tokens, MOST_CAPTURED), largest.rows)
         self._passes = Passes(model, self._cache, largest, outputs, self._device.attention())
+        self._judge = DeviceJudge(self._device, outputs.logits)
+        self._draws: Staging | None = None  # made where drafts are first drawn
 
     @torch.inference_mode()
     def extend(self, work: Pass) -> Scored:
@@ -58,7 +63,8 @@ class GraphSession(RaggedSession[SlotCache]):
                 (logits, hidden), settled = self._passes.long(work, rows), True
             else:
                 (logits, hidden), settled = self._passes.padded(layout, work, rows)
-            return replace(scored(work, logits, hidden, self._device.mark()), settled=settled)
+            found = scored(work, logits, hidden, self._device.mark())
+            return replace(found, settled=settled, judge=self._judge)
 
     @torch.inference_mode()
     def rollout(
@@ -67,19 +73,50 @@ class GraphSession(RaggedSession[SlotCache]):
         bucket = BUCKETS.of(len(rows), 1)
         if bucket is None or not 1 < count <= MOST_DRAFTED:
             return super().rollout(rows, tokens, count, vocab_size)
+        layout = Layout(*bucket)
+        with self._device.guard():
+            self._begin_rollout(layout, rows, tokens, count)
+            found: list[list[int]] = roll_out(self._passes, layout, count, vocab_size).T.tolist()[: len(rows)]
+        self._name_rolled(rows, found)
+        return found
+
+    @property
+    def most_drawn(self) -> int:
+        return ROWS[-1]
+
+    @torch.inference_mode()
+    def draw_out(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], draws: Draws, vocab_size: int
+    ) -> tuple[list[list[int]], torch.Tensor]:
+        bucket = BUCKETS.of(len(rows), 1)
+        if bucket is None or draws.count > MOST_DRAFTED:
+            raise InputError(
+                f"{draws.count} tokens of {len(rows)} rows are to be drawn: at most {MOST_DRAFTED} of {ROWS[-1]} are"
+            )
+        layout = Layout(*bucket)
+        if self._draws is None:
+            self._draws = Staging(self._device, area_size(BUCKETS.padded_rows(self.rows), MOST_DRAFTED))
+        with self._device.guard():
+            self._begin_rollout(layout, rows, tokens, draws.count)
+            found, q = draw_out(self._passes, self._draws, layout, draws, vocab_size)
+        self._name_rolled(rows, found)
+        return found, q
+
+    def _begin_rollout(self, layout: Layout, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int) -> None:
+        """Feed what is known, leave its logits in the static outputs, and stage the pass of the first drafted token."""
         logits = self.extend(Pass(rows, tokens, wanted=[1] * len(rows))).logits
         starts = [self._ledger.end(row) for row in rows]
         # Which tokens they are is known when the device has chosen them.
-        self._ledger.extend(rows, [[0] * (count - 1)] * len(rows), None)
+        if count > 1:
+            self._ledger.extend(rows, [[0] * (count - 1)] * len(rows), None)
         first = [RowPlaces(row, start, 1, start, None) for row, start in zip(rows, starts, strict=True)]
-        layout = Layout(*bucket)
-        with self._device.guard():
-            self._passes.outputs.logits[: len(rows)].copy_(logits)
-            self._passes.stage(layout, Pass(rows, [[0]] * len(rows)), first)
-            found: list[list[int]] = roll_out(self._passes, layout, count, vocab_size).T.tolist()[: len(rows)]
-        for row, chosen in zip(rows, found, strict=False):
+        self._passes.outputs.logits[: len(rows)].copy_(logits)
+        self._passes.stage(layout, Pass(rows, [[0]] * len(rows)), first)
+
+    def _name_rolled(self, rows: Sequence[int], found: Sequence[Sequence[int]]) -> None:
+        """Record the tokens that a rollout found."""
+        for row, chosen in zip(rows, found, strict=True):
             self._ledger.name_newest(row, chosen[:-1])
-        return found
 
     def _places(self, rows: Sequence[int], counts: Sequence[int]) -> list[RowPlaces]:
         """Where the newest tokens of these rows go."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from outrider.runtimes.torch.cuda.verdicts.draws import draw
+
 
 @dataclass(frozen=True, slots=True)
 class Chains:
@@ -77,21 +79,6 @@ def block_on_device(chains: Chains, p: torch.Tensor, q: torch.Tensor | None) -> 
     reached = reach.gather(1, accepted[:, None]).float()
     weights = _left_by(chains, accepted, target, reached * target, q)
     return accepted, draw(weights, _number(chains, accepted), target)
-
-
-def draw(weights: torch.Tensor, numbers: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
-    """From each row of weights the token at a uniform share of their sum, int64 [rows]: see `maths.draws.draw`.
-
-    Args:
-        weights: float32 [rows, vocab].
-        numbers: float64 [rows], in [0, 1).
-        otherwise: the weights of rows that are all 0.
-    """
-    left = weights.amax(dim=-1, keepdim=True) > 0
-    running = torch.where(left, weights, otherwise).cumsum(dim=-1, dtype=torch.float64)
-    total = running[:, -1:].contiguous()
-    token = torch.searchsorted(running, numbers[:, None] * total, right=True)
-    return torch.minimum(token, torch.searchsorted(running, total))[:, 0]
 
 
 def _at_tokens(chains: Chains, p: torch.Tensor, q: torch.Tensor | None) -> Tensors:

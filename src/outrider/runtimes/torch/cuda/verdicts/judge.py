@@ -1,0 +1,178 @@
+"""Judges the drafts of all rows: one copy to the device, one graph, and one read of what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+
+from outrider.maths.arrays import Array, float32
+from outrider.maths.arrays.torch import exponential_of
+from outrider.maths.draft import Draft, Verdict
+from outrider.maths.rules import Rule, block, coupled, follow, token
+from outrider.runtimes.judging import Case, Reading
+from outrider.runtimes.torch.cuda.device import Device, device_at
+from outrider.runtimes.torch.cuda.graphs import Graphs
+from outrider.runtimes.torch.cuda.staging import Staging
+from outrider.runtimes.torch.cuda.verdicts.chains import Chains, block_on_device, token_on_device
+from outrider.runtimes.torch.cuda.verdicts.layout import Kind, VerdictLayout, padded
+from outrider.runtimes.torch.cuda.verdicts.packing import layout_of, pack
+from outrider.runtimes.torch.cuda.verdicts.penalties import Pairs, pairs_of, penalised
+from outrider.runtimes.torch.cuda.verdicts.settings import distributions, sound
+from outrider.runtimes.torch.cuda.verdicts.trees import Trees, trees_on_device
+
+MOST_NUMBERS = 2**18  # that a captured verdict hears from the host
+AT_ONCE = 16  # rows of noise that are made together: it takes several times their memory
+
+
+class DeviceJudge:
+    """See `outrider.runtimes.judging.Judge`.
+
+    Args:
+        logits: [rows, vocab], where the logits of replayed passes lie. Verdicts on these are replayed too; verdicts on
+            others are launched one operation after the other. None where no pass is replayed.
+    """
+
+    def __init__(self, device: Device, logits: torch.Tensor | None = None) -> None:
+        self._device = device
+        self._logits = logits
+        self._graphs = Graphs(device)
+        self._staging: Staging | None = None  # made at the first verdict: many sessions are only drafted with
+        self._results: torch.Tensor | None = None
+        self._q: dict[int, torch.Tensor] = {}
+
+    def judges(self, rule: Rule, case: Case) -> bool:
+        if case.sampling.logits_processors:
+            return False
+        return rule.judge in (token, coupled) or (rule.judge is block and case.draft.is_chain)
+
+    @torch.inference_mode()
+    def launch(self, rule: Rule, cases: Sequence[Case], logits: Array) -> Reading:
+        drafts = [case.draft for case in cases]
+        kind, pairs = _kind_of(rule, drafts), pairs_of(cases, logits.shape[-1])
+        with self._device.guard():
+            results = self._launch(kind, cases, logits, pairs)
+
+        def read() -> list[Verdict | None]:
+            numbers = results.tolist()
+            if kind is Kind.COUPLED:
+                return _followed(cases, numbers)
+            return _verdicts(kind, cases, numbers)
+
+        return read
+
+    def _launch(self, kind: Kind, cases: Sequence[Case], logits: torch.Tensor, pairs: Pairs | None) -> torch.Tensor:
+        """The numbers that the host reads, on the device."""
+        static = self._logits
+        if static is not None and logits.data_ptr() == static.data_ptr():
+            layout = layout_of(kind, cases, min(padded(len(logits)), len(static)), pairs)
+            if layout.size <= MOST_NUMBERS:
+                return self._replay(layout, cases, static, pairs)
+        layout = layout_of(kind, cases, len(logits), pairs)
+        area = np.empty(layout.size, dtype=np.int64)
+        pack(area, layout, cases, pairs)
+        there = torch.from_numpy(area).to(logits.device)
+        q = _joined_q([case.draft for case in cases], logits) if layout.drawn else None
+        return judged(layout, there, logits, q)
+
+    def _replay(
+        self, layout: VerdictLayout, cases: Sequence[Case], logits: torch.Tensor, pairs: Pairs | None
+    ) -> torch.Tensor:
+        if self._staging is None or self._results is None:
+            self._staging = Staging(self._device, MOST_NUMBERS)
+            self._results = torch.zeros(MOST_NUMBERS, dtype=torch.int64, device=self._device.place)
+        staging, results = self._staging, self._results[: layout.results]
+        pack(staging.area(), layout, cases, pairs)
+        staging.copy(layout.size)
+        q = self._static_q(layout, cases, logits) if layout.drawn else None
+        there = staging.there
+
+        def work() -> None:
+            results.copy_(judged(layout, there, logits[: layout.scored], q))
+
+        self._graphs.run(layout, work)
+        return results
+
+    def _static_q(self, layout: VerdictLayout, cases: Sequence[Case], logits: torch.Tensor) -> torch.Tensor:
+        """The q of all drafts, at an address that the graph knows."""
+        q = self._q.get(layout.drawn)
+        if q is None:
+            q = torch.zeros(layout.drawn, logits.shape[-1], device=self._device.place)
+            self._q[layout.drawn] = q
+        parts = [float32(case.draft.q, like=logits) for case in cases if case.draft.q is not None]
+        torch.cat(parts, out=q[: sum(map(len, parts))])
+        return q
+
+
+def judge_for(logits: torch.Tensor) -> DeviceJudge:
+    """For logits that lie anywhere on a device: no verdict of it is replayed."""
+    return DeviceJudge(device_at(logits.device))
+
+
+def _kind_of(rule: Rule, drafts: Sequence[Draft]) -> Kind:
+    if rule.judge is coupled:
+        return Kind.COUPLED
+    if not all(draft.is_chain for draft in drafts):
+        return Kind.TREE
+    return Kind.TOKEN if rule.judge is token else Kind.BLOCK
+
+
+def judged(layout: VerdictLayout, area: torch.Tensor, logits: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
+    """From the numbers of the host to those that it reads, int64 [results]. Nothing here asks the host."""
+    sections = layout.sections(area)
+    logits = logits.float()
+    good = sound(logits).long()
+    if layout.pairs:
+        logits = penalised(logits, sections)
+    p = distributions(logits, sections["settings"], layout.filters)
+    if layout.kind is Kind.COUPLED:
+        return torch.cat([_choices(p, sections["keys"]), good])
+    if layout.kind is Kind.TREE:
+        ends, following = trees_on_device(Trees(**_of(Trees, sections)), p, q)
+    else:
+        judge = token_on_device if layout.kind is Kind.TOKEN else block_on_device
+        ends, following = judge(Chains(**_of(Chains, sections)), p, q)
+    return torch.cat([ends, following, good])
+
+
+def _of(kind: type[Chains | Trees], sections: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {field.name: sections[field.name] for field in fields(kind)}
+
+
+def _choices(p: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """The target's own draw in each row, by the noise of its key."""
+    found = [
+        (rows / exponential_of(some.int(), p.shape[-1])).argmax(dim=-1)
+        for rows, some in zip(torch.split(p, AT_ONCE), torch.split(keys, AT_ONCE), strict=True)
+    ]
+    return torch.cat(found)
+
+
+def _followed(cases: Sequence[Case], numbers: Sequence[int]) -> list[Verdict | None]:
+    scored = len(numbers) // 2
+    verdicts = list[Verdict | None]()
+    for case in cases:
+        rows = slice(case.first, case.first + 1 + len(case.draft))
+        verdicts.append(follow(case.draft, numbers[:scored][rows]) if all(numbers[scored:][rows]) else None)
+    return verdicts
+
+
+def _verdicts(kind: Kind, cases: Sequence[Case], numbers: Sequence[int]) -> list[Verdict | None]:
+    rows = padded(len(cases))
+    ends, following, good = numbers[:rows], numbers[rows : 2 * rows], numbers[2 * rows :]
+    verdicts = list[Verdict | None]()
+    for case, end, next_token in zip(cases, ends, following, strict=False):
+        draft = case.draft
+        node = (end - case.first if kind is Kind.TREE else end) - 1
+        if not all(good[case.first : case.first + 1 + len(draft)]):
+            verdicts.append(None)
+            continue
+        verdicts.append(Verdict(draft.path(node), next_token, bonus=not draft.children(node)))
+    return verdicts
+
+
+def _joined_q(drafts: Sequence[Draft], logits: torch.Tensor) -> torch.Tensor:
+    """The q of all drafts, one after the other, float32 on the device of the logits."""
+    return torch.cat([float32(draft.q, like=logits) for draft in drafts if draft.q is not None])

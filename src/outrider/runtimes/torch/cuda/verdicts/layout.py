@@ -1,0 +1,96 @@
+"""The numbers that a verdict needs from the host, in one area, which one copy brings to the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+
+from outrider.runtimes.torch.cuda.verdicts.settings import SETTINGS, Filters
+
+PENALTIES = 3
+
+
+class Kind(Enum):
+    """How drafts are judged."""
+
+    TOKEN = "token"  # chains
+    BLOCK = "block"
+    TREE = "tree"  # rule `token` on trees
+    COUPLED = "coupled"
+
+
+FLOATS = {"settings", "accept", "next", "penalties", "biases"}
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictLayout:
+    """The shape of a verdict: what is captured as one graph.
+
+    Attributes:
+        rows: drafts, with padding.
+        scored: rows of logits.
+        most: draft tokens, or trials, of each row.
+        levels: of trees.
+        siblings: the most trials of one parent.
+        drawn: rows of q; 0 where every token was chosen.
+        pairs: of a row and a token whose logit penalties change.
+        filters: what is done to the logits.
+    """
+
+    kind: Kind
+    rows: int
+    scored: int
+    most: int
+    levels: int
+    siblings: int
+    drawn: int
+    pairs: int
+    filters: Filters
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The sections in their order."""
+        each = (self.rows, self.most)
+        sizes: dict[str, tuple[int, ...]] = {"settings": (SETTINGS, self.scored)}
+        if self.pairs:
+            sizes |= {"penalties": (PENALTIES, self.scored)}
+            sizes |= dict.fromkeys(("places", "occurrences", "seen", "biases"), (self.pairs,))
+        if self.kind is Kind.COUPLED:
+            return sizes | {"keys": (self.scored, 2)}
+        sizes |= {"first": (self.rows,), "tokens": each, "q_rows": each, "accept": each}
+        if self.kind is Kind.TREE:
+            sizes |= {"parents": each, "nodes": each, "order": each}
+            return sizes | {"next": (self.rows, self.levels + 1), "tried": (self.siblings, self.scored)}
+        return sizes | {"counts": (self.rows,), "next": (self.rows, self.most + 1)}
+
+    @property
+    def size(self) -> int:
+        return sum(int(np.prod(shape)) for shape in self.sizes.values())
+
+    @property
+    def results(self) -> int:
+        """Numbers that the host reads."""
+        return 2 * self.scored if self.kind is Kind.COUPLED else 2 * self.rows + self.scored
+
+    def sections(self, area: Any) -> dict[str, Any]:
+        """Views of an area of int64: of a tensor, or of a NumPy array."""
+        floats = torch.float64 if isinstance(area, torch.Tensor) else np.float64
+        found, start = {}, 0
+        for name, shape in self.sizes.items():
+            end = start + int(np.prod(shape))
+            part = area[start:end]
+            found[name] = (part.view(floats) if name in FLOATS else part).reshape(shape)
+            start = end
+        return found
+
+
+def padded(count: int) -> int:
+    """The next of 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ..."""
+    if count <= 4:
+        return count
+    power = 1 << (count - 1).bit_length()
+    return 3 * power // 4 if count <= 3 * power // 4 else power
