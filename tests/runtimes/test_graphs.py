@@ -344,7 +344,7 @@ def test_drafts_are_drawn_on_the_device_as_they_are_on_the_host(rule):
         ]
         while not engine.idle:
             engine.step()
-        drafted = [[part.draft_tokens for part in each.sequences] for each in rounds]
+        drafted = [[part.draft for part in each.sequences] for each in rounds]
         found.append(([handle.tokens for handle in handles], drafted))
     assert found[0] == found[1]
 
@@ -369,11 +369,41 @@ def test_a_folder_that_is_opened_on_a_gpu_is_graphed_there(stand, tmp_path):
     assert model.traits.buckets.of(1, 5) == (1, 5)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"sliding_window": 5}, {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}]
-)
-def test_what_it_does_not_compute_is_left_to_others(settings):
+WINDOWS = {
+    "Mistral": {"sliding_window": 5},
+    "Qwen2": {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1},
+}
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@pytest.mark.parametrize("seed", range(3))
+def test_windows_of_some_or_all_layers_are_kept(kind, seed):
+    """Prompts, chains and trees, longer than a window and shorter."""
     from outrider.runtimes.torch.cuda.model import can_take_over
 
-    assert can_take_over(tiny("Mistral", sliding_window=None))
-    assert not can_take_over(tiny("Mistral" if "sliding_window" in settings else "Llama", **settings))
+    settings = WINDOWS[kind] | {"max_position_embeddings": 1024}
+    module = tiny(kind, **settings)
+    assert can_take_over(module)
+    models = (TransformersModel(tiny(kind, **settings)), GraphedLlama.of(module, device="cpu"))
+    sessions = [model.open(2, 600) for model in models]
+    random = np.random.default_rng(seed)
+    for _ in range(4):
+        count = int(random.choice([1, 7, 24, 140]))
+        tokens = [random.integers(VOCABULARY, size=count).tolist(), random.integers(VOCABULARY, size=3).tolist()]
+        tree = [int(random.integers(-1, node)) for node in range(count)]
+        path = [count - 1]
+        while tree[path[0]] != -1:
+            path.insert(0, tree[path[0]])
+        shapes = [tree if count > 1 and count < 60 else None, None]
+        found = [session.extend(Pass([0, 1], tokens, shapes)).logits for session in sessions]
+        same(found[1], to_numpy(found[0]))
+        for session in sessions:
+            session.keep(0, path if shapes[0] else range(count))
+            session.keep(1, range(2))
+
+
+def test_what_it_does_not_compute_is_left_to_others():
+    from outrider.runtimes.torch.cuda.model import can_take_over
+
+    growing = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}
+    assert not can_take_over(tiny("Llama", **growing))

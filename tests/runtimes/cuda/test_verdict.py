@@ -100,7 +100,7 @@ def test_distributions_of_unlike_settings_are_those_of_each(seed: int, rows: lis
 def test_a_row_with_a_bad_logit_has_no_verdict_and_its_own_error() -> None:
     for bad in (np.nan, np.inf):
         logits = torch.zeros(5, VOCAB)
-        logits[3, 2] = bad
+        logits[2, 2] = bad
         drafts = [Draft((1,)), Draft((1, 2))]
         rows = [Row(RoundNoise(number, 3), SamplingParams()) for number in range(2)]
         first, second = judge_on_device(TOKEN, drafts, logits, rows)
@@ -215,19 +215,19 @@ def p_of_chosen_trees(draws: int = 3_000) -> float:
     return first_tokens([tree] * draws, P[[0, 1, 2, 1, 1]].repeat(draws, 1))
 
 
-Q_OF_TREES = np.array([[0.3, 0.1, 0.3, 0.2, 0.1], [0.1, 0.5, 0.2, 0.1, 0.1]], dtype=np.float32)
+Q_OF_TREES = np.array([[0.15, 0.02, 0.7, 0.08, 0.05], [0.1, 0.5, 0.2, 0.1, 0.1]], dtype=np.float32)
 
 
-def p_of_drawn_trees(draws: int = 3_000) -> float:
-    """Two children without replacement, and one that another drafter drew beside them, perhaps the same token."""
+def p_of_drawn_trees(others: bool = True, draws: int = 3_000) -> float:
+    """Two children without replacement, and perhaps one that another drafter drew beside them, which may be the same token."""
     q, q_of_other = Q_OF_TREES.astype(float) / Q_OF_TREES.sum(axis=1, keepdims=True, dtype=float)
     drafts = []
     for seed in range(draws):
         random = np.random.default_rng([seed, 9])
         tokens = random.choice(5, size=2, replace=False, p=q).tolist()
         other = int(random.choice(5, p=q_of_other))
-        nodes = [*tokens, other] if other not in tokens else tokens
-        trials = (*((node, 0) for node in range(2)), (nodes.index(other), 1))
+        nodes = [*tokens, other] if others and other not in tokens else tokens
+        trials = [(0, 0), (1, 0)] + ([(nodes.index(other), 1)] if others else [])
         drafts.append(
             Draft(tuple(nodes), (-1,) * len(nodes), q=Q_OF_TREES, trials=tuple(Trial(*trial) for trial in trials))
         )
@@ -240,6 +240,7 @@ def test_texts_have_the_distribution_of_the_target() -> None:
         assert p_of_texts(rule) > THRESHOLD
     assert p_of_chosen_trees() > THRESHOLD
     assert p_of_drawn_trees() > THRESHOLD
+    assert p_of_drawn_trees(others=False) > THRESHOLD
 
 
 def otherwise(weights: torch.Tensor, numbers: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -279,4 +280,4 @@ def test_a_sibling_judged_by_the_q_of_the_first_is_found() -> None:
 
 def test_a_residual_of_the_last_sibling_alone_is_found() -> None:
     with patched(trees, "draw", otherwise):
-        assert p_of_drawn_trees() < THRESHOLD
+        assert p_of_drawn_trees(others=False) < THRESHOLD

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from outrider.runtimes.torch.linears import activation_dtype, build
-from outrider.runtimes.torch.llama_layers import Layer, Shape, Weights, is_llama_like, weights_of
+from outrider.runtimes.torch.llama_layers import Layer, Shape, Weights, is_llama_like, weights_of, windows_of
 from outrider.runtimes.torch.ragged_cache import Blocks, RaggedCache, TorchPlan
 
 # Measured: in blocks of this size, and with linears in oneDNN's layout, a token's logits are the same bits in any pass.
@@ -181,7 +181,7 @@ def _attend(
 
 def can_take_over(model: Any) -> bool:
     """Whether this forward pass computes what the model computes."""
-    return is_llama_like(model) and model.device.type == "cpu"
+    return is_llama_like(model) and not any(windows_of(model.config)) and model.device.type == "cpu"
 
 
 def take_over(model: Any, kind: str) -> FusedLlama:

@@ -71,15 +71,21 @@ class Shape:
 
 
 def is_llama_like(model: Any) -> bool:
-    """Whether layers of this kind compute what a model of transformers computes."""
+    """Whether layers of this kind compute what a model of transformers computes, but for windows of attention."""
     config = model.config
     return (
         config.model_type in SUPPORTED
         and type(model).__name__.endswith("ForCausalLM")
         and getattr(config, "hidden_act", None) == "silu"
-        and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
-        and not (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True))
+        and set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
     )
+
+
+def windows_of(config: Any) -> tuple[int | None, ...]:
+    """For each layer how many tokens back a token sees, itself included; None is no limit."""
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return tuple(window if kind == "sliding_attention" and window else None for kind in kinds)
 
 
 def weights_of(model: Any) -> dict[str, torch.Tensor]:

@@ -28,6 +28,7 @@ class SlotLlama:
         frequencies: float32 [head size / 2], of the rotary position embedding.
         scaling: of its cosines and sines.
         dtype: of weights, activations, keys and values.
+        windows: of each layer, how many tokens back a token sees, itself included; None is no limit.
 
     Attributes:
         embedding: [vocabulary, hidden size].
@@ -44,8 +45,10 @@ class SlotLlama:
         scaling: float,
         dtype: torch.dtype,
         device: Device,
+        windows: Sequence[int | None] = (),
     ) -> None:
         self.shape, self.dtype, self.device = shape, dtype, device
+        self.windows = tuple(windows) or (None,) * shape.layers
         self._frequencies = frequencies.to(device=device.place, dtype=torch.float32)
         self._scaling = scaling
         source = Weights(weights, DenseLinear, dtype, dtype, shape.epsilon, device.place)

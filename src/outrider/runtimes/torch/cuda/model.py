@@ -10,7 +10,7 @@ from outrider.runtimes.base import Named, Traits
 from outrider.runtimes.torch.cuda.device import Device, device_at
 from outrider.runtimes.torch.cuda.forward import SlotLlama
 from outrider.runtimes.torch.cuda.session import BUCKETS, GraphSession
-from outrider.runtimes.torch.llama_layers import Shape, is_llama_like, weights_of
+from outrider.runtimes.torch.llama_layers import Shape, is_llama_like, weights_of, windows_of
 from outrider.runtimes.torch.model import context_length_of, stop_token_ids_of
 from outrider.text import Tokenizer
 
@@ -57,7 +57,7 @@ class GraphedLlama(Named):
         precision = model.dtype if dtype is None else dtype
         context, stop = context_length_of(config, named), stop_token_ids_of(model)
         shape, frequencies, scaling = Shape.of(model), rotary.inv_freq, float(rotary.attention_scaling)
-        forward = SlotLlama(shape, weights_of(model), frequencies, scaling, precision, on)
+        forward = SlotLlama(shape, weights_of(model), frequencies, scaling, precision, on, windows_of(config))
         traits = Traits(
             forward.vocab_size,
             context,

@@ -16,6 +16,7 @@ from outrider.runtimes.torch.cuda.graphs import Graphs
 from outrider.runtimes.torch.cuda.outputs import Outputs
 from outrider.runtimes.torch.cuda.places import RowPlaces
 from outrider.runtimes.torch.cuda.prompts import attend_to_text
+from outrider.runtimes.torch.cuda.sight import Sight
 from outrider.runtimes.torch.cuda.slots import SlotCache
 from outrider.runtimes.torch.cuda.staging import Layout, Sections, Staging
 
@@ -91,7 +92,7 @@ class Passes:
         end = fill_flat(area, layout, work, rows, self._cache)
         self._send(self._long, area, end)
         numbers = layout.sections(self._long.there)
-        trees = self._long.there[layout.size : end]
+        trees = self._sights_of_trees(rows, self._long.there[layout.size : end])
 
         def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
             return self._attend_to_rows(layer, queries, rows, trees)
@@ -110,12 +111,11 @@ class Passes:
         """The padded pass that is staged; hidden states of what is no padding come first."""
         numbers = self.sections(layout)
         cache, heads, size = self._cache, self._model.shape.heads, self._model.shape.head_size
+        sights = self._sights(Sight(numbers.slots, numbers.lengths, numbers.ancestors))
 
         def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
             padded = queries.view(layout.rows, layout.width, heads, size)
-            return self._attention(
-                padded, cache.keys(layer), cache.values(layer), numbers.slots, numbers.lengths, numbers.ancestors
-            )
+            return self._attend(padded, layer, sights)
 
         logits, hidden = self._model(
             cache, numbers.tokens, numbers.positions, numbers.places, attend, numbers.scored, layers
@@ -123,22 +123,45 @@ class Passes:
         return logits, tuple(state.index_select(0, numbers.fed) for state in hidden)
 
     def _attend_to_rows(
-        self, layer: int, queries: torch.Tensor, rows: Sequence[RowPlaces], trees: torch.Tensor
+        self,
+        layer: int,
+        queries: torch.Tensor,
+        rows: Sequence[RowPlaces],
+        trees: Sequence[dict[int | None, Sight]],
     ) -> torch.Tensor:
-        keys, values = self._cache.keys(layer), self._cache.values(layer)
-        found, first, number = [], 0, 0
+        keys, values, window = self._cache.keys(layer), self._cache.values(layer), self._model.windows[layer]
+        found, first, branched = [], 0, iter(trees)
         for row in rows:
             asked = queries[first : first + row.count]
             first += row.count
             if row.parents is None:
-                found.append(attend_to_text(asked, keys[row.row, : row.end], values[row.row, : row.end]))
-                continue
-            end = number + numbers_of_trees(row)
-            slots, lengths = trees[number : number + 1], trees[number + 1 : number + 2]
-            ancestors = trees[number + 2 : end].view(1, row.count, row.words)
-            number = end
-            found.append(self._attention(asked[None], keys, values, slots, lengths, ancestors)[0])
+                found.append(attend_to_text(asked, keys[row.row, : row.end], values[row.row, : row.end], window))
+            else:
+                found.append(self._attend(asked[None], layer, next(branched))[0])
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _attend(self, queries: torch.Tensor, layer: int, sights: dict[int | None, Sight]) -> torch.Tensor:
+        sight = sights[self._model.windows[layer]]
+        return self._attention(
+            queries, self._cache.keys(layer), self._cache.values(layer), sight.slots, sight.bases, sight.ancestors,
+            oldest=sight.oldest,
+        )  # fmt: skip
+
+    def _sights(self, sight: Sight) -> dict[int | None, Sight]:
+        """By the windows that layers have."""
+        return {window: sight.within(window) for window in set(self._model.windows)}
+
+    def _sights_of_trees(self, rows: Sequence[RowPlaces], numbers: torch.Tensor) -> list[dict[int | None, Sight]]:
+        """For each row that is a tree, of the numbers that `fill_flat` put there."""
+        found, first = [], 0
+        for row in rows:
+            if row.parents is not None:
+                end = first + numbers_of_trees(row)
+                ancestors = numbers[first + 2 : end].view(1, row.count, row.words)
+                sight = Sight(numbers[first : first + 1], numbers[first + 1 : first + 2], ancestors)
+                found.append(self._sights(sight))
+                first = end
+        return found
 
     def _send(self, staging: Staging, area: np.ndarray[tuple[int], np.dtype[np.int64]], end: int) -> None:
         """Copy what is staged to the device, and with it the moves of accepted branches, which come first."""

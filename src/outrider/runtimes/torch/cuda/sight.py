@@ -7,6 +7,8 @@ tokens of this pass and of those before it lie at base, base + 1, ... in the ord
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 WORD = 64  # bits
@@ -46,6 +48,27 @@ def windowed(bases: torch.Tensor, ancestors: torch.Tensor, window: int) -> tuple
     depth = after[..., 0]
     oldest = (bases[:, None] + depth - window).clamp(min=0)
     return torch.minimum(oldest, bases[:, None]), words_of(bits & (after <= window))
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the tokens of a pass see in the layers of one window; as the arguments of `TreeAttention`.
+
+    Attributes:
+        oldest: None where there is no window.
+    """
+
+    slots: torch.Tensor
+    bases: torch.Tensor
+    ancestors: torch.Tensor
+    oldest: torch.Tensor | None = None
+
+    def within(self, window: int | None) -> Sight:
+        """The same, cut to a window."""
+        if window is None:
+            return self
+        oldest, ancestors = windowed(self.bases, self.ancestors, window)
+        return Sight(self.slots, self.bases, ancestors, oldest)
 
 
 def seen_places(

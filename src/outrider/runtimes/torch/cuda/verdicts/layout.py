@@ -89,8 +89,10 @@ class VerdictLayout:
 
 
 def padded(count: int) -> int:
-    """The next of 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ..."""
-    if count <= 4:
-        return count
-    power = 1 << (count - 1).bit_length()
-    return 3 * power // 4 if count <= 3 * power // 4 else power
+    """The next power of 2, or 0: few shapes, so that each is soon captured."""
+    return 1 << (count - 1).bit_length() if count else 0
+
+
+def padded_draft(count: int) -> int:
+    """The next of 0, 4, 8, 16, ...: places of a draft cost little, since it is short beside a vocabulary."""
+    return max(padded(count), 4) if count else 0

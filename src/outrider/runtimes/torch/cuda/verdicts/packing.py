@@ -10,7 +10,7 @@ import numpy as np
 from outrider.maths.draft import CHOSEN
 from outrider.maths.noise import uniform
 from outrider.runtimes.judging import Case
-from outrider.runtimes.torch.cuda.verdicts.layout import Kind, VerdictLayout, padded
+from outrider.runtimes.torch.cuda.verdicts.layout import Kind, VerdictLayout, padded, padded_draft
 from outrider.runtimes.torch.cuda.verdicts.penalties import Pairs
 from outrider.runtimes.torch.cuda.verdicts.settings import Filters, settings_of
 from outrider.runtimes.torch.cuda.verdicts.trees import NONE
@@ -32,10 +32,10 @@ def layout_of(kind: Kind, cases: Sequence[Case], scored: int, pairs: Pairs | Non
         kind,
         rows=padded(len(cases)) if judged else 0,
         scored=scored,
-        most=padded(max(len(draft.in_order()) if tree else len(draft) for draft in drafts)) if judged else 0,
-        levels=padded(max(draft.deepest for draft in drafts)) if tree else 0,
+        most=padded_draft(max(len(draft.in_order()) if tree else len(draft) for draft in drafts)) if judged else 0,
+        levels=padded_draft(max(draft.deepest for draft in drafts)) if tree else 0,
         siblings=padded(max(map(_most_siblings, cases))) if tree else 0,
-        drawn=padded(drawn),
+        drawn=padded_draft(drawn),
         pairs=0 if pairs is None else 1 << max(len(pairs.places) - 1, 63).bit_length(),
         filters=Filters.of([case.sampling for case in cases]),
     )
