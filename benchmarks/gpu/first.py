@@ -13,6 +13,7 @@ import torch
 from benchmarks.gpu.greedy import decode
 from benchmarks.gpu.models import CHECKED, extend, feed, generate, make, some_text
 from benchmarks.gpu.run import Run, last_lines
+from benchmarks.gpu.sampled import drawn_drafts_agree, rounds_launch_and_read_little, verdicts_agree
 from outrider import Fixed, SuffixDrafter
 from outrider.runtimes.ledger import LedgerSession
 from outrider.runtimes.torch.cuda.attention import attention_for, reference_attention
@@ -29,7 +30,7 @@ ERRORS = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 
 
 def check_first(run: Run) -> None:
-    """Kernel, prompts, capture, rollout and one text: each says whether it works, and the next one begins."""
+    """Kernel, prompts, capture, rollout, a text, verdicts, what a round launches: each says whether it works."""
     run.record(triton=importlib.util.find_spec("triton") is not None, kernel=attention_for(run.device).__module__)
     steps: dict[str, Callable[[Run], bool]] = {
         f"attention over trees, {dtype}": partial(kernel_agrees, dtype=dtype) for dtype in ERRORS
@@ -39,6 +40,9 @@ def check_first(run: Run) -> None:
         "capture": replays_agree,
         "rollout": rollouts_agree,
         "a greedy text": text_is_that_of_transformers,
+        "verdicts": verdicts_agree,
+        "drawn drafts": drawn_drafts_agree,
+        "launches and reads": rounds_launch_and_read_little,
     }
     for name, step in steps.items():
         if run.over:

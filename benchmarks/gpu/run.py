@@ -16,10 +16,15 @@ import torch
 
 
 class Recorder:
-    """Writes findings as they come."""
+    """Writes findings as they come.
+
+    Attributes:
+        wrong: the findings that say so, on a line each.
+    """
 
     def __init__(self, out: Path | None) -> None:
         self._file = out.open("a", encoding="utf-8") if out else None
+        self.wrong: list[str] = []
         self.begin("start")
 
     def begin(self, section: str) -> None:
@@ -32,6 +37,8 @@ class Recorder:
         if self._file:
             self._file.write(line + "\n")
             self._file.flush()
+        if finding.get("right") is False:
+            self.wrong.append(" ".join(line.split()))
         brief = {name: value for name, value in finding.items() if name not in ("lines", "functions", "kernels")}
         print(f"[{self.section}] " + " ".join(f"{name}={_short(value)}" for name, value in brief.items()), flush=True)
 

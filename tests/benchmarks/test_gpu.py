@@ -27,11 +27,12 @@ def test_what_it_checks_is_right_and_what_it_times_takes_time(section, tmp_path)
     assert not [each for each in found if each.get("right") is False]
 
 
-def test_a_section_that_fails_says_so_and_the_next_one_begins(monkeypatch, tmp_path):
+def test_a_section_that_fails_says_so_and_the_next_one_begins(monkeypatch, tmp_path, capsys):
     def fail(run):
         raise RuntimeError("no kernel image")
 
     monkeypatch.setitem(SECTIONS, "first", fail)
-    found = findings(tmp_path, "first", "passes")
+    found = findings(tmp_path, "first", "--section", "passes")
+    assert "1 wrong" in capsys.readouterr().out
     assert any("no kernel image" in each.get("error", "") for each in found)
     assert any(each["section"] == "passes" and "milliseconds" in each for each in found)

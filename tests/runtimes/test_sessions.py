@@ -195,7 +195,7 @@ MODELS = {
     "graphed-llama-bias": graphed("Llama", attention_bias=True, mlp_bias=False, tie_word_embeddings=True),
     "graphed-qwen2": graphed("Qwen2"),
     "graphed-qwen3": graphed("Qwen3"),
-    "graphed-mistral": graphed("Mistral", sliding_window=None),
+    "graphed-mistral": graphed("Mistral", sliding_window=5),
     "native-llama": native("Llama"),
     "native-llama-q8_0": native("Llama", "q8_0", attention_bias=True),
     "native-qwen2": native("Qwen2"),
