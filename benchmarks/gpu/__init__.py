@@ -5,15 +5,15 @@
     python -m benchmarks.gpu first table --shapes 8b                 some of them
     python -m benchmarks.gpu --dry                                   the script itself, in a minute, without a GPU
 
-from the repository's root (PYTHONPATH=src where Outrider is not installed; nothing else is to be copied to the machine
-but the repository). It needs PyTorch, transformers, pytest, hypothesis and scipy. Nothing is downloaded: models are made
+from the repository's root (PYTHONPATH=src where Outrider is not installed). Nothing but the repository has to be copied
+to the machine. It needs PyTorch, transformers, pytest, hypothesis and scipy, and downloads nothing: models are made
 from configurations with random weights, which take the time of trained ones. Each finding is one line of JSON, written
 at once, so that an interrupted run loses nothing. A section that fails says so and the next one begins. The last lines
 say what was wrong and where the findings go.
 
 `first` tries the parts of a replayed round one by one: attention, prompts, capture, rollouts, a greedy text, verdicts
-against those of the host, drafts that are drawn on the device, launches and reads of a round. Sessions, rules, greedy and
-tests ask whether results are right; table, speed, rounds and passes take times; counts and profile use a profiler.
+against those of the host, drafts that are drawn on the device, launches and reads of a round. Sessions, rules, greedy
+and tests ask whether results are right; table, speed, rounds and passes take times; counts and profile use a profiler.
 Run one process at a time: several that share a card wait for one another at each copy. What follows a profiler in a
 process is not measured as it is, so that counts and profile come last.
 
