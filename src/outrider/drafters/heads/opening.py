@@ -9,13 +9,16 @@ import numpy as np
 import torch
 
 from outrider.drafters.heads.config import HeadConfig
+from outrider.drafters.heads.graphed import GraphedStates
 from outrider.drafters.heads.layout import Weights, fill, read_weights, target_ids
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.names import EMBEDDING
+from outrider.drafters.heads.network import Entries
 from outrider.drafters.heads.states import HeadStates
 from outrider.errors import ModelError
 from outrider.maths.arrays import Array, HostFloats32, HostInts, to_numpy, top_of_logits
 from outrider.runtimes.base import Embeds
+from outrider.runtimes.torch.cuda.device import Device, device_at
 from outrider.runtimes.torch.linears import activation_dtype
 from outrider.runtimes.torch.placement import find_kind, weight_dtype
 
@@ -27,9 +30,11 @@ class TorchHead:
         head: packed for drafting, or in the precision of a GPU.
         embedding: [vocabulary, hidden size].
         ids: int64 [draft vocabulary], the target's ids.
+        device: a GPU, on which passes are replayed; None elsewhere.
     """
 
-    def __init__(self, head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor) -> None:
+    def __init__(self, head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, device: Device | None = None) -> None:
+        self._device = device
         self.ids = ids.cpu().numpy()
         self.layers = head.config.layers
         self._head = head
@@ -37,7 +42,9 @@ class TorchHead:
         self._like = head.norm.weight.detach()  # states are kept where and how the head computes
         self.bytes_per_entry = 2 * head.key_size * self._like.element_size()
 
-    def open(self, rows: int, capacity: int) -> HeadStates:
+    def open(self, rows: int, capacity: int) -> Entries:
+        if self._device is not None:
+            return GraphedStates(self._head, self._embedding, rows, capacity, self._device)
         return HeadStates(self._head, self._embedding, rows, capacity)
 
     def gathered(self, hidden: Sequence[Array]) -> Array:
@@ -92,7 +99,7 @@ def laid_out(head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, dtype: st
         head.to(activation_dtype(kind))
     else:
         head.to(device=device, dtype=weight_dtype(kind, device))
-    return TorchHead(head, embedding, ids)
+    return TorchHead(head, embedding, ids, device_at(device) if device.type == "cuda" else None)
 
 
 def tensor_of(x: Array) -> torch.Tensor:

@@ -13,11 +13,15 @@ from outrider.runtimes.torch.ragged_cache import RaggedCache, TorchPlan
 
 
 class Rotation:
-    """Turns queries and keys by their positions (arXiv 2104.09864, section 3.4.2)."""
+    """Turns queries and keys by their positions (arXiv 2104.09864, section 3.4.2).
 
-    def __init__(self, head: Eagle3) -> None:
+    Args:
+        device: of the positions, where it is known: nothing is copied then while they are turned.
+    """
+
+    def __init__(self, head: Eagle3, device: torch.device | None = None) -> None:
         rotary = head.config.rotary
-        self._frequencies = torch.from_numpy(rotary.frequencies)
+        self._frequencies = torch.from_numpy(rotary.frequencies).to(device)
         self._scale = rotary.scale
 
     def __call__(self, positions: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,7 +53,7 @@ class HeadStates:
         self.rows = rows
         self.capacity = capacity
         self._embedding = embedding
-        self._rotation = Rotation(head)
+        self._rotation = Rotation(head, embedding.device)
         self._ledger = Ledger(rows, capacity)
         self._cache = RaggedCache(rows, capacity)
 

@@ -6,6 +6,7 @@ Some twenty operations a layer, none of which reads a number on the host, so tha
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from typing import Protocol
 
 import torch
 
@@ -20,8 +21,51 @@ Attend = Callable[[int, torch.Tensor], torch.Tensor]
 EMBEDDING = "model.embed_tokens.weight"
 
 
+class SlotForward(Protocol):
+    """A forward pass over a cache of slots.
+
+    Attributes:
+        windows: of each layer, how many tokens back a token sees, itself included; None is no limit.
+        vocab_size: numbers that come of a scored token.
+    """
+
+    shape: Shape
+    dtype: torch.dtype
+    device: Device
+    windows: tuple[int | None, ...]
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    def new_cache(self, rows: int, capacity: int) -> SlotCache: ...
+
+    def __call__(
+        self,
+        cache: SlotCache,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        places: torch.Tensor,
+        attend: Attend,
+        scored: torch.Tensor,
+        layers: Sequence[int] = (),
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """One pass.
+
+        Args:
+            tokens, positions, places: int64 [tokens].
+            scored: int64, the numbers of the tokens whose logits are wanted.
+            layers: whose hidden states are wanted.
+
+        Returns:
+            logits [scored, vocab], and hidden states [tokens, hidden size] of each of `layers`.
+        """
+
+
 class SlotLlama:
-    """The forward pass.
+    """The forward pass of a Llama-like model.
 
     Args:
         weights: by their names in transformers; taken out one by one, and brought to the device.
@@ -85,16 +129,7 @@ class SlotLlama:
         scored: torch.Tensor,
         layers: Sequence[int] = (),
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """One pass.
-
-        Args:
-            tokens, positions, places: int64 [tokens].
-            scored: int64, the numbers of the tokens whose logits are wanted.
-            layers: whose hidden states are wanted.
-
-        Returns:
-            logits [scored, vocab], and hidden states [tokens, hidden size] of each of `layers`.
-        """
+        """As `SlotForward`."""
         found = dict[int, torch.Tensor]()
         x = functional.embedding(tokens, self.embedding)  # [tokens, hidden]
         turns = self._turns(positions)

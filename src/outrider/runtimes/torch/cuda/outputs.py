@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from outrider.runtimes.torch.cuda.forward import SlotLlama
+from outrider.runtimes.torch.cuda.forward import SlotForward
 from outrider.runtimes.torch.cuda.verdicts.layout import padded
 
 MOST_DRAFTED = 128  # tokens of a rollout
@@ -25,7 +25,7 @@ class Outputs:
         drafted: int64 [MOST_DRAFTED, rows], the tokens that a rollout chose.
     """
 
-    def __init__(self, model: SlotLlama, tokens: int, rows: int) -> None:
+    def __init__(self, model: SlotForward, tokens: int, rows: int) -> None:
         self.tokens = tokens
         self._model = model
         self._hidden: dict[int, torch.Tensor] = {}

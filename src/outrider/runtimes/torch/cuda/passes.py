@@ -11,7 +11,7 @@ from outrider.runtimes.base import Pass
 from outrider.runtimes.torch.cuda.attention import TreeAttention
 from outrider.runtimes.torch.cuda.batch import fill_flat, fill_padded, numbers_of_trees
 from outrider.runtimes.torch.cuda.device import Work
-from outrider.runtimes.torch.cuda.forward import SlotLlama
+from outrider.runtimes.torch.cuda.forward import SlotForward
 from outrider.runtimes.torch.cuda.graphs import Graphs
 from outrider.runtimes.torch.cuda.outputs import Outputs
 from outrider.runtimes.torch.cuda.places import RowPlaces
@@ -36,7 +36,7 @@ class Passes:
     """
 
     def __init__(
-        self, model: SlotLlama, cache: SlotCache, largest: Layout, outputs: Outputs, attention: TreeAttention
+        self, model: SlotForward, cache: SlotCache, largest: Layout, outputs: Outputs, attention: TreeAttention
     ) -> None:
         self.outputs = outputs
         self._model = model

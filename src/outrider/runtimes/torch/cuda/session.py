@@ -12,7 +12,7 @@ from outrider.maths.buckets import Buckets
 from outrider.runtimes.base import Draws, Pass, Scored, Traits
 from outrider.runtimes.ledger import RaggedSession, scored
 from outrider.runtimes.torch.cuda.drawn_rollout import area_size, draw_out
-from outrider.runtimes.torch.cuda.forward import SlotLlama
+from outrider.runtimes.torch.cuda.forward import SlotForward
 from outrider.runtimes.torch.cuda.graphs import CAPTURED_AT
 from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
 from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED, Outputs
@@ -29,6 +29,11 @@ BUCKETS = Buckets(ROWS, WIDTHS, CAPTURED_AT)
 MOST_CAPTURED = 1024  # tokens: a larger pass takes longer than its launches
 
 
+def most_padded(rows: int) -> int:
+    """Tokens of the largest padded pass."""
+    return BUCKETS.padded_rows(rows) * WIDTHS[-1]
+
+
 class GraphSession(RaggedSession[SlotCache]):
     """A cache of fixed slots, static buffers, and graphs of the passes over them.
 
@@ -38,7 +43,7 @@ class GraphSession(RaggedSession[SlotCache]):
 
     def __init__(
         self,
-        model: SlotLlama,
+        model: SlotForward,
         rows: int,
         capacity: int,
         name: str,
