@@ -87,6 +87,11 @@ class Growth:
             ranked.pop()  # no child of the last one has a larger chance, so none would stay
         return [node for node in ranked if self._candidates[node].depth == self._level][: self._beam]
 
+    @property
+    def longest(self) -> int:
+        """The most levels that the budget buys."""
+        return self._budget.longest
+
     def node(self, node: int) -> tuple[int, int]:
         """Its token and its parent."""
         return self._candidates[node].token, self._candidates[node].parent

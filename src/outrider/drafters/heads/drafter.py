@@ -10,13 +10,13 @@ from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
 from outrider.drafters.heads.features import TextFeatures
-from outrider.drafters.heads.network import Entries, HeadNetwork
+from outrider.drafters.heads.network import Chains, Entries, HeadNetwork, RollsOut
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
 from outrider.maths.arrays import Array, HostFloats, HostFloats32, HostInts, concatenate, race_order, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
-from outrider.maths.noise import exponential
+from outrider.maths.noise import Key, exponential
 from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
 from outrider.runtimes.base import Features
 
@@ -123,6 +123,9 @@ class HeadDrafter(Drafter):
             for (sequence, budget), state in zip(able, newest, strict=True)
         }
         active = list(trees.values())
+        if active and self._rolls_out(active):
+            self._roll_out(active)
+            active = []
         while active:
             self._open_level(active)
             active = self._feed_level(active)
@@ -249,25 +252,65 @@ class HeadDrafter(Drafter):
         Args:
             probabilities, places: [asked, children], falling.
         """
-        vocabulary, level, chosen = self._known_vocabulary(), tree.level, q is None
+        vocabulary, level = self._known_vocabulary(), tree.level
         width = self.shape.width(level)
         for index, node in enumerate(tree.asked):
             possible = [share for share in probabilities[index].tolist()[:width] if share > 0]
             likely = vocabulary.in_target(places[index, : len(possible)])
-            estimates = list(self.shape.shares(possible))
-            shares = self._expectations.corrected(estimates, level, chosen)
             if q is None:
                 tokens, row = likely, None
             else:
                 row = vocabulary.spread(q[index])
                 tokens = self._draw_children(tree.sequence, row, level, node, len(possible))
-            self._expectations.note(tree.sequence.id, tree.growth.path(node), tokens, estimates, chosen)
-            tree.growth.open(node, tokens, shares, row)
+            self._open_node(tree, node, tokens, possible, row)
+
+    def _open_node(
+        self, tree: _Tree, node: int, tokens: Sequence[int], probabilities: Sequence[float], q: Array | None
+    ) -> None:
+        """Add the children of one node.
+
+        Args:
+            probabilities: the largest of q, or of what they were chosen by.
+            q: [vocabulary], what they were drawn from; None if they were chosen.
+        """
+        estimates, chosen = list(self.shape.shares(probabilities)), q is None
+        shares = self._expectations.corrected(estimates, tree.level, chosen)
+        self._expectations.note(tree.sequence.id, tree.growth.path(node), tokens, estimates, chosen)
+        tree.growth.open(node, tokens, shares, q)
 
     def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:
         """`count` draws from q [vocabulary] without replacement, in their order."""
-        key = sequence.noise.draft(len(sequence.tokens) + depth, branch=node + 1)
-        return race_order(q, exponential([key], q.shape[-1], q)[0], count)
+        return race_order(q, exponential([self._key(sequence, depth, node)], q.shape[-1], q)[0], count)
+
+    def _key(self, sequence: DraftedSequence, depth: int, node: int) -> Key:
+        """For drawing the children of a node."""
+        return sequence.noise.draft(len(sequence.tokens) + depth, branch=node + 1)
+
+    def _rolls_out(self, trees: Sequence[_Tree]) -> bool:
+        """Whether the chains of these texts are rolled out where the head computes."""
+        adjusted = any(tree.sequence.sampling.adjusts_logits for tree in trees)
+        return not self.trees and not adjusted and isinstance(self._states, RollsOut)
+
+    def _roll_out(self, trees: Sequence[_Tree]) -> None:
+        """All tokens of all chains. Where a chain ends depends on what was known before its next token was drawn."""
+        states, count = self._opened(), max(tree.growth.longest for tree in trees)
+        assert isinstance(states, RollsOut)
+        samplings = [tree.sequence.sampling for tree in trees]
+        chains = Chains(
+            [UNCHANGED if sampling.greedy else sampling for sampling in samplings],
+            [self._greedy or sampling.greedy for sampling in samplings],
+            [[self._key(tree.sequence, level, level - 1) for level in range(count)] for tree in trees],
+            self._known_vocabulary().size,
+        )
+        rolled = states.roll_out([tree.row for tree in trees], concatenate([tree.states for tree in trees]), chains)
+        for index, (tree, chosen) in enumerate(zip(trees, chains.chosen, strict=True)):
+            for step, token in enumerate(rolled.tokens[index]):
+                q = None if chosen else rolled.q[step, index]
+                self._open_node(tree, tree.asked[0], [token], [rolled.largest[index][step]], q)
+                tree.asked = tree.growth.next_level()
+                tree.level += 1
+                if not tree.asked:
+                    break
 
     def _feed_level(self, trees: Sequence[_Tree]) -> list[_Tree]:
         """Read the newest nodes that may have children, in one pass; the trees that go on."""

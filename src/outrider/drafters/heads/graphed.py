@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
+from outrider.drafters.heads.graphed_rollout import HeadSession
 from outrider.drafters.heads.module import Eagle3
+from outrider.drafters.heads.network import Chains, Rolled
 from outrider.drafters.heads.states import Rotation, turned
 from outrider.runtimes.base import Parents, Pass, Traits
 from outrider.runtimes.torch.cuda.device import Device
 from outrider.runtimes.torch.cuda.forward import Attend
-from outrider.runtimes.torch.cuda.session import GraphSession, most_padded
+from outrider.runtimes.torch.cuda.session import most_padded
 from outrider.runtimes.torch.cuda.slots import SlotCache
 from outrider.runtimes.torch.llama_layers import Shape
 
@@ -72,14 +74,18 @@ class GraphedStates:
 
     Args:
         embedding: [vocabulary, hidden size].
+        ids: int64 [draft vocabulary], the target's.
         rows, capacity: how many texts, and entries of each.
     """
 
-    def __init__(self, head: Eagle3, embedding: torch.Tensor, rows: int, capacity: int, device: Device) -> None:
+    def __init__(
+        self, head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, rows: int, capacity: int, device: Device
+    ) -> None:
         self.rows, self.capacity = rows, capacity
+        self._head, self._ids = head, ids.to(device.place)
         self._forward = HeadForward(head, embedding, most_padded(rows), device)
         traits = Traits(self._forward.vocab_size, capacity)
-        self._session = GraphSession(self._forward, rows, capacity, "head", traits)
+        self._session = HeadSession(self._forward, rows, capacity, "head", traits)
 
     def length(self, row: int) -> int:
         return self._session.length(row)
@@ -113,3 +119,8 @@ class GraphedStates:
         finally:
             self._forward.given = static
         return made
+
+    @torch.inference_mode()
+    def roll_out(self, rows: Sequence[int], made: torch.Tensor, chains: Chains) -> Rolled:
+        """As `RollsOut.roll_out`."""
+        return self._session.roll_out(self._head, self._forward.given, self._ids, rows, made, chains)

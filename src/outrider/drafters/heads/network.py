@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from outrider.maths.arrays import Array, HostFloats32, HostInts
+from outrider.maths.noise import Key
+from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Parents
 
 
@@ -45,6 +48,58 @@ class Entries(Protocol):
 
         Returns:
             [entries of all rows, hidden size], what the head makes of them.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """Chains that are to be rolled out.
+
+    Attributes:
+        samplings: of each row, by which q is made; at temperature 1 without filters where the target is greedy.
+        chosen: of each row, whether the most probable token is taken, and none is drawn.
+        keys: for each row that of each token; all rows have the same number.
+        vocab_size: of the target.
+    """
+
+    samplings: Sequence[SamplingParams]
+    chosen: Sequence[bool]
+    keys: Sequence[Sequence[Key]]
+    vocab_size: int
+
+    @property
+    def count(self) -> int:
+        """Tokens of each row."""
+        return len(self.keys[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """What came of them.
+
+    Attributes:
+        tokens: for each row the target's ids.
+        largest: for each row and token the largest probability of its q.
+        q: float32 [tokens of a row, rows, vocabulary of the target]; the next call overwrites it.
+    """
+
+    tokens: list[list[int]]
+    largest: list[list[float]]
+    q: Array
+
+
+@runtime_checkable
+class RollsOut(Protocol):
+    """Entries that roll out chains by themselves, where asking the host about each token would take longer."""
+
+    def roll_out(self, rows: Sequence[int], made: Array, chains: Chains) -> Rolled:
+        """Draft a chain for each row. What was fed is tentative.
+
+        Args:
+            made: [rows, hidden size], what the head made of the newest entry of each.
+
+        Raises:
+            ModelError: a logit is not a finite number.
         """
 
 

@@ -36,6 +36,7 @@ class TorchHead:
     def __init__(self, head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, device: Device | None = None) -> None:
         self._device = device
         self.ids = ids.cpu().numpy()
+        self._ids = ids
         self.layers = head.config.layers
         self._head = head
         self._embedding = embedding
@@ -44,7 +45,7 @@ class TorchHead:
 
     def open(self, rows: int, capacity: int) -> Entries:
         if self._device is not None:
-            return GraphedStates(self._head, self._embedding, rows, capacity, self._device)
+            return GraphedStates(self._head, self._embedding, self._ids, rows, capacity, self._device)
         return HeadStates(self._head, self._embedding, rows, capacity)
 
     def gathered(self, hidden: Sequence[Array]) -> Array:

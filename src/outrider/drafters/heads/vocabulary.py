@@ -15,9 +15,13 @@ class DraftVocabulary:
     Args:
         ids: int64 [draft vocabulary], the target's id of each token that the head can draft.
         vocab_size: of the target.
+
+    Attributes:
+        size: of the target's vocabulary.
     """
 
     def __init__(self, ids: HostInts, vocab_size: int) -> None:
+        self.size = vocab_size
         self._ids = ids
         self._places = np.full(vocab_size, -1, dtype=np.int64)
         self._places[ids] = np.arange(len(ids))
