@@ -13,7 +13,12 @@ import torch
 from benchmarks.gpu.greedy import decode
 from benchmarks.gpu.models import CHECKED, extend, feed, generate, make, some_text
 from benchmarks.gpu.run import Run, last_lines
-from benchmarks.gpu.sampled import drawn_drafts_agree, rounds_launch_and_read_little, verdicts_agree
+from benchmarks.gpu.sampled import (
+    chains_of_a_head_agree,
+    drawn_drafts_agree,
+    rounds_launch_and_read_little,
+    verdicts_agree,
+)
 from outrider import Fixed, SuffixDrafter
 from outrider.runtimes.ledger import LedgerSession
 from outrider.runtimes.torch.cuda.attention import attention_for, reference_attention
@@ -21,11 +26,13 @@ from outrider.runtimes.torch.cuda.device import Device, Host, device_at
 from outrider.runtimes.torch.cuda.model import GraphedLlama
 from outrider.runtimes.torch.cuda.places import RowPlaces
 from outrider.runtimes.torch.cuda.prompts import attend_to_text
+from outrider.runtimes.torch.cuda.sight import Sight
 
 # Heads, key heads, size of a head; of Llama-3.1-8B, SmolLM2-135M and something odd.
 HEADS = ((32, 8, 128), (9, 3, 64), (4, 4, 80))
 WIDTHS = (1, 5, 17, 65)
 LENGTHS = (0, 100, 1000)
+WINDOW = 40
 ERRORS = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 
 
@@ -42,6 +49,7 @@ def check_first(run: Run) -> None:
         "a greedy text": text_is_that_of_transformers,
         "verdicts": verdicts_agree,
         "drawn drafts": drawn_drafts_agree,
+        "chains of a head": chains_of_a_head_agree,
         "launches and reads": rounds_launch_and_read_little,
     }
     for name, step in steps.items():
@@ -54,7 +62,7 @@ def check_first(run: Run) -> None:
 
 
 def kernel_agrees(run: Run, dtype: torch.dtype) -> bool:
-    """The kernel against PyTorch's attention behind a mask, chains and trees, padding included."""
+    """The kernel against PyTorch's attention behind a mask: chains and trees, padding, with and without a window."""
     kernel, worst = attention_for(run.device), 0.0
     for heads, key_heads, size in HEADS[1:] if run.tiny else HEADS:
         for width in WIDTHS:
@@ -70,10 +78,15 @@ def kernel_agrees(run: Run, dtype: torch.dtype) -> bool:
                 slots, bases = (
                     torch.tensor(numbers, device=run.device) for numbers in ([2, 0, 1], [length, length, length // 2])
                 )
-                there = ancestors.to(run.device)
-                found = kernel(queries, keys, values, slots, bases, there)
-                expected = reference_attention(queries, keys, values, slots, bases, there)
-                worst = max(worst, float((found.float() - expected.float()).abs().max()))
+                whole = Sight(slots, bases, ancestors.to(run.device))
+                for sight in (whole, whole.within(WINDOW)):
+                    found, expected = (
+                        attend(
+                            queries, keys, values, sight.slots, sight.bases, sight.ancestors, oldest=sight.oldest
+                        ).float()
+                        for attend in (kernel, reference_attention)
+                    )
+                    worst = max(worst, float((found - expected).abs().max()))
     run.record(kernel=kernel.__module__, dtype=str(dtype), largest_error=worst)
     return worst < ERRORS[dtype]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ from outrider import (
     Fixed,
     ModelDrafter,
     Request,
+    RoundRecord,
     SamplingParams,
     SuffixDrafter,
     SuffixTreeDrafter,
 )
+from outrider.drafters.heads.drafter import HeadDrafter
+from outrider.drafters.heads.opening import TorchHead
 from outrider.engine.judgement import judge
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import RULES, Rule, RuleName
@@ -33,6 +37,7 @@ from outrider.runtimes.torch.cuda.device import Device, Host, device_at
 from outrider.runtimes.torch.cuda.model import GraphedLlama
 from outrider.runtimes.torch.cuda.session import GraphSession
 from outrider.runtimes.torch.cuda.verdicts.judge import DeviceJudge
+from outrider.training.heads.start import config_for, new_head
 
 SAMPLINGS = (
     SamplingParams(temperature=0.8),
@@ -135,6 +140,42 @@ def _draw(session: GraphSession, number: int) -> list[list[int]]:
     if not bool(((q.sum(dim=-1) - 1).abs() < 1e-3).all()):
         raise ArithmeticError("a distribution that a draft was drawn from does not sum to 1")
     return drawn
+
+
+def chains_of_a_head_agree(run: Run) -> bool:
+    """Texts with a head of random weights on replayed passes, against the same launched one operation after the other.
+
+    Its drafts are rejected mostly: what is compared is what it drafts.
+    """
+    module = make(CHECKED, run.device, torch.float32, spread=0.06)
+    embedding = module.model.embed_tokens.weight.detach().clone()
+    ids = torch.arange(0, CHECKED.vocabulary, 3)
+    config = config_for(CHECKED.hidden, CHECKED.layers, CHECKED.vocabulary, len(ids), 512)
+    head = new_head(config, embedding.cpu(), ids).eval().requires_grad_(False).to(run.device)
+    found = []
+    for device in (device_at(run.device), Host(run.device)):
+        target = GraphedLlama.of(copy.deepcopy(module), device=Host(run.device))
+        drafts: list[tuple[int, ...]] = []
+        engine = Engine(
+            target,
+            HeadDrafter(TorchHead(head, embedding, ids, device), trees=False),
+            lookahead=Fixed(4),
+            max_rows=2,
+            capacity=128,
+            observer=partial(_note_drafts, drafts),
+        )
+        for row, sampling in enumerate((SAMPLINGS[0], SAMPLINGS[3])):
+            prompt = tuple(some_text(CHECKED.vocabulary, 20, row))
+            engine.submit(Request(prompt, 24, replace(sampling, seed=row), stop_token_ids=frozenset()))
+        while not engine.idle:
+            engine.step()
+        found.append(drafts)
+    run.record(drafts_of_a_head=len(found[0]), alike=sum(a == b for a, b in zip(*found, strict=False)))
+    return found[0] == found[1] and len(found[0]) > 10
+
+
+def _note_drafts(drafts: list[tuple[int, ...]], record: RoundRecord) -> None:
+    drafts += [part.draft.tokens for part in record.sequences if part.draft is not None]
 
 
 def rounds_launch_and_read_little(run: Run) -> bool:
