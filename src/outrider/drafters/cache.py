@@ -70,6 +70,7 @@ class DraftCache:
         rows: of each sequence.
         session: None before `open`.
         prefixes: its rows that are kept.
+        draws_out: whether the session draws drafts by itself, of all its rows.
     """
 
     def __init__(self, model: Model, vocabulary: VocabularyMap | None = None, branches: int = 0) -> None:
@@ -79,6 +80,7 @@ class DraftCache:
         self.capacity = 0
         self.rows: dict[int, CachedRow] = {}
         self.session: Session | None = None
+        self.draws_out = False
 
     @property
     def bytes_per_token(self) -> int:
@@ -89,7 +91,9 @@ class DraftCache:
         """As `Drafter.prepare`."""
         self.vocabulary.open(vocab_size)
         self.capacity = min(capacity * self.vocabulary.room, self.model.traits.context_length)
-        self.session = self.model.open(rows, self.capacity + self.branches)
+        session = self.session = self.model.open(rows, self.capacity + self.branches)
+        fits = self.model.traits.vocab_size >= self.vocabulary.shared_ids > 0
+        self.draws_out = fits and isinstance(session, DrawsOut) and rows <= session.most_drawn
         self.prefixes = Prefixes(self.session, self.model.traits)
         self.rows = {}
 
@@ -150,13 +154,6 @@ class DraftCache:
         for row, tokens in zip(rows, drafted, strict=True):
             row.count_fed([*row.feed, *tokens[:-1]])
             row.feed = tokens[-1:]
-
-    @property
-    def draws_out(self) -> bool:
-        """Whether the session draws drafts by itself, of all its rows."""
-        session, ids = self._opened(), self.vocabulary.shared_ids
-        fits = self.model.traits.vocab_size >= ids > 0
-        return fits and isinstance(session, DrawsOut) and session.rows <= session.most_drawn
 
     def draw_out(self, rows: Sequence[CachedRow], draws: Draws) -> tuple[list[list[int]], Array]:
         """As `roll_out`, with tokens that are drawn: where `draws_out`.
