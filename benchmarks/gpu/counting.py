@@ -16,7 +16,7 @@ FREE = (
 )
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts while it is active.
 
     Attributes:
@@ -25,7 +25,7 @@ class Counting(TorchDispatchMode):
     """
 
     def __init__(self, place: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._place = place
         self._replaying = False
         self.launches = self.reads = 0

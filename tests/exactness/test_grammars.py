@@ -136,7 +136,7 @@ def q_masked_after_the_draw():
         masked = chains.adjust(logits, chain.sampling, chain.sequence.history, [chain.tokens])
         self._draw(chain, distribution(logits, chain.sampling)[0])
         if chains.live_rows(masked):
-            chain.q[-1] = distribution(masked, chain.sampling)[0]
+            chain.q[-1] = distribution(masked, chain.sampling)
 
     with patch.object(ChainGrower, "_choose", choose):
         yield

@@ -138,7 +138,7 @@ def q_of_the_whole_draft_vocabulary(renormalised: bool) -> Iterator[None]:
         method(self, chain, q)
         translation = self._cache.vocabulary.translation.draft_tokens
         mistaken = distribution(rows.pop(0), chain.sequence.sampling)[0, translation] * (translation >= 0)
-        chain.q[-1] = mistaken / mistaken.sum() if renormalised else mistaken
+        chain.q[-1] = (mistaken / mistaken.sum() if renormalised else mistaken)[None]
 
     with wrapped(Intersection, "logits", logits_of), wrapped(ChainGrower, "_draw", drawn):
         yield
