@@ -174,6 +174,20 @@ def test_more_numbers_than_are_staged_are_copied_as_they_come() -> None:
     assert found == judge_on_host(TOKEN, [draft], logits, [row])
 
 
+@pytest.mark.parametrize("rule", [TOKEN, COUPLED], ids=str)
+def test_many_logits_are_judged_in_parts(rule: Rule) -> None:
+    random = np.random.default_rng(5)
+    drafts = [tree_of(random, count, "drawn") for count in (3, 9, 0, 2, 30, 1, 4)]
+    rows = random_rows(random, rule, [SAMPLINGS[number % len(SAMPLINGS)] for number in range(len(drafts))])
+    logits = random_logits(random, drafts)
+    buffer = torch.zeros(64, VOCAB)
+    buffer[: len(logits)] = logits
+    expected = judge_on_host(rule, drafts, logits, rows)
+    for most in (1, 8 * VOCAB, 20 * VOCAB):
+        judge = DeviceJudge(Host(), buffer, most)
+        assert judge.launch(rule, cases_of(drafts, rows)[1:], buffer[: len(logits)])() == expected[1:]
+
+
 P = torch.tensor([[0.4, 0.4, 0.1, 0.06, 0.04], [0.1, 0.2, 0.3, 0.25, 0.15], [0.2, 0.2, 0.2, 0.2, 0.2]]).log()
 Q = np.array([[0.1, 0.1, 0.5, 0.2, 0.1], [0.4, 0.3, 0.1, 0.1, 0.1]], dtype=np.float32)
 ROWS = distribution(P, SamplingParams()).double().numpy()

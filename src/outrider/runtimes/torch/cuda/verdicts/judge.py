@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from outrider.runtimes.torch.cuda.verdicts.settings import distributions, sound
 from outrider.runtimes.torch.cuda.verdicts.trees import Trees, trees_on_device
 
 MOST_NUMBERS = 2**18  # that a captured verdict hears from the host
+MOST_LOGITS = 2**27  # that are judged together: a verdict takes some six times their memory
 AT_ONCE = 16  # rows of noise that are made together: it takes several times their memory
 
 
@@ -33,10 +36,12 @@ class DeviceJudge:
     Args:
         logits: [rows, vocab], where the logits of replayed passes lie. Verdicts on these are replayed too; verdicts on
             others are launched one operation after the other. None where no pass is replayed.
+        most: logits that are judged together. Of more, each part is a verdict and a read of its own.
     """
 
-    def __init__(self, device: Device, logits: torch.Tensor | None = None) -> None:
+    def __init__(self, device: Device, logits: torch.Tensor | None = None, most: int = MOST_LOGITS) -> None:
         self._device = device
+        self._most = most
         self._logits = logits
         self._graphs = Graphs(device)
         self._staging: Staging | None = None  # made at the first verdict: many sessions are only drafted with
@@ -50,22 +55,20 @@ class DeviceJudge:
 
     @torch.inference_mode()
     def launch(self, rule: Rule, cases: Sequence[Case], logits: Array) -> Reading:
-        drafts = [case.draft for case in cases]
-        kind, pairs = _kind_of(rule, drafts), pairs_of(cases, logits.shape[-1])
+        kind = _kind_of(rule, [case.draft for case in cases])
+        parts = _parts(cases, max(self._most // logits.shape[-1], 1))
         with self._device.guard():
-            results = self._launch(kind, cases, logits, pairs)
+            launched = [(part.cases, self._launch(kind, part.cases, logits[part.first : part.end])) for part in parts]
 
         def read() -> list[Verdict | None]:
-            numbers = results.tolist()
-            if kind is Kind.COUPLED:
-                return _followed(cases, numbers)
-            return _verdicts(kind, cases, numbers)
+            found = _followed if kind is Kind.COUPLED else partial(_verdicts, kind)
+            return [verdict for judged_cases, results in launched for verdict in found(judged_cases, results.tolist())]
 
         return read
 
-    def _launch(self, kind: Kind, cases: Sequence[Case], logits: torch.Tensor, pairs: Pairs | None) -> torch.Tensor:
+    def _launch(self, kind: Kind, cases: Sequence[Case], logits: torch.Tensor) -> torch.Tensor:
         """The numbers that the host reads, on the device."""
-        static = self._logits
+        pairs, static = pairs_of(cases, logits.shape[-1]), self._logits
         if static is not None and logits.data_ptr() == static.data_ptr():
             layout = layout_of(kind, cases, min(padded(len(logits)), len(static)), pairs)
             if layout.size <= MOST_NUMBERS:
@@ -104,6 +107,33 @@ class DeviceJudge:
         parts = [float32(case.draft.q, like=logits) for case in cases if case.draft.q is not None]
         torch.cat(parts, out=q[: sum(map(len, parts))])
         return q
+
+
+class Part(NamedTuple):
+    """Drafts that are judged together.
+
+    Attributes:
+        first, end: rows of the logits.
+        cases: counted from `first`.
+    """
+
+    first: int
+    end: int
+    cases: list[Case]
+
+
+def _parts(cases: Sequence[Case], most: int) -> list[Part]:
+    """Parts of at most so many rows of logits, but of one draft at least. The first begins where the logits do."""
+    parts = [Part(0, 0, [])]
+    for case in cases:
+        first, _, together = parts[-1]
+        end = case.first + 1 + len(case.draft)
+        if together and end - first > most:
+            first, together = case.first, []
+            parts.append(Part(first, end, together))
+        together.append(replace(case, first=case.first - first))
+        parts[-1] = Part(first, end, together)
+    return parts
 
 
 def judge_for(logits: torch.Tensor) -> DeviceJudge:
