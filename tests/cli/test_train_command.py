@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -189,6 +190,21 @@ def test_a_run_that_is_killed_in_each_phase_goes_on(outrider, target, tmp_path, 
     status, _, err = outrider(*more)
     assert status == 0, err
     assert progress(out)["steps"] > after["steps"]
+
+
+def test_a_checkpoint_of_another_drafter_or_a_damaged_one_is_refused(outrider, target, small_model, prompts, tmp_path):
+    _, out = small_model
+    for name in ("texts", "checkpoint.pt"):
+        (shutil.copytree if name == "texts" else shutil.copy)(out / name, tmp_path / name)
+    command = ("train", target, "--out", tmp_path, "--minutes", 0.15, "--input", prompts, *ON_TORCH)
+    status, _, err = outrider(*command)
+    assert status == 2
+    assert "not of a head" in err
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    status, _, err = outrider(*command)
+    assert status == 2
+    assert "delete it" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def shards_in(out):

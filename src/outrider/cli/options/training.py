@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STUDENT = "What is trained"
 DRAFTERS = ("head", "model")
 OBJECTIVES = ("kl", "accept", "hybrid")
+LOGITS = 50_000_000  # of a batch of a model, at most: they are in memory several times
 MEASUREMENTS = 20
 BETWEEN_MEASUREMENTS = (1.0, 90.0)  # seconds, at least and at most
 
@@ -110,12 +111,13 @@ class StudentOptions:
             batch: tokens.
             seconds: how long it may take, earlier runs included.
         """
-        from outrider.training.heads.making import WIDTH, rate_for
+        from outrider.training.heads.making import SMALLEST_BATCH, WIDTH, rate_for
         from outrider.training.heads.trainer import TrainingSettings
 
         width = target.traits.hidden_size or WIDTH
         if self.drafter == "model":
             width = self.model_sizes.settled(target, 1).hidden or width
+            batch = max(min(batch, LOGITS // target.traits.vocab_size), SMALLEST_BATCH)
         least, most = BETWEEN_MEASUREMENTS
         return TrainingSettings(
             objective=self.objective,

@@ -87,18 +87,19 @@ class Reader:
         work = Pass([0], [tokens], wanted=[len(tokens) - first], features=Features(hidden=self._layers))
         scored = self._session.extend(work)
         scored.wait()
-        logits = tensor_of(scored.logits).float()
+        logits = tensor_of(scored.logits).float()  # where the target computes; lessons lie in the host's memory
         probabilities = torch.softmax(logits, dim=-1)
-        chances, likely = probabilities[:, self._ids].topk(min(EXPECTED, len(self._ids)), dim=-1)
+        drafted = probabilities[:, self._ids.to(logits.device)]
+        chances, likely = drafted.topk(min(EXPECTED, len(self._ids)), dim=-1)
         states = [tensor_of(layer).to(torch.bfloat16) for layer in scored.hidden]
         hidden = torch.cat(states, dim=-1) if states else torch.zeros(len(tokens), 0, dtype=torch.bfloat16)
         lesson = Lesson(
             torch.tensor(tokens),
             first,
-            hidden.clone(),
-            likely.to(torch.int32),
-            chances.to(torch.float16),
-            self._place[logits.argmax(dim=-1)].to(torch.int32),
+            hidden.clone().cpu(),
+            likely.to(torch.int32).cpu(),
+            chances.to(torch.float16).cpu(),
+            self._place[logits.argmax(dim=-1).cpu()].to(torch.int32),
         )
         self._session.release(0)
         return lesson

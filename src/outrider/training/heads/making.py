@@ -29,6 +29,7 @@ STEPS_IN_AN_EPOCH = 64
 SMALLEST_BATCH, LARGEST_BATCH = 256, 2048  # tokens
 ROOM, SHARE = 4 << 30, 0.25  # bytes of hidden states that are kept: the most, and of the memory that is free
 MEASURING = 0.25  # of them, for texts held out
+FEWEST_MEASURED, SECONDS_PER_MEASURED = 12, 15.0  # texts held out that measure: short runs measure with few
 LARGEST_VOCABULARY = 8192  # tokens that a head can draft, where nothing is said
 BLOCK = 64  # sizes are multiples of it
 MINUTES_FOR_WIDTH = 20.0  # of training, from which the MLP is twice as wide as the head
@@ -143,7 +144,8 @@ def teach(
 ) -> Made:
     """Train a student on the texts of a library; arguments as of `make_head` and `Trainer`."""
     room = min(ROOM, int(SHARE * (free_host_bytes() or ROOM)))
-    held_out = Lessons(library.held_out, reader, int(MEASURING * room))
+    measured = max(int(settings.seconds / SECONDS_PER_MEASURED), FEWEST_MEASURED)
+    held_out = Lessons(library.held_out[:measured], reader, int(MEASURING * room))
     learned = Lessons(library.learned, reader, room - int(MEASURING * room), opening)
 
     def further() -> list[Text]:

@@ -161,7 +161,18 @@ class Trainer:
 
         Returns:
             The curve.
+
+        Raises:
+            KeyboardInterrupt: somebody interrupted it; what was learned is in the checkpoint.
         """
+        try:
+            self._train(tell)
+        finally:
+            self._save()
+        self.student.module.load_state_dict(self._best)
+        return self.progress.curve
+
+    def _train(self, tell: Callable[[Progress], None]) -> None:
         settings, progress = self.settings, self.progress
         started = saved = self._clock()
         self._measure()
@@ -190,9 +201,6 @@ class Trainer:
             progress.epochs += 1
         if progress.steps and progress.seconds > progress.curve[-1].seconds:
             self._measure()
-        self._save()
-        self.student.module.load_state_dict(self._best)
-        return progress.curve
 
     @torch.inference_mode()
     def measure(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
