@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 import outrider
-from exactness.drafters import lookups, similar
+from exactness.drafters import lookups, memory_of, similar
 from exactness.mutations import draft_cache_not_caught_up
 from exactness.policies import Sometimes
 from outrider import (
@@ -471,12 +471,11 @@ class TableMachine(EngineMachine):
 
 
 class LookupMachine(TableMachine):
-    """All machines of a run share a memory: what one of them learned, right or half, the next one drafts from."""
-
-    memory = RecyclingMemory(30)
+    """All texts of a machine share a memory that is full: what one of them learned, right or half, the next one drafts
+    from. Each machine has its own, or Hypothesis would see different courses of the same steps."""
 
     def drafter_of(self, drafting: str) -> Drafter:
-        return lookups(self.memory, trees=drafting == "model")
+        return lookups(memory_of(self.target, RecyclingMemory(30, vocab_size=5)), trees=drafting == "model")
 
 
 def llama_machine(folder: Path) -> type[EngineMachine]:

@@ -21,7 +21,7 @@ ROWS, VOCABULARY = 4, 700
 
 def sequence(**settings) -> ActiveSequence:
     sampling = SamplingParams(temperature=0, **settings)
-    return ActiveSequence(0, PreparedRequest((1,), 8, sampling), 8, False, 0, None)
+    return ActiveSequence(0, PreparedRequest((1,), 8, sampling), 8, RULES["token"], 0, None)
 
 
 @pytest.fixture(params=LIBRARIES)

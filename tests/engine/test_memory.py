@@ -37,14 +37,14 @@ SIZED.traits = replace(SIZED.traits, bytes_per_token=1000)
 
 
 def test_rows_are_as_long_as_memory_allows() -> None:
-    assert plan_capacity(SIZED, None, 1, None, None) == 4096
+    assert plan_capacity(SIZED, [], 1, None, None) == 4096
     # 80 per cent of 10 MB, less a thousandth for logits, over 8 rows of 1000 bytes a token, in steps of 256.
-    assert plan_capacity(SIZED, None, 8, None, None) == 768
+    assert plan_capacity(SIZED, [], 8, None, None) == 768
     # The drafter's cache counts as well.
-    assert plan_capacity(SIZED, ModelDrafter(SIZED), 8, None, None) == 256
-    assert plan_capacity(SIZED, None, 8, 500, None) == 500
-    assert plan_capacity(SIZED, None, 8, None, 80_000_000) == 4096
-    assert plan_capacity(TARGET, None, 8, None, 1) == TARGET.traits.context_length  # keeps no cache
+    assert plan_capacity(SIZED, [ModelDrafter(SIZED)], 8, None, None) == 256
+    assert plan_capacity(SIZED, [], 8, 500, None) == 500
+    assert plan_capacity(SIZED, [], 8, None, 80_000_000) == 4096
+    assert plan_capacity(TARGET, [], 8, None, 1) == TARGET.traits.context_length  # keeps no cache
 
 
 def test_what_does_not_fit_is_refused_before_it_runs_out() -> None:

@@ -97,10 +97,14 @@ def uninformative(target: TableModel) -> TableModel:
     return TableModel(np.zeros(target.traits.vocab_size), name="uninformative")
 
 
-def memory_of(model: TableModel) -> RecyclingMemory:
-    """What is known once a model was at every context of one token and of two, some of them often."""
+def memory_of(model: TableModel, memory: RecyclingMemory | None = None) -> RecyclingMemory:
+    """What is known once a model was at every context of one token and of two, some of them often.
+
+    Args:
+        memory: that learns it; None is one that forgets nothing of it.
+    """
     size = model.traits.vocab_size
-    memory = RecyclingMemory(vocab_size=size)
+    memory = RecyclingMemory(vocab_size=size) if memory is None else memory
     contexts = [(before, last) for before in range(size) for last in range(size)]
     tokens, probabilities = top_of_logits(np.array([model.logits_after(context) for context in contexts]), min(8, size))
     for _ in range(3):

@@ -29,6 +29,8 @@ class Kind:
     prompt: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stop_token_ids: frozenset[int] = frozenset()
+    drafter: str | None = None
+    rule: str | None = None
 
     def expected(self, target: TableModel, length: int) -> dict[Outcome, float]:
         """The probability of every possible beginning: `length` tokens, or fewer up to a stop."""
@@ -132,7 +134,14 @@ def _serve(
             visit = coming.pop()
             kind = kinds[visit.kind]
             sampling = replace(kind.sampling, seed=visit.seed)
-            request = Request(kind.prompt, visit.max_tokens, sampling, stop_token_ids=kind.stop_token_ids)
+            request = Request(
+                kind.prompt,
+                visit.max_tokens,
+                sampling,
+                stop_token_ids=kind.stop_token_ids,
+                drafter=kind.drafter,
+                rule=kind.rule,
+            )
             visit.handle = engine.submit(request)
             there.append((visit, rounds))
         for visit, came in there:

@@ -130,7 +130,7 @@ def draft_tokens(
     length = len(prompt) + num_tokens
     request = PreparedRequest(prompt, max(num_tokens, 1), sampling)
     seed = drawn_seed() if sampling.seed is None else sampling.seed
-    sequence = ActiveSequence(0, request, length, rule.shares_noise, seed)
+    sequence = ActiveSequence(0, request, length, rule, seed)
     drafter.prepare(1, length, vocab_size)
     draft = drafter.propose([sequence], [Budget(num_tokens, num_tokens)])[0]
     drafter.forget(sequence)

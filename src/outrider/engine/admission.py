@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from outrider.drafters.base import Drafter
 from outrider.errors import InputError, SettingError
-from outrider.maths.rules import FOR_TREES, Rule
+from outrider.maths.rules import FOR_TREES, Rule, rule_named
 from outrider.prompts.request import PreparedRequest, is_whole
 from outrider.prompts.tokens import check_tokens
 from outrider.runtimes.base import Model
@@ -27,6 +27,21 @@ def require_drafts_judged(drafter: Drafter, rule: Rule) -> None:
         raise SettingError(
             f"rule {rule} judges chains, and drafter {drafter.name} proposes trees: use rule {FOR_TREES}"
         )
+
+
+def rule_of(request: PreparedRequest, drafter: Drafter | None, own: Rule) -> Rule:
+    """The rule that judges the drafts of a request: the one that it names, or the engine's own.
+
+    Args:
+        drafter: for the request.
+
+    Raises:
+        SettingError: the rule cannot judge what the drafter proposes.
+    """
+    rule = own if request.rule is None else rule_named(request.rule)
+    if drafter is not None and request.num_draft_tokens != 0:
+        require_drafts_judged(drafter, rule)
+    return rule
 
 
 def require_features(drafter: Drafter, target: Model) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 from outrider.engine.feeds import Feed
 from outrider.engine.record import JudgedDraft, Observer, RoundRecord, SequenceRound
 from outrider.engine.round import Committed, RoundResult
+from outrider.engine.sequence import ActiveSequence
+from outrider.engine.speculation import Speculations
 from outrider.engine.stopwatch import Stopwatch
-from outrider.lookahead import LookaheadPolicy, Outcome, Times
+from outrider.lookahead import Outcome, Times
 from outrider.maths.draft import Draft, Verdict
 
 
@@ -16,28 +19,27 @@ class Books:
     """Records every round.
 
     Args:
+        speculations: their policies learn from every round.
         opened: when the engine was opened, by its clock.
         observer: called with the record of every round.
     """
 
-    def __init__(self, lookahead: LookaheadPolicy, observer: Observer | None, opened: float) -> None:
-        self._lookahead = lookahead
+    def __init__(self, speculations: Speculations, observer: Observer | None, opened: float) -> None:
+        self._speculations = speculations
         self._observer = observer
         self._opened = opened
         self._rounds = count()
 
-    def enter(self, result: RoundResult, watch: Stopwatch, drafting: bool) -> None:
-        """Record a round.
-
-        Args:
-            drafting: whether there is a drafter.
-        """
+    def enter(self, result: RoundResult, watch: Stopwatch) -> None:
+        """Record a round."""
         times = watch.times
         # What a grammar forces says nothing of the drafter.
         free = [each for each in result.committed if not each.feed.forced]
-        if drafting and free:
-            steady = len(free) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
-            self._lookahead.observe([_outcome_of(each) for each in free], times if steady else None)
+        steady = len(free) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
+        for speculation, own in self._speculations.shared_out(free, _sequence_of):
+            if speculation.present:
+                its = times if speculation.seconds is None else replace(times, drafting=speculation.seconds)
+                speculation.lookahead.observe([_outcome_of(each) for each in own], its if steady else None)
         for feed in result.feeds:
             feed.sequence.statistics.count_time(
                 times.drafting, times.verification, times.elsewhere, read=feed.read, fed=len(feed.tokens)
@@ -45,6 +47,10 @@ class Books:
         number = next(self._rounds)
         if self._observer is not None:
             self._observer(_record_of(number, watch.started - self._opened, result, times))
+
+
+def _sequence_of(committed: Committed) -> ActiveSequence:
+    return committed.feed.sequence
 
 
 def _outcome_of(committed: Committed) -> Outcome:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.drafters.loading import as_drafter
-from outrider.engine.admission import check_request, require_drafts_judged, require_features, require_size
+from outrider.engine.admission import check_request, require_drafts_judged, require_features, require_size, rule_of
 from outrider.engine.bookkeeping import Books
-from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.events import TokenEvent
 from outrider.engine.handle import Handle
 from outrider.engine.kept_costs import kept_costs
@@ -22,10 +21,11 @@ from outrider.engine.record import Observer
 from outrider.engine.round import Round
 from outrider.engine.scheduler import Scheduler
 from outrider.engine.sequence import ActiveSequence
+from outrider.engine.speculation import speculations
 from outrider.engine.stopwatch import Stopwatch
 from outrider.engine.warmup import LONGEST, measure_costs
 from outrider.errors import InputError
-from outrider.lookahead import AdaptiveSpeculator, CostCurve, DraftingTraits, LookaheadPolicy, as_policy
+from outrider.lookahead import AdaptiveSpeculator, CostCurve, LookaheadPolicy, as_policy
 from outrider.maths.rules import Rule, RuleName, rule_named
 from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
 from outrider.runtimes.base import Model
@@ -45,9 +45,11 @@ class Engine:
             transformers or mlx-lm, or a function from token ids to logits.
         drafter: a Drafter, or a draft model in any of these forms; None decodes plainly. A drafter serves one engine at
             a time.
+        drafters: others, by the names that requests may give them (`Request.drafter`). A text has one of them from its
+            beginning to its end; the texts of a round may have different ones, and share its forward pass.
         lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None for the highest expected
-            tokens per second (Goodput).
-        rule: token, block or coupled.
+            tokens per second (Goodput). A number holds for `drafters` as well; for other settings they have Goodput.
+        rule: token, block or coupled, where a request says nothing.
         tokenizer: for prompts and output: of transformers, or an outrider Tokenizer; None takes the target's own.
         max_rows: how many texts may be decoded at once.
         capacity: the longest text, prompt and output, in tokens; None is the model's context, or what fits into memory.
@@ -73,6 +75,7 @@ class Engine:
         target: Any,
         drafter: Any = None,
         *,
+        drafters: Mapping[str, Drafter] | None = None,
         lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None = None,
         rule: RuleName | Rule = "token",
         tokenizer: Any = None,
@@ -90,31 +93,34 @@ class Engine:
         self.target: Model = as_model(target, tokenizer)
         self.tokenizer = self.target.tokenizer if tokenizer is None else as_tokenizer(tokenizer)
         chosen = as_drafter(drafter, self.target, tokenizer)
+        self._speculations = speculations(chosen, self._lookahead, drafters or {}, self.target.traits.vocab_size)
         if chosen is not None:
             require_drafts_judged(chosen, self._rule)
-            require_features(chosen, self.target)
-        trees = chosen is not None and chosen.trees
-        self.capacity = plan_capacity(self.target, chosen, max_rows, capacity, memory_limit)
+        opened = [each for each in (chosen, *(drafters or {}).values()) if each is not None]
+        for one in opened:
+            require_features(one, self.target)
+        trees = any(one.trees for one in opened)
+        self.capacity = plan_capacity(self.target, opened, max_rows, capacity, memory_limit)
         self._session = self.target.open(max_rows, self.capacity + (NODES_OF_A_TREE if trees else 0))
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._clock = clock
-        self._books = Books(self._lookahead, observer, clock())
+        self._books = Books(self._speculations, observer, clock())
         self._unsettled = False  # whether a round is going on, or was interrupted
-        self._drafter = GuardedDrafter(chosen, self.target.traits.vocab_size)
-        self._drafter.prepare(max_rows, self.capacity)
+        for each in self._speculations.all:
+            each.drafter.prepare(max_rows, self.capacity)
         self._prefix_caching = prefix_caching
-        self._prefixes = PrefixCache(self._session, self._drafter, self.target.traits)
+        self._prefixes = PrefixCache(self._session, self._speculations, self.target.traits)
         longest = min(self._session.capacity, LONGEST)
-        self._kept_costs = kept_costs(self.target, max_rows, longest, self._drafter.wants)
+        self._kept_costs = kept_costs(self.target, max_rows, longest, self._speculations.own.drafter.wants)
         self.costs = self._find_costs()
         self.costs.buckets = self.target.traits.buckets
-        if self._drafter.drafter is not None:
-            self._lookahead.bind(DraftingTraits(trees, self._drafter.drafter.estimates), self.costs)
-        learns = self.target.traits.pads_rows or self._lookahead.costs is self.costs
-        self._round = Round(
-            self.target, self._session, self._drafter, self._lookahead, self._rule, self.costs, learns, clock
+        for each in self._speculations.all:
+            each.bind(self.costs)
+        learns = self.target.traits.pads_rows or any(
+            each.lookahead.costs is self.costs for each in self._speculations.all
         )
+        self._round = Round(self.target, self._session, self._speculations, self.costs, learns, clock)
         logger.debug("opened %r for texts of up to %d tokens", self, self.capacity)
 
     def __repr__(self) -> str:
@@ -124,12 +130,17 @@ class Engine:
     @property
     def drafter(self) -> Drafter | None:
         """None where there is none, and after it failed, until it is tried again when all texts have ended."""
-        return self._drafter.drafter
+        return self._speculations.own.drafter.drafter
+
+    @property
+    def drafters(self) -> Sequence[str]:
+        """The names of the others, which requests may name."""
+        return self._speculations.names
 
     @property
     def drafter_failures(self) -> int:
-        """How often the drafter failed."""
-        return self._drafter.failures
+        """How often a drafter failed."""
+        return self._speculations.failures
 
     @property
     def max_rows(self) -> int:
@@ -159,22 +170,24 @@ class Engine:
 
         Raises:
             InputError: the prompt is empty, holds an unknown token, or is too long; or there is no room for max_tokens.
-            SettingError: stop strings need a tokenizer, or a conversation a chat template, and there is none.
+            SettingError: the drafter that it names is not open, or its rule cannot judge the trees of its drafter; stop
+                strings need a tokenizer, or a conversation a chat template, and there is none.
             QueueFullError: too many requests wait already.
         """
         prepared = self._prepared(request)
         limit = check_request(prepared, self.target, self.capacity)
+        rule = rule_of(prepared, self._speculations.named(prepared.drafter).given, self._rule)
         sequence = ActiveSequence(
             next(self._ids),
             prepared,
             limit,
-            self._rule.shares_noise,
+            rule,
             drawn_seed() if prepared.sampling.seed is None else prepared.sampling.seed,
             self.tokenizer if prepared.detokenize else None,
             prepared.isolation if self._prefix_caching else None,
         )
         if self.idle:
-            self._drafter.try_again()
+            self._speculations.try_again()
         self._scheduler.add(sequence)
         return Handle(sequence, self._cancel)
 
@@ -191,12 +204,12 @@ class Engine:
             # In this order rows are neighbours in most caches.
             active = sorted(self._scheduler.active, key=lambda sequence: sequence.row)
             watch = Stopwatch(self._clock)
-            failures = self._drafter.failures
+            failures = self._speculations.failures
             result = self._round.run(active, watch)
-            if failed := self._drafter.failures - failures:
+            if failed := self._speculations.failures - failures:
                 for sequence in active:
                     sequence.statistics.drafter_failures += failed
-            self._books.enter(result, watch, self._drafter.present)
+            self._books.enter(result, watch)
             self._remove_finished()  # after the policy has seen the outcome of the round
         except BaseException:
             self._settle()
@@ -236,8 +249,7 @@ class Engine:
     def _remove(self, sequence: ActiveSequence) -> None:
         if sequence in self._scheduler.active:
             self._prefixes.keep(sequence)
-            self._lookahead.forget(sequence.id)
-            self._drafter.forget(sequence)
+            self._speculations.forget(sequence)
         # Last, so that after an interrupt no row is given away whose text is not known.
         self._scheduler.remove(sequence)
         if not self._scheduler.active:
@@ -255,13 +267,13 @@ class Engine:
         self._measures_costs = False
         if self._lookahead.costs is not None:
             return self._lookahead.costs
-        wanted = self._lookahead.wants_costs and self._drafter.present
+        wanted = any(each.lookahead.wants_costs and each.present for each in self._speculations.all)
         if not wanted and not (self.target.traits.pads_rows and self.max_rows > 1):
             return CostCurve()
         self._measures_costs = True
         found = self._kept_costs.read()
         if found is None:
-            traits, wants = self.target.traits, self._drafter.wants
+            traits, wants = self.target.traits, self._speculations.own.drafter.wants
             found = measure_costs(self._session, traits.vocab_size, self._clock, wants, traits.buckets)
             self._kept_costs.keep(found)
         return found

@@ -59,14 +59,14 @@ def judge_rows(
     judge: Judge | None = None,
 ) -> Verdicts:
     """The verdict on each of several drafts, or the error for which there is none: `begin` and its result."""
-    return begin(drafts, logits, sequences, rule, top, judge)()
+    return begin(drafts, logits, sequences, [rule] * len(drafts), top, judge)()
 
 
 def begin(
     drafts: Sequence[Draft],
     logits: Array,
     sequences: Sequence[Judged],
-    rule: Rule,
+    rules: Sequence[Rule],
     top: Top | None = None,
     judge: Judge | None = None,
 ) -> Callable[[], Verdicts]:
@@ -75,6 +75,7 @@ def begin(
     Args:
         logits: [sum of 1 + draft tokens, vocab], of the target at each pending token and at the draft tokens after it,
             in any precision.
+        rules: of each draft.
         top: the most probable tokens of these rows, where the pass has found them already.
         judge: of the session; on a GPU there is one for any session.
 
@@ -84,8 +85,8 @@ def begin(
     if drafts and not _all_plainly_greedy(sequences):
         judge = judge or _judge_for(logits)
         if judge is not None:
-            return _begin_on_device(drafts, logits, sequences, rule, judge)
-    return partial(_judge_on_host, drafts, logits, sequences, rule, top)
+            return _begin_on_device(drafts, logits, sequences, rules, judge)
+    return partial(_judge_on_host, drafts, logits, sequences, rules, top)
 
 
 def _judge_for(logits: Array) -> Judge | None:
@@ -103,34 +104,36 @@ def _all_plainly_greedy(sequences: Sequence[Judged]) -> bool:
 
 
 def _begin_on_device(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, judge: Judge
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule], judge: Judge
 ) -> Callable[[], Verdicts]:
-    """What the device cannot judge, and rows with a bad logit, are judged by the host one by one."""
+    """What the device cannot judge, rows of other rules than most have, and rows with a bad logit, are judged by the
+    host one by one."""
+    rule = max(rules, key=rules.count)
     cases = [
         Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
         for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
-    able = [number for number, case in enumerate(cases) if judge.judges(rule, case)]
+    able = [number for number, case in enumerate(cases) if rules[number] is rule and judge.judges(rule, case)]
     read = judge.launch(rule, [cases[number] for number in able], logits) if able else list
 
     def finish() -> Verdicts:
         found = dict(zip(able, read(), strict=True))
-        return [found.get(number) or _judge_case(case, logits, rule) for number, case in enumerate(cases)]
+        return [found.get(number) or _judge_case(case, logits, rules[number]) for number, case in enumerate(cases)]
 
     return finish
 
 
 def _judge_on_host(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule], top: Top | None
 ) -> Verdicts:
     if not drafts:
         return []
-    together = _judge_alike(drafts, logits, sequences, rule, top)
+    together = _judge_alike(drafts, logits, sequences, rules, top)
     if together is not None:
         return together
     return [
         _judge_case(Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft)), logits, rule)
-        for draft, sequence, rows in zip(drafts, sequences, _rows_of(drafts), strict=True)
+        for draft, sequence, rule, rows in zip(drafts, sequences, rules, _rows_of(drafts), strict=True)
     ]
 
 
@@ -143,7 +146,7 @@ def _judge_case(case: Case, logits: Array, rule: Rule) -> Verdict | OutriderErro
 
 
 def _judge_alike(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rule: Rule, top: Top | None
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule], top: Top | None
 ) -> Verdicts | None:
     """With one softmax or argmax over all rows: for texts of equal settings.
 
@@ -163,7 +166,7 @@ def _judge_alike(
         return None
     return [
         rule.judge(_beside(draft, p), AllAtOnce(p[rows]), _noise(sequence, draft))
-        for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
+        for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True)
     ]
 
 

@@ -6,6 +6,8 @@ a request that is too long for a row is refused when it is submitted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from outrider.drafters.base import Drafter
 from outrider.errors import SettingError
 from outrider.runtimes.base import Model
@@ -18,20 +20,21 @@ NODES_OF_A_TREE = 64  # room after a row's last token for branches that are reje
 
 
 def plan_capacity(
-    target: Model, drafter: Drafter | None, rows: int, capacity: int | None, memory_limit: int | None
+    target: Model, drafters: Sequence[Drafter], rows: int, capacity: int | None, memory_limit: int | None
 ) -> int:
     """The tokens that each row holds.
 
     Args:
+        drafters: all that may draft, each of which holds memory for every row.
         capacity: as asked for; None takes the model's context, or as much of it as fits.
-        memory_limit: in bytes, for keys, values and logits of target and drafter; None takes most of the free memory.
+        memory_limit: in bytes, for keys, values and logits of target and drafters; None takes most of the free memory.
 
     Raises:
         SettingError: `capacity` does not fit, or without one not even short rows do.
     """
     longest = target.traits.context_length if capacity is None else min(capacity, target.traits.context_length)
-    per_token = rows * (target.traits.bytes_per_token + (0 if drafter is None else drafter.bytes_per_token))
-    branches = NODES_OF_A_TREE if drafter is not None and drafter.trees else 0
+    per_token = rows * (target.traits.bytes_per_token + sum(drafter.bytes_per_token for drafter in drafters))
+    branches = NODES_OF_A_TREE if any(drafter.trees for drafter in drafters) else 0
     free = target.free_bytes()
     limit = memory_limit if memory_limit is not None else None if free is None else int(SHARE * free)
     if limit is None or not per_token:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.feeds import READING_ALONE
 from outrider.engine.sequence import ActiveSequence
+from outrider.engine.speculation import Speculations
 from outrider.runtimes.base import Session, Traits
 from outrider.runtimes.prefixes import FEWEST, NO_PREFIX, Owned, Prefixes, common_length
 
@@ -18,9 +18,9 @@ class PrefixCache:
         traits: of the target.
     """
 
-    def __init__(self, session: Session, drafter: GuardedDrafter, traits: Traits) -> None:
+    def __init__(self, session: Session, speculations: Speculations, traits: Traits) -> None:
         self._session = session
-        self._drafter = drafter
+        self._speculations = speculations
         self._crops = traits.crops
         self._prefixes = Prefixes(session, traits)
 
@@ -37,7 +37,7 @@ class PrefixCache:
             prefix = self._prefixes.longest(text, {other.row: _owned(other) for other in active})
             if any(self._is_sooner(text, prefix.length, other) for other in active):
                 return None
-        most = self._drafter.adopt(sequence, prefix.length) if prefix.length else 0
+        most = self._speculations.adopt(sequence, prefix.length) if prefix.length else 0
         row, held = self._prefixes.place(prefix, most, free)
         sequence.statistics.cached_tokens = held
         return row

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from outrider.drafters.base import Reading
-from outrider.engine.drafting import GuardedDrafter
+from outrider.drafters.several.base import told_to, union_of
 from outrider.engine.events import TokenEvent
 from outrider.engine.failures import as_text_error, isolated
 from outrider.engine.feeds import Feed, plan_feeds
@@ -15,12 +15,12 @@ from outrider.engine.guiding import forced_draft
 from outrider.engine.judgement import Verdicts, logprobs_of
 from outrider.engine.judgement import begin as begin_judging
 from outrider.engine.sequence import ActiveSequence
+from outrider.engine.speculation import Speculation, Speculations
 from outrider.engine.stopwatch import Stopwatch
-from outrider.lookahead import CostCurve, LookaheadPolicy
+from outrider.lookahead import CostCurve
 from outrider.maths.arrays import Array
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Verdict
-from outrider.maths.rules import Rule
 from outrider.runtimes.base import NOTHING, Features, Model, Pass, Scored, Session
 
 
@@ -29,12 +29,14 @@ class Flight:
     """A forward pass that was launched.
 
     Attributes:
+        features: what it returns besides logits.
         verdicts: waits for the verdicts, one for each feed that emits.
         seconds: how long it took, once it is collected.
     """
 
     feeds: list[Feed]
     scored: Scored
+    features: Features
     started: float
     verdicts: Callable[[], Verdicts]
     seconds: float = 0.0
@@ -72,6 +74,7 @@ class Round:
     """What every round does: draft, score with the target, judge, commit.
 
     Args:
+        speculations: what drafts, for which texts.
         costs: what passes cost; groups rows where passes pad them.
         learns: whether `costs` learns from each pass.
         clock: seconds.
@@ -81,22 +84,17 @@ class Round:
         self,
         target: Model,
         session: Session,
-        drafter: GuardedDrafter,
-        lookahead: LookaheadPolicy,
-        rule: Rule,
+        speculations: Speculations,
         costs: CostCurve,
         learns: bool,
         clock: Callable[[], float],
     ) -> None:
         self._target = target
         self._session = session
-        self._drafter = drafter
-        self._lookahead = lookahead
-        self._rule = rule
+        self._speculations = speculations
         self._costs = costs
         self._learns = learns
         self._pads = target.traits.pads_rows
-        self._trees = drafter.drafter is not None and drafter.drafter.trees
         self._clock = clock
 
     def run(self, active: Sequence[ActiveSequence], watch: Stopwatch) -> RoundResult:
@@ -108,7 +106,7 @@ class Round:
         for members in self._groups(feeds):
             for flight in isolated(self._fly, members, self._session, self._target):
                 watch.phase_ends("verification")
-                self._tell_drafter(flight)
+                self._tell_drafters(flight)
                 watch.phase_ends("drafting")
                 committed += self.commit(flight)  # before the next pass, which may overwrite the logits
                 watch.phase_ends("elsewhere")
@@ -120,34 +118,34 @@ class Round:
         """What every row feeds: the tokens that its cache lacks, then a draft."""
         feeds = plan_feeds(active, self._session)
         self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
-        most = self._drafter.may_draft_beside
-        drafting = [feed for feed in feeds if self._may_draft(feed, most) and not self._force(feed)]
-        if drafting and self._drafter.present:
-            sequences = [feed.sequence for feed in drafting]
-            planned = self._lookahead.budgets([sequence.id for sequence in sequences])
-            budgets = [self._within_row(budget, s) for budget, s in zip(planned, sequences, strict=True)]
-            for feed, budget in zip(drafting, planned, strict=True):
-                feed.paused = budget.longest <= 0
-            drafts = self._drafter.propose(sequences, budgets) or ()
-            for feed, budget, draft in zip(drafting, budgets, drafts, strict=False):
-                feed.add(budget, draft)
+        drafting = [feed for feed in feeds if self._may_draft(feed) and not self._force(feed)]
+        for speculation, own in self._speculations.shared_out(drafting, _sequence_of):
+            if len(own) == len(drafting):
+                self._draft(speculation, own)
+                speculation.seconds = None
+            else:
+                started = self._clock()
+                self._draft(speculation, own)
+                speculation.seconds = self._clock() - started
         return feeds
 
     def launch(self, feeds: list[Feed]) -> Flight:
         """Start a forward pass of the target over these rows, and on a device the verdicts behind it."""
+        features = self._wants(feeds)
         work = Pass(
             [feed.sequence.row for feed in feeds],
             [feed.tokens for feed in feeds],
             [feed.parents for feed in feeds],
             [feed.wanted for feed in feeds],
-            self._wants(feeds),
+            features,
         )
         started = self._clock()
         scored = self._session.extend(work)
         judged = [feed for feed in feeds if feed.emits]
         drafts, sequences = [feed.proposed for feed in judged], [feed.sequence for feed in judged]
-        verdicts = begin_judging(drafts, scored.logits, sequences, self._rule, scored.top, scored.judge)
-        return Flight(feeds, scored, started, verdicts)
+        rules = [sequence.rule for sequence in sequences]
+        verdicts = begin_judging(drafts, scored.logits, sequences, rules, scored.top, scored.judge)
+        return Flight(feeds, scored, features, started, verdicts)
 
     def collect(self, flight: Flight) -> Flight:
         """Wait until the device is done, and learn what the pass cost."""
@@ -178,11 +176,29 @@ class Round:
                 self._session.keep(feed.sequence.row, range(len(feed.tokens)))
         return flight
 
+    def _draft(self, speculation: Speculation, feeds: Sequence[Feed]) -> None:
+        """Add the drafts of one drafter, for the texts that are its own."""
+        if not speculation.present:
+            return
+        sequences = [feed.sequence for feed in feeds]
+        planned = speculation.lookahead.budgets([sequence.id for sequence in sequences])
+        trees = speculation.trees
+        budgets = [self._within_row(budget, s, trees) for budget, s in zip(planned, sequences, strict=True)]
+        for feed, budget in zip(feeds, planned, strict=True):
+            feed.paused = budget.longest <= 0
+        drafts = speculation.drafter.propose(sequences, budgets) or ()
+        for feed, budget, draft in zip(feeds, budgets, drafts, strict=False):
+            feed.add(budget, draft)
+
     def _wants(self, feeds: list[Feed]) -> Features:
-        """What the drafter reads of the pass. Top tokens take time to find: where drafts do not pay in any row, neither
-        does learning from them."""
-        wants = self._drafter.wants
-        return replace(wants, top=0) if wants.top and all(feed.paused for feed in feeds) else wants
+        """What the drafters of these rows read of the pass. Top tokens take time to find: where drafts do not pay in
+        any row of a drafter, neither does learning from them."""
+        wanted = [
+            replace(wants, top=0) if wants.top and all(feed.paused for feed in own) else wants
+            for speculation, own in self._speculations.shared_out(feeds, _sequence_of)
+            for wants in (speculation.drafter.wants,)
+        ]
+        return wanted[0] if len(wanted) == 1 else union_of(wanted)
 
     def _groups(self, feeds: list[Feed]) -> list[list[Feed]]:
         """The cheapest partition into rows that share a pass."""
@@ -206,8 +222,10 @@ class Round:
         self._tell_verdict(feed, verdict)
         return events
 
-    def _may_draft(self, feed: Feed, most_read: int) -> bool:
-        return feed.emits and feed.read <= most_read and feed.sequence.request.num_draft_tokens != 0
+    def _may_draft(self, feed: Feed) -> bool:
+        if not feed.emits or feed.sequence.request.num_draft_tokens == 0:
+            return False
+        return feed.read <= self._speculations.of(feed.sequence).drafter.may_draft_beside
 
     def _force(self, feed: Feed) -> bool:
         """Draft what a grammar leaves no choice about; whether there is any such token."""
@@ -218,24 +236,41 @@ class Round:
 
     def _tell_verdict(self, feed: Feed, verdict: Verdict) -> None:
         """Tell the drafter what became of its own draft."""
+        drafter = self._speculations.of(feed.sequence).drafter
         if feed.cut is not None:
-            self._drafter.observe(feed.sequence, feed.cut.made, feed.cut.on_made(verdict))
+            drafter.observe(feed.sequence, feed.cut.made, feed.cut.on_made(verdict))
         elif not feed.forced:
-            self._drafter.observe(feed.sequence, feed.proposed, verdict)
+            drafter.observe(feed.sequence, feed.proposed, verdict)
 
-    def _tell_drafter(self, flight: Flight) -> None:
-        if self._drafter.present:
-            sequences = [feed.sequence for feed in flight.feeds]
-            self._drafter.read(sequences, readings_of(flight.feeds, flight.scored, self._drafter.wants != NOTHING))
+    def _tell_drafters(self, flight: Flight) -> None:
+        """Tell every drafter what the pass told of its own texts."""
+        feeds = flight.feeds
+        parts = [(each, own) for each, own in self._speculations.shared_out(feeds, _sequence_of) if each.present]
+        if not parts:
+            return
+        given = union_of([speculation.drafter.wants for speculation, _ in parts])
+        readings = readings_of(feeds, flight.scored, given != NOTHING)
+        if len(parts[0][1]) == len(feeds):
+            parts[0][0].drafter.read([feed.sequence for feed in feeds], readings)
+            return
+        reading_of = {feed.sequence.id: reading for feed, reading in zip(feeds, readings, strict=True)}
+        for speculation, own in parts:
+            its = [reading_of[feed.sequence.id] for feed in own]
+            told = told_to(speculation.drafter.wants, flight.features, its)
+            speculation.drafter.read([feed.sequence for feed in own], told)
 
-    def _within_row(self, planned: Budget, sequence: ActiveSequence) -> Budget:
+    def _within_row(self, planned: Budget, sequence: ActiveSequence, trees: bool) -> Budget:
         """The budget, cut to what the text may still emit and its row may hold."""
         depth = max(min(planned.nodes, planned.depth, sequence.most_drafted), 0)
-        if not depth or not self._trees:
+        if not depth or not trees:
             return Budget(depth, depth, planned.prices)
         nodes = min(planned.nodes, self._session.capacity - len(sequence.tokens))
         asked = sequence.request.num_draft_tokens
         return Budget(nodes if asked is None else min(nodes, asked), depth, planned.prices)
+
+
+def _sequence_of(feed: Feed) -> ActiveSequence:
+    return feed.sequence
 
 
 def readings_of(feeds: Sequence[Feed], scored: Scored, features: bool) -> list[Reading]:

@@ -9,6 +9,7 @@ from outrider.engine.statistics import Statistics
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import MASK, RoundNoise
 from outrider.maths.processors import Constraint
+from outrider.maths.rules import Rule
 from outrider.maths.sampling import History, SamplingParams
 from outrider.prompts.request import PreparedRequest
 from outrider.text import Detokenizer, StopScanner, Tokenizer
@@ -23,7 +24,7 @@ class ActiveSequence:
         id: tells sequences apart.
         request: what was asked for.
         limit: the most tokens of prompt and output together.
-        shared_noise: whether drafter and target draw with the same noise (the `coupled` rule).
+        rule: that judges its drafts.
         seed: of its draws.
         tokenizer: makes the text; None leaves it out.
         isolation: a prefix is shared with texts of the same key; None with no text.
@@ -34,7 +35,7 @@ class ActiveSequence:
         id: int,
         request: PreparedRequest,
         limit: int,
-        shared_noise: bool,
+        rule: Rule,
         seed: int,
         tokenizer: Tokenizer | None = None,
         isolation: Hashable | None = None,
@@ -43,6 +44,7 @@ class ActiveSequence:
         self.request = request
         self.tokens: list[int] = list(request.prompt)
         self.limit = limit
+        self.rule = rule
         self.row = -1
         self.history = History(request.prompt)
         self.statistics = Statistics()
@@ -52,7 +54,6 @@ class ActiveSequence:
         self.isolation = isolation
         self.constraints = [each for each in request.sampling.logits_processors if isinstance(each, Constraint)]
         self._pieces: list[str] = []
-        self._shared_noise = shared_noise
         # What is expected may be an earlier text of this seed, so that a draft copied from it knows the noise.
         self._expected = (hash(request.predicted) & MASK,) if request.predicted else ()
         self._tokenizer = tokenizer
@@ -98,7 +99,7 @@ class ActiveSequence:
     @property
     def noise(self) -> RoundNoise:
         """The random numbers of the coming round, whose first token follows the pending one."""
-        return RoundNoise(self.seed, len(self.tokens), self._shared_noise).knowing(self._expected)
+        return RoundNoise(self.seed, len(self.tokens), self.rule.shares_noise).knowing(self._expected)
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> list[TokenEvent]:
         """Emit what a round decided, up to a stop; nothing if the text was cancelled during the round."""

@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any
 
 from outrider.errors import SettingError
+from outrider.maths.rules import RuleName, rule_named
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode, encode_prompt
 from outrider.prompts.tokens import Prompt, check_tokens, is_conversation, plain_prompt, token_list
@@ -42,6 +43,8 @@ class Request:
         tools: descriptions of functions that the model may call, {"type": "function", "function": {"name": ...}}, for a
             conversation. The answer's text holds the calls as the model writes them; `structured.tools` reads them.
         num_draft_tokens: the most draft tokens of a round; 0 decodes this text plainly. None leaves it to the engine.
+        drafter: the name of another drafter that the engine was opened with; None takes the engine's own.
+        rule: token, block or coupled, for this text; None takes the engine's own.
         isolation: only requests with the same key reuse each other's KV cache, which can be seen in the time to the
             first token (vLLM's cache_salt).
 
@@ -61,6 +64,8 @@ class Request:
     structured: Grammar | None = None
     tools: tuple[Tool, ...] = ()
     num_draft_tokens: int | None = None
+    drafter: str | None = None
+    rule: RuleName | None = None
     isolation: str = ""
 
     def __post_init__(self) -> None:
@@ -88,6 +93,9 @@ class Request:
             self.num_draft_tokens,
             "at least 0 (0 decodes plainly), or None",
         )
+        _require(self.drafter is None or isinstance(self.drafter, str), "drafter", self.drafter, "a name, or None")
+        if self.rule is not None:
+            rule_named(self.rule)
         _require(isinstance(self.isolation, str), "isolation", self.isolation, "a text")
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         for string in stop:
@@ -124,7 +132,7 @@ class PreparedRequest:
 
     Attributes:
         prompt: token ids of the model's vocabulary, which leave room for output.
-        max_tokens, stop, detokenize, num_draft_tokens: as in Request.
+        max_tokens, stop, detokenize, num_draft_tokens, drafter, rule: as in Request.
         sampling: as in Request, with the grammar as its last logits processor.
         stop_token_ids: tokens that end the text.
         predicted: token ids.
@@ -146,6 +154,8 @@ class PreparedRequest:
     detokenize: bool = True
     continues: bool = True
     num_draft_tokens: int | None = None
+    drafter: str | None = None
+    rule: RuleName | None = None
     isolation: str = ""
 
 
@@ -191,6 +201,8 @@ def prepare_request(
         detokenize=request.detokenize,
         continues=not templated,
         num_draft_tokens=request.num_draft_tokens,
+        drafter=request.drafter,
+        rule=request.rule,
         isolation=request.isolation,
     )
 

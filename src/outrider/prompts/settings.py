@@ -8,6 +8,7 @@ from typing import Any, TypedDict, cast
 
 from outrider.errors import SettingError
 from outrider.maths.processors import LogitsProcessor
+from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.request import Request
 from outrider.prompts.tokens import Prompt
@@ -45,6 +46,7 @@ class RequestSettings(SamplingSettings, total=False):
         structured: what the output may look like, such as outrider.structured.json_schema({...}).
         tools: descriptions of functions that the model may call, for a conversation.
         num_draft_tokens: the most draft tokens of a round; 0 decodes plainly, None leaves it to the lookahead.
+        rule: token, block or coupled, for this text; None takes the one that the decoder was opened with.
     """
 
     max_tokens: int
@@ -57,6 +59,7 @@ class RequestSettings(SamplingSettings, total=False):
     structured: Grammar | None
     tools: Iterable[Mapping[str, Any]]
     num_draft_tokens: int | None
+    rule: RuleName | None
 
 
 def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:

@@ -63,7 +63,7 @@ class Several(Drafter):
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         for number in self.present:
-            self.call(number, lambda drafter: drafter.read(sequences, told_to(drafter, self.wants, readings)))
+            self.call(number, lambda drafter: drafter.read(sequences, told_to(drafter.wants, self.wants, readings)))
 
     def forget(self, sequence: DraftedSequence) -> None:
         for number in self.present:
@@ -117,9 +117,8 @@ def union_of(wants: Sequence[Features]) -> Features:
     return Features(tuple(sorted({layer for each in wants for layer in each.hidden})), max(each.top for each in wants))
 
 
-def told_to(drafter: Drafter, given: Features, readings: Sequence[Reading]) -> Sequence[Reading]:
+def told_to(wanted: Features, given: Features, readings: Sequence[Reading]) -> Sequence[Reading]:
     """Readings, which have the features `given`, with no more than one drafter wants."""
-    wanted = drafter.wants
     return readings if wanted == given else [_part_of(reading, given, wanted) for reading in readings]
 
 

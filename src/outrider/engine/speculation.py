@@ -1,0 +1,151 @@
+"""Who drafts for which text: the engine's own drafter, and others that requests may name, each with its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from outrider.drafters.base import Drafter
+from outrider.engine.drafting import GuardedDrafter
+from outrider.engine.sequence import ActiveSequence
+from outrider.errors import SettingError
+from outrider.lookahead import CostCurve, DraftingTraits, Goodput, LookaheadPolicy
+from outrider.lookahead.fixed import Fixed
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Speculation:
+    """A drafter with the policy that plans its drafts.
+
+    Each policy sees the texts of its own drafter alone, so that none is misled by what another's drafts bring.
+
+    Attributes:
+        given: the drafter; None decodes plainly.
+        drafter: the same behind its guard: where it fails, its own texts are decoded plainly.
+        seconds: how long it drafted in the present round; None where no other one did.
+    """
+
+    given: Drafter | None
+    drafter: GuardedDrafter
+    lookahead: LookaheadPolicy
+    seconds: float | None = None
+
+    @property
+    def trees(self) -> bool:
+        """Whether it may propose trees."""
+        return self.given is not None and self.given.trees
+
+    @property
+    def present(self) -> bool:
+        return self.drafter.present
+
+    def bind(self, costs: CostCurve) -> None:
+        """Tell the policy what drafts and what passes cost."""
+        drafter = self.drafter.drafter
+        if drafter is not None:
+            self.lookahead.bind(DraftingTraits(self.trees, drafter.estimates), costs)
+
+
+class Speculations:
+    """All of an engine.
+
+    Args:
+        own: for texts that name no drafter.
+        named: those that requests may name.
+    """
+
+    def __init__(self, own: Speculation, named: Mapping[str, Speculation]) -> None:
+        self.own = own
+        self._named = dict(named)
+        self.all = [own, *self._named.values()]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the drafters that requests may name."""
+        return list(self._named)
+
+    @property
+    def failures(self) -> int:
+        """How often a drafter failed."""
+        return sum([each.drafter.failures for each in self.all])
+
+    def named(self, name: str | None) -> Speculation:
+        """The one of this name; the engine's own for None.
+
+        Raises:
+            SettingError: there is none.
+        """
+        if name is None:
+            return self.own
+        if name not in self._named:
+            known = f"has {', '.join(self._named)}" if self._named else "has no drafters with names"
+            raise SettingError(
+                f"drafter {name!r} is not open: this engine {known}: name one of them, or leave it to the engine"
+            )
+        return self._named[name]
+
+    def of(self, sequence: ActiveSequence) -> Speculation:
+        """The one that drafts for this text."""
+        return self.own if sequence.request.drafter is None else self._named[sequence.request.drafter]
+
+    def shared_out(
+        self, items: Sequence[T], sequence_of: Callable[[T], ActiveSequence]
+    ) -> Iterator[tuple[Speculation, list[T]]]:
+        """What belongs to each of them; those with nothing are left out."""
+        if not self._named:
+            if items:
+                yield self.own, list(items)
+            return
+        parts: dict[int, list[T]] = {}
+        for item in items:
+            parts.setdefault(id(self.of(sequence_of(item))), []).append(item)
+        for each in self.all:
+            if id(each) in parts:
+                yield each, parts[id(each)]
+
+    def adopt(self, sequence: ActiveSequence, length: int) -> int:
+        """As `Drafter.adopt`, of the one that drafts for the text."""
+        return self.of(sequence).drafter.adopt(sequence, length)
+
+    def try_again(self) -> None:
+        """The engine is idle: drafters that failed may be tried again."""
+        for each in self.all:
+            each.drafter.try_again()
+
+    def forget(self, sequence: ActiveSequence) -> None:
+        """The text has ended."""
+        speculation = self.of(sequence)
+        speculation.lookahead.forget(sequence.id)
+        speculation.drafter.forget(sequence)
+
+
+def speculations(
+    own: Drafter | None, lookahead: LookaheadPolicy, named: Mapping[str, Drafter], vocab_size: int
+) -> Speculations:
+    """The engine's own drafter with its policy, and the others.
+
+    A number of tokens holds for all drafters. Any other policy is made for one of them: the others are drafted with for
+    the highest expected tokens per second.
+
+    Raises:
+        SettingError: a name is given to what is no drafter.
+    """
+    for name, drafter in named.items():
+        if not isinstance(drafter, Drafter):
+            raise SettingError(f"drafters[{name!r}] is {drafter!r}: give a Drafter")
+    return Speculations(
+        Speculation(own, GuardedDrafter(own, vocab_size), lookahead),
+        {
+            name: Speculation(drafter, GuardedDrafter(drafter, vocab_size), _policy_beside(own, lookahead))
+            for name, drafter in named.items()
+        },
+    )
+
+
+def _policy_beside(own: Drafter | None, lookahead: LookaheadPolicy) -> LookaheadPolicy:
+    if own is not None and isinstance(lookahead, Fixed):
+        return Fixed(lookahead.lookahead)
+    return Goodput()
