@@ -83,7 +83,7 @@ def test_drafts_are_as_long_as_a_request_allows(http):
     "asked, message",
     [
         ({"drafter": "eagle"}, "speculative.drafter is 'eagle': this server has suffix and none"),
-        ({"rule": "block"}, "speculative.rule is 'block': this server has coupled"),
+        ({"rule": "greedy"}, "speculative.rule is 'greedy': this server has token, block and coupled"),
         ({"num_draft_tokens": -1}, "num_draft_tokens is -1: it must be at least 0"),
         ({"speed": 3}, "speed"),
     ],

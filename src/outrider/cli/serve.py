@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import outrider
 from outrider.cli.options.drafters import NONE, DrafterKind
@@ -15,16 +15,16 @@ from outrider.cli.options.drafting import SelfTuningOptions
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.sampling import SamplingOptions
+from outrider.cli.serving import memories, offered, own_kind
 from outrider.cli.terminal import messages, working
-from outrider.drafters.lookup.drafter import LookupDrafter
-from outrider.drafters.several.apart import Apart
 from outrider.engine.record import Observer
 from outrider.errors import ModelError, SettingError
 from outrider.maths.sampling import SamplingParams
 
+if TYPE_CHECKING:
+    from outrider.server.offers import Offer
+
 SERVER = "Server"
-LEARNING = ("lookup", "recycling")  # from the texts that they have drafted for
-LEARNING_BESIDE_A_MODEL = ("merged",)
 KEY_VARIABLE = "OUTRIDER_API_KEY"
 INSTALL = "outrider serve needs more packages: pip install 'outrider[serve]'"
 USUAL_TEMPERATURE = 1.0  # of OpenAI's API, where neither flags nor the model's makers say
@@ -95,12 +95,20 @@ class ServerOptions:
         from_environment = os.environ.get(KEY_VARIABLE)
         return (from_environment,) if from_environment else ()
 
+    @property
+    def isolations(self) -> Sequence[str]:
+        """What keeps apart the texts of each API key."""
+        from outrider.server.keys import isolation_of, tenant_of  # other commands do without the server's packages
+
+        return [isolation_of(tenant_of(key)) for key in dict.fromkeys(self.keys)]
+
 
 def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: SamplingOptions, server: ServerOptions) -> int:
     """Serve a model over HTTP, decoded speculatively: OpenAI's and other APIs, and a page at /."""
     server.check()
     _require_packages()
-    kind = _apart(drafting.with_state(drafting.kind(models), many=False), drafting, server)
+    kept = memories(drafting.drafter_state, server.isolations, server.share_memory)
+    kind = own_kind(drafting.kind(models), drafting, models, kept)
     lookahead = drafting.policy(kind)
     if drafting.predicted(kind):
         raise SettingError("--predict is for one answer: requests say it themselves, with prediction")
@@ -108,12 +116,14 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
     listening = _listen(server)
     target = models.open_target()
     drafter = kind.open(models.open_draft, target)
+    others = offered(kind, target, kept.apart)
 
     def open_engine(observer: Observer) -> outrider.Engine:
         with working("measuring what a pass costs"):
             return outrider.Engine(
                 target,
                 drafter,
+                drafters=others.drafters,
                 lookahead=lookahead,
                 rule=drafting.rule,
                 max_rows=server.max_rows,
@@ -122,30 +132,9 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
                 observer=observer,
             )
 
-    _serve(open_engine, settings, server, listening, kind, models.model, drafting.rule)
-    if drafting.drafter_state is not None and isinstance(drafter, LookupDrafter):
-        drafter.save(drafting.drafter_state)
+    _serve(open_engine, settings, server, listening, kind, models.model, drafting.rule, others.offers)
+    kept.save(drafter)
     return 0
-
-
-def _apart(kind: DrafterKind, drafting: SelfTuningOptions, server: ServerOptions) -> DrafterKind:
-    """A kind of drafter that learns nothing from the texts of one API key that those of another could show.
-
-    Raises:
-        SettingError: the kind that was asked for does.
-    """
-    if len(server.keys) < 2 or server.share_memory:
-        return kind
-    if drafting.drafter_state is not None or kind.name in LEARNING_BESIDE_A_MODEL:
-        what = f"--drafter {kind}" if drafting.drafter_state is None else "--drafter-state"
-        raise SettingError(
-            f"{what} learns from all texts, so that the times of one API key's texts tell of another's: use "
-            "--drafter lookup alone, which learns from each key's apart, or --share-memory"
-        )
-    make = kind.make
-    if kind.name not in LEARNING or make is None:
-        return kind
-    return replace(kind, make=lambda target: Apart(lambda: make(target)))
 
 
 def _serve(
@@ -156,6 +145,7 @@ def _serve(
     kind: DrafterKind,
     model: str,
     rule: str,
+    offers: Mapping[str, Offer],
 ) -> None:
     # Here, since another command does without these packages.
     from outrider.server import Limits, Service, ServiceSettings, create_app
@@ -165,6 +155,8 @@ def _serve(
         models=tuple(options.served_model_name or [model]),
         sampling=sampling,
         rule=rule,
+        drafter=kind.name,
+        drafters=offers,
         limits=Limits(body_bytes=options.max_body_mb * 2**20, stalled_seconds=options.stall_seconds),
         api_keys=options.keys,
         copies=kind.suffixes,

@@ -108,6 +108,7 @@ def _models(service: Service) -> Handler:
                 "outrider": {
                     "target": service.target.name,
                     "drafter": service.drafter,
+                    "drafters": service.offers.names,
                     "rule": service.settings.rule,
                     "max_rows": service.max_rows,
                 },

@@ -12,6 +12,16 @@ BEARER = "bearer "
 ANYBODY = ""  # the tenant, where no key is needed
 
 
+def tenant_of(key: str) -> str:
+    """The name that stands for a key, and does not tell it."""
+    return _digest(key).hex()
+
+
+def isolation_of(tenant: str, salt: str = "") -> str:
+    """Whose caches and whose memory of drafters a text may use."""
+    return f"{tenant} {salt}"
+
+
 class Keys:
     """The keys of which a request must show one. None given lets everybody in, as one tenant."""
 

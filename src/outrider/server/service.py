@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -22,8 +22,10 @@ from outrider.runtimes.base import Model
 from outrider.server.answers import Answer, Answers
 from outrider.server.asked import Asked
 from outrider.server.errors import ApiError
+from outrider.server.keys import isolation_of
 from outrider.server.limits import Limits
 from outrider.server.metrics import Metrics
+from outrider.server.offers import NO_DRAFTER, Offer, Offers
 from outrider.server.rounds import Followed, Rounds
 from outrider.structured.reasoning import after_reasoning, opened_tag, reasons
 from outrider.text import Tokenizer
@@ -40,6 +42,8 @@ class ServiceSettings:
         models: the names under which the model may be asked for; replies say the first.
         sampling: what holds where a request says nothing.
         rule: of the engine.
+        drafter: the name of the engine's own drafter; None takes what it calls itself.
+        drafters: that requests may name besides, or the own one with its form without trees.
         limits: on requests.
         api_keys: one of which a request must show; empty lets everybody in.
         copies: whether the drafter copies from a text that is expected.
@@ -49,6 +53,8 @@ class ServiceSettings:
     models: tuple[str, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     rule: str = "token"
+    drafter: str | None = None
+    drafters: Mapping[str, Offer] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     api_keys: tuple[str, ...] = ()
     copies: bool = True
@@ -66,6 +72,7 @@ class Service:
         model: its name in replies.
         target, tokenizer, capacity: of the engine.
         drafter: its drafter's name; None where it decodes plainly.
+        offers: what a request may ask of speculation.
         metrics: counters, for Prometheus.
         reasons: whether the model may think before it answers.
         started: in seconds since 1970.
@@ -87,6 +94,9 @@ class Service:
         self.tokenizer: Tokenizer = engine.tokenizer
         self.capacity: int = engine.capacity
         self.drafter: str | None = None if engine.drafter is None else engine.drafter.name
+        own = settings.drafter or self.drafter or NO_DRAFTER
+        drafters = {own: Offer(None, None, settings.copies), **settings.drafters}
+        self.offers = Offers(own, settings.rule, drafters)
         self.reasons = reasons(self.tokenizer.chat_template)
         self.started = int(time.time())
         self._engine = engine  # of which only what other threads may read is read here
@@ -130,7 +140,7 @@ class Service:
         """
         arrived = time.perf_counter()
         self.require_room()
-        isolation = f"{tenant} {asked.salt}"
+        isolation = isolation_of(tenant, asked.salt)
         requests = [replace(request, isolation=isolation) for request in asked.requests]
         prepared = [await self.apart(lambda each=each: self.prepare(each)) for each in requests]  # type: ignore[misc]
         answers: list[Answer] = []

@@ -21,6 +21,7 @@ TREE_LOOKAHEAD = 16
 NONE = "none"
 HEAD = "head"
 RECYCLING = "recycling"
+MERGED = "merged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +105,26 @@ def recycling(target: Model, trees: bool, state: DrafterState | None = None) -> 
     return outrider.RecyclingDrafter(recycling_memory(target, state), trees=trees)
 
 
-def _merged(model: Model, target: Model) -> Drafter:
-    return outrider.Merged([outrider.lookup_drafter(target), outrider.ModelTreeDrafter(model)])
-
-
 def _head(head: str, target: Model, trees: bool) -> Drafter:
     return outrider.head_drafter(head, target, trees=trees)
 
 
-def _merged_with_head(head: str, target: Model, trees: bool) -> Drafter:
-    if not trees:
-        raise SettingError(f"--drafter merged drafts trees: use --rule {FOR_TREES}, or --drafter head")
-    return outrider.Merged([outrider.lookup_drafter(target), outrider.head_drafter(head, target)])
+def merged(lookups: Callable[[Model], Drafter]) -> DrafterKind:
+    """The kind that joins a model or a head with lookups.
+
+    Args:
+        lookups: makes them, from the target.
+    """
+
+    def with_model(model: Model, target: Model) -> Drafter:
+        return outrider.Merged([lookups(target), outrider.ModelTreeDrafter(model)])
+
+    def with_head(head: str, target: Model, trees: bool) -> Drafter:
+        if not trees:
+            raise SettingError(f"--drafter {MERGED} drafts trees: use --rule {FOR_TREES}, or --drafter head")
+        return outrider.Merged([lookups(target), outrider.head_drafter(head, target)])
+
+    return DrafterKind(MERGED, TREE_LOOKAHEAD, make_with=with_model, trees=True, suffixes=True, from_head=with_head)
 
 
 DRAFTERS = {
@@ -137,9 +146,7 @@ DRAFTERS = {
             trees=True,
         ),
         DrafterKind(HEAD, TREE_LOOKAHEAD, trees=True, from_head=_head),
-        DrafterKind(
-            "merged", TREE_LOOKAHEAD, make_with=_merged, trees=True, suffixes=True, from_head=_merged_with_head
-        ),
+        merged(outrider.lookup_drafter),
         DrafterKind("intersection", MODEL_LOOKAHEAD, make_with=outrider.IntersectionDrafter, same_vocabulary=False),
         DrafterKind("string", MODEL_LOOKAHEAD, make_with=outrider.StringDrafter, same_vocabulary=False),
         DrafterKind("suffix", SUFFIX_LOOKAHEAD, make=lambda target: outrider.SuffixDrafter(), suffixes=True),

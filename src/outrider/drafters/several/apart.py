@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.maths.budget import Budget
@@ -17,16 +17,22 @@ class Apart(Drafter):
 
     A text without a key shares its drafter with none.
 
+    Attributes:
+        known: drafters of keys that are known; they stay, whatever other keys come.
+
     Args:
         make: makes one of them. All are of the same kind.
         most: keys whose drafters are kept; the one not used for longest goes first, once its texts have ended.
     """
 
-    def __init__(self, make: Callable[[], Drafter], most: int = MOST_TENANTS) -> None:
+    def __init__(
+        self, make: Callable[[], Drafter], most: int = MOST_TENANTS, known: Mapping[Hashable, Drafter] | None = None
+    ) -> None:
         self._make = make
         self._most = most
         self._room: tuple[int, int, int] | None = None  # what it was prepared for
         self._spare: Drafter | None = make()
+        self.known = dict(known or {})
         self._kept: OrderedDict[Hashable, Drafter] = OrderedDict()  # the one used last at the end
         self._open: dict[int, Drafter] = {}  # by sequence
         self.name = self._spare.name
@@ -42,7 +48,7 @@ class Apart(Drafter):
         self._room = rows, capacity, vocab_size
         self._open = {}
         spare = [] if self._spare is None else [self._spare]
-        for drafter in (*spare, *self._kept.values()):
+        for drafter in (*spare, *self.known.values(), *self._kept.values()):
             drafter.prepare(rows, capacity, vocab_size)
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
@@ -83,6 +89,8 @@ class Apart(Drafter):
         return drafter
 
     def _of_key(self, key: Hashable) -> Drafter:
+        if key in self.known:
+            return self.known[key]
         drafter = self._kept.get(key)
         if drafter is None:
             self._make_room()

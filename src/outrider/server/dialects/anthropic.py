@@ -17,7 +17,7 @@ from outrider.server.answers import Answers
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
-from outrider.server.dialects.limited import most_drafted, require_model, require_stops, sampling_of
+from outrider.server.dialects.limited import require_model, require_stops, sampling_of, speculation_of
 from outrider.server.dialects.settings import Speculative
 from outrider.server.dialects.tools import tool_choice
 from outrider.server.errors import ApiError, refused
@@ -98,7 +98,7 @@ class MessagesBody(TextBody):
             stop=stops,
             structured=choice.grammar(service),
             tools=choice.tools,
-            num_draft_tokens=most_drafted(self.speculative, service),
+            **speculation_of(self.speculative, service),
         )
         return Asked([request], ignored=ignored, tools=choice.tools)
 

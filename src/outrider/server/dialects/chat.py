@@ -17,9 +17,9 @@ from outrider.prompts.schema import Text, shown
 from outrider.server.answers import Answers, Step
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
-from outrider.server.dialects.limited import most_drafted, require_model
+from outrider.server.dialects.limited import require_model, speculation_of
 from outrider.server.dialects.messages import ChatMessage, text_content
-from outrider.server.dialects.settings import TextSettings
+from outrider.server.dialects.settings import Speculative, TextSettings
 from outrider.server.dialects.tools import tool_choice
 from outrider.server.errors import refused
 from outrider.server.reading import AnswerReading, Call, Said, with_calls_written
@@ -106,10 +106,12 @@ class ChatBody(TextSettings):
             logprobs=self._logprobs(service) or extras.tokens,
             structured=self._grammar(choice.grammar(service)),
             tools=choice.tools,
-            num_draft_tokens=most_drafted(self.speculative, service),
+            **speculation_of(self.speculative, service),
         )
-        if request.predicted and not service.settings.copies:
-            ignored["prediction"] = f"drafter {service.drafter} does not copy: the tokens are counted all the same"
+        drafter = self.speculative.drafter if isinstance(self.speculative, Speculative) else None
+        if request.predicted and not service.offers.copies(drafter):
+            named = drafter or service.offers.own
+            ignored["prediction"] = f"drafter {named} does not copy: the tokens are counted all the same"
         return Asked([request], self.texts(1, service), extras, ignored, choice.tools, self.cache_salt or "")
 
     def _predicted(self) -> str:

@@ -17,7 +17,7 @@ from outrider.server.answers import Answers, Step
 from outrider.server.asked import Asked
 from outrider.server.bodies import Refusal
 from outrider.server.dialects.chat import DONE, FINISH
-from outrider.server.dialects.limited import most_drafted, require_model
+from outrider.server.dialects.limited import require_model, speculation_of
 from outrider.server.dialects.settings import TextSettings
 from outrider.server.errors import refused
 from outrider.server.replies import event
@@ -54,7 +54,7 @@ class CompletionBody(TextSettings):
             "stop_token_ids": self.stop_tokens(service),
             "logprobs": self._logprobs(service) or extras.tokens,
             "structured": self.grammar(),
-            "num_draft_tokens": most_drafted(self.speculative, service),
+            **speculation_of(self.speculative, service),
         }
         return Asked([Request(prompt, **common) for prompt in prompts], n, extras, ignored, salt=self.cache_salt or "")
 

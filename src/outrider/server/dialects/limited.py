@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.schema import shown
 from outrider.server.errors import ApiError, refused
+from outrider.server.offers import PLAIN, Speculated
 from outrider.server.service import Service
 
 if TYPE_CHECKING:
     from outrider.server.dialects.settings import Speculative
-
-NO_DRAFTER = "none"
 
 
 def require_model(name: str | None, service: Service) -> None:
@@ -36,24 +35,15 @@ def require_stops(stops: Sequence[str], service: Service, name: str) -> None:
         raise refused(f"a stop string has {longest} characters: at most {limits.stop_characters} may be", name)
 
 
-def most_drafted(asked: Speculative | bool | None, service: Service) -> int | None:
-    """The most draft tokens of a round; None leaves it to the engine.
+def speculation_of(asked: Speculative | bool | None, service: Service) -> Speculated:
+    """The fields of a Request that say how it is drafted.
 
     Raises:
-        ApiError: another drafter or rule than the server's is asked for.
+        ApiError: a drafter or a rule is asked for that there is not.
     """
     if asked is None or isinstance(asked, bool):
-        return 0 if asked is False else None
-    drafter = service.drafter or NO_DRAFTER
-    for name, value, known in (
-        ("drafter", asked.drafter, (drafter, NO_DRAFTER)),
-        ("rule", asked.rule, (service.settings.rule,)),
-    ):
-        if value is not None and value not in known:
-            raise refused(
-                f"speculative.{name} is {shown(value)}: this server has {' and '.join(known)}", f"speculative.{name}"
-            )
-    return 0 if asked.drafter == NO_DRAFTER else asked.num_draft_tokens
+        return PLAIN if asked is False else service.offers.speculated(None, None, None)
+    return service.offers.speculated(asked.drafter, asked.num_draft_tokens, asked.rule)
 
 
 def sampling_of(service: Service, *, seed: int | None, **given: Any) -> SamplingParams:

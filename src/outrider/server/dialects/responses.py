@@ -14,7 +14,7 @@ from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
 from outrider.server.dialects.chat import NamedSchema, ResponseFormat, grammar_of
-from outrider.server.dialects.limited import most_drafted, require_model, sampling_of
+from outrider.server.dialects.limited import require_model, sampling_of, speculation_of
 from outrider.server.dialects.messages import DEVELOPER, text_content
 from outrider.server.dialects.settings import OF_ACCOUNTS, Speculative
 from outrider.server.dialects.tools import ToolChoice, tool_choice
@@ -88,7 +88,7 @@ class ResponsesBody(TextBody):
             sampling=sampling_of(service, seed=self.seed, temperature=self.temperature, top_p=self.top_p),
             structured=self._grammar(choice, service),
             tools=choice.tools,
-            num_draft_tokens=most_drafted(self.speculative, service),
+            **speculation_of(self.speculative, service),
         )
         return Asked([request], ignored=ignored, tools=choice.tools)
 

@@ -45,7 +45,7 @@ class OutriderOptions(Part):
 
 
 class Speculative(Part):
-    """How a text is drafted. A server has one drafter and one rule: others are refused."""
+    """How a text is drafted: by another drafter than the server's own, so far, under another rule."""
 
     drafter: Text | None = None
     num_draft_tokens: int | None = None
@@ -91,7 +91,7 @@ class TextSettings(TextBody):
     guided_grammar: Text | None = Field(default=None, description="The older name of `structured_outputs.grammar`.")
     speculative: Speculative | bool | None = Field(
         default=None,
-        description="`false` decodes plainly; `num_draft_tokens` limits drafts; `drafter`, `rule`: the server's own.",
+        description="`false` decodes plainly; `num_draft_tokens` limits drafts; `drafter`, `rule`: for this text.",
     )
     cache_salt: Text | None = Field(default=None, description="As vLLM: only equal ones share a prefix cache.")
     outrider: OutriderOptions | None = Field(default=None, description="`tokens`, `rounds`, `metrics`: see below.")
