@@ -1,7 +1,8 @@
 """What speculation and the prefix cache bring through HTTP: `python -m benchmarks.served_answers`.
 
 Two questions to one server: how soon a second turn of a long chat begins, beside its first turn; and how fast a file of
-300 lines is written again with one line changed, with `prediction` and plainly. Times of one machine, in turn.
+300 lines is written again, with `prediction` and plainly. Times of one machine, in turn. `--only files --pairs 1` takes
+about two minutes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CHAT = "/v1/chat/completions"
 LINES = 300
 EDITED = 30  # every so many lines one is edited
 TOKENS_OF_A_LINE = 8
+PLAIN_TOKENS = 192  # of the answer, decoded plainly
 Messages = list[dict[str, str]]
 
 
@@ -58,10 +60,11 @@ def two_turns(http: httpx.Client, number: int) -> tuple[float, float]:
 
 
 def edited(http: httpx.Client, number: int, lines: int) -> tuple[float, float]:
-    """Tokens per second of a file that is written again: plainly, and with a prediction of which lines are edited.
+    """Tokens per second of a file that is written again: plainly, and with a prediction in which some lines differ.
 
-    What a small model writes is not always the file. So the prediction is its own plain answer, with every
-    thirtieth line edited: as far from the answer as a file is from its edited self.
+    What a small model writes is not always the file. So the prediction is what the model itself writes greedily, with
+    every thirtieth line edited: as far from the answer as a file is from its edited self, and the answer is as long as
+    it is asked to be. Plain decoding is measured before and after, on the answer's beginning, where passes are fastest.
     """
     file = "\n".join(f"x{place} = f({place * 7 + number})" for place in range(lines))
     body: dict[str, Any] = {
@@ -70,27 +73,44 @@ def edited(http: httpx.Client, number: int, lines: int) -> tuple[float, float]:
         "max_tokens": TOKENS_OF_A_LINE * lines,
         "ignore_eos": True,
     }
-    plain, answer = rate(http, "plain", body | {"speculative": False})
+    short = body | {"speculative": False, "max_tokens": PLAIN_TOKENS}
+    _, answer = rate(http, "without a prediction", body)
+    before, beginning = rate(http, "plain", short)
     written = answer.split("\n")
     written[::EDITED] = [f"edited_{place} = None" for place in range(len(written[::EDITED]))]
-    rate(http, "without a prediction", body)
     content = "\n".join(written)
-    predicted, again = rate(http, "with one", body | {"prediction": {"type": "content", "content": content}})
+    predicted, again = rate(http, "with a prediction", body | {"prediction": {"type": "content", "content": content}})
+    after, _ = rate(http, "plain", short)
     assert again == answer, "speculation changed a greedy text"
-    return plain, predicted
+    assert answer.startswith(beginning), "speculation changed a greedy text"
+    return (before + after) / 2, predicted
 
 
 def rate(http: httpx.Client, name: str, body: dict[str, Any]) -> tuple[float, str]:
     """Tokens per second after the prompt, and the answer."""
-    reply = http.post(CHAT, json=body | {"outrider": {"metrics": True}})
+    reply = http.post(CHAT, json=body | {"outrider": {"metrics": True, "rounds": True}})
     reply.raise_for_status()
     found = reply.json()
     rate, answer = found["timings"]["predicted_per_second"], found["choices"][0]["message"]["content"]
-    drafts = found["metrics"]["speculative_decoding"] or {"mean_acceptance_length": 1.0, "num_draft_tokens": 0}
-    length, drafted = drafts["mean_acceptance_length"], drafts["num_draft_tokens"]
-    lines = answer.count("\n") + 1
-    print(f"{name}: {lines} lines, {rate:.0f} tokens/s, {length:.1f} tokens a draft, {drafted} drafted", flush=True)
+    print(f"{name}: {answer.count(chr(10)) + 1} lines, {rate:.0f} tokens/s; {told(found)}", flush=True)
     return rate, str(answer)
+
+
+def told(reply: dict[str, Any]) -> str:
+    """What bounds it: how many tokens were drafted and accepted, how many in a round, and how long a pass took."""
+    rounds = reply["choices"][0]["outrider"]["rounds"]
+    tokens = reply["usage"]["completion_tokens"]
+    passes = statistics.median(each["seconds"]["verification"] for each in rounds)
+    pieces = [f"{tokens / len(rounds):.1f} tokens a round, a pass {passes * 1e3:.0f} ms"]
+    widths = sorted(len(each["drafted"]) for each in rounds)
+    if widths[-1]:
+        quarters = [widths[len(widths) * part // 4] for part in (1, 2, 3)]
+        pieces.append(f"{sum(widths)} drafted, a round {quarters} in its quartiles")
+    details = reply["usage"]["completion_tokens_details"]
+    accepted, rejected = details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]
+    if accepted or rejected:
+        pieces.append(f"{accepted} of the prediction appeared, {rejected} did not")
+    return ", ".join(pieces)
 
 
 def main() -> None:
@@ -99,6 +119,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--lines", type=int, default=LINES)
+    parser.add_argument("--only", choices=["turns", "files"])
     given = parser.parse_args()
     target = outrider.load(given.model, threads=given.threads)
     service = Service(
@@ -106,10 +127,12 @@ def main() -> None:
         ServiceSettings((given.model,)),
     )
     with httpx.Client(base_url=Serving(service).address, timeout=600) as http:
-        turns = [two_turns(http, number) for number in range(given.pairs)]
-        report("second turn / first turn", turns, lambda pair: pair[1] / pair[0])
-        files = [edited(http, number, given.lines) for number in range(given.pairs)]
-        report("prediction / plain decoding", files, lambda pair: pair[1] / pair[0])
+        if given.only != "files":
+            turns = [two_turns(http, number) for number in range(given.pairs)]
+            report("second turn / first turn", turns, lambda pair: pair[1] / pair[0])
+        if given.only != "turns":
+            files = [edited(http, number, given.lines) for number in range(given.pairs)]
+            report("prediction / plain decoding", files, lambda pair: pair[1] / pair[0])
 
 
 def report(what: str, pairs: list[tuple[float, float]], ratio: Callable[[tuple[float, float]], float]) -> None:
