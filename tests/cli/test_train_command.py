@@ -135,6 +135,28 @@ def logits_after(model, tokens):
     return to_numpy(scored.logits)[-1]
 
 
+@pytest.mark.slow
+def test_a_target_of_llama_cpp_gets_a_small_model_too(outrider, tmp_path):
+    """It shows no hidden states, and this one has no tokenizer either."""
+    pytest.importorskip("llama_cpp")
+    file, prompts, out = tiny_gguf.save(tmp_path / "target.gguf"), tmp_path / "prompts.jsonl", tmp_path / "model"
+    chooser = random.Random(0)
+    asked = [{"tokens": [chooser.randrange(3, 48) for _ in range(244)]} for _ in range(16)]  # which leave little room
+    prompts.write_text("".join(json.dumps(each) + "\n" for each in asked))
+    flags = ("--minutes", 0.06, "--backend", "llama", "--threads", 1, "--max-rows", 4, "--input", prompts)
+    status, _, err = outrider("train", file, "--out", out, *flags)
+    assert status == 2
+    assert "hidden states" in err
+    status, _, err = outrider("train", file, "--out", out, "--drafter", "model", *flags)
+    assert status == 0, err
+    target, draft = (load(each, backend="llama") for each in (file, out / "model.gguf"))
+    found, plainly = (
+        SpeculativeDecoder(each, target, 2).generate([5, 6], max_tokens=12, sampling=GREEDY) for each in (draft, None)
+    )
+    assert found.tokens == plainly.tokens
+    assert found.stats.drafted > 0
+
+
 @contextmanager
 def running(*arguments):
     """The command in a process of its own, which is killed in the end, at whatever it is at."""
@@ -162,7 +184,7 @@ def wait_for(process, condition):
 def test_a_run_that_is_killed_in_each_phase_goes_on(outrider, target, tmp_path, monkeypatch):
     out = tmp_path / "head"
     monkeypatch.setattr(writing, "SECONDS_OF_A_SHARD", 0.3)
-    flags = ("--minutes", 0.3, "--write-minutes", 0.05, "--ttt-steps", 2, "--max-rows", 16, *ON_TORCH)
+    flags = ("--minutes", 0.22, "--write-minutes", 0.05, "--ttt-steps", 2, "--max-rows", 16, *ON_TORCH)
     command = ("train", target, "--out", out, *flags)
     shards = []
     for count in (1, 3):  # while it writes
@@ -186,7 +208,7 @@ def test_a_run_that_is_killed_in_each_phase_goes_on(outrider, target, tmp_path, 
     prompts = [text.tokens[: text.prompt] for text in read_shards(out / "texts")]
     assert len(prompts) == len(set(prompts))
     assert is_head(out)
-    more = ("train", target, "--out", out, "--minutes", 0.35, *flags[2:])
+    more = ("train", target, "--out", out, "--minutes", 0.26, *flags[2:])
     status, _, err = outrider(*more)
     assert status == 0, err
     assert progress(out)["steps"] > after["steps"]

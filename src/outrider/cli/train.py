@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from outrider.training.heads.trainer import Progress
 
 WRITING = 0.4  # of the time, where no texts are given
+LONGEST_WRITING = 0.75
 FEWEST_MINUTES = 0.05
 TEMPERATURES = (0.0, 0.0, 0.7, 1.0)  # of answers: half of them are the most probable ones
 TEXTS = "texts"  # the folder of what the model wrote
@@ -90,7 +91,10 @@ def command(
             asked = None if prompts is None else encoded(prompts, model)
             unlike = seed + len(library)
             settings = SynthesisSettings(max_rows, openings=OPENINGS, temperatures=TEMPERATURES, seed=unlike)
-            write_texts(_texts_of(model, asked, library, settings), left, library.add, own, tokenizer)
+            texts = _texts_of(model, asked, library, settings)
+            # A slow target may take more of the time, up to three quarters, until there are enough texts.
+            end = (1 - LONGEST_WRITING) * 60 * minutes
+            write_texts(texts, left, library.add, own, tokenizer, lambda: library.suffices or clock.left < end)
         line = ["outrider", "train", target, "--out", str(out), "--minutes", f"{minutes:g}", *student.flags]
         line += [word for folder in data or () for word in ("--data", str(folder))]
         line += [] if input is None else ["--input", str(input)]
@@ -191,7 +195,10 @@ def _write_tokenizer(target: str, out: Path, gguf: Path | None) -> None:
 
     with working("looking for the tokenizer") as say:
         files = find_place(target, say).path
-    write_tokenizer(files, out)
+    if not write_tokenizer(files, out):
+        messages().print(
+            f"no tokenizer is written beside the model: transformers reads none in {files.name}", style="dim"
+        )
     if gguf is None:
         gguf = smollm2_file() if target == SMOLLM2 else files if is_gguf(files) else None
     if gguf is None:

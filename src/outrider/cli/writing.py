@@ -55,11 +55,13 @@ def write_texts(
     learn: Callable[[Text], object],
     data: Path | None,
     tokenizer: str,
+    suffice: Callable[[], bool] = lambda: True,
 ) -> None:
     """Learn the texts of the next minutes, and keep them in shards where there is a folder for them.
 
     Args:
         tokenizer: the fingerprint.
+        suffice: asked after these minutes whether to end.
     """
     begun = written = last = time.monotonic()
     held: list[Text] = []
@@ -75,7 +77,7 @@ def write_texts(
                 now = time.monotonic()
                 advance(now - last, f"{count:,} texts, {tokens:,} tokens")
                 last = now
-                if now - begun > 60 * minutes:
+                if now - begun > 60 * minutes and suffice():
                     return
                 if data is not None and held and now - written > SECONDS_OF_A_SHARD:
                     write_shard(data, held, tokenizer, now - written)

@@ -9,6 +9,7 @@ from pathlib import Path
 from outrider.training.shards import Text, read_shard, shards_of
 
 HELD_OUT = 1 / 12  # of the texts
+FEWEST = 12  # texts
 MOST_MEASURED = 64  # texts held out that are measured with: those of the lowest hashes
 LARGEST = 2**64
 
@@ -43,6 +44,11 @@ class Library:
     def held_out(self) -> list[Text]:
         """Texts to measure with."""
         return [text for _, text in sorted(self._held_out, key=lambda pair: pair[0])[:MOST_MEASURED]]
+
+    @property
+    def suffices(self) -> bool:
+        """Whether there are enough texts to learn from, and one to measure with."""
+        return len(self) >= FEWEST and bool(self._held_out) and bool(self.learned)
 
     def knows(self, prompt: Sequence[int]) -> bool:
         """Whether there is an answer to it."""

@@ -19,10 +19,9 @@ from outrider.training.heads.corpus import Lessons, Reader, frequent_tokens
 from outrider.training.heads.rollout import HeadStudent
 from outrider.training.heads.start import config_for, new_head
 from outrider.training.heads.trainer import Measurement, Progress, Trainer, TrainingSettings
-from outrider.training.library import Library
+from outrider.training.library import FEWEST, Library
 from outrider.training.shards import Text
 
-FEWEST = 12  # texts
 LONGEST = 512  # tokens of a text
 WIDTH, RATE, FASTEST = 576, 1e-3, 1e-2  # the rate of learning at this hidden size, and the highest
 STEPS_IN_AN_EPOCH = 64
@@ -73,7 +72,7 @@ def require_trainable(target: Model) -> None:
 
 def require_enough(library: Library) -> None:
     """Raises InputError where there are too few texts to learn from and to measure with."""
-    if len(library) < FEWEST or not library.held_out or not library.learned:
+    if not library.suffices:
         raise InputError(
             f"{len(library)} texts, {len(library.held_out)} of them held out, are too few to train on: at least "
             f"{FEWEST} and one held out; give --minutes more, or --data"

@@ -68,8 +68,8 @@ def make_model(
     return taught
 
 
-def write_tokenizer(files: Path, folder: Path) -> None:
-    """Put the target's tokenizer beside the small model.
+def write_tokenizer(files: Path, folder: Path) -> bool:
+    """Put the target's tokenizer beside the small model; False where transformers cannot read it.
 
     Args:
         files: of the target: a folder, or a GGUF file.
@@ -81,10 +81,15 @@ def write_tokenizer(files: Path, folder: Path) -> None:
         for file in (files / name for name in TOKENIZER_FILES):
             if file.is_file():
                 shutil.copy(file, folder / file.name)
-        return
+        return True
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(files.parent, gguf_file=files.name).save_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files.parent, gguf_file=files.name)
+    except Exception:  # whatever it says of a tokenizer that it does not know
+        return False
+    tokenizer.save_pretrained(folder)
+    return True
 
 
 def write_as_gguf(folder: Path, tokenizer: Path) -> Path:
