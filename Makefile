@@ -36,12 +36,12 @@ wheel: $(VENV)/.installed-test ## Build the wheel, and use it in a clean environ
 examples: $(VENV)/.installed-test ## Run every example, with SmolLM2
 	.ci/examples $(BIN)/python
 
-test-ray: $(VENV)/.installed-test ## Decode many prompts over workers of Ray, which are killed
+test-ray: $(VENV)/.installed-test ## Decode and serve by processes of Ray, which are killed
 	$(INSTALL) --editable '.[ray]'
-	$(BIN)/python -m pytest -m ray tests/jobs/test_ray.py
+	$(BIN)/python -m pytest -m ray tests/jobs/test_ray.py tests/fleet
 
 test-tensor-parallel: $(VENV)/.installed-test ## Decode with a target that is divided between two processes
-	$(BIN)/python -m pytest -m processes tests/runtimes/test_tensor_parallel.py
+	$(BIN)/python -m pytest -m processes tests/runtimes/test_tensor_parallel.py tests/runtimes/test_lost_ranks.py
 
 test-vllm: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Run the proposer inside vLLM for CPUs, in an environment of its own
 	.ci/vllm $(BIN)/python .venv-vllm

@@ -30,7 +30,9 @@ FLOORS = (
     ("api",),
     ("trace",),
     ("jobs", "bench", "check", "training", "server", "hosts"),
+    ("fleet",),
     ("cli",),
+    ("__main__",),
 )
 # Arrays in, arrays out: no clocks, no files, and randomness only as an argument.
 MATHEMATICS = ("maths", "lookahead")
@@ -46,6 +48,7 @@ LAZY = (
     "pydantic",
     "filelock",
     "llguidance",
+    "platformdirs",
 )
 
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

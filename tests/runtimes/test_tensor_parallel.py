@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -29,6 +31,8 @@ model = AutoModelForCausalLM.from_pretrained(
 part = model.model.layers[0].mlp.gate_proj.weight
 local = part.to_local() if hasattr(part, "to_local") else part
 found = {"rows": local.shape[0], "world": dist.get_world_size()}
+with torch.no_grad():
+    found["logits"] = model(torch.tensor([prompt])).logits[0].tolist()
 with spread(TransformersModel(model)) as target:
     if target is not None:
         # The lookahead is chosen by this rank's clock; one text after the other, then several rows and trees.
@@ -72,6 +76,110 @@ def test_two_processes_write_the_text_of_one(tmp_path):
         return whole.generate(ids, max_new_tokens=count, do_sample=False)[0].tolist()[len(prompt) :]
 
     assert (found["world"], found["rows"]) == (2, 24)  # of 48
+    with torch.no_grad():
+        torch.testing.assert_close(torch.tensor(found["logits"]), whole(torch.tensor([PROMPT])).logits[0])
     assert found["alone"] == found["fixed"] == plain(PROMPT, 40)
     assert [list(row) for row in found["rows_of"]] == [plain(PROMPT, 30), plain(PROMPT[:3], 30)]
     assert found["refused"]
+
+
+def started(tmp_path, *arguments):
+    """`outrider` on two ranks, whose messages go into files."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--redirects", "2"]
+    return subprocess.Popen(
+        [*command, "--log-dir", str(tmp_path / "logs"), "-m", "outrider", *arguments, "--tensor-parallel", "2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def ranks_of(process):
+    """The processes of the ranks, by number."""
+    psutil = pytest.importorskip("psutil")
+    children = psutil.Process(process.pid).children(recursive=True)
+    return {int(child.environ()["RANK"]): child for child in children if "outrider" in child.cmdline()}
+
+
+def said_by(tmp_path, rank):
+    return "".join(file.read_text() for file in (tmp_path / "logs").rglob(f"{rank}/stderr.log"))
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """A model that never ends its text by itself."""
+    folder = tiny_model.save_bytes(tmp_path / "model", context=8192)
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**settings, "eos_token_id": None}))
+    return folder
+
+
+FLAGS = ["--dtype", "float32", "--temp", "0", "--ignore-chat-template"]
+
+
+@pytest.mark.processes
+def test_the_command_prints_the_text_of_one_process(tmp_path, endless):
+    asked = ["generate", "-m", str(endless), *FLAGS, "--max-tokens", "60", "the cat sat"]
+    divided = started(tmp_path, *asked)
+    out, _ = divided.communicate(timeout=240)
+    assert divided.returncode == 0, said_by(tmp_path, 0)
+    alone = [sys.executable, "-m", "outrider", *asked, "--backend", "torch"]
+    assert out == subprocess.run(alone, capture_output=True, timeout=240).stdout
+    assert len(out) > 50
+    assert said_by(tmp_path, 1) == ""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_command_on_the_other(tmp_path, endless, victim):
+    running = started(tmp_path, "generate", "-m", str(endless), *FLAGS, "--max-tokens", "7000", "the cat sat")
+    assert os.read(running.stdout.fileno(), 10)  # it has begun to print
+    ranks = ranks_of(running)
+    ranks[victim].kill()
+    ranks[1 - victim].wait(10)
+    assert running.wait(30) != 0
+    assert said_by(tmp_path, 1 - victim) == f"error: rank {victim} of 2 is gone: the run ends here, start it again\n"
+
+
+@pytest.mark.processes
+def test_a_killed_rank_ends_the_server(tmp_path, endless):
+    httpx = pytest.importorskip("httpx")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = started(tmp_path, "serve", "-m", str(endless), "--dtype", "float32", "--port", str(port), "-a", "it")
+    ends = time.monotonic() + 120
+    while "http://" not in said_by(tmp_path, 0):
+        assert running.poll() is None, said_by(tmp_path, 0)
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+    asked = {"model": "it", "prompt": "the cat sat", "max_tokens": 7000, "temperature": 0, "stream": True}
+    with httpx.stream("POST", f"http://127.0.0.1:{port}/v1/completions", json=asked, timeout=60) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        ranks = ranks_of(running)
+        ranks[1].kill()
+        ranks[0].wait(10)
+    assert running.wait(30) != 0
+    assert said_by(tmp_path, 0).endswith("\nerror: rank 1 of 2 is gone: the run ends here, start it again\n")
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--tensor-parallel", "2"], "--tensor-parallel is 2 and there are 1 processes: start them with torchrun"),
+        (["--tensor-parallel", "0"], "--tensor-parallel is 0: it must be at least 1"),
+        (["--tensor-parallel", "2", "--backend", "llama"], "--tensor-parallel is for PyTorch and --backend is llama"),
+        (["--tensor-parallel", "2", "--dtype", "q8_0"], "--tensor-parallel is for PyTorch and --dtype is of other"),
+        (
+            ["--tensor-parallel", "2", "--workers", "2", "--input", "x", "--output", "y"],
+            "--tensor-parallel is for one process and --workers is 2",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(flags, said, capsys, monkeypatch):
+    from outrider.cli.app import run
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert run(["generate", *flags, *([] if "--input" in flags else ["text"])]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from outrider.cli.options.drafting import SelfTuningOptions, say_whether_reprodu
 from outrider.cli.options.jobs import JobOptions
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import OutputOptions
+from outrider.cli.options.parallel import ParallelOptions
 from outrider.cli.options.prompt import PromptOptions
 from outrider.cli.options.sampling import SamplingOptions
 from outrider.cli.options.structured import StructuredOptions
@@ -50,6 +52,7 @@ class Task:
         predicted: text expected in the answers.
         state: the file that what the drafter learned is kept in.
         structured: what the answers may look like.
+        divided: the target, where this process opened it with others.
     """
 
     prompt: PromptOptions
@@ -62,10 +65,11 @@ class Task:
     output: OutputOptions
     state: Path | None = None
     structured: Grammar | None = None
+    divided: Model | None = None
 
     def open(self) -> tuple[Model, Drafter | None]:
         """Target and drafter."""
-        target = self.models.open_target()
+        target = self.models.open_target() if self.divided is None else self.divided
         return target, self.kind.open(self.models.open_draft, target)
 
     def open_with(self, threads: int) -> tuple[Model, Drafter | None]:
@@ -94,10 +98,16 @@ def command(
     structured: StructuredOptions,
     output: OutputOptions,
     jobs: JobOptions,
+    parallel: ParallelOptions,
 ) -> int:
     """Continue a prompt, or many from a file, decoded speculatively."""
     jobs.check()
-    for_one_process = {"--trace": output.trace is not None, "--drafter-state": drafting.drafter_state is not None}
+    models = parallel.check(models)
+    for_one_process = {
+        "--trace": output.trace is not None,
+        "--drafter-state": drafting.drafter_state is not None,
+        "--tensor-parallel": parallel.tensor_parallel is not None,
+    }
     jobs.refuse_beside_workers(for_one_process)
     prompt.check()
     kind = drafting.with_state(drafting.kind(models), many=jobs.input is not None)
@@ -119,10 +129,18 @@ def command(
     )
     if jobs.input is None:
         output.check()
-        return _one(task)
+        return _with_target(task, parallel, _one)
     given = {"PROMPT": prompt.prompt is not None, "--file": prompt.file is not None}
     jobs.refuse_beside(given | {"--show": output.show, "--compare": output.compare, "--json": output.json})
-    return _many(task, jobs)
+    return _with_target(task, parallel, lambda task: _many(task, jobs))
+
+
+def _with_target(task: Task, parallel: ParallelOptions, run: Callable[[Task], int]) -> int:
+    """Run it here, or on rank 0 with a target that all ranks hold a part of."""
+    if parallel.tensor_parallel is None:
+        return run(task)
+    with parallel.target(task.models) as target:
+        return 0 if target is None else run(replace(task, divided=target))
 
 
 def _many(task: Task, jobs: JobOptions) -> int:
@@ -158,7 +176,7 @@ def _many(task: Task, jobs: JobOptions) -> int:
         )
     for drafter in drafters:
         task.keep_state(drafter)
-    runtime.say_whether_rounded(task.models.model)
+    task.models.say_whether_rounded()
     return status
 
 
@@ -176,7 +194,7 @@ def _one(task: Task) -> int:
     task.keep_state(drafter)
     if not output.json:
         messages().print(summary(generation.stats, None if sampling.greedy else generation.seed), style="dim")
-        task.models.runtime.say_whether_rounded(task.models.model)
+        task.models.say_whether_rounded()
     comparison = None
     if output.compare:
         comparison = compare_with_plain(decoder, target, request, generation)
