@@ -6,14 +6,17 @@ import pytest
 
 from outrider import (
     Engine,
+    Fixed,
+    Goodput,
     InputError,
     ModelDrafter,
     Request,
     SamplingParams,
     SettingError,
+    SuffixTreeDrafter,
     TableModel,
 )
-from outrider.engine.memory import plan_capacity
+from outrider.engine.memory import plan_capacity, widest_draft
 from tiny.tables import TARGET
 
 SEEDED = SamplingParams(seed=3)
@@ -52,6 +55,26 @@ def test_what_does_not_fit_is_refused_before_it_runs_out() -> None:
         Engine(SIZED, max_rows=8, capacity=2000)
     with pytest.raises(SettingError, match="1000 rows of 256 tokens"):
         Engine(SIZED, max_rows=1000)
+
+
+def test_wide_drafts_are_bounded_by_memory() -> None:
+    wide = Sized(TARGET.table, context_length=4096)
+    wide.traits = replace(SIZED.traits, widest=512)
+    trees = SuffixTreeDrafter()
+    drafters = [trees]
+    # A node takes 1000 bytes of cache and 60 of logits; a quarter of the memory is for them.
+    assert [widest_draft(wide, drafters, 1, limit) for limit in (None, 2_200_000, 1_000_000, 1000)] == [
+        512,
+        512,
+        128,
+        16,
+    ]
+    assert widest_draft(wide, drafters, 8, 2_200_000) == 64
+    assert widest_draft(SIZED, drafters, 1, None) == 16
+    assert plan_capacity(wide, drafters, 1, 64, 700_000, 512) == 64
+    with pytest.raises(SettingError, match=r"1 rows of 64 tokens need .* and 0\.00 GB are available"):
+        Engine(wide, trees, lookahead=Goodput(512), max_rows=1, capacity=64, memory_limit=300_000)
+    assert Engine(wide, trees, lookahead=Fixed(200), max_rows=1, capacity=64).capacity == 64
 
 
 def test_a_request_that_is_too_large_for_a_row_is_refused() -> None:

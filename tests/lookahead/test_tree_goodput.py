@@ -1,8 +1,11 @@
 """What Goodput makes of trees: counts of one round tell of every smaller tree, and costs choose among them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from benchmarks.offload.oracle import Oracle
 from exactness.simulated_time import Clock, TimedModel, steady
 from outrider import (
     Adaptive,
@@ -91,6 +94,38 @@ def test_cheap_verification_buys_large_trees_and_dear_verification_small_ones() 
     assert mean(cheap, lambda o: o.planned) > 7
     assert 0 < mean(dear, lambda o: o.planned) < 4
     assert any(o.depths and len(set(o.depths)) < len(o.depths) for o in cheap)
+
+
+def test_passes_that_cost_the_same_at_any_width_buy_wide_trees() -> None:
+    """As where each pass reads the weights from a disk; every node is one that a fixed tree would have too."""
+    vocab, sizes = 97, {}
+    text = [1]
+    while len(text) < 600:
+        text.append((5 * text[-1] + 3) % vocab)
+    table = np.zeros((vocab, vocab))
+    table[np.arange(vocab), (5 * np.arange(vocab) + 3) % vocab] = 9
+    speeds = {}
+    for lookahead in (None, 16, 512):
+        clock, rounds = Clock(), []
+        target = TimedModel(TableModel(table), clock, steady(1.0, 0.0001))
+        target.traits = replace(target.traits, widest=512)
+        engine = Engine(
+            target,
+            Oracle(text, vocab, trees=True),
+            lookahead=lookahead,
+            max_rows=1,
+            clock=clock,
+            observer=rounds.append,
+        )
+        engine.submit(Request(tuple(text[:32]), 400, SamplingParams(temperature=0)))
+        start = clock.now
+        while not engine.idle:
+            engine.step()
+        speeds[lookahead] = 400 / (clock.now - start)
+        sizes[lookahead] = [record.sequences[0].drafted for record in rounds]
+    assert np.median(sizes[None]) >= 64
+    assert speeds[None] > 1.2 * speeds[16]
+    assert speeds[None] > 0.85 * speeds[512]
 
 
 def test_dear_drafting_passes_buy_flat_trees() -> None:

@@ -15,9 +15,11 @@ from outrider.drafters.base import Drafter
 from outrider.drafters.loading import as_drafter, is_drafter_by_name
 from outrider.drafters.model import ModelDrafter
 from outrider.engine.engine import Engine
+from outrider.engine.memory import widest_draft
 from outrider.engine.record import Observer
 from outrider.errors import SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
+from outrider.maths.budget import USUAL_DRAFT
 from outrider.maths.rules import Rule, RuleName, rule_named
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import as_conversation, encode
@@ -68,6 +70,9 @@ class SpeculativeDecoder:
         self._draft_model = None if is_drafter else as_model(draft_model, tokenizer)
         self.drafter = as_drafter(draft_model if is_drafter else self._draft_model, self.target)
         self._lookahead_given = lookahead
+        if lookahead is None:
+            own = [] if self.drafter is None else [self.drafter]
+            self.lookahead = as_policy(None, widest_draft(self.target, own, 1, None))
         self._warned = False
         self.tokenizer = as_tokenizer(tokenizer) if tokenizer is not None else self.target.tokenizer
         self._observer = observer
@@ -202,7 +207,7 @@ class SpeculativeDecoder:
         """An engine for a text beside an open stream: drafters and policies serve one engine at a time."""
         given = self._lookahead_given
         if self._draft_model is not None and (given is None or isinstance(given, int)):
-            policy = as_policy(given)
+            policy = as_policy(given, self.lookahead.most or USUAL_DRAFT)
             policy.costs = self.lookahead.costs
             return self._open(ModelDrafter(self._draft_model), policy, capacity, rows)
         if self.drafter is not None and not self._warned:

@@ -15,7 +15,7 @@ from outrider.engine.bookkeeping import Books
 from outrider.engine.events import TokenEvent
 from outrider.engine.handle import Handle
 from outrider.engine.kept_costs import kept_costs
-from outrider.engine.memory import NODES_OF_A_TREE, plan_capacity
+from outrider.engine.memory import plan_capacity, room_for_branches, widest_draft
 from outrider.engine.prefixes import PrefixCache
 from outrider.engine.record import Observer
 from outrider.engine.round import Round
@@ -23,7 +23,7 @@ from outrider.engine.scheduler import Scheduler
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.speculation import speculations
 from outrider.engine.stopwatch import Stopwatch
-from outrider.engine.warmup import LONGEST, measure_costs
+from outrider.engine.warmup import longest_measured, measure_costs
 from outrider.errors import InputError
 from outrider.lookahead import AdaptiveSpeculator, CostCurve, LookaheadPolicy, as_policy
 from outrider.maths.rules import Rule, RuleName, rule_named
@@ -93,15 +93,18 @@ class Engine:
         self.target: Model = as_model(target, tokenizer)
         self.tokenizer = self.target.tokenizer if tokenizer is None else as_tokenizer(tokenizer)
         chosen = as_drafter(drafter, self.target, tokenizer)
+        if lookahead is None:
+            own = [] if chosen is None else [chosen]
+            self._lookahead = as_policy(None, widest_draft(self.target, own, max_rows, memory_limit))
         self._speculations = speculations(chosen, self._lookahead, drafters or {}, self.target.traits.vocab_size)
         if chosen is not None:
             require_drafts_judged(chosen, self._rule)
         opened = [each for each in (chosen, *(drafters or {}).values()) if each is not None]
         for one in opened:
             require_features(one, self.target)
-        trees = any(one.trees for one in opened)
-        self.capacity = plan_capacity(self.target, opened, max_rows, capacity, memory_limit)
-        self._session = self.target.open(max_rows, self.capacity + (NODES_OF_A_TREE if trees else 0))
+        most = self._lookahead.most
+        self.capacity = plan_capacity(self.target, opened, max_rows, capacity, memory_limit, most)
+        self._session = self.target.open(max_rows, self.capacity + room_for_branches(opened, most))
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._clock = clock
@@ -111,7 +114,7 @@ class Engine:
             each.drafter.prepare(max_rows, self.capacity)
         self._prefix_caching = prefix_caching
         self._prefixes = PrefixCache(self._session, self._speculations, self.target.traits)
-        longest = min(self._session.capacity, LONGEST)
+        longest = min(self._session.capacity, longest_measured(self.target.traits.widest))
         self._kept_costs = kept_costs(self.target, max_rows, longest, self._speculations.own.drafter.wants)
         self.costs = self._find_costs()
         self.costs.buckets = self.target.traits.buckets
@@ -274,6 +277,6 @@ class Engine:
         found = self._kept_costs.read()
         if found is None:
             traits, wants = self.target.traits, self._speculations.own.drafter.wants
-            found = measure_costs(self._session, traits.vocab_size, self._clock, wants, traits.buckets)
+            found = measure_costs(self._session, traits.vocab_size, self._clock, wants, traits.buckets, traits.widest)
             self._kept_costs.keep(found)
         return found

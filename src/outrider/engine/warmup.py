@@ -9,14 +9,16 @@ import numpy as np
 
 from outrider.lookahead import CostCurve
 from outrider.maths.buckets import Buckets
+from outrider.maths.budget import USUAL_DRAFT
 from outrider.runtimes.base import NOTHING, Features, Session
 from outrider.runtimes.timing import time_passes
 
 # The ends of the curve come first, in case time runs out.
 TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
 TOKENS_OF_MANY_ROWS = (1, 4, 2)  # per row
+WIDE_TOKENS_OF_ONE_ROW = (1, 128, 16, 512)  # the same where wide drafts may pay
+WIDE_TOKENS_OF_MANY_ROWS = (1, 32, 4)
 CONTEXT = 64  # cached tokens before a pass, in all rows together
-LONGEST = CONTEXT + max(TOKENS_OF_ONE_ROW)  # tokens that the measurement uses of a row
 REPEATS = 2  # passes of each size, once they are settled
 SECONDS = 1.0  # for each number of rows; after that no more passes are timed
 FEWEST = 2  # points of a curve
@@ -31,6 +33,7 @@ def measure_costs(
     clock: Callable[[], float],
     features: Features = NOTHING,
     buckets: Buckets | None = None,
+    widest: int = USUAL_DRAFT,
 ) -> CostCurve:
     """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
@@ -41,13 +44,15 @@ def measure_costs(
         clock: seconds.
         features: what the passes of the engine return besides logits.
         buckets: the shapes to which passes are padded.
+        widest: the most tokens of a draft.
     """
     points: Points = {}
+    of_one, of_many = _counts(widest)
     depth = 0  # cached tokens of a row, in the measurement with one row
     for rows in sorted({1, session.rows}):
         context = min(max(CONTEXT // rows, 1), session.capacity // 2)
         room = session.capacity - context
-        counts = TOKENS_OF_ONE_ROW if rows == 1 else TOKENS_OF_MANY_ROWS
+        counts = of_one if rows == 1 else of_many
         fitting = [n for n in counts if n <= room]
         # Where time runs out, few buckets are measured in full.
         repeats = REPEATS if buckets is None else REPEATS + buckets.uses
@@ -55,6 +60,18 @@ def measure_costs(
         points |= _fastest(session, rows, context, order, buckets, vocab_size, clock, features)
         depth = depth or context
     return CostCurve(points, depth)
+
+
+def longest_measured(widest: int) -> int:
+    """The tokens that the measurement uses of a row."""
+    return CONTEXT + max(_counts(widest)[0])
+
+
+def _counts(widest: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """New tokens of a row: where there is one, and where there are several."""
+    if widest <= USUAL_DRAFT:
+        return TOKENS_OF_ONE_ROW, TOKENS_OF_MANY_ROWS
+    return WIDE_TOKENS_OF_ONE_ROW, WIDE_TOKENS_OF_MANY_ROWS
 
 
 def _fastest(

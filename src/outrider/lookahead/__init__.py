@@ -6,6 +6,7 @@ from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.fixed import Fixed
 from outrider.lookahead.goodput.goodput import Goodput
 from outrider.lookahead.policy import DraftingTraits, LookaheadPolicy, Outcome, Times
+from outrider.maths.budget import USUAL_DRAFT
 
 __all__ = [
     "Adaptive",
@@ -21,14 +22,19 @@ __all__ = [
 ]
 
 
-def as_policy(lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None) -> LookaheadPolicy:
+def as_policy(
+    lookahead: int | AdaptiveSpeculator | LookaheadPolicy | None, widest: int = USUAL_DRAFT
+) -> LookaheadPolicy:
     """A policy from whatever a user gives: a number, a speculator, a policy; None chooses by measured goodput.
+
+    Args:
+        widest: the most tokens of a draft where None chooses.
 
     Raises:
         SettingError: it is none of these, or a number below 0.
     """
     if lookahead is None:
-        return Goodput()
+        return Goodput(widest)
     if isinstance(lookahead, int) and not isinstance(lookahead, bool):
         return Fixed(lookahead)
     if isinstance(lookahead, AdaptiveSpeculator):

@@ -123,6 +123,10 @@ class Adaptive(LookaheadPolicy):
     def __repr__(self) -> str:
         return f"Adaptive({self._pattern!r})"
 
+    @property
+    def most(self) -> int:
+        return self._pattern.max_lookahead
+
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         return [self._speculators[sequence].lookahead for sequence in sequences]
 

@@ -25,5 +25,9 @@ class Fixed(LookaheadPolicy):
     def __repr__(self) -> str:
         return f"Fixed({self.lookahead})"
 
+    @property
+    def most(self) -> int:
+        return self.lookahead
+
     def plan(self, sequences: Sequence[Hashable]) -> list[int]:
         return [self.lookahead] * len(sequences)

@@ -96,6 +96,12 @@ class LookaheadPolicy(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    @property
+    def most(self) -> int | None:
+        """The most tokens of a draft that this policy ever plans; None where it does not say. An engine reserves room
+        for trees of so many nodes."""
+        return None
+
     def bind(self, drafting: DraftingTraits, costs: CostCurve) -> None:
         """Learn which drafter and which target the next rounds use.
 

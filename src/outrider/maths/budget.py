@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+USUAL_DRAFT = 16  # the most tokens of a draft, where nobody says
+
 
 @dataclass(frozen=True)
 class Prices:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from outrider.maths.arrays import Array
 from outrider.maths.buckets import Buckets
+from outrider.maths.budget import USUAL_DRAFT
 from outrider.maths.noise import Key
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.judging import Judge
@@ -134,6 +135,8 @@ class Traits:
         attends_over_rows: whether a pass goes over what all rows hold, behind a mask, so that a row that is kept for
             later texts slows the others down.
         buckets: the shapes to which passes are padded; None where a pass is as large as its rows.
+        widest: how many tokens a draft may have at the most where nobody says: many where a pass takes long whatever
+            its width, as where it reads the weights from a disk.
         identity: equal for models whose passes cost the same on one machine: the weights, and how they are run. None
             where nothing is known of them, as of an object that the user holds.
     """
@@ -150,6 +153,7 @@ class Traits:
     crops: bool = True
     attends_over_rows: bool = False
     buckets: Buckets | None = None
+    widest: int = USUAL_DRAFT
     identity: str | None = None
 
     def refusal(self, features: Features) -> str | None:

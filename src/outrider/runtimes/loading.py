@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.backends import FILE_TYPES, Backend, CacheDtype, Dtype, find_backend, require_installed
@@ -17,6 +17,9 @@ from outrider.runtimes.folder import CONFIG, check_folder, read_object, says_hea
 from outrider.runtimes.places import Place, as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
+
+if TYPE_CHECKING:
+    from outrider.runtimes.torch.offloading import Offloading
 
 WITH_FILE_TYPES = ("llama", "native")
 
@@ -30,6 +33,8 @@ def load(
     threads: int | None = None,
     cache_type: CacheDtype | None = None,
     context_length: int | None = None,
+    max_memory: int | str | None = None,
+    offload_folder: str | Path | None = None,
     trust_remote_code: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
@@ -49,6 +54,11 @@ def load(
         threads: CPU threads; None leaves the number to the backend.
         cache_type: the precision of keys and values: float32, float16 (the default), in llama.cpp also q8_0 or q4_0.
         context_length: the longest text in tokens; None is what the model was made for.
+        max_memory: how much of the weights is kept in the memory of the device that computes: bytes, or a size such as
+            "4GiB". Layers beyond it are read in each pass, from the memory of the host if the device is a GPU, and from
+            the disk. This is PyTorch's alone, by accelerate's device map. Without a number of its own an engine then
+            drafts up to 512 tokens.
+        offload_folder: for weights that must be written down for that; given with max_memory.
         trust_remote_code: run Python code from the model's folder or repository. False refuses a model that needs such
             code, and runs none of it.
         progress: called with a few words about each step.
@@ -65,7 +75,10 @@ def load(
     name, report = as_name(name_or_path), progress or _silent
     _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)
-    if backend == "auto":
+    limited = _offloading(max_memory, offload_folder, chosen)
+    if limited is not None:
+        chosen = "torch"
+    elif backend == "auto":
         if is_hub_name(name):
             place = find_place(name, report, code=trust_remote_code)
             _refuse_head(name, place.path)
@@ -107,15 +120,10 @@ def load(
 
             model = mlx_loading.load(place, trust_remote_code=trust_remote_code, progress=report)
         else:
-            model = _load_torch(place, dtype, device, threads, trust_remote_code, report)
-    if context_length is not None:
-        if not 1 < context_length <= model.traits.context_length:
-            raise SettingError(
-                f"context_length is {context_length}: model {model.name} is made for 2 to "
-                f"{model.traits.context_length} tokens"
-            )
-        model.traits = replace(model.traits, context_length=context_length)
-    identity = _identity(name, [chosen, dtype, device, threads, cache_type])
+            model = _load_torch(place, limited, dtype, device, threads, trust_remote_code, report)
+    shorten(model, context_length)
+    how = [chosen, dtype, device, threads, cache_type, *([] if limited is None else [limited.bytes])]
+    identity = _identity(name, how)
     model.traits = replace(model.traits, identity=identity)
     return model
 
@@ -128,6 +136,22 @@ def _refuse_head(name: str, folder: Path) -> None:
         )
 
 
+def shorten(model: Model, context_length: int | None) -> None:
+    """Let the model take texts of at most so many tokens; None leaves it as it is.
+
+    Raises:
+        SettingError: it is made for shorter ones.
+    """
+    if context_length is None:
+        return
+    if not 1 < context_length <= model.traits.context_length:
+        raise SettingError(
+            f"context_length is {context_length}: model {model.name} is made for 2 to "
+            f"{model.traits.context_length} tokens"
+        )
+    model.traits = replace(model.traits, context_length=context_length)
+
+
 def _identity(name: str, how: list[Any]) -> str:
     """What tells what a pass costs, besides the machine: the weights, as far as they lie here, and how they are run."""
     path = Path(name).expanduser()
@@ -135,21 +159,51 @@ def _identity(name: str, how: list[Any]) -> str:
     return " ".join(map(str, [name if found is None else found, *how]))
 
 
+def _offloading(max_memory: int | str | None, folder: str | Path | None, backend: str) -> Offloading | None:
+    """How weights beyond a limit of memory are kept; None where there is no limit.
+
+    Raises:
+        SettingError: one of the two is missing, they make no sense, or the backend cannot.
+    """
+    if max_memory is None and folder is None:
+        return None
+    if max_memory is None or folder is None:
+        given, lacking = ("max_memory", "offload_folder") if folder is None else ("offload_folder", "max_memory")
+        raise SettingError(f"{given} is given without {lacking}: give both, or neither")
+    if backend not in ("auto", "torch"):
+        raise SettingError(f"max_memory is {max_memory} and the backend is {backend}: only torch offloads weights")
+    require_installed("torch", "with max_memory")
+    from outrider.runtimes.torch.offloading import offloading
+
+    return offloading(max_memory, folder)
+
+
 def _load_torch(
-    place: Place, dtype: str, device: str, threads: int | None, trust_remote_code: bool, report: Callable[[str], None]
+    place: Place,
+    limited: Offloading | None,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    trust_remote_code: bool,
+    report: Callable[[str], None],
 ) -> Model:
     from outrider.runtimes.torch import llama_folder
 
+    how: dict[str, Any] = {
+        "dtype": dtype,
+        "device": device,
+        "trust_remote_code": trust_remote_code,
+        "progress": report,
+    }
     # transformers takes seconds to import and to build a model: avoid it where possible.
-    model: Model | None = llama_folder.open_known(
-        place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
-    )
+    model: Model | None = llama_folder.open_known(place, **how) if limited is None else None
     if model is None:
         from outrider.runtimes.torch import loading as transformers_loading
 
-        model = transformers_loading.load(
-            place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=report
-        )
+        if limited is None:
+            model = transformers_loading.load(place, **how)
+        else:
+            model = transformers_loading.load_offloaded(place, limited, **how)
     if threads is not None:
         sys.modules["torch"].set_num_threads(threads)
     return model

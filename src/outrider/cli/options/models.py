@@ -62,11 +62,18 @@ class RuntimeOptions:
         bool, option("--trust-remote-code", None, "Run the Python code that a model brings along.", MODELS)
     ] = False
 
-    def open(self, name: str, context_length: int | None = None) -> Model:
+    def open(
+        self,
+        name: str,
+        context_length: int | None = None,
+        max_memory: str | None = None,
+        offload_folder: Path | None = None,
+    ) -> Model:
         """Load a model, with a spinner.
 
         Args:
             context_length: the longest text in tokens; None is what the model was made for.
+            max_memory, offload_folder: as for `outrider.load`.
 
         Raises:
             ModelError, SettingError: as `outrider.load`.
@@ -82,6 +89,8 @@ class RuntimeOptions:
                 threads=self.threads,
                 cache_type=self.cache_type,
                 context_length=context_length,
+                max_memory=max_memory,
+                offload_folder=offload_folder,
                 trust_remote_code=self.trust_remote_code,
                 progress=say,
             )
@@ -130,15 +139,27 @@ class ModelOptions:
         int | None,
         option("--ctx-size -c", "N", "The longest text, in tokens. Default: the model's context.", MODELS),
     ] = None
+    max_memory: Annotated[
+        str | None,
+        option("--max-memory", "SIZE", "4GiB: keep so much of the target in memory, read the rest each pass.", MODELS),
+    ] = None
+    offload_folder: Annotated[
+        Path | None, option("--offload-folder", "DIR", "Where weights go that are read each pass.", MODELS)
+    ] = None
 
     @property
     def target_backend(self) -> Backend:
         """What runs the target."""
-        return self.runtime.backend_of(self.model)
+        return "torch" if self.max_memory is not None else self.runtime.backend_of(self.model)
 
     def open_target(self) -> Model:
         """Load the target."""
-        return self.runtime.open(self.model, self.ctx_size)
+        return self.runtime.open(self.model, self.ctx_size, self.max_memory, self.offload_folder)
+
+    def say_whether_rounded(self) -> None:
+        """A line where the target's weights were rounded, and no flag asked for it."""
+        if self.max_memory is None:
+            self.runtime.say_whether_rounded(self.model)
 
     def open_draft(self) -> Model:
         """Load the draft model: run like the target where the flags do not say, by what its files are for."""

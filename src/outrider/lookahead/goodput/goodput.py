@@ -11,7 +11,7 @@ from outrider.lookahead.goodput.priced import PricedGoodput
 from outrider.lookahead.goodput.trees import TreeGoodput
 from outrider.lookahead.policy import DraftingTraits, LookaheadPolicy, Outcome, Times
 from outrider.maths.arrays import HostFloats
-from outrider.maths.budget import Budget
+from outrider.maths.budget import USUAL_DRAFT, Budget
 
 
 class Goodput(LookaheadPolicy):
@@ -34,7 +34,7 @@ class Goodput(LookaheadPolicy):
 
     wants_costs = True
 
-    def __init__(self, max_lookahead: int = 16, *, costs: CostCurve | None = None) -> None:
+    def __init__(self, max_lookahead: int = USUAL_DRAFT, *, costs: CostCurve | None = None) -> None:
         if max_lookahead < 1:
             raise SettingError(f"max_lookahead is {max_lookahead}: it must be at least 1")
         self.max_lookahead = max_lookahead
@@ -44,6 +44,10 @@ class Goodput(LookaheadPolicy):
         self._trees = TreeGoodput(max_lookahead)
         self._priced = PricedGoodput(max_lookahead)
         self._bound: ChainGoodput | TreeGoodput | PricedGoodput = self._chains
+
+    @property
+    def most(self) -> int:
+        return self.max_lookahead
 
     def bind(self, drafting: DraftingTraits, costs: CostCurve) -> None:
         super().bind(drafting, costs)

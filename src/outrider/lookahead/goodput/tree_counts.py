@@ -6,6 +6,7 @@ import numpy as np
 
 from outrider.lookahead.policy import Outcome
 from outrider.maths.arrays import HostFloats
+from outrider.maths.budget import USUAL_DRAFT
 
 FIRST_GUESS = 0.75  # the chance of the first node, before the first tree
 NEXT_GUESS = 0.75  # the chance of a node, relative to that of the node before it
@@ -30,6 +31,7 @@ class TreeCounts:
         self._drafted = np.zeros((len(limits), nodes))
         self._accepted = np.zeros((len(limits), nodes))
         self._levels = np.zeros((len(limits), nodes))
+        self._blocks = np.array(_blocks(nodes))  # the first rank of each
         self._chances: HostFloats | None = None
 
     def add(self, outcome: Outcome) -> None:
@@ -62,14 +64,23 @@ class TreeCounts:
         return self._chances
 
     def _estimate(self) -> HostFloats:
-        chances = np.empty_like(self._tried)
+        tried = np.add.reduceat(self._tried, self._blocks, axis=1)
+        accepted = np.add.reduceat(self._accepted, self._blocks, axis=1)
+        chances = np.empty_like(tried)
         before = np.full(len(self.limits), FIRST_GUESS / NEXT_GUESS)
-        for rank in range(chances.shape[1]):
-            guess = NEXT_GUESS * before
-            estimate = (self._accepted[:, rank] + PRIOR * guess) / (self._tried[:, rank] + PRIOR)
+        for block, rank in enumerate(self._blocks):
+            # Far nodes are many and much alike: their chances fall as 1 / rank. A steady share would rule out wide
+            # trees before the first one is tried.
+            guess = (NEXT_GUESS if rank < USUAL_DRAFT else self._blocks[block - 1] / rank) * before
+            estimate = (accepted[:, block] + PRIOR * guess) / (tried[:, block] + PRIOR)
+            chances[:, block] = estimate
             before = np.minimum(before, estimate)
-            chances[:, rank] = before
-        return chances
+        if len(self._blocks) == self._tried.shape[1]:
+            return np.minimum.accumulate(chances, axis=1)
+        sizes = np.diff(self._blocks, append=self._tried.shape[1])
+        return np.repeat(
+            [_falling(row, weights) for row, weights in zip(chances, tried + PRIOR, strict=True)], sizes, 1
+        )
 
     def sizes(self) -> HostFloats:
         """[limits, nodes]: the chance that the drafter drafts a node of each rank."""
@@ -81,3 +92,25 @@ class TreeCounts:
         guess = np.minimum(np.arange(1, self._tried.shape[1] + 1)[None, :], np.array(self.limits)[:, None])
         levels: HostFloats = (self._levels + PRIOR * guess) / (self._drafted + PRIOR)
         return levels
+
+
+def _blocks(nodes: int) -> list[int]:
+    """Ranks that share an estimate: each its own in usual trees; in wide ones 1, 2, 3, 4, 6, 8, 12, 16, 24 ..., since
+    the nodes of a wide tree are accepted too seldom to be told apart."""
+    if nodes <= USUAL_DRAFT:
+        return list(range(nodes))
+    starts = [start for power in range(1, nodes.bit_length()) for start in (1 << power, 3 << (power - 1))]
+    return [0, 1, *(start for start in starts if start < nodes)]
+
+
+def _falling(chances: HostFloats, weights: HostFloats) -> list[float]:
+    """The falling numbers nearest to these (isotonic regression, by pooling adjacent violators)."""
+    pools: list[tuple[float, float, int]] = []  # mean, weight and how many
+    for chance, weight in zip(chances.tolist(), weights.tolist(), strict=True):
+        pool = (chance, weight, 1)
+        while pools and pools[-1][0] < pool[0]:
+            mean, other, count = pools.pop()
+            total = other + pool[1]
+            pool = ((mean * other + pool[0] * pool[1]) / total, total, count + pool[2])
+        pools.append(pool)
+    return [mean for mean, _, count in pools for _ in range(count)]

@@ -18,6 +18,7 @@ from outrider.runtimes.refusals import opening, unreadable_tokenizer
 from outrider.runtimes.torch.cuda import model as graphed
 from outrider.runtimes.torch.fused_llama import can_take_over, take_over
 from outrider.runtimes.torch.model import TransformersModel
+from outrider.runtimes.torch.offloading import Offloading, read_ahead
 from outrider.runtimes.torch.placement import find_device, find_kind, weight_dtype
 
 
@@ -39,6 +40,60 @@ def load(place: Place, *, dtype: str, device: str, trust_remote_code: bool, prog
             f"dtype {dtype} is not available for {model.config.model_type} models on a CPU: use float32 or bfloat16"
         )
     return TransformersModel(model, tokenizer=tokenizer, name=place.title, fused=fused)
+
+
+def load_offloaded(
+    place: Place,
+    offloading: Offloading,
+    *,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool,
+    progress: Callable[[str], None],
+) -> Model:
+    """See outrider.load: with weights beyond a limit of memory.
+
+    Raises:
+        SettingError: a precision that transformers does not compute in.
+        ModelError: as `load`, or the limit leaves no room for a single layer.
+    """
+    on = find_device(device)
+    kind = _kind_of_transformers(dtype, on, "an offloaded model")
+    model, tokenizer = _open(place, kind, on, trust_remote_code, progress, **offloading.placed(on))
+    read_ahead(model, sorted([*place.path.glob("*.safetensors"), *offloading.folder.glob("*.dat")]))
+    return TransformersModel(model, tokenizer=tokenizer, name=place.title)
+
+
+def open_part(
+    place: Place, split: Any, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]
+) -> TransformersModel:
+    """This rank's part of a model that is divided among processes, which all call this.
+
+    Args:
+        split: transformers' DistributedConfig.
+
+    Raises:
+        SettingError: a precision that transformers does not compute in.
+        ModelError: it cannot be opened, or not be divided so.
+    """
+    on = find_device(device)
+    kind = _kind_of_transformers(dtype, on, "a divided model")
+    model, tokenizer = _open(place, kind, on, trust_remote_code, progress, distributed_config=split)
+    return TransformersModel(model.eval(), tokenizer=tokenizer, name=place.title)
+
+
+def _kind_of_transformers(dtype: str, on: torch.device, what: str) -> str:
+    """The precision where transformers' own code computes.
+
+    Raises:
+        SettingError: it does not compute in this one.
+    """
+    kind = find_kind(dtype, on)
+    if on.type != "cpu" or kind not in ("int8", "float16"):
+        return kind
+    if dtype != "auto":
+        raise SettingError(f"dtype {dtype} is not available for {what} on a CPU: use float32 or bfloat16")
+    return "float32"
 
 
 def open_reference(name: str, dtype: str, device: str = "auto") -> Any:
@@ -83,9 +138,14 @@ def greedy_generate(model: Any, stop_token_ids: frozenset[int]) -> Callable[[Seq
 
 
 def _open(
-    place: Place, kind: str, device: torch.device, trust_remote_code: bool, progress: Callable[[str], None]
+    place: Place,
+    kind: str,
+    device: torch.device,
+    trust_remote_code: bool,
+    progress: Callable[[str], None],
+    **placed: Any,
 ) -> tuple[Any, HuggingFaceTokenizer | None]:
-    """(model, tokenizer), on the CPU."""
+    """(model, tokenizer), on the CPU, or where `placed` puts the weights, in transformers' own arguments."""
     progress(f"opening {place.title}")
     transformers_logging.disable_progress_bar()
     # None, which is transformers' default, would ask on standard output whether to run the code.
@@ -95,7 +155,7 @@ def _open(
         folder, arguments["gguf_file"] = folder.parent, folder.name
     with opening(place.title):
         model, loading = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=weight_dtype(kind, device), output_loading_info=True, **arguments
+            str(folder), dtype=weight_dtype(kind, device), output_loading_info=True, **arguments, **placed
         )
         tokenizer = _tokenizer(folder, arguments)
     # transformers draws at random what the files lack, and goes on.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
+from outrider.maths.budget import USUAL_DRAFT
 from outrider.runtimes.base import UNBOUNDED, Named, Session, Traits, stop_token_ids
 from outrider.runtimes.replay import ReplaySession
 from outrider.runtimes.torch.padded import PaddedForward
@@ -19,6 +20,8 @@ from outrider.runtimes.torch.trial import WINDOW, shares_passes
 from outrider.runtimes.torch.twins import input_device, move_buffers, twin_of, with_windows
 from outrider.text import Tokenizer
 
+# A pass that reads weights from the disk or from the host takes long whatever its width: much wider drafts may pay.
+WIDEST_WHERE_READ = 512
 ATTENDING_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -56,6 +59,7 @@ class TransformersModel(Named):
             stop_token_ids_of(model),
             asynchronous=self._place.type == "cuda",
             layers=int(config.num_hidden_layers),
+            widest=WIDEST_WHERE_READ if _reads_weights(model) else USUAL_DRAFT,
         )
         self._runs: Forward | Recurrent = fused if fused is not None else self._find_way()
         shared = not isinstance(self._runs, Recurrent)
@@ -109,6 +113,11 @@ class TransformersModel(Named):
         if isinstance(runs, Recurrent):
             return ReplaySession(runs.reader, rows, capacity, self.name, self.traits)
         return TorchSession(runs, rows, capacity, self.name, self.traits)
+
+
+def _reads_weights(model: Any) -> bool:
+    """Whether weights lie elsewhere, and are put into their modules for a moment in each pass (accelerate)."""
+    return any(weight.device.type == "meta" for weight in model.parameters())
 
 
 def _takes_plans(model: Any) -> bool:
