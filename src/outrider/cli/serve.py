@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-import outrider
-from outrider.cli.options.drafters import NONE, DrafterKind
+from outrider.cli.options.drafters import NONE
 from outrider.cli.options.drafting import SelfTuningOptions
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
+from outrider.cli.options.parallel import ParallelOptions
+from outrider.cli.options.replicas import ReplicaOptions
 from outrider.cli.options.sampling import SamplingOptions
-from outrider.cli.serving import memories, offered, own_kind
+from outrider.cli.served import Serving
+from outrider.cli.serving import memories, own_kind
 from outrider.cli.terminal import messages, working
-from outrider.engine.record import Observer
 from outrider.errors import ModelError, SettingError
 from outrider.maths.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from outrider.server.offers import Offer
+    from outrider.server import Service
 
 SERVER = "Server"
 KEY_VARIABLE = "OUTRIDER_API_KEY"
@@ -103,77 +104,87 @@ class ServerOptions:
         return [isolation_of(tenant_of(key)) for key in dict.fromkeys(self.keys)]
 
 
-def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: SamplingOptions, server: ServerOptions) -> int:
+def command(
+    models: ModelOptions,
+    drafting: SelfTuningOptions,
+    sampling: SamplingOptions,
+    parallel: ParallelOptions,
+    replicas: ReplicaOptions,
+    server: ServerOptions,
+) -> int:
     """Serve a model over HTTP, decoded speculatively: OpenAI's and other APIs, and a page at /."""
     server.check()
+    models = parallel.check(models)
+    replicas.check(
+        {
+            "--tensor-parallel": parallel.tensor_parallel is not None,
+            "--drafter-state": drafting.drafter_state is not None,
+        }
+    )
     _require_packages()
     kept = memories(drafting.drafter_state, server.isolations, server.share_memory)
     kind = own_kind(drafting.kind(models), drafting, models, kept)
     lookahead = drafting.policy(kind)
     if drafting.predicted(kind):
         raise SettingError("--predict is for one answer: requests say it themselves, with prediction")
-    settings = _sampling(sampling, models.model)
-    listening = _listen(server)
-    target = models.open_target()
-    drafter = kind.open(models.open_draft, target)
-    others = offered(kind, target, kept.apart)
-
-    def open_engine(observer: Observer) -> outrider.Engine:
-        with working("measuring what a pass costs"):
-            return outrider.Engine(
-                target,
-                drafter,
-                drafters=others.drafters,
-                lookahead=lookahead,
-                rule=drafting.rule,
-                max_rows=server.max_rows,
-                max_waiting=server.max_waiting,
-                prefix_caching=not server.no_prefix_caching,
-                observer=observer,
-            )
-
-    _serve(open_engine, settings, server, listening, kind, models.model, drafting.rule, others.offers)
-    kept.save(drafter)
+    serving = Serving(models, kind, lookahead, drafting.rule, _sampling(sampling, models.model), server, kept.apart)
+    if replicas.replicas is not None:
+        return _serve_replicas(serving, replicas, server)
+    listening = _listen(server) if parallel.leads else None
+    with parallel.target(models) as target:
+        if target is None or listening is None:
+            return 0
+        drafter = kind.open(models.open_draft, target)
+        _serve(serving.service(target, drafter), serving, server, listening)
+        kept.save(drafter)
     return 0
 
 
-def _serve(
-    open_engine: Callable[[Observer], outrider.Engine],
-    sampling: SamplingParams,
-    options: ServerOptions,
-    listening: socket.socket,
-    kind: DrafterKind,
-    model: str,
-    rule: str,
-    offers: Mapping[str, Offer],
-) -> None:
+def _serve(service: Service, serving: Serving, options: ServerOptions, listening: socket.socket) -> None:
     # Here, since another command does without these packages.
-    from outrider.server import Limits, Service, ServiceSettings, create_app
+    from outrider.server import create_app
     from outrider.server.running import run
 
-    settings = ServiceSettings(
-        models=tuple(options.served_model_name or [model]),
-        sampling=sampling,
-        rule=rule,
-        drafter=kind.name,
-        drafters=offers,
-        limits=Limits(body_bytes=options.max_body_mb * 2**20, stalled_seconds=options.stall_seconds),
-        api_keys=options.keys,
-        copies=kind.suffixes,
-        metrics=options.spec_decode_metrics,
-    )
-    service = Service(open_engine, settings)
     app = create_app(service, cors_origins=options.cors_origin or ())
+    _say(serving, f"{options.max_rows} rows of {service.capacity} tokens", listening)
+    run(app, listening, drain_seconds=options.drain_seconds, access_log=options.access_log)
+
+
+def _serve_replicas(serving: Serving, replicas: ReplicaOptions, options: ServerOptions) -> int:
+    try:
+        from outrider.fleet.actors import RayActors
+        from outrider.fleet.door import create_door
+        from outrider.fleet.replicas import Replicas
+    except ImportError as error:
+        raise ModelError("--replicas needs more packages: pip install 'outrider[ray,serve]'") from error
+    from outrider.server.running import run
+
+    count, runtime = replicas.replicas, serving.models.runtime
+    assert count is not None
+    listening = _listen(options)
+    with working(f"starting {count} replicas"):
+        actors = RayActors(serving.service_with, count, replicas.address, runtime.threads, runtime.device != "cpu")
+        try:
+            fleet = Replicas(actors, options.max_rows, options.drain_seconds)
+            first = actors.start_all(count)
+        except BaseException:
+            actors.close()
+            raise
+    try:
+        app = create_door(fleet, first, serving.limits, options.cors_origin or ())
+        _say(serving, f"{count} replicas of {options.max_rows} rows", listening)
+        run(app, listening, drain_seconds=options.drain_seconds, access_log=options.access_log)
+    finally:
+        actors.close()
+    return 0
+
+
+def _say(serving: Serving, size: str, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    what = "decoded plainly" if kind.name == NONE else f"drafter {kind}"
-    messages().print(
-        f"{settings.models[0]} · {what} · {options.max_rows} rows of {service.capacity} tokens · "
-        f"http://{shown}:{port}  (API: /v1)",
-        markup=False,
-    )
+    what = "decoded plainly" if serving.kind.name == NONE else f"drafter {serving.kind}"
+    messages().print(f"{serving.names[0]} · {what} · {size} · http://{shown}:{port}  (API: /v1)", markup=False)
     logging.getLogger("outrider").addHandler(logging.StreamHandler())
-    run(app, listening, drain_seconds=options.drain_seconds, access_log=options.access_log)
 
 
 def _listen(options: ServerOptions) -> socket.socket:

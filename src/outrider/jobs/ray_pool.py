@@ -49,11 +49,11 @@ class RayPool:
         self._actors: dict[int, Any] = {}
         self._turns: dict[Any, int] = {}  # what is waited for, and whose it is
         self._started = 0
-        _connect(ray, address, workers * (threads or 1))
+        connect(ray, address, workers * (threads or 1))
         try:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self._gpus = int(gpus and any(node.get("GPU", 0) >= 1 for node in nodes))
-            self._threads = _threads_of_each(nodes, workers, threads, self._gpus)
+            self._threads = threads_of_each(nodes, workers, threads, self._gpus)
         except BaseException:
             ray.shutdown()
             raise
@@ -85,7 +85,7 @@ class RayPool:
             report: Report = self._ray.get(turn)
             return worker, report
         except errors.RayTaskError as error:  # raised by the worker's own code
-            raise _own(error.cause) from error
+            raise own_error(error.cause) from error
         except errors.RayError:
             self._ray.kill(self._actors.pop(worker))  # it may only be out of reach
             return worker, None
@@ -104,7 +104,7 @@ class _Worker:
         return self._replica.decode(jobs)
 
 
-def _connect(ray: Any, address: str | None, threads: int) -> None:
+def connect(ray: Any, address: str | None, threads: int) -> None:
     if address is None:
         cores = max(os.cpu_count() or 1, threads)
         ray.init(LOCAL, num_cpus=cores, object_store_memory=STORE, include_dashboard=False, logging_level="ERROR")
@@ -126,7 +126,7 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _threads_of_each(nodes: Sequence[dict[str, float]], workers: int, threads: int | None, gpus: int) -> int:
+def threads_of_each(nodes: Sequence[dict[str, float]], workers: int, threads: int | None, gpus: int) -> int:
     """The most threads with which so many workers find room on the nodes."""
 
     def room(each: int) -> int:
@@ -147,5 +147,5 @@ def _threads_of_each(nodes: Sequence[dict[str, float]], workers: int, threads: i
     )
 
 
-def _own(cause: BaseException) -> BaseException:
+def own_error(cause: BaseException) -> BaseException:
     return cause if isinstance(cause, OutriderError) else RuntimeError(f"{type(cause).__name__} in a worker: {cause}")
