@@ -1,9 +1,10 @@
 """Outrider's proposer inside vLLM beside vLLM's own decoding: run it with the Python of vLLM's environment.
 
-    python benchmarks/vllm_host.py MODEL QUESTIONS.jsonl [--systems plain,ngram,outrider] [--rows 1,8]
+    python -m benchmarks.vllm_host MODEL QUESTIONS.jsonl [--systems plain,ngram,outrider] [--rows 1,8] [--agent]
 
-Each system is a vLLM of its own, in a process of its own; the systems take turns over portions of the questions, so
-that a machine that slows down favours none. Greedy: every system's text is compared with plain vLLM's.
+--agent adds the turns of a scripted agent that edits a file (benchmarks/agent/script.py). Each system is a vLLM of its
+own, in a process of its own; the systems take turns over portions of the questions, so that a machine that slows down
+favours none. Greedy: every system's text is compared with plain vLLM's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from benchmarks.agent.script import END, turns
 
 SPECULATION: dict[str, dict[str, Any] | None] = {
     "plain": None,
@@ -38,13 +41,20 @@ def serve(name: str, model: str, tokens: int, dtype: str) -> None:
     engine = LLM(
         model, dtype=dtype, max_model_len=4096, speculative_config=SPECULATION[name], enable_prefix_caching=False
     )
-    settings = SamplingParams(temperature=0, max_tokens=tokens)
-    engine.chat([[{"role": "user", "content": "Hello"}]], settings, use_tqdm=False)
+
+    def ask(texts: list[str], stop: str | None) -> Any:
+        """Questions are put to the chat template; what has a stop string is continued as it is."""
+        settings = SamplingParams(temperature=0, max_tokens=tokens, stop=stop)
+        if stop is not None:
+            return engine.generate(texts, settings, use_tqdm=False)
+        return engine.chat([[{"role": "user", "content": text}] for text in texts], settings, use_tqdm=False)
+
+    ask(["Hello"], None)
     print(READY, file=channel, flush=True)
     for line in sys.stdin:
-        prompts = json.loads(line)
+        asked = json.loads(line)
         begun = time.perf_counter()
-        found = engine.chat([[{"role": "user", "content": prompt}] for prompt in prompts], settings, use_tqdm=False)
+        found = ask(asked["texts"], asked["stop"])
         seconds = time.perf_counter() - begun
         answers = [list(each.outputs[0].token_ids) for each in found]
         print(json.dumps({"seconds": seconds, "tokens": answers}), file=channel, flush=True)
@@ -54,7 +64,7 @@ class Worker:
     """A system in its process."""
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
-        command = [sys.executable, __file__, arguments.model, arguments.questions, "--serve", name]
+        command = [sys.executable, "-m", "benchmarks.vllm_host", arguments.model, arguments.questions, "--serve", name]
         command += ["--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
         self._process = subprocess.Popen(
             command,
@@ -70,10 +80,10 @@ class Worker:
         if self._process.stdout.readline().strip() != READY:
             raise SystemExit("a vLLM did not start: see the log")
 
-    def ask(self, prompts: list[str]) -> dict[str, Any]:
+    def ask(self, prompts: list[str], stop: str | None) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(prompts) + "\n")
+        self._process.stdin.write(json.dumps({"texts": prompts, "stop": stop}) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
@@ -94,6 +104,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--log", type=Path, default=Path(os.devnull))
+    parser.add_argument("--agent", action="store_true", help="the agent's turns besides")
     parser.add_argument("--same", action="store_true", help="fail where a text of Outrider's is not the first system's")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -102,6 +113,10 @@ def main() -> None:
         return
     lines = [json.loads(line) for line in Path(arguments.questions).read_text(encoding="utf-8").splitlines()]
     chosen = [lines[number * len(lines) // arguments.limit] for number in range(min(arguments.limit, len(lines)))]
+    agent = [
+        {"category": f"agent, {'first' if not turn.attempt else 'later'}", "turns": [turn.prompt], "stop": END}
+        for turn in (turns() if arguments.agent else [])
+    ]
     names = arguments.systems.split(",")
     workers = {}
     for name in names:
@@ -109,8 +124,13 @@ def main() -> None:
         workers[name].wait()  # one after the other: each takes all cores to start
     differ = False
     for rows in map(int, arguments.rows.split(",")):
+        print(f"\n{rows} at a time")
         seconds, answers = measure(workers, names, chosen, rows)
-        report(names, chosen, seconds, answers)
+        in_turn, edits = measure(workers, names, agent, rows)
+        for name in names:
+            seconds[name] += in_turn[name]
+            answers[name] += edits[name]
+        report(names, chosen + agent, seconds, answers)
         differ |= any(answers[name] != answers[names[0]] for name in names if name.startswith("outrider"))
     for worker in workers.values():
         worker.close()
@@ -120,14 +140,13 @@ def main() -> None:
 
 def measure(workers: dict[str, Worker], names: list[str], chosen: list[dict[str, Any]], rows: int) -> tuple[Any, Any]:
     """Seconds and answers of every system for every question, `rows` questions at a time."""
-    print(f"\n{rows} at a time")
     seconds: dict[str, list[float]] = defaultdict(list)
     answers: dict[str, list[list[int]]] = defaultdict(list)
     for turn, start in enumerate(range(0, len(chosen), rows)):
         portion = [line["turns"][0] for line in chosen[start : start + rows]]
         order = names if turn % 2 == 0 else names[::-1]
         for name in order:
-            found = workers[name].ask(portion)
+            found = workers[name].ask(portion, chosen[start].get("stop"))
             seconds[name] += [found["seconds"] / len(portion)] * len(portion)
             answers[name] += found["tokens"]
     return seconds, answers

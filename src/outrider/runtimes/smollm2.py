@@ -6,8 +6,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from outrider.errors import ModelError
 
 SMOLLM2 = "smollm2"
@@ -19,6 +17,9 @@ def cache_folder() -> Path:
     """Where converted models are kept: $OUTRIDER_CACHE, or outrider in the user's cache folder of this system."""
     if chosen := os.environ.get("OUTRIDER_CACHE"):
         return Path(chosen)
+    # Here, since inside vLLM Outrider is installed without what it depends on.
+    from platformdirs import user_cache_path
+
     return user_cache_path("outrider", appauthor=False)
 
 
