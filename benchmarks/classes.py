@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,6 +87,17 @@ SIZES: dict[str, Any] = {
     "hidden_size_per_layer_input": 8,
     "vocab_size_per_layer_input": VOCABULARY,
 }
+DEFAULT_ROTATION = {"rope_type": "default", "rope_theta": 10000.0}
+LAYERS_OF_GEMMA = ["sliding_attention", "sliding_attention", "full_attention"]
+# Of the part that sees images, where there is one. Texts do not go through it.
+SMALL_EYES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 16,
+}
 # What else a kind of model needs.
 OF_KIND: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
@@ -97,9 +109,72 @@ OF_KIND: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
     "gemma3n_text": {"num_kv_shared_layers": 0, "num_hidden_layers": 2, "laurel_rank": 8},
     "llama4_text": {"attention_chunk_size": 8, "intermediate_size_mlp": 48},
-    "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
-    "cpmant": {"dim_head": 8, "dim_ff": 48, "prompt_types": 2, "prompt_length": 2, "segment_types": 2},
+    "phi3": {"rope_parameters": DEFAULT_ROTATION},
+    "cpmant": {
+        "dim_head": 8,
+        "dim_ff": 48,
+        "prompt_types": 2,
+        "prompt_length": 2,
+        "segment_types": 32,
+    },
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "sliding_attention": DEFAULT_ROTATION | {"mrope_section": [2, 1, 1]},
+            "full_attention": None,
+        },
+        "head_dim": 8,
+    },
+    "dots1": {"n_shared_experts": 1},
+    "hunyuan_v1_dense": {"rope_parameters": DEFAULT_ROTATION, "head_dim": 8},
+    "hunyuan_v1_moe": {"rope_parameters": DEFAULT_ROTATION, "head_dim": 8, "moe_topk": 2},
+    "ministral": {
+        "rope_parameters": DEFAULT_ROTATION,
+        "head_dim": 8,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
+    "lfm2_moe": {
+        "layer_types": ["conv", "full_attention", "conv"],
+        "num_dense_layers": 1,
+        "rope_parameters": DEFAULT_ROTATION,
+    },
+    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba"], "mamba_ngroups": 1, "n_mamba_heads": 8},
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
+    "git": {"vision_config": SMALL_EYES},
+    "gemma4_text": {"num_kv_shared_layers": 0, "layer_types": LAYERS_OF_GEMMA},
+    "gemma4_unified_text": {"num_kv_shared_layers": 0, "layer_types": LAYERS_OF_GEMMA},
+    "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8},
+    "xmod": {"default_language": "en_XX"},
+    "dbrx": {
+        "d_model": 32,
+        "n_heads": 4,
+        "n_layers": 3,
+        "max_seq_len": 128,
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2, "ffn_act_fn": {"name": "silu"}},
+    },
 }
+# Encoders, which decode only if their config says so: they are tried both ways.
+ENCODERS = (
+    "BertGenerationDecoder",
+    "BertLMHeadModel",
+    "BigBirdForCausalLM",
+    "CamembertForCausalLM",
+    "Data2VecTextForCausalLM",
+    "ElectraForCausalLM",
+    "ErnieForCausalLM",
+    "MegatronBertForCausalLM",
+    "RemBertForCausalLM",
+    "RoCBertForCausalLM",
+    "RoFormerForCausalLM",
+    "RobertaForCausalLM",
+    "RobertaPreLayerNormForCausalLM",
+    "XLMRobertaForCausalLM",
+    "XLMRobertaXLForCausalLM",
+    "XmodForCausalLM",
+)
+AS_DECODER = ", is_decoder"
 ALTERNATIVES: tuple[dict[str, Any], ...] = (
     {},
     {"num_key_value_heads": 4},
@@ -131,17 +206,21 @@ def names() -> list[str]:
     found: set[str] = set()
     for each in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
         found |= {each} if isinstance(each, str) else set(each)
-    return sorted(found)
+    return sorted([*found, *(f"{each}{AS_DECODER}" for each in ENCODERS)])
 
 
 def classes_of(name: str) -> tuple[Any, Any]:
-    """(config class, model class)."""
+    """(config class, or a function like it; model class)."""
+    name, decodes, _ = name.partition(AS_DECODER)
     kind = next(
         kind
         for kind, each in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
         if name in ((each,) if isinstance(each, str) else each)
     )
-    return CONFIG_MAPPING[kind], getattr(transformers, name)
+    model_class = getattr(transformers, name)
+    # A decoder that is part of a larger model has a config of its own.
+    config_class = model_class.config_class or CONFIG_MAPPING[kind]
+    return partial(config_class, is_decoder=True) if decodes else config_class, model_class
 
 
 def build(config_class: Any, model_class: Any) -> Any | None:
@@ -178,14 +257,22 @@ def _config(config_class: Any, sizes: dict[str, Any]) -> Any:
     inner = default.get_text_config(decoder=True)
     sizes = sizes | OF_KIND.get(inner.model_type, {})
     computed = {name for name in sizes if isinstance(getattr(type(inner), name, None), property)}
-    fitting = {name: value for name, value in sizes.items() if name not in computed and hasattr(inner, name)}
-    fitting |= OF_KIND.get(inner.model_type, {})
-    if getattr(inner, "head_dim", None) is None:
+    fitting = {name: value for name, value in sizes.items() if name not in computed and _has(inner, name)}
+    if _has(inner, "head_dim") and inner.to_dict().get("head_dim") is None:
         fitting.pop("head_dim", None)
+    fitting |= OF_KIND.get(inner.model_type, {})
     place = next((name for name, value in vars(default).items() if value is inner), None)
     if place is None:  # also the decoder of an encoder-decoder, which is a copy
         return config_class(**fitting)
-    return config_class(**{place: fitting | {"model_type": inner.model_type}})
+    beside = {"vision_config": SMALL_EYES} if "vision_config" in default.to_dict() else {}
+    return config_class(**{place: fitting | {"model_type": inner.model_type}} | beside)
+
+
+def _has(config: Any, name: str) -> bool:
+    try:
+        return hasattr(config, name)
+    except Exception:  # of a config whose layers differ in it
+        return True
 
 
 @contextlib.contextmanager

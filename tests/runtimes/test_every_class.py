@@ -23,12 +23,16 @@ WAYS = {
     "MiniMaxForCausalLM": "replay",
     "PhimoeForCausalLM": "shared passes",
     "BertLMHeadModel": "refused",
+    "BertLMHeadModel, is_decoder": "shared passes",
+    "Gemma3ForConditionalGeneration": "shared passes",
+    "Llama4ForCausalLM": "replay",
     "MoshiForCausalLM": "refused",
 }
 CAUSES = {
     "HrmTextForCausalLM": "rounds too much to be read token by token: one rounding of its input moves logits by",
     "NemotronHForCausalLM": "reads a single token otherwise than several at once",
     "BertLMHeadModel": "gives other logits when a text is read token by token",
+    "RobertaForCausalLM, is_decoder": "gives other logits when it is told its positions, as its generate tells them",
     "OpenAIGPTLMHeadModel": "takes no cache that Outrider knows",
 }
 

@@ -260,6 +260,25 @@ def test_a_window_that_only_the_mask_knows_sends_a_model_to_replay(monkeypatch, 
     assert decoded(target, drafter=SuffixDrafter()) == generated(target.module)
 
 
+FAR = {
+    "a window in the mask alone": lambda batch, head, query, key: key > query - 20,
+    "a window and the first tokens": lambda batch, head, query, key: (key > query - 20) | (key < 4),
+}
+
+
+@pytest.mark.parametrize("mask", FAR)
+def test_a_mask_that_differs_only_far_back_sends_a_model_to_replay(monkeypatch, mask):
+    from transformers.models.llama import modeling_llama
+
+    own = modeling_llama.create_causal_mask
+    monkeypatch.setattr(
+        modeling_llama, "create_causal_mask", lambda *args, **kwargs: own(*args, **kwargs, and_mask_function=FAR[mask])
+    )
+    target = as_model(tiny())
+    assert not target.shares_passes
+    assert decoded(target, PROMPT * 4, SuffixDrafter()) == generated(target.module, PROMPT * 4)
+
+
 def longrope(**settings):
     parameters = {
         "rope_type": "longrope",

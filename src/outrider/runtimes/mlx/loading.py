@@ -37,7 +37,7 @@ def load(place: Place, *, trust_remote_code: bool, progress: Callable[[str], Non
             folder, model_config=older_names(load_config(folder)), trust_remote_code=trust_remote_code
         )
         tokenizer = _tokenizer(folder, config.get("eos_token_id"), trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         raise ModelError(f"model {place.title} cannot be opened by mlx-lm: {reason(error)}") from error
     stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
     wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)

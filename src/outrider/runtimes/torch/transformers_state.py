@@ -188,6 +188,12 @@ def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
         if not error <= tolerance:  # also a NaN
             cause = _cause(in_pieces, text, error, tolerance, expected)
             raise ModelError(f"model {name} ({type(module).__name__}) {cause}: {REMEDY}")
+        moved = _moved_by_positions(module, ids, expected)
+        if moved > tolerance:
+            raise ModelError(
+                f"model {name} ({type(module).__name__}) gives other logits when it is told its positions, as its "
+                f"generate tells them (they are off by {moved:.2g}): {REMEDY}"
+            )
         # Token by token the error is rounding; a forgotten text may cause one that is not much larger.
         rounding = max(4 * error, max(1e-5, 2 * precision) * scale)
         state = in_steps.start()
@@ -201,6 +207,21 @@ def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
     except FAILURES:
         chosen = in_steps
     return replace(chosen, bytes_per_token=_bytes_per_token(state.layers))
+
+
+@torch.inference_mode()
+def _moved_by_positions(module: Any, ids: torch.Tensor, expected: torch.Tensor) -> float:
+    """By how much logits change when the model is told where its tokens stand.
+
+    Transformers' `generate` tells every model that takes `position_ids`, from 0. Some (RoBERTa) begin at another number
+    by themselves, so that their text from `generate` is not what their forward pass says.
+    """
+    if "position_ids" not in inspect.signature(module.forward).parameters:
+        return 0.0
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    with contextlib.suppress(Exception):  # of the model's own code, which `generate` would meet too
+        return float((module(ids, position_ids=positions, use_cache=False).logits[0].float() - expected).abs().max())
+    return 0.0
 
 
 def _cause(model: Recurrent, text: Sequence[int], error: float, tolerance: float, expected: torch.Tensor) -> str:

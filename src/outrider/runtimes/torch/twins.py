@@ -100,6 +100,12 @@ def with_windows(model: Any, name: str, size: int) -> Any | None:
     return twin
 
 
+def window_sizes(model: Any) -> set[int]:
+    """All windows that a model and its configs name, in tokens."""
+    holders = (*model.modules(), *_configs(model))
+    return {getattr(holder, name) for holder in holders for name in _longer(holder, 0) if "window" in name}
+
+
 def _longer(holder: Any, size: int) -> list[str]:
     """Names of the attributes that hold a window or chunk of more than `size` tokens."""
     return [
