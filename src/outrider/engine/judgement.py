@@ -82,7 +82,7 @@ def begin(
     Returns:
         what waits for all verdicts, or makes them on the host.
     """
-    if drafts and not _all_plainly_greedy(sequences):
+    if drafts and (judge is not None or not on_host(logits)) and not _all_plainly_greedy(sequences):
         judge = judge or _judge_for(logits)
         if judge is not None:
             return _begin_on_device(drafts, logits, sequences, rules, judge)
