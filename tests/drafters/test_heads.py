@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from unittest.mock import patch
 
@@ -335,3 +337,10 @@ def test_a_head_is_written_as_it_was_read(tmp_path):
                     for each in (folder, written)
                 )
                 assert np.allclose(one[list(DRAFTED)], other[list(DRAFTED)], atol=tolerance)
+
+
+def test_opening_a_head_imports_nothing_that_only_a_gpu_needs():
+    pytest.importorskip("torch")
+    code = "import outrider.drafters.heads.opening, sys; print('torch._dynamo' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from outrider.drafters.heads.config import HeadConfig
-from outrider.drafters.heads.graphed import GraphedStates
 from outrider.drafters.heads.layout import Weights, fill, read_weights, target_ids
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.names import EMBEDDING
@@ -45,6 +44,9 @@ class TorchHead:
 
     def open(self, rows: int, capacity: int) -> Entries:
         if self._device is not None:
+            # Only a GPU needs it, and importing it takes seconds.
+            from outrider.drafters.heads.graphed import GraphedStates
+
             return GraphedStates(self._head, self._embedding, self._ids, rows, capacity, self._device)
         return HeadStates(self._head, self._embedding, rows, capacity)
 
