@@ -98,3 +98,10 @@ def test_a_mistake_in_the_callers_own_model_is_shown():
         SpeculativeDecoder(None, broken)
     assert isinstance(failure.value.__cause__, ValueError)
     assert traceback.extract_tb(failure.value.__cause__.__traceback__)[-1].name == "broken"
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    found = SpeculativeDecoder(DRAFT, MODEL, lookahead=np.int64(2))
+    assert len(found.generate([1], max_tokens=np.uint8(3)).tokens) == 3
+    assert len(found.draft_generation([1], np.uint8(255))) == 255
+    assert AdaptiveSpeculator(np.int64(3)).lookahead == 3

@@ -127,6 +127,7 @@ def draft_tokens(
         raise InputError(f"num_tokens is {num_tokens!r}: it must be a whole number, at least 0")
     if drafter.wants != NOTHING:
         raise SettingError(f"drafter {drafter.name} reads the target's passes and cannot draft alone: use generate")
+    num_tokens = int(num_tokens)  # of NumPy it would overflow in sums
     length = len(prompt) + num_tokens
     request = PreparedRequest(prompt, max(num_tokens, 1), sampling)
     seed = drawn_seed() if sampling.seed is None else sampling.seed

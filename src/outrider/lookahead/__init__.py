@@ -1,5 +1,7 @@
 """How many tokens to draft. A policy plans before the round and learns after it; it never sees the tokens drafted."""
 
+from numbers import Integral
+
 from outrider.errors import SettingError
 from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
 from outrider.lookahead.costs.passes import CostCurve
@@ -35,8 +37,8 @@ def as_policy(
     """
     if lookahead is None:
         return Goodput(widest)
-    if isinstance(lookahead, int) and not isinstance(lookahead, bool):
-        return Fixed(lookahead)
+    if isinstance(lookahead, Integral) and not isinstance(lookahead, bool):
+        return Fixed(int(lookahead))
     if isinstance(lookahead, AdaptiveSpeculator):
         return Adaptive(lookahead)
     if not isinstance(lookahead, LookaheadPolicy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 from outrider.errors import SettingError
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
@@ -46,7 +46,7 @@ class AdaptiveSpeculator:
             ("window", window),
             ("patience", patience),
         ):
-            if not isinstance(count, int) or isinstance(count, bool):
+            if not isinstance(count, Integral) or isinstance(count, bool):
                 raise SettingError(f"{name} is {count!r}: it must be a whole number")
         for name, rate in (("raise_above", raise_above), ("lower_below", lower_below)):
             if not isinstance(rate, Real):
@@ -62,14 +62,14 @@ class AdaptiveSpeculator:
             )
         if not 1 <= patience <= window:
             raise SettingError(f"patience is {patience}: it must be from 1 to window, {window}")
-        self.lookahead = initial_lookahead
-        self.min_lookahead = min_lookahead
-        self.max_lookahead = max_lookahead
-        self.window = window
+        self.lookahead = int(initial_lookahead)
+        self.min_lookahead = int(min_lookahead)
+        self.max_lookahead = int(max_lookahead)
+        self.window = int(window)
         self.raise_above = raise_above
         self.lower_below = lower_below
-        self.patience = patience
-        self._rates: deque[float] = deque(maxlen=window)
+        self.patience = int(patience)
+        self._rates: deque[float] = deque(maxlen=self.window)
 
     def __repr__(self) -> str:
         return f"AdaptiveSpeculator({self.lookahead})"

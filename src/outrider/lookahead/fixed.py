@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from numbers import Integral
 
 from outrider.errors import SettingError
 from outrider.lookahead.policy import LookaheadPolicy
@@ -16,11 +17,11 @@ class Fixed(LookaheadPolicy):
     """
 
     def __init__(self, lookahead: int) -> None:
-        if not isinstance(lookahead, int) or isinstance(lookahead, bool):
+        if not isinstance(lookahead, Integral) or isinstance(lookahead, bool):
             raise SettingError(f"lookahead is {lookahead!r}: it must be a whole number of tokens")
         if lookahead < 0:
             raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
-        self.lookahead = lookahead
+        self.lookahead: int = int(lookahead)
 
     def __repr__(self) -> str:
         return f"Fixed({self.lookahead})"

@@ -107,6 +107,11 @@ class Request:
         put = object.__setattr__  # frozen for everybody else
         put(self, "prompt", plain_prompt(self.prompt))
         put(self, "stop", stop)
+        put(self, "max_tokens", int(self.max_tokens))  # of NumPy it would overflow in sums
+        if self.num_draft_tokens is not None:
+            put(self, "num_draft_tokens", int(self.num_draft_tokens))
+        if not isinstance(self.logprobs, bool):
+            put(self, "logprobs", int(self.logprobs))
         put(self, "tools", tuple(self.tools))
         if self.tools and not is_conversation(self.prompt):
             raise SettingError("tools need a conversation: give messages, [{'role': 'user', 'content': ...}]")

@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_config, load_model, load_tokenizer
 
-from outrider.errors import ModelError
+from outrider.errors import ModelError, OutriderError
 from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.mlx.model import MlxModel
@@ -37,7 +37,9 @@ def load(place: Place, *, trust_remote_code: bool, progress: Callable[[str], Non
             folder, model_config=older_names(load_config(folder)), trust_remote_code=trust_remote_code
         )
         tokenizer = _tokenizer(folder, config.get("eos_token_id"), trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+    except OutriderError:
+        raise
+    except Exception as error:  # whatever the libraries stumble over, the files are what is wrong
         raise ModelError(f"model {place.title} cannot be opened by mlx-lm: {reason(error)}") from error
     stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
     wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)

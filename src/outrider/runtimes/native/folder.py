@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from outrider.errors import first_line
 from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.folder import CONFIG, read_object
 from outrider.runtimes.llama_weights import REQUIRED
@@ -47,6 +48,13 @@ def describe(folder: Path) -> Description:
         ModelError: a file of settings cannot be read.
     """
     config = read_object(folder / CONFIG)
+    try:
+        return _described(config, folder)
+    except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError) as error:
+        raise Unknown(f"its config.json holds a value of the wrong kind ({first_line(error)})") from error
+
+
+def _described(config: Mapping[str, Any], folder: Path) -> Description:
     kind = _kind(config)
     layers, heads, hidden = (config[key] for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     size = config.get("head_dim") or hidden // heads
