@@ -110,20 +110,6 @@ class Draws:
         self.sample.accepted += text.stats.accepted
 
 
-def draw_outputs(
-    decoder: SpeculativeDecoder,
-    prompt: Sequence[int],
-    length: int,
-    sampling: SamplingParams,
-    draws: int,
-    *,
-    max_tokens: int | None = None,
-    first_seed: int = 0,
-) -> Sample:
-    """As many texts of a decoder: see Draws."""
-    return Draws(decoder, prompt, length, sampling, max_tokens=max_tokens, first_seed=first_seed).more(draws)
-
-
 def texts_of(
     decoder: SpeculativeDecoder,
     prompt: Sequence[int],

@@ -1,6 +1,7 @@
 """The coupled rule: a seed, a prompt and a target give one text, whatever drafts and however far it looks ahead."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from exactness.cases import SAMPLINGS
 from exactness.drafters import DRAFTERS, lookups, memory_of, similar
+from exactness.draws import plain_texts, texts_of
+from exactness.statistics import Outcome
 from outrider import (
     Adaptive,
     Drafter,
@@ -22,6 +25,7 @@ from outrider import (
 from outrider.drafters.suffix.drafter import SuffixDrafter
 
 LENGTH = 12
+MANY_SEEDS = (0, 1, 2, 0, 1)  # the prompt
 TARGETS = {order: TableModel.random(5, order, spread=1.5, seed=order) for order in (0, 1, 2)}
 
 prompts = st.lists(st.integers(0, 4), min_size=1, max_size=12)
@@ -33,31 +37,29 @@ def text(drafter: Drafter | None, target: TableModel, lookahead, prompt, samplin
     return decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens
 
 
-@pytest.mark.parametrize("name", [*DRAFTERS, "target itself"])
 @settings(max_examples=60)
 @given(st.sampled_from(sorted(TARGETS)), st.integers(0, 6), prompts, st.sampled_from(sorted(SAMPLINGS)), seeds)
-def test_no_drafter_and_no_lookahead_changes_the_text(name, order, lookahead, prompt, setting, seed) -> None:
+def test_no_drafter_and_no_lookahead_changes_the_text(order, lookahead, prompt, setting, seed) -> None:
     target = TARGETS[order]
-    drafter = DRAFTERS[name](target, similar(target, seed=9)) if name in DRAFTERS else ModelDrafter(target)
+    drafters = {name: make(target, similar(target, seed=9)) for name, make in DRAFTERS.items()}
     sampling = replace(SAMPLINGS[setting], seed=seed)
     plain = text(None, target, 4, prompt, sampling)
-    assert text(drafter, target, lookahead, prompt, sampling) == plain
+    for name, drafter in (drafters | {"target itself": ModelDrafter(target)}).items():
+        assert text(drafter, target, lookahead, prompt, sampling) == plain, name
+
+
+@cache
+def plain_texts_of_many_seeds() -> dict[int, Outcome]:
+    return plain_texts(TARGETS[2], MANY_SEEDS, SamplingParams(), texts=40, length=LENGTH)
 
 
 @pytest.mark.parametrize("lookahead", range(7))
 def test_many_seeds(lookahead: int) -> None:
     target = TARGETS[2]
-    prompt = (0, 1, 2, 0, 1)
-    plain = SpeculativeDecoder(None, target, rule="coupled")
-    decoders = [
-        SpeculativeDecoder(drafter(target, similar(target, seed=9)), target, lookahead, rule="coupled")
-        for drafter in DRAFTERS.values()
-    ]
-    for seed in range(40):
-        sampling = SamplingParams(seed=seed)
-        expected = plain.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens
-        for decoder in decoders:
-            assert decoder.generate(prompt, max_tokens=LENGTH, sampling=sampling).tokens == expected
+    for drafter in DRAFTERS.values():
+        decoder = SpeculativeDecoder(drafter(target, similar(target, seed=9)), target, lookahead, rule="coupled")
+        sample = texts_of(decoder, MANY_SEEDS, SamplingParams(), texts=40, length=LENGTH)
+        assert sample.texts == plain_texts_of_many_seeds()
 
 
 @settings(max_examples=30)

@@ -15,8 +15,8 @@ pytest.importorskip("llguidance")
 
 from exactness import mutations
 from exactness.drafters import DRAFTERS, lookups, memory_of
-from exactness.draws import Draws, draw_outputs, p_of_mistake, plain_texts, texts_of
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
+from exactness.statistics import THRESHOLD, joint_distribution
 from exactness.test_array_libraries import over_arrays
 from outrider import (
     Drafter,
@@ -88,9 +88,10 @@ def p_of(rule: str, name: str) -> float:
     target, draft = target_and_draft()
     drafter = (CHAINS | TREES)[name](target, draft)
     decoder = SpeculativeDecoder(drafter, target, 5, rule=rule)
-    sample = draw_outputs(decoder, PROMPT, COUNTED, ALONE, DRAWS, max_tokens=8)
-    assert 0 < sample.accepted < sample.drafted
-    return p_value(sample.counts, joint_distribution(target, PROMPT, COUNTED, TRUTH))
+    draws = Draws(decoder, PROMPT, COUNTED, ALONE, max_tokens=8)
+    p = p_of_output(draws, joint_distribution(target, PROMPT, COUNTED, TRUTH), DRAWS)
+    assert 0 < draws.sample.accepted < draws.sample.drafted
+    return p
 
 
 @pytest.mark.parametrize("rule, name", CASES)
@@ -100,9 +101,9 @@ def test_the_output_is_that_of_plain_decoding_within_the_language(rule: str, nam
 
 def test_plain_decoding_is_the_targets_distribution_within_the_language() -> None:
     target, _ = target_and_draft()
-    sample = draw_outputs(SpeculativeDecoder(None, target, rule="coupled"), PROMPT, COUNTED, ALONE, DRAWS, max_tokens=8)
-    assert sample.drafted > 0  # what is certain is drafted by nobody
-    assert p_value(sample.counts, joint_distribution(target, PROMPT, COUNTED, TRUTH)) > THRESHOLD
+    draws = Draws(SpeculativeDecoder(None, target, rule="coupled"), PROMPT, COUNTED, ALONE, max_tokens=8)
+    assert p_of_output(draws, joint_distribution(target, PROMPT, COUNTED, TRUTH), DRAWS) > THRESHOLD
+    assert draws.sample.drafted > 0  # what is certain is drafted by nobody
 
 
 @pytest.mark.parametrize("name", [*CHAINS, *TREES])

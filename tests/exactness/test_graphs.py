@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_of_stages
 from exactness.test_runtimes import VOCABULARY, LogitsOf, graphed
-from outrider import Engine, Fixed, ModelDrafter, Request, SamplingParams
+from outrider import Engine, Fixed, Handle, ModelDrafter, Request, SamplingParams
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
@@ -19,14 +19,16 @@ ROWS = 16
 def test_texts_of_many_rows_have_the_targets_distribution() -> None:
     target, draft = graphed(40), graphed(41)
     engine = Engine(target, ModelDrafter(draft), lookahead=Fixed(3), max_rows=ROWS, capacity=16)
-    handles = [
-        engine.submit(Request(PROMPT, LENGTH + 3, SamplingParams(temperature=0.9, seed=seed))) for seed in range(TEXTS)
-    ]
-    while not engine.idle:
-        engine.step()
+    handles: list[Handle] = []
+
+    def first(texts: int) -> Counter[Outcome]:
+        for seed in range(len(handles), texts):
+            handles.append(engine.submit(Request(PROMPT, LENGTH + 3, SamplingParams(temperature=0.9, seed=seed))))
+        while not engine.idle:
+            engine.step()
+        return Counter(tuple(handle.tokens[:LENGTH]) for handle in handles)
+
+    truth = joint_distribution(LogitsOf(target), PROMPT, LENGTH, SamplingParams(temperature=0.9))
+    assert p_of_stages(first, truth, TEXTS) > THRESHOLD
     assert 0 < sum(handle.stats.accepted for handle in handles) < sum(handle.stats.drafted for handle in handles)
-    counts = Counter(tuple(handle.tokens[:LENGTH]) for handle in handles)
-    assert p_value(counts, joint_distribution(LogitsOf(target), PROMPT, LENGTH, SamplingParams(temperature=0.9))) > (
-        THRESHOLD
-    )
-    assert len(counts) > VOCABULARY
+    assert len(first(0)) > VOCABULARY

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exactness.draws import draw_outputs, plain_texts, texts_of
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.draws import Draws, p_of_output, plain_texts, texts_of
+from exactness.statistics import THRESHOLD, joint_distribution
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -23,10 +23,10 @@ def test_a_draft_model_with_the_opposite_logits(rule: str) -> None:
     drafter = ModelDrafter(OPPOSITE) if COUNTED[rule] else None
     decoder = SpeculativeDecoder(drafter, TARGET, 3, rule=rule)
 
-    sample = draw_outputs(decoder, PROMPT, 2, SamplingParams(), DRAWS, max_tokens=5)
+    draws = Draws(decoder, PROMPT, 2, SamplingParams(), max_tokens=5)
 
-    assert sample.accepted <= 0.25 * sample.drafted
-    assert p_value(sample.counts, joint_distribution(TARGET, PROMPT, 2, SamplingParams())) > THRESHOLD
+    assert p_of_output(draws, joint_distribution(TARGET, PROMPT, 2, SamplingParams()), DRAWS) > THRESHOLD
+    assert draws.sample.accepted <= 0.25 * draws.sample.drafted
 
 
 def test_under_coupled_the_opposite_logits_change_no_text() -> None:

@@ -15,7 +15,7 @@ import pytest
 from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.policies import Priced, Sometimes
 from exactness.statistics import THRESHOLD, Outcome, joint_distribution
-from exactness.traffic import Kind, serve
+from exactness.traffic import Kind, serve_in_stages
 from outrider import (
     Drafter,
     DynamicTree,
@@ -179,7 +179,7 @@ def test_texts_side_by_side_are_exact_and_independent():
     def open_engine():
         return Engine(TARGET, head(), lookahead=Sometimes(), max_rows=4, capacity=32)
 
-    assert serve(open_engine, kinds, 2, 160).smallest_p_value(TARGET) > THRESHOLD
+    assert serve_in_stages(open_engine, kinds, 2, 160, TARGET).smallest_p_value(TARGET) > THRESHOLD
 
 
 def test_a_trained_head_is_accepted_more_often_than_a_random_one():

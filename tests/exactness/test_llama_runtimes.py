@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from exactness.drafters import TreeDrafter
-from exactness.draws import draw_outputs
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.draws import Draws, p_of_output
+from exactness.statistics import THRESHOLD, joint_distribution
 from outrider import ModelDrafter, SamplingParams, SpeculativeDecoder, TableModel
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Pass
@@ -83,9 +83,10 @@ def pair(tmp_path_factory):
 
 def passes(pair, target, drafter, rule, lookahead, length, draws):
     decoder = SpeculativeDecoder(drafter, target, lookahead, rule=rule)
-    sample = draw_outputs(decoder, PROMPT, length, SAMPLING, draws, max_tokens=length + 3)
-    assert 0.1 * sample.drafted < sample.accepted < 0.9 * sample.drafted
-    return p_value(sample.counts, joint_distribution(pair.truth, PROMPT, length, SAMPLING)) > THRESHOLD
+    drawing = Draws(decoder, PROMPT, length, SAMPLING, max_tokens=length + 3)
+    p = p_of_output(drawing, joint_distribution(pair.truth, PROMPT, length, SAMPLING), draws)
+    assert 0.1 * drawing.sample.drafted < drawing.sample.accepted < 0.9 * drawing.sample.drafted
+    return p > THRESHOLD
 
 
 def test_a_draft_in_llama_cpp_for_a_target_in_torch(pair):

@@ -10,12 +10,13 @@ from exactness.drafters import lookups, memory_of, similar
 from exactness.policies import Sometimes
 from exactness.statistics import THRESHOLD
 from exactness.test_batches import alone
-from exactness.traffic import Kind, Outputs, serve
+from exactness.traffic import Kind, Outputs, serve, serve_in_stages
 from outrider import Drafter, Engine, Handle, ModelDrafter, ModelTreeDrafter, SamplingParams, StaticTree, TableModel
 from outrider.runtimes.prefixes import Owned, Prefixes, common_length
 
 LENGTH = 3  # tokens counted, as in test_batches.py
 DRAWS = 600
+DRAWS_COMPARED = 100  # one by one
 SHARED = tuple(place * place % 4 for place in range(18))
 KINDS = (
     Kind((*SHARED, 0, 1)),
@@ -38,11 +39,14 @@ class Counting(Engine):
         return self.handles[-1]
 
 
-def served(rule: str, drafter: str, draws: int = DRAWS) -> Outputs:
+def served(rule: str, drafter: str) -> Outputs:
     engine = Counting(
         TARGET, DRAFTERS[drafter](), lookahead=Sometimes(), rule=rule, max_rows=4, capacity=40, max_waiting=2
     )
-    outputs = serve(lambda: engine, KINDS, LENGTH, draws)
+    if rule == "coupled":
+        outputs = serve(lambda: engine, KINDS, LENGTH, DRAWS_COMPARED)
+    else:
+        outputs = serve_in_stages(lambda: engine, KINDS, LENGTH, DRAWS, TARGET)
     assert sum(handle.stats.cached_tokens >= len(SHARED) for handle in engine.handles) > len(engine.handles) * 0.9
     return outputs
 
@@ -55,7 +59,7 @@ def test_every_text_has_its_own_distribution(rule: str, drafter: str) -> None:
 
 
 def test_coupled_texts_are_those_of_plain_decoding() -> None:
-    outputs = served("coupled", "model", 100)
+    outputs = served("coupled", "model")
     assert outputs.of_kind == [alone(TARGET, kind, outputs.seeds[number]) for number, kind in enumerate(KINDS)]
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from exactness.draws import Draws, Sample, p_of_mistake, plain_texts, texts_of
+from exactness.draws import Draws, Sample, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.mutations import drawn_tokens_weighed_after_the_draw
 from exactness.policies import Priced
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, joint_distribution
 from outrider import SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -49,9 +49,9 @@ def many_rejected(sample: Sample) -> bool:
 @pytest.mark.parametrize("greedy", [False, True], ids=["drawn", "chosen"])
 @pytest.mark.parametrize("drafter, rule", [("chain", "token"), ("chain", "block"), ("tree", "token")])
 def test_the_output_has_the_targets_distribution(drafter: str, rule: str, greedy: bool, changing: bool) -> None:
-    sample = draws_of(DRAFTERS[drafter](greedy), rule, prices_of(drafter, greedy, changing)).more(DRAWS)
-    assert many_rejected(sample)
-    assert p_value(sample.counts, TRUTH) > THRESHOLD
+    draws = draws_of(DRAFTERS[drafter](greedy), rule, prices_of(drafter, greedy, changing))
+    assert p_of_output(draws, TRUTH, DRAWS) > THRESHOLD
+    assert many_rejected(draws.sample)
 
 
 def prices_of(drafter: str, greedy: bool, changing: bool) -> Sequence[tuple[float, ...]]:

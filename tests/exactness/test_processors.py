@@ -8,8 +8,8 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import DRAFTERS, lookups, memory_of, similar
-from exactness.draws import draw_outputs, plain_texts, texts_of
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
+from exactness.draws import Draws, p_of_output, plain_texts, texts_of
+from exactness.statistics import THRESHOLD, joint_distribution
 from exactness.test_array_libraries import over_arrays
 from outrider import (
     Drafter,
@@ -68,9 +68,10 @@ CASES += [("block", name) for name in ("model", "suffix")]
 
 
 def p_of(rule: str, drafter: Drafter, target: TableModel, draws: int = DRAWS) -> float:
-    sample = draw_outputs(SpeculativeDecoder(drafter, target, 5, rule=rule), PROMPT, 3, SAMPLING, draws, max_tokens=6)
-    assert sample.drafted > 0
-    return p_value(sample.counts, joint_distribution(target, PROMPT, 3, SAMPLING))
+    drawing = Draws(SpeculativeDecoder(drafter, target, 5, rule=rule), PROMPT, 3, SAMPLING, max_tokens=6)
+    p = p_of_output(drawing, joint_distribution(target, PROMPT, 3, SAMPLING), draws)
+    assert drawing.sample.drafted > 0
+    return p
 
 
 @pytest.mark.parametrize("rule, name", CASES)
@@ -82,8 +83,8 @@ def test_the_output_has_the_distribution_that_the_processors_make(rule: str, nam
 
 def test_plain_decoding_under_coupled_has_the_distribution_that_the_processors_make() -> None:
     target = TableModel.random(VOCABULARY, 2, spread=1.2, seed=71)
-    sample = draw_outputs(SpeculativeDecoder(None, target, rule="coupled"), PROMPT, 3, SAMPLING, DRAWS)
-    assert p_value(sample.counts, joint_distribution(target, PROMPT, 3, SAMPLING)) > THRESHOLD
+    draws = Draws(SpeculativeDecoder(None, target, rule="coupled"), PROMPT, 3, SAMPLING)
+    assert p_of_output(draws, joint_distribution(target, PROMPT, 3, SAMPLING), DRAWS) > THRESHOLD
 
 
 @pytest.mark.parametrize("name", [*CHAINS, *TREES])

@@ -8,9 +8,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from exactness.draws import Draws, p_of_mistake, plain_texts, texts_of
+from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.mutations import Mistake
-from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution
 from outrider import (
     Draft,
     Drafter,
@@ -89,10 +89,10 @@ CASES = [
 @pytest.mark.parametrize("rule, drafter, sampling, pair", CASES)
 def test_the_output_has_the_targets_distribution(rule: str, drafter: str, sampling: str, pair: str) -> None:
     target, draft = (model(tokenizer, seed) for seed, tokenizer in zip((0, 2), PAIRS[pair], strict=True))
-    sample = draws_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling]).more(DRAWS)
-    assert sample.drafted > DRAWS
-    assert 0 < sample.accepted < 0.5 * sample.drafted
-    assert p_value(sample.counts, truth_of(target, SAMPLINGS[sampling])) > THRESHOLD
+    draws = draws_of(DRAFTERS[drafter](draft, target), target, rule, SAMPLINGS[sampling])
+    assert p_of_output(draws, truth_of(target, SAMPLINGS[sampling]), DRAWS) > THRESHOLD
+    assert draws.sample.drafted > draws.sample.counts.total()
+    assert 0 < draws.sample.accepted < 0.5 * draws.sample.drafted
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
@@ -196,8 +196,8 @@ def mistaken_draws(rule: str, drafter: str, sampling: str) -> Draws:
 
 @pytest.mark.parametrize("rule, drafter, sampling", sorted({case[:3] for case in MISTAKES}))
 def test_without_a_mistake_none_is_found(rule: str, drafter: str, sampling: str) -> None:
-    sample = mistaken_draws(rule, drafter, sampling).more(DRAWS)
-    assert p_value(sample.counts, truth_of(MISTAKEN[0], SAMPLINGS[sampling])) > THRESHOLD
+    truth = truth_of(MISTAKEN[0], SAMPLINGS[sampling])
+    assert p_of_output(mistaken_draws(rule, drafter, sampling), truth, DRAWS) > THRESHOLD
 
 
 @pytest.mark.parametrize("rule, drafter, sampling, mistake", MISTAKES, ids=lambda x: getattr(x, "__name__", x))

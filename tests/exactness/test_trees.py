@@ -8,9 +8,9 @@ import pytest
 
 from exactness import mutations
 from exactness.drafters import lookups, memory_of, similar
-from exactness.draws import Draws, Sample, p_of_mistake, plain_texts, texts_of
+from exactness.draws import Draws, Sample, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.mutations import Mistake
-from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_value
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution
 from outrider import (
     Chained,
     Drafter,
@@ -96,10 +96,11 @@ class Scenario:
         return joint_distribution(self.target, PROMPT, self.length, self.sampling)
 
     def p_value(self) -> float:
-        """Of all draws, of which many drafts are rejected."""
-        sample = self.open().more(self.draws)
-        assert many_rejected(sample)
-        return p_value(sample.counts, self.truth())
+        """Of the draws, of which many drafts are rejected."""
+        draws = self.open()
+        p = p_of_output(draws, self.truth(), self.draws)
+        assert many_rejected(draws.sample)
+        return p
 
 
 def many_rejected(sample: Sample) -> bool:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from exactness.statistics import Outcome, joint_distribution, p_value
+from exactness.statistics import ALL_DRAWS, END, STAGES, SURE, Outcome, joint_distribution, p_value
 from outrider import Engine, Handle, Request, RoundRecord, SamplingParams, TableModel
 
 LONGEST_OVERTIME = 5  # tokens that a text may have beyond those that are counted
@@ -64,14 +64,18 @@ class Outputs:
     of_kind: list[list[Outcome]]
     seeds: list[list[int]]
 
-    def p_values(self, target: TableModel) -> list[float]:
-        """For each kind: do its texts have their own distribution?"""
+    def p_values(self, target: TableModel, share: float = 1.0) -> list[float]:
+        """For each kind: do its texts have their own distribution?
+
+        Args:
+            share: of a larger sample (see `p_value`).
+        """
         return [
-            p_value(Counter(outputs), kind.expected(target, self.length))
+            p_value(Counter(outputs), kind.expected(target, self.length), share)
             for kind, outputs in zip(self.kinds, self.of_kind, strict=True)
         ]
 
-    def p_value_of_neighbours(self, target: TableModel) -> float:
+    def p_value_of_neighbours(self, target: TableModel, share: float = 1.0) -> float:
         """Are the first tokens of two texts side by side independent?"""
         counts: Counter[Outcome] = Counter()
         expected: dict[Outcome, float] = {}
@@ -84,43 +88,90 @@ class Outputs:
                     expected[number, one, other] = share * p * q
             for one, other in zip(outputs[::2], outputs[1::2], strict=True):
                 counts[number, one[0], other[0]] += 1
-        return p_value(counts, expected)
+        return p_value(counts, expected, share)
 
-    def smallest_p_value(self, target: TableModel) -> float:
-        return min(*self.p_values(target), self.p_value_of_neighbours(target))
+    def smallest_p_value(self, target: TableModel, share: float = 1.0) -> float:
+        return min(*self.p_values(target, share), self.p_value_of_neighbours(target, share))
+
+
+class Traffic:
+    """Requests of several kinds, so many at a time.
+
+    Attributes:
+        outputs: of all requests so far.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine], kinds: Sequence[Kind], length: int) -> None:
+        self.outputs = Outputs(kinds, length, [[] for _ in kinds], [[] for _ in kinds])
+        self._open_engine = open_engine
+        self._generator = random.Random(0)
+        self._next_seed = 0
+
+    def more(self, draws: int, engines: int = 1) -> Outputs:
+        """Count `draws` more texts of each kind, an even number, dealt out to engines one after the other."""
+        groups = self._groups(draws)
+        outputs = self.outputs
+        for number in range(engines):
+            visits = [visit for group in groups[number::engines] for visit in group]
+            _serve(self._open_engine(), visits, outputs.kinds, outputs.length, self._generator)
+            for visit in visits:
+                if visit.counted:
+                    outputs.of_kind[visit.kind].append(tuple(visit.handle.tokens[: outputs.length]))
+                    outputs.seeds[visit.kind].append(visit.seed)
+        return outputs
+
+    def _groups(self, draws: int) -> list[list[_Visit]]:
+        """Pairs of texts that are counted, and single ones that leave early."""
+        kinds, generator = range(len(self.outputs.kinds)), self._generator
+        groups = [[self._visit(kind), self._visit(kind)] for kind in kinds for _ in range(draws // 2)]
+        for _ in range(round(EARLY_LEAVERS * len(kinds) * draws)):
+            early = self._visit(generator.choice(kinds))
+            early.leaves_after = generator.randint(0, MOST_PATIENT)
+            groups.append([early])
+        generator.shuffle(groups)
+        return groups
+
+    def _visit(self, kind: int) -> _Visit:
+        seed, self._next_seed = self._next_seed, self._next_seed + 1
+        return _Visit(
+            kind,
+            seed,
+            self.outputs.length + self._generator.randint(0, LONGEST_OVERTIME),
+            leaves_when_counted=self._generator.random() < LEAVES_WHEN_COUNTED,
+        )
 
 
 def serve(
     open_engine: Callable[[], Engine], kinds: Sequence[Kind], length: int, draws: int, *, engines: int = 1
 ) -> Outputs:
     """Count `draws` texts of each kind, an even number, dealt out to several engines one after the other."""
-    generator = random.Random(0)
-    pairs = [kind for kind in range(len(kinds)) for _ in range(draws // 2)]
-    groups = [[_visit(generator, kind, length, 2 * pair + half) for half in (0, 1)] for pair, kind in enumerate(pairs)]
-    for seed in range(2 * len(pairs), 2 * len(pairs) + round(EARLY_LEAVERS * len(kinds) * draws)):
-        early = _visit(generator, generator.randrange(len(kinds)), length, seed)
-        early.leaves_after = generator.randint(0, MOST_PATIENT)
-        groups.append([early])
-    generator.shuffle(groups)
-    of_kind: list[list[Outcome]] = [[] for _ in kinds]
-    seeds: list[list[int]] = [[] for _ in kinds]
-    for number in range(engines):
-        visits = [visit for group in groups[number::engines] for visit in group]
-        _serve(open_engine(), visits, kinds, length, generator)
-        for visit in visits:
-            if visit.counted:
-                of_kind[visit.kind].append(tuple(visit.handle.tokens[:length]))
-                seeds[visit.kind].append(visit.seed)
-    return Outputs(kinds, length, of_kind, seeds)
+    return Traffic(open_engine, kinds, length).more(draws, engines)
 
 
-def _visit(generator: random.Random, kind: int, length: int, seed: int) -> _Visit:
-    return _Visit(
-        kind,
-        seed,
-        length + generator.randint(0, LONGEST_OVERTIME),
-        leaves_when_counted=generator.random() < LEAVES_WHEN_COUNTED,
-    )
+def serve_in_stages(
+    open_engine: Callable[[], Engine],
+    kinds: Sequence[Kind],
+    length: int,
+    draws: int,
+    target: TableModel,
+    *,
+    engines: int = 1,
+) -> Outputs:
+    """As `serve`, until all p-values say that the texts fit (see statistics.py), and else to the end."""
+    if engines == 1:
+        engine = open_engine()
+        traffic = Traffic(lambda: engine, kinds, length)
+    else:
+        traffic = Traffic(open_engine, kinds, length)
+    texts = used = 0
+    for share, above in (*STAGES, (END, SURE)):
+        texts_by_then, used_by_then = 2 * round(share * draws / 2), round(share * engines)
+        outputs = traffic.more(texts_by_then - texts, max(used_by_then - used, 1))
+        texts, used = texts_by_then, used_by_then
+        # There are several p-values, and each is low by chance: half of the limit for a single one.
+        if not ALL_DRAWS and outputs.smallest_p_value(target, share) > above / 2:
+            break
+    return outputs
 
 
 def _serve(

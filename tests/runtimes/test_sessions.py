@@ -220,9 +220,15 @@ MODELS = {
 }
 
 
+@functools.cache
+def made(name):
+    """The same for all tests: a model keeps nothing, its sessions do."""
+    return MODELS[name]()
+
+
 @pytest.fixture(params=MODELS)
 def model(request):
-    return MODELS[request.param]()
+    return made(request.param)
 
 
 def fresh(model, tokens, count=1):
