@@ -181,10 +181,8 @@ def test_under_coupled_every_text_is_that_of_plain_decoding(drafter):
 def test_texts_side_by_side_are_exact_and_independent():
     kinds = [Kind((1,)), Kind((0, 2, 1, 1, 3, 0), SamplingParams(temperature=0.7, top_p=0.9))]
 
-    def open_engine():
-        return Engine(TARGET, head(), lookahead=Sometimes(), max_rows=4, capacity=32)
-
-    assert serve_in_stages(open_engine, kinds, 2, 160, TARGET).smallest_p_value(TARGET) > THRESHOLD
+    engine = Engine(TARGET, head(), lookahead=Sometimes(), max_rows=4, capacity=32)
+    assert serve_in_stages(engine, kinds, 2, 160, TARGET).smallest_p_value(TARGET) > THRESHOLD
 
 
 def test_a_trained_head_is_accepted_more_often_than_a_random_one():

@@ -46,7 +46,7 @@ def served(rule: str, drafter: str) -> Outputs:
     if rule == "coupled":
         outputs = serve(lambda: engine, KINDS, LENGTH, DRAWS_COMPARED)
     else:
-        outputs = serve_in_stages(lambda: engine, KINDS, LENGTH, DRAWS, TARGET)
+        outputs = serve_in_stages(engine, KINDS, LENGTH, DRAWS, TARGET)
     assert sum(handle.stats.cached_tokens >= len(SHARED) for handle in engine.handles) > len(engine.handles) * 0.9
     return outputs
 

@@ -148,26 +148,14 @@ def serve(
     return Traffic(open_engine, kinds, length).more(draws, engines)
 
 
-def serve_in_stages(
-    open_engine: Callable[[], Engine],
-    kinds: Sequence[Kind],
-    length: int,
-    draws: int,
-    target: TableModel,
-    *,
-    engines: int = 1,
-) -> Outputs:
+def serve_in_stages(engine: Engine, kinds: Sequence[Kind], length: int, draws: int, target: TableModel) -> Outputs:
     """As `serve`, until all p-values say that the texts fit (see statistics.py), and else to the end."""
-    if engines == 1:
-        engine = open_engine()
-        traffic = Traffic(lambda: engine, kinds, length)
-    else:
-        traffic = Traffic(open_engine, kinds, length)
-    texts = used = 0
+    traffic = Traffic(lambda: engine, kinds, length)
+    texts = 0
     for share, above in (*STAGES, (END, SURE)):
-        texts_by_then, used_by_then = 2 * round(share * draws / 2), round(share * engines)
-        outputs = traffic.more(texts_by_then - texts, max(used_by_then - used, 1))
-        texts, used = texts_by_then, used_by_then
+        texts_by_then = 2 * round(share * draws / 2)
+        outputs = traffic.more(texts_by_then - texts)
+        texts = texts_by_then
         # There are several p-values, and each is low by chance: half of the limit for a single one.
         if not ALL_DRAWS and outputs.smallest_p_value(target, share) > above / 2:
             break
