@@ -233,6 +233,7 @@ def trained(target, drafted, *, steps, seed=0):
     """A head that learned from texts that a table wrote, opened for drafting."""
     from outrider.drafters.heads.opening import laid_out
     from outrider.training.heads.corpus import Lessons, Reader
+    from outrider.training.heads.rollout import HeadStudent
     from outrider.training.heads.start import config_for, new_head
     from outrider.training.heads.trainer import Trainer, TrainingSettings
     from outrider.training.shards import Text
@@ -254,5 +255,5 @@ def trained(target, drafted, *, steps, seed=0):
     ticks = iter(range(10**9))
     settings = TrainingSettings(rate=1e-2, seconds=steps, measured=steps / 2, depth=3, tokens=512)
     learned, held_out = (Lessons(part, reader, 1 << 20) for part in (texts[8:], texts[:8]))
-    Trainer(head, embedding, learned, held_out, settings, None, lambda: next(ticks)).run()
+    Trainer(HeadStudent(head, embedding), learned, held_out, settings, clock=lambda: next(ticks)).run()
     return laid_out(head, embedding, ids, "float32")
