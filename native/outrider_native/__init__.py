@@ -1,12 +1,14 @@
 """The compiled part of Outrider: packed weights, one call per forward pass, and one per draft that is looked up."""
 
 from outrider_native._core import (
+    Blend,
     Calibration,
     Cursor,
     Frozen,
     Head,
     HeadParts,
     HeadSession,
+    JointTree,
     Layer,
     Linear,
     Lookups,
@@ -26,17 +28,19 @@ from outrider_native._core import (
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
 INTERFACE = 4
-DRAFTING = 1
+DRAFTING = 2
 
 __all__ = [
     "DRAFTING",
     "INTERFACE",
+    "Blend",
     "Calibration",
     "Cursor",
     "Frozen",
     "Head",
     "HeadParts",
     "HeadSession",
+    "JointTree",
     "Layer",
     "Linear",
     "Lookups",

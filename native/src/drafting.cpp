@@ -9,7 +9,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "lookup.h"
+#include "joint.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -58,10 +58,7 @@ void note(Successors& pairs, Successors& single,
     }
 }
 
-// A tree and what to tell of it: its first tokens, as many as pay, their parents (None for a chain), chances and the
-// names of those that proposed them.
-nb::tuple grow(const Lookups& lookups, nb::sequence cursors, const std::vector<int64_t>& context, size_t nodes,
-               size_t depth, const std::vector<double>& totals, const Calibration& calibration, nb::list names) {
+std::vector<Match> matches_of(nb::sequence cursors) {
     std::vector<Match> matches;
     for (nb::handle cursor : cursors) {
         matches.emplace_back();
@@ -70,7 +67,14 @@ nb::tuple grow(const Lookups& lookups, nb::sequence cursors, const std::vector<i
         if (pair.size() != 2) throw std::invalid_argument("a cursor that is none");
         matches.back() = {nb::cast<const Automaton*>(pair[0]), nb::cast<Cursor>(pair[1])};
     }
-    Tree tree = lookups.grow(matches, context, nodes, depth, totals, calibration);
+    return matches;
+}
+
+// A tree and what to tell of it: its first tokens, as many as pay, their parents (None for a chain), chances and the
+// names of those that proposed them.
+nb::tuple grow(const Lookups& lookups, nb::sequence cursors, const std::vector<int64_t>& context, size_t nodes,
+               size_t depth, const std::vector<double>& totals, const Calibration& calibration, nb::list names) {
+    Tree tree = lookups.grow(matches_of(cursors), context, nodes, depth, totals, calibration);
     const size_t count = worthwhile(tree.chances, totals);
     bool chain = true;
     for (size_t i = 0; i < count; i++) chain = chain && tree.parents[i] == static_cast<int32_t>(i) - 1;
@@ -81,6 +85,58 @@ nb::tuple grow(const Lookups& lookups, nb::sequence cursors, const std::vector<i
     nb::tuple tokens = tuple_of(tree.tokens, count, number), chances = tuple_of(tree.chances, count, number);
     nb::tuple proposers = tuple_of(tree.proposers, count, [&](uint32_t bits) { return nb::object(names[bits]); });
     return nb::make_tuple(tokens, parents, chances, proposers, std::move(tree));
+}
+
+// A tree that grows by and by. What its cursors point into must live as long as it does: the caller sees to that.
+void begin_joint(JointTree* self, std::shared_ptr<Lookups> lookups, nb::sequence cursors,
+                 const std::vector<int64_t>& context, std::pair<size_t, size_t> size, const std::vector<double>& totals,
+                 std::shared_ptr<Calibration> calibration, std::shared_ptr<Blend> blend,
+                 std::optional<std::pair<double, double>> prices, bool draws, size_t children, double least) {
+    JointTerms terms;
+    terms.nodes = size.first;
+    terms.depth = size.second;
+    terms.totals = totals;
+    if (prices) terms.questions = {true, prices->first, prices->second};
+    terms.draws = draws;
+    terms.children = children;
+    terms.least = least;
+    new (self) JointTree(std::move(lookups), matches_of(cursors), context, std::move(calibration), std::move(blend),
+                         std::move(terms));
+}
+
+// (node, whether one child is to be drawn), or None where the tree is complete.
+nb::object advance(JointTree& tree) {
+    int32_t node = -1;
+    const Need need = tree.advance(node);
+    return need == Need::nothing ? nb::none() : nb::object(nb::make_tuple(node, need == Need::draw));
+}
+
+nb::tuple joint_draft(const JointTree& tree, nb::list names) {
+    const size_t count = tree.worth();
+    const auto number = [](int32_t each) { return each; };
+    return nb::make_tuple(tuple_of(tree.tokens, count, number), tuple_of(tree.parents, count, number),
+                          tuple_of(tree.chances, count, [](double each) { return each; }),
+                          tuple_of(tree.proposers, count, [&](uint32_t bits) { return nb::object(names[bits]); }),
+                          tuple_of(tree.q_rows, count, number));
+}
+
+void bind_joint(nb::module_& m) {
+    nb::class_<Blend>(m, "Blend").def(nb::init<>());
+    nb::class_<JointTree>(m, "JointTree")
+        .def("__init__", &begin_joint, "lookups"_a, "cursors"_a, "context"_a, "size"_a, "totals"_a, "calibration"_a,
+             "blend"_a, "prices"_a.none(), "draws"_a, "children"_a, "least"_a)
+        .def_ro("tokens", &JointTree::tokens)
+        .def_ro("questions", &JointTree::questions)
+        .def("__len__", [](const JointTree& self) { return self.tokens.size(); })
+        .def("token", [](const JointTree& self, size_t node) { return self.tokens.at(node); }, "node"_a)
+        .def("parent", [](const JointTree& self, size_t node) { return self.parents.at(node); }, "node"_a)
+        .def("advance", &advance)
+        .def("answer", &JointTree::answer, "node"_a, "tokens"_a, "shares"_a)
+        .def("drew", &JointTree::drew, "node"_a, "token"_a)
+        .def("children_of", &JointTree::children_of, "node"_a)
+        .def("depth", &JointTree::depth_of, "node"_a)
+        .def("draft", &joint_draft, "names"_a)
+        .def("teach", &JointTree::teach, "path"_a, "came"_a);
 }
 
 nb::list followers_of(const Automaton& automaton, Cursor cursor) {
@@ -175,6 +231,7 @@ void bind_successors(nb::module_& m) {
 void bind_drafting(nb::module_& m) {
     bind_automaton(m);
     bind_successors(m);
+    bind_joint(m);
     nb::class_<Calibration>(m, "Calibration").def(nb::init<>());
     nb::class_<Tree>(m, "Tree").def("teach", &Tree::teach, "calibration"_a, "path"_a, "came"_a);
     nb::class_<Lookups>(m, "Lookups")

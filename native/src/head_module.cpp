@@ -6,7 +6,10 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <map>
+
 #include "head.h"
+#include "joint.h"
 #include "owned.h"
 
 namespace nb = nanobind;
@@ -71,6 +74,38 @@ auto head_logits(const Head& head, States made) {
     return owned(std::move(found), made.shape(0), head.vocabulary());
 }
 
+// Answers what a tree asks, about `node` first, until it needs no more answers, or a draw. `made`: what the head made of the text itself, [1, hidden].
+// `ids`: of the tokens that it can draft. Returns how many nodes the head read, which are tentative entries of its row.
+size_t head_grow(HeadSession& session, size_t row, size_t kept, States made, JointTree& tree, int32_t node,
+                 nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> ids, size_t count) {
+    const Head& head = *session.head;
+    require_width(made, head.hidden_size());
+    if (made.shape(0) != 1 || ids.shape(0) != head.vocabulary() || !count || count > head.vocabulary())
+        throw std::invalid_argument("states, ids or a number of tokens that do not fit the head");
+    nb::gil_scoped_release release;
+    std::map<int32_t, std::vector<float>> states{{-1, {made.data(), made.data() + head.hidden_size()}}};
+    std::map<int32_t, int32_t> entries{{-1, -1}};
+    std::vector<int32_t> parents;
+    do {
+        std::vector<int32_t> way;
+        for (int32_t each = node; !states.count(each); each = tree.parents.at(static_cast<size_t>(each)))
+            way.push_back(each);
+        for (size_t i = way.size(); i-- > 0;) {
+            const int32_t above = tree.parents[static_cast<size_t>(way[i])];
+            parents.push_back(entries.at(above));
+            entries[way[i]] = static_cast<int32_t>(parents.size()) - 1;
+            const std::vector<float> origin = head.passed_on(states.at(above).data(), 1);
+            const Row work{row, kept, parents, {tree.tokens[static_cast<size_t>(way[i])]}, 0};
+            states[way[i]] = head.forward(*session.cache, {work}, origin.data(), 1);
+        }
+        const Top top = head.top_of(head.logits(states.at(node).data(), 1).data(), 1, count);
+        std::vector<int32_t> tokens;
+        for (int64_t place : top.tokens) tokens.push_back(static_cast<int32_t>(ids.data()[place]));
+        tree.answer(node, tokens, {top.probabilities.begin(), top.probabilities.end()});
+    } while (tree.advance(node) == Need::answer);
+    return parents.size();
+}
+
 // The most probable tokens of what the head made, and their probabilities.
 nb::tuple head_likely(const Head& head, States made, size_t count) {
     require_width(made, head.hidden_size());
@@ -106,5 +141,6 @@ void add_heads(nb::module_& m) {
         .def("likely", &head_likely, "made"_a, "count"_a);
     nb::class_<HeadSession>(m, "HeadSession")
         .def(nb::init<std::shared_ptr<Head>, size_t, size_t>(), "head"_a, "rows"_a, "capacity"_a)
+        .def("grow", &head_grow, "row"_a, "kept"_a, "made"_a, "tree"_a, "node"_a, "ids"_a, "count"_a)
         .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a);
 }

@@ -23,7 +23,6 @@ constexpr double PRIOR = 4, MEMORY = 0.995;             // lookup/calibration.py
 constexpr double LEAST_FACTOR = 0.2, MOST_FACTOR = 2.5; // lookup/calibration.py
 constexpr double TINY_SHARE = 1e-3;                     // lookup/calibration.py
 constexpr int BUCKETS = 8;                              // lookup/calibration.py
-constexpr size_t EVIDENCES = 8;                         // more than any source has
 
 size_t place_of(Evidence evidence, double share) {
     int exponent = 0;
@@ -35,26 +34,6 @@ size_t place_of(Evidence evidence, double share) {
 template <class Items>
 auto find_token(Items& items, int32_t token) {
     return std::find_if(items.begin(), items.end(), [token](const auto& item) { return item.token == token; });
-}
-
-// What each further token costs: the slopes of the lower convex envelope of `totals`, as Prices in maths/budget.py.
-std::vector<double> steps_of(const std::vector<double>& totals) {
-    std::vector<double> steps;
-    while (steps.size() + 1 < totals.size()) {
-        const size_t start = steps.size();
-        size_t end = start + 1;
-        double slope = totals[end] - totals[start];
-        for (size_t i = end + 1; i < totals.size(); i++) {
-            const double further = (totals[i] - totals[start]) / static_cast<double>(i - start);
-            if (further < slope) slope = further, end = i;
-        }
-        steps.resize(end, slope);
-    }
-    return steps;
-}
-
-bool ends(const std::vector<double>& steps, size_t count, double chance) {
-    return count >= steps.size() || (chance <= steps[count] && (!count || steps[count] > steps[count - 1]));
 }
 
 // The chance that a node needs to join: a tree has no room for one that as many others surpass.
@@ -85,6 +64,25 @@ struct Waiting {
 };
 
 }  // namespace
+
+std::vector<double> steps_of(const std::vector<double>& totals) {
+    std::vector<double> steps;
+    while (steps.size() + 1 < totals.size()) {
+        const size_t start = steps.size();
+        size_t end = start + 1;
+        double slope = totals[end] - totals[start];
+        for (size_t i = end + 1; i < totals.size(); i++) {
+            const double further = (totals[i] - totals[start]) / static_cast<double>(i - start);
+            if (further < slope) slope = further, end = i;
+        }
+        steps.resize(end, slope);
+    }
+    return steps;
+}
+
+bool ends(const std::vector<double>& steps, size_t count, double chance) {
+    return count >= steps.size() || (chance <= steps[count] && (!count || steps[count] > steps[count - 1]));
+}
 
 // What one source expects: foresight in lookup/source.py.
 struct Lookups::Foresight {
@@ -249,19 +247,31 @@ void Lookups::expect(const Place& place, Tree::Expected& expected, std::vector<O
     }
 }
 
-Tree Lookups::grow(const std::vector<Match>& matches, const std::vector<int64_t>& context, size_t nodes, size_t depth,
-                   const std::vector<double>& totals, const Calibration& calibration) const {
-    if (matches.size() != sources_.size() || sources_.size() > 31) throw std::invalid_argument("other sources");
+Lookups::Place Lookups::place_at(const std::vector<Match>& matches, const std::vector<int64_t>& context) const {
+    if (matches.size() != sources_.size() || sources_.size() > 30) throw std::invalid_argument("other sources");
     for (int64_t token : context)
         if (token < 0 || token > INT32_MAX) throw std::invalid_argument("a token that is none");
-    if (context.empty() || !nodes) throw std::invalid_argument("a tree after no text, or without nodes");
+    const size_t size = context.size();
+    if (!size) throw std::invalid_argument("a tree after no text");
+    return {size > 1 ? context[size - 2] : -1, context[size - 1], 0, matches};
+}
+
+Lookups::Place Lookups::place_after(const Place& above, int32_t token, const std::vector<Onward>& onward) const {
+    Place place{above.last, token, above.depth + 1, std::vector<Match>(sources_.size())};
+    for (const Onward& each : onward)
+        if (each.token == token) place.matches[each.source] = each.match;
+    return place;
+}
+
+Tree Lookups::grow(const std::vector<Match>& matches, const std::vector<int64_t>& context, size_t nodes, size_t depth,
+                   const std::vector<double>& totals, const Calibration& calibration) const {
+    if (!nodes) throw std::invalid_argument("a tree without nodes");
     Tree tree;
     const std::vector<double> steps = steps_of(totals);
     const double cheapest = steps.empty() ? 0.0 : std::max(steps[0], 0.0);
     Floor floor(nodes, std::max(totals.empty() ? least_ : cheapest, TINY_CHANCE));
-    const size_t size = context.size();
-    std::vector<Place> places{{size > 1 ? context[size - 2] : -1, context[size - 1], 0, matches}};  // [1 + node]
-    std::vector<std::vector<Onward>> onward(1);                                                     // [1 + node]
+    std::vector<Place> places{place_at(matches, context)};  // [1 + node]
+    std::vector<std::vector<Onward>> onward(1);             // [1 + node]
     std::priority_queue<Waiting> waiting;
     std::vector<std::pair<double, size_t>> best;  // calibrated share, number of the candidate
     size_t order = 0, at = 0;
@@ -299,10 +309,7 @@ Tree Lookups::grow(const std::vector<Match>& matches, const std::vector<int64_t>
         chance = next.chance;
         at = tree.tokens.size();
         const size_t above = static_cast<size_t>(next.parent + 1);
-        Place place{places[above].last, next.token, places[above].depth + 1, std::vector<Match>(sources_.size())};
-        for (const Onward& each : onward[above])
-            if (each.token == next.token) place.matches[each.source] = each.match;
-        places.push_back(std::move(place));
+        places.push_back(place_after(places[above], next.token, onward[above]));
         onward.emplace_back();
     }
 }

@@ -16,6 +16,7 @@ namespace outrider {
 struct Evidence {
     uint32_t source = 0, word = 0;
 };
+constexpr size_t EVIDENCES = 8;  // more words than any source has
 
 // A token that may follow, its estimated probability, and a bit for each source that expects it.
 struct Candidate {
@@ -75,15 +76,10 @@ class Lookups {
     Tree grow(const std::vector<Match>& matches, const std::vector<int64_t>& context, size_t nodes, size_t depth,
               const std::vector<double>& totals, const Calibration& calibration) const;
 
-   private:
-    struct Source {
-        size_t widest;
-        std::shared_ptr<Successors> pairs, single;  // none: it follows matches
-    };
     // A place in the text or in the tree: its newest tokens, and for each source the match.
     struct Place {
-        int64_t before, last;  // -1 where there is none
-        size_t depth;
+        int64_t before = -1, last = -1;  // -1 where there is none
+        size_t depth = 0;
         std::vector<Match> matches;
     };
     // Where a source goes on after a token.
@@ -92,16 +88,32 @@ class Lookups {
         int32_t token;
         Match match;
     };
+    size_t sources() const { return sources_.size(); }
+    // The end of a text. Throws std::invalid_argument where there is none.
+    Place place_at(const std::vector<Match>& matches, const std::vector<int64_t>& context) const;
+    // A child of a place, of which `onward` is known.
+    Place place_after(const Place& above, int32_t token, const std::vector<Onward>& onward) const;
+    // What all sources expect after a place, together.
+    void expect(const Place& place, Tree::Expected& expected, std::vector<Onward>& onward) const;
+
+   private:
+    struct Source {
+        size_t widest;
+        std::shared_ptr<Successors> pairs, single;  // none: it follows matches
+    };
     struct Foresight;
 
     bool foresee(size_t source, const Place& place, Foresight& found) const;
-    void expect(const Place& place, Tree::Expected& expected, std::vector<Onward>& onward) const;
 
     const double least_;
     const size_t children_;
     std::vector<Source> sources_;
 };
 
+// What each further token costs: the slopes of the lower convex envelope of `totals`, as Prices in maths/budget.py.
+std::vector<double> steps_of(const std::vector<double>& totals);
+// Whether none of the tokens that follow `count` others is drafted, if none has a larger chance.
+bool ends(const std::vector<double>& steps, size_t count, double chance);
 // How many tokens of these chances to draft for the largest gain minus cost.
 size_t worthwhile(const std::vector<double>& chances, const std::vector<double>& totals);
 

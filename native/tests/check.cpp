@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "lookup.h"
+#include "joint.h"
 #include "model.h"
 #include "pack.h"
 #include "pool.h"
@@ -269,6 +269,44 @@ void check_lookups(std::mt19937& random) {
     refuses([] { Frozen({1, 2}, {0, 0}, {0, 9, 1}, {1}, {1}); }, "successors beyond their array");
 }
 
+// Trees of lookups and a head that answers at random, in any order of questions and draws.
+void check_joint(std::mt19937& random) {
+    auto lookups = std::make_shared<Lookups>(0.01, 8);
+    lookups->add_matches(1u << 20);
+    lookups->add_recycled(std::make_shared<Successors>(7, 0.98, nullptr), std::make_shared<Successors>(3, 0.98, nullptr));
+    Automaton text(60);
+    auto calibration = std::make_shared<Calibration>();
+    auto blend = std::make_shared<Blend>();
+    for (int i = 0; i < 400; i++) {
+        text.extend({static_cast<int64_t>(random() % 4)});
+        JointTerms terms;
+        terms.nodes = 1 + random() % 12, terms.depth = 1 + random() % 5;
+        for (size_t count = random() % 20; terms.totals.size() < count;)
+            terms.totals.push_back(terms.totals.empty() ? 0 : terms.totals.back() + 0.001 * (random() % 100));
+        terms.questions = {random() % 8 != 0, 0.001 * (random() % 60), 0.001 * (random() % 60)};
+        terms.draws = random() % 2, terms.children = random() % 4 ? 8 : 1, terms.least = 0.01;
+        const size_t nodes = terms.nodes;
+        const bool draws = terms.draws;
+        JointTree tree(lookups, {{&text, text.match()}, {}}, {1, static_cast<int64_t>(random() % 4)}, calibration, blend,
+                       terms);
+        int32_t node = -1;
+        bool good = true;
+        for (Need need; (need = tree.advance(node)) != Need::nothing;) {
+            good = good && node >= -1 && node < static_cast<int32_t>(tree.tokens.size());
+            if (need == Need::draw && random() % 9) tree.drew(node, 10 + static_cast<int32_t>(random() % 3));
+            if (need == Need::answer && random() % 9) tree.answer(node, {1, 2, 10, 11, 12}, {0.5, 0.2, 0.1, 0.05, 0.0});
+        }
+        good = good && tree.tokens.size() <= nodes && tree.worth() <= tree.tokens.size();
+        for (size_t each = 0; each < tree.tokens.size(); each++)
+            good = good && tree.parents[each] < static_cast<int32_t>(each) && tree.chances[each] <= 1 &&
+                   (draws || tree.q_rows[each] < 0) && (tree.q_rows[each] < 0 || each < tree.worth());
+        expect(good, "a joint tree that is none, or leaves out what was drawn");
+        tree.teach({0, static_cast<int64_t>(random() % 20) - 3}, {static_cast<int64_t>(random() % 4), 1, 2});
+    }
+    refuses([&] { JointTree(lookups, {}, {1}, calibration, blend, {1, 1, {}, {}, false, 1, 0}); }, "other sources");
+    refuses([&] { JointTree(lookups, {{}, {}}, {1}, calibration, blend, {}); }, "a joint tree without nodes");
+}
+
 }  // namespace
 
 int main() {
@@ -290,6 +328,7 @@ int main() {
     check_pool();
     check_automaton(random);
     check_lookups(random);
+    check_joint(random);
     std::printf("sets:");
     for (auto set = kernel_names(); *set; set++) std::printf(" %s", *set);
     std::printf("\ndigest of logits: %016llx\n", static_cast<unsigned long long>(digest));

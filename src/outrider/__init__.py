@@ -18,6 +18,7 @@ from outrider.drafters.across.intersection import IntersectionDrafter
 from outrider.drafters.across.string import StringDrafter
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.heads.loading import head_drafter
+from outrider.drafters.joint.drafter import JointDrafter
 from outrider.drafters.lookup.drafter import LookupDrafter, RecyclingDrafter
 from outrider.drafters.lookup.loading import lookup_drafter
 from outrider.drafters.lookup.memories import MemorySource
@@ -97,6 +98,7 @@ __all__ = [
     "Handle",
     "InputError",
     "IntersectionDrafter",
+    "JointDrafter",
     "LogitsProcessor",
     "LookaheadPolicy",
     "LookupDrafter",

@@ -15,12 +15,15 @@ from outrider import (
     Budget,
     Engine,
     Fixed,
+    JointDrafter,
+    LookupDrafter,
     Merged,
     ModelError,
     Prices,
     Request,
     SamplingParams,
     SpeculativeDecoder,
+    SuffixSource,
     TableModel,
     batched_speculative_decode,
     head_drafter,
@@ -30,6 +33,7 @@ from outrider import (
 from outrider.drafters.heads.features import TextFeatures
 from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import as_drafter
+from outrider.drafters.lookup.source import Source
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.smollm2 import smollm2_file
 from tiny import heads as tiny_heads
@@ -209,6 +213,53 @@ def test_heads_and_lookups_share_a_tree(tmp_path):
     found = decoder.generate(PROMPTS[1], max_tokens=40, sampling=greedy)
     assert found.tokens == plain.generate(PROMPTS[1], max_tokens=40, sampling=greedy).tokens
     assert found.stats.rounds < 40
+
+
+class Nothing(Source):
+    """Knows nothing: what is drafted is the head's own."""
+
+    def foresee(self, cursor, context):
+        return None
+
+
+def joint_with(folder, target, **settings):
+    return JointDrafter(LookupDrafter([Nothing()], **settings), drafter_of(folder, target, **settings))
+
+
+@pytest.mark.parametrize("mistake", [state_of_the_position_before, cache_not_caught_up, nullcontext])
+def test_in_a_tree_with_lookups_the_head_reads_the_same(tmp_path, mistake):
+    """A round may leave the head out: the next one reads what was missed."""
+    target = table()
+    folder = write(tmp_path / "head")
+    drafter = joint_with(folder, target, trees=False)
+    with mistake():
+        found = course(drafter, target, tiny_heads.Reference(folder, target.embedding())).worst
+    assert (found > 100 * TOLERANCE) == (mistake is not nullcontext)
+
+
+def test_the_compiled_library_asks_a_native_head_by_itself(tmp_path):
+    """The same drafts as where Python asks: it does where one of the sources is in Python."""
+    tiny_native.library()
+    llama(tmp_path)
+    target = load(tmp_path / "target", backend="native", dtype="float32", threads=1)
+    folder = write(tmp_path / "head", target_size=32, size=32)
+
+    def drafts_with(*sources):
+        drafter = JointDrafter(LookupDrafter([SuffixSource(), *sources]), drafter_of(folder, target))
+        propose, drafts = drafter.propose, []
+
+        def watched(sequences, budgets):
+            found = propose(sequences, budgets)
+            drafts.extend((draft.tokens, draft.all_parents, draft.chances, draft.sources) for draft in found)
+            return found
+
+        drafter.propose = watched
+        SpeculativeDecoder(drafter, target, Moody(7)).generate(PROMPTS[0], max_tokens=40, temperature=0)
+        return drafts
+
+    found = drafts_with()
+    assert found == drafts_with(Nothing())
+    assert any("head" in source for _, _, _, sources in found for source in sources)
 
 
 def test_prices_end_a_draft(tmp_path):

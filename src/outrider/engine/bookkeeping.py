@@ -65,6 +65,7 @@ def _outcome_of(committed: Committed) -> Outcome:
         verdict.path,
         feed.budget.depth,
         sum(draft.chances or ()),
+        draft.weighed,
     )
 
 

@@ -25,6 +25,7 @@ class Outcome:
         path: the accepted ones among them, by their index.
         levels: how deep a tree was allowed to be.
         expected: how many tokens the drafter expected to be accepted, where it estimates that.
+        weighed: seconds of drafting that the drafter weighed by itself (`Draft.weighed`).
     """
 
     sequence: Hashable
@@ -35,6 +36,7 @@ class Outcome:
     path: tuple[int, ...] = ()
     levels: int = 0
     expected: float = 0.0
+    weighed: float = 0.0
 
     @property
     def longest(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,11 @@ class Prices:
     Attributes:
         totals: [1 + most], of drafts of 0, 1, ... `most` tokens; longer ones are not drafted. Empty where drafts cost
             nothing.
+        rate: tokens in a second of drafting, for drafters that weigh what they gain against their own time.
     """
 
     totals: tuple[float, ...] = ()
+    rate: float = 0.0
 
     def worthwhile(self, chances: Sequence[float]) -> int:
         """How many of these tokens to draft for the largest expected gain minus cost.
@@ -61,7 +64,13 @@ class Prices:
         if not self.totals:
             return self
         start = min(count, len(self.totals) - 1)
-        return Prices(tuple([total - self.totals[start] for total in self.totals[start:]]))
+        return Prices(tuple([total - self.totals[start] for total in self.totals[start:]]), self.rate)
+
+    def next(self, count: int) -> float:
+        """What one more token costs, where so many are drafted already; infinite where it is one too many."""
+        if not self.totals:
+            return 0.0
+        return self._steps[count] if count < len(self._steps) else math.inf
 
     @property
     def cheapest(self) -> float:

@@ -44,6 +44,8 @@ class Draft:
             it makes none.
         experience: hashes of what the drafter had learned from other texts when it was asked; empty where it learns
             nothing from them. The noise of the round is keyed by them: see `RoundNoise.knowing`.
+        weighed: seconds of drafting that the drafter itself weighed against what they gain: no part of the prices that
+            its budgets name.
     """
 
     tokens: tuple[int, ...] = ()
@@ -55,6 +57,7 @@ class Draft:
     sources: tuple[str, ...] | None = None
     chances: tuple[float, ...] | None = None
     experience: tuple[int, ...] = ()
+    weighed: float = field(default=0.0, compare=False)
     _children: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:

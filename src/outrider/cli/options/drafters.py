@@ -122,7 +122,10 @@ def merged(lookups: Callable[[Model], Drafter]) -> DrafterKind:
     def with_head(head: str, target: Model, trees: bool) -> Drafter:
         if not trees:
             raise SettingError(f"--drafter {MERGED} drafts trees: use --rule {FOR_TREES}, or --drafter head")
-        return outrider.Merged([lookups(target), outrider.head_drafter(head, target)])
+        found, drafter = lookups(target), outrider.head_drafter(head, target)
+        if isinstance(found, outrider.LookupDrafter) and found.trees and drafter.trees:
+            return outrider.JointDrafter(found, drafter)
+        return outrider.Merged([found, drafter])
 
     return DrafterKind(MERGED, TREE_LOOKAHEAD, make_with=with_model, trees=True, suffixes=True, from_head=with_head)
 

@@ -9,8 +9,8 @@ from itertools import accumulate
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
-from outrider.drafters.heads.features import TextFeatures
-from outrider.drafters.heads.network import Chains, Entries, HeadNetwork, RollsOut
+from outrider.drafters.heads.network import Chains, HeadNetwork, RollsOut
+from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
 from outrider.maths.arrays import Array, HostFloats, HostFloats32, HostInts, concatenate, race_order, top
@@ -20,7 +20,6 @@ from outrider.maths.noise import Key, exponential
 from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
 from outrider.runtimes.base import Features
 
-CHUNK = 512  # entries of a row in one pass
 DEEPEST_CHAIN = 16
 SHAPE = DynamicTree(most_children=4, depth=6, beam=4)
 TINY = 1e-3  # a chance that no price is worth
@@ -59,6 +58,10 @@ class HeadDrafter(Drafter):
         greedy: always take the most probable tokens, each with a one-hot q, even where the target samples.
         name: what its tokens are attributed to.
         deepest: the longest chain.
+
+    Attributes:
+        texts: what it knows of the texts that it follows.
+        draws: whether it draws where the target samples.
     """
 
     estimates = True
@@ -78,11 +81,9 @@ class HeadDrafter(Drafter):
         self.wants = Features(hidden=network.layers)
         self.shape = (SHAPE if shape is None else shape) if trees else StaticTree((1,) * deepest)
         self.network = network
-        self._greedy = greedy
-        self._states: Entries | None = None
+        self.draws = not greedy
+        self.texts = HeadTexts(network)
         self._vocabulary: DraftVocabulary | None = None
-        self._rows: dict[int, int] = {}
-        self._features: dict[int, TextFeatures] = {}
         self._expectations = Expectations()
 
     def __repr__(self) -> str:
@@ -94,30 +95,19 @@ class HeadDrafter(Drafter):
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
         branches = self.shape.beam * (self.shape.depth - 1)
-        self._states = self.network.open(rows, capacity + branches)
+        self.texts.open(rows, capacity + branches)
         self._vocabulary = DraftVocabulary(self.network.ids, vocab_size)
-        self._rows, self._features = {}, {}
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
-        behind = []
-        for sequence, reading in zip(sequences, readings, strict=True):
-            features = self._features.setdefault(sequence.id, TextFeatures())
-            self._settle(sequence)
-            features.add(reading, self.network.gathered)
-            if reading.prefilled:
-                self._settle(sequence)
-                if features.first < len(sequence.tokens) - 1:
-                    behind.append(sequence)
-        if behind:
-            self._catch_up(behind)
+        self.texts.read(sequences, readings)
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         able = [
             (sequence, budget)
             for sequence, budget in zip(sequences, budgets, strict=True)
-            if budget.longest > 0 and self._is_ready(sequence)
+            if budget.longest > 0 and self.texts.is_ready(sequence)
         ]
-        newest = self._catch_up([sequence for sequence, _ in able]) if able else []
+        newest = self.texts.catch_up([sequence for sequence, _ in able]) if able else []
         trees = {
             sequence.id: self._begin(sequence, budget, state)
             for (sequence, budget), state in zip(able, newest, strict=True)
@@ -135,68 +125,8 @@ class HeadDrafter(Drafter):
         self._expectations.learn(sequence.id, sequence.tokens)
 
     def forget(self, sequence: DraftedSequence) -> None:
-        self._features.pop(sequence.id, None)
+        self.texts.forget(sequence)
         self._expectations.forget(sequence.id)
-        row = self._rows.pop(sequence.id, None)
-        if row is not None:
-            self._opened().release(row)
-
-    # What the target told
-
-    def _settle(self, sequence: DraftedSequence) -> None:
-        features = self._features[sequence.id]
-        if features.settle(sequence.tokens):
-            self._opened().truncate(self._row_of(sequence), 0)
-
-    def _is_ready(self, sequence: DraftedSequence) -> bool:
-        """Whether the states of the whole text but its pending token are known."""
-        features = self._features.get(sequence.id)
-        if features is None:
-            return False
-        self._settle(sequence)
-        return features.end == len(sequence.tokens) - 1
-
-    def _catch_up(self, sequences: Sequence[DraftedSequence]) -> list[Array]:
-        """Read the states that came since; what the head makes of the newest one of each text, [1, hidden size]."""
-        states, missing = self._opened(), {}
-        for sequence in sequences:
-            features, row = self._features[sequence.id], self._row_of(sequence)
-            # A state is read with the token after it, which is not known for the last of a prompt.
-            known = min(features.end, len(sequence.tokens) - 1) - features.first
-            held = min(states.length(row), known - 1)  # the newest is read once more where nothing came since
-            states.truncate(row, held)
-            missing[sequence.id] = features.since(features.first + held)[: known - held]
-        newest: dict[int, Array] = {}
-        waiting = list(sequences)
-        while waiting:
-            self._read_pieces(waiting, missing, newest)
-            waiting = [sequence for sequence in waiting if len(missing[sequence.id])]
-        for sequence in sequences:
-            features = self._features[sequence.id]
-            features.forget_before(features.first + states.length(self._row_of(sequence)) - 1)
-        return [newest[sequence.id] for sequence in sequences]
-
-    def _read_pieces(
-        self,
-        sequences: Sequence[DraftedSequence],
-        missing: dict[int, Array],
-        newest: dict[int, Array],
-    ) -> None:
-        """The next CHUNK entries of each text, in one pass."""
-        states, rows, tokens, pieces = self._opened(), [], [], []
-        for sequence in sequences:
-            row, piece = self._row_of(sequence), missing[sequence.id][:CHUNK]
-            after = self._features[sequence.id].first + states.length(row) + 1
-            rows.append(row)
-            pieces.append(piece)
-            tokens.append(sequence.tokens[after : after + len(piece)])
-            missing[sequence.id] = missing[sequence.id][len(piece) :]
-        made = states.extend(rows, self.network.read(concatenate(pieces)), tokens)
-        end = 0
-        for sequence, row, piece in zip(sequences, rows, pieces, strict=True):
-            end += len(piece)
-            states.keep(row, len(piece))
-            newest[sequence.id] = made[end - 1 : end]
 
     # Trees
 
@@ -206,7 +136,7 @@ class HeadDrafter(Drafter):
         nodes = budget.nodes if self.trees else budget.longest
         least = max(budget.prices.cheapest, TINY) if budget.prices.totals else 0.0
         growth = Growth(Budget(nodes, depth, budget.prices), beam=self.shape.beam, least=least)
-        return _Tree(sequence, self._row_of(sequence), growth, state)
+        return _Tree(sequence, self.texts.row_of(sequence), growth, state)
 
     def _open_level(self, trees: Sequence[_Tree]) -> None:
         """The children of all nodes that were asked about."""
@@ -242,7 +172,7 @@ class HeadDrafter(Drafter):
                 logits, tree.states, paths = logits[live], tree.states[live], [paths[row] for row in live]
         q = distribution(logits, UNCHANGED if sampling.greedy else sampling)
         probabilities, places = top(q, self.shape.width(tree.level))
-        self._open_children(tree, probabilities, places, None if sampling.greedy or self._greedy else q)
+        self._open_children(tree, probabilities, places, None if sampling.greedy or not self.draws else q)
 
     def _open_children(
         self, tree: _Tree, probabilities: HostFloats | HostFloats32, places: HostInts, q: Array | None = None
@@ -289,16 +219,16 @@ class HeadDrafter(Drafter):
     def _rolls_out(self, trees: Sequence[_Tree]) -> bool:
         """Whether the chains of these texts are rolled out where the head computes."""
         adjusted = any(tree.sequence.sampling.adjusts_logits for tree in trees)
-        return not self.trees and not adjusted and isinstance(self._states, RollsOut)
+        return not self.trees and not adjusted and isinstance(self.texts.entries, RollsOut)
 
     def _roll_out(self, trees: Sequence[_Tree]) -> None:
         """All tokens of all chains. Where a chain ends depends on what was known before its next token was drawn."""
-        states, count = self._opened(), max(tree.growth.longest for tree in trees)
+        states, count = self.texts.entries, max(tree.growth.longest for tree in trees)
         assert isinstance(states, RollsOut)
         samplings = [tree.sequence.sampling for tree in trees]
         chains = Chains(
             [UNCHANGED if sampling.greedy else sampling for sampling in samplings],
-            [self._greedy or sampling.greedy for sampling in samplings],
+            [not self.draws or sampling.greedy for sampling in samplings],
             [[self._key(tree.sequence, level, level - 1) for level in range(count)] for tree in trees],
             self._known_vocabulary().size,
         )
@@ -332,22 +262,12 @@ class HeadDrafter(Drafter):
             going.append(tree)
         if going:
             tokens = [[tree.growth.node(node)[0] for node in tree.asked] for tree in going]
-            made = self._opened().extend([tree.row for tree in going], concatenate(origins), tokens, parents)
+            made = self.texts.entries.extend([tree.row for tree in going], concatenate(origins), tokens, parents)
             first = 0
             for tree in going:
                 tree.states = made[first : first + len(tree.asked)]
                 first += len(tree.asked)
         return going
-
-    def _row_of(self, sequence: DraftedSequence) -> int:
-        if sequence.id not in self._rows:
-            taken = set(self._rows.values())
-            self._rows[sequence.id] = next(row for row in range(self._opened().rows) if row not in taken)
-        return self._rows[sequence.id]
-
-    def _opened(self) -> Entries:
-        assert self._states is not None, "prepare() comes before propose()"
-        return self._states
 
     def _known_vocabulary(self) -> DraftVocabulary:
         assert self._vocabulary is not None, "prepare() comes before propose()"

@@ -182,6 +182,24 @@ class NativeEntries:
     def release(self, row: int) -> None:
         self._ledger.truncate(row, 0)
 
+    def grow(self, row: int, made: Array, tree: Any, node: int, ids: HostInts, count: int) -> int:
+        """Answer all that a tree of the compiled library asks about one text, without a way back to Python.
+
+        The entries are tentative in the compiled cache alone: the next `extend` writes over them.
+
+        Args:
+            made: of the text itself, [1, hidden size].
+            tree: the library's own object.
+            node: that it asks about.
+            ids: of the network.
+            count: tokens of an answer.
+
+        Returns:
+            how many nodes were read.
+        """
+        read: int = self._compiled.grow(row, self._ledger.length(row), made, tree, node, ids, min(count, len(ids)))
+        return read
+
     def extend(
         self,
         rows: Sequence[int],

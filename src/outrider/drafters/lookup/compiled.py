@@ -21,18 +21,18 @@ class CompiledLookups:
     """
 
     def __init__(self, library: Any, core: Any) -> None:
-        self._library = library
-        self._core = core
+        self.library = library
+        self.core = core
 
     def calibration(self) -> Any:
         """One that has learned nothing yet."""
-        return self._library.Calibration()
+        return self.library.Calibration()
 
     def drafted(
         self, cursors: Sequence[Any], context: Context, budget: Budget, calibration: Any, terms: Terms
     ) -> tuple[Draft, Any]:
         """As `Lookups.drafted`."""
-        tokens, parents, chances, proposers, tree = self._core.grow(
+        tokens, parents, chances, proposers, tree = self.core.grow(
             cursors, context, budget.nodes, budget.depth, budget.prices.totals, calibration, terms.names
         )
         if not tokens:

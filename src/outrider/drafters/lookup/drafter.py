@@ -38,7 +38,8 @@ class LookupDrafter(Drafter):
         name: what its tokens are attributed to, where a source has not its own name for them.
 
     Attributes:
-        sources: those.
+        sources, min_chance: those.
+        grower: grows its trees.
 
     Raises:
         SettingError: no source, or min_chance is not within 0 to 1.
@@ -60,12 +61,13 @@ class LookupDrafter(Drafter):
         if not self.sources:
             raise SettingError("sources is empty: give at least one, such as SuffixSource()")
         self.trees = trees
+        self.min_chance = min_chance
         self.name = name
         self.wants = Features(top=max(source.wants.top for source in self.sources))
-        self._lookups = lookups_over(self.sources, min_chance, MOST_CHILDREN if trees else 1)
-        self._names = _names_of(self.sources)
+        self.grower = lookups_over(self.sources, min_chance, MOST_CHILDREN if trees else 1)
+        self._names = names_of([source.name for source in self.sources])
         self._locks = [source.lock for source in self.sources if not isinstance(source.lock, nullcontext)]
-        self._calibrations = {greedy: self._lookups.calibration() for greedy in (True, False)}
+        self._calibrations = {greedy: self.grower.calibration() for greedy in (True, False)}
         self._open: dict[int, Any] = {}  # the trees of this round, by sequence
 
     def __repr__(self) -> str:
@@ -122,14 +124,19 @@ class LookupDrafter(Drafter):
         calibration = self._calibrations[sequence.sampling.greedy]
         if not self.trees:
             budget = budget._replace(nodes=budget.longest)
-        with self._locked():
-            cursors = [source.begin(sequence) for source in self.sources]
-            experience = tuple([each for source in self.sources for each in source.experience(sequence)])
+        with self.locked():
+            cursors, experience = self.at_the_end_of(sequence)
             terms = Terms(self.name, self._names, experience)
-            draft, self._open[sequence.id] = self._lookups.drafted(cursors, context, budget, calibration, terms)
+            draft, self._open[sequence.id] = self.grower.drafted(cursors, context, budget, calibration, terms)
         return draft
 
-    def _locked(self) -> AbstractContextManager[Any]:
+    def at_the_end_of(self, sequence: DraftedSequence) -> tuple[list[Any], tuple[int, ...]]:
+        """Where each source stands at the end of a text, and the experience of a draft. Called under the lock."""
+        cursors = [source.begin(sequence) for source in self.sources]
+        return cursors, tuple([each for source in self.sources for each in source.experience(sequence)])
+
+    def locked(self) -> AbstractContextManager[Any]:
+        """Held while cursors are used: what they point into stays as it is."""
         if len(self._locks) == 1:
             return self._locks[0]
         return _together(self._locks)
@@ -165,9 +172,8 @@ def _together(locks: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
         yield
 
 
-def _names_of(sources: Sequence[Source]) -> list[str]:
-    """The names of the sources, by the bits of those that propose a token."""
+def names_of(sources: Sequence[str]) -> list[str]:
+    """Names of sources joined by a plus, by the bits of those that propose a token."""
     return [
-        "+".join(source.name for number, source in enumerate(sources) if bits >> number & 1)
-        for bits in range(1 << len(sources))
+        "+".join(name for number, name in enumerate(sources) if bits >> number & 1) for bits in range(1 << len(sources))
     ]

@@ -94,7 +94,7 @@ class Lookups:
     """
 
     def __init__(self, sources: Sequence[Source], least: float, children: int) -> None:
-        self._sources = sources
+        self.sources = sources
         self._least = least
         self._children = children
 
@@ -125,7 +125,7 @@ class Lookups:
         while True:
             at, before, depth = places[node]
             if depth < budget.depth and chance * LARGEST_SHARE >= floor.chance:
-                known = tree.seen[node] = expected(self._sources, at, before)
+                known = tree.seen[node] = expected(self.sources, at, before)
                 for share, token in self._best(known, calibration, floor.chance / chance):
                     order += 1
                     heappush(waiting, (-chance * share, order, node, token, known.proposers[token]))

@@ -91,7 +91,9 @@ class PricedGoodput(Learner[Share]):
         added = np.maximum(passes - passes[0], share) + (position + token) * drafted
         per_token = self._time_ratio * (self._table[rows] + self.overhead.value) / rows
         prices = added / (per_token * self._trust)
-        return [Prices(tuple((prices / self._sequences[sequence].factor).tolist())) for sequence in sequences]
+        rate = 1.0 / (per_token * self._trust)
+        factors = [self._sequences[sequence].factor for sequence in sequences]
+        return [Prices(tuple((prices / factor).tolist()), float(rate / factor)) for factor in factors]
 
     @property
     def _time_ratio(self) -> float:
@@ -135,6 +137,7 @@ class PricedGoodput(Learner[Share]):
         self._drafted.add(drafted / rows)
         plain = float(self._table[rows]) + self.overhead.value
         spent = float(self._table[rows + drafted]) + self.overhead.value + self.draft_cost.seconds(max(counts), drafted)
+        spent += sum(outcome.weighed for outcome in outcomes)
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
         asked = [outcome for outcome in outcomes if outcome.planned]
         call = self.draft_cost.prices[0] / len(asked)
@@ -152,7 +155,7 @@ class PricedGoodput(Learner[Share]):
         """
         _, position, token = self.draft_cost.prices
         spent = float(self._table[rows + outcome.drafted] - self._table[rows])
-        spent += call + (position + token) * outcome.drafted
+        spent += call + (position + token) * outcome.drafted + outcome.weighed
         return outcome.accepted - spent / (per_token * self._time_ratio)
 
     def _learn_draft_cost(self, outcomes: Sequence[Outcome], times: Times) -> None:
@@ -160,4 +163,5 @@ class PricedGoodput(Learner[Share]):
         if not self._quiet or self._rounds % LASTING == 0:
             # Looking up a node on a branch takes as long as one on the path: a tree counts like a chain of its nodes.
             counts = [outcome.drafted for outcome in outcomes]
-            self.draft_cost.observe(max(counts), sum(counts), times.drafting)
+            weighed = sum(outcome.weighed for outcome in outcomes)
+            self.draft_cost.observe(max(counts), sum(counts), max(times.drafting - weighed, 0.0))

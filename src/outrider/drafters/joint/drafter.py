@@ -1,0 +1,204 @@
+"""The drafter that grows one tree from lookups and a draft head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.heads.drafter import HeadDrafter
+from outrider.drafters.heads.vocabulary import DraftVocabulary
+from outrider.drafters.joint.compiled import CompiledJointTree, Trees
+from outrider.drafters.joint.costs import QuestionCosts
+from outrider.drafters.joint.growth import MOST_READ, JointTerms, JointTree, StepPrices, Wish
+from outrider.drafters.joint.questions import Asked, Questions
+from outrider.drafters.lookup.drafter import MOST_CHILDREN, LookupDrafter, names_of
+from outrider.drafters.lookup.growth import Terms
+from outrider.drafters.lookup.source import CONTEXT
+from outrider.drafters.several.base import told_to, union_of
+from outrider.errors import SettingError
+from outrider.maths.budget import Budget
+from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
+
+
+class JointDrafter(Drafter):
+    """Lookups and a head grow one tree, and the head is asked only where its answer pays.
+
+    Every node has a chance, from what lookups and head say together; the likeliest nodes join, whoever proposed them
+    (growth.py). A question to the head has a price, the time that it takes. How far each is believed, what questions
+    bring and what they take is learned while texts are decoded.
+
+    Where the target samples, lookups are chosen and children from the head are drawn, and both mix exactly.
+
+    Args:
+        lookups: asked at every node. The tree is of its kind: a tree or a chain.
+        head: its network is asked.
+        name: what the tree is attributed to; each node to those that proposed it.
+        clock: seconds.
+
+    Raises:
+        SettingError: one drafts trees and the other chains.
+    """
+
+    estimates = True
+
+    def __init__(
+        self,
+        lookups: LookupDrafter,
+        head: HeadDrafter,
+        *,
+        name: str = "joint",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if lookups.trees != head.trees:
+            kinds = {True: "trees", False: "chains"}
+            raise SettingError(
+                f"the lookups draft {kinds[lookups.trees]} and the head {kinds[head.trees]}: give both the same trees="
+            )
+        self.name = name
+        self.trees = lookups.trees
+        self.wants = union_of([lookups.wants, head.wants])
+        self.lookups = lookups
+        self.head = head
+        self._clock = clock
+        self._names = names_of([*(source.name for source in lookups.sources), head.name])
+        self._trees = Trees(lookups.grower, JointTerms(MOST_CHILDREN if lookups.trees else 1, lookups.min_chance))
+        self._calibrations = {greedy: lookups.grower.calibration() for greedy in (True, False)}
+        self._blends = {greedy: self._trees.blend() for greedy in (True, False)}
+        self._costs = QuestionCosts()
+        self._questions: Questions | None = None
+        self._open: dict[int, JointTree | CompiledJointTree] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.lookups}, {self.head})"
+
+    @property
+    def bytes_per_token(self) -> int:  # type: ignore[override]
+        return self.head.bytes_per_token
+
+    def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
+        self._open = {}
+        self.lookups.prepare(rows, capacity, vocab_size)
+        self.head.texts.open(rows, capacity + MOST_READ)
+        vocabulary = DraftVocabulary(self.head.network.ids, vocab_size)
+        self._questions = Questions(self.head.network, self.head.texts, vocabulary, MOST_CHILDREN)
+
+    def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
+        self.lookups.read(sequences, told_to(self.lookups, self.wants, readings))
+        self.head.texts.read(sequences, told_to(self.head, self.wants, readings))
+
+    def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        with self.lookups.locked():
+            opened = {
+                sequence.id: self._begin(sequence, budget)
+                for sequence, budget in zip(sequences, budgets, strict=True)
+                if budget.longest > 0
+            }
+            self._grow([asked for asked, _ in opened.values()])
+        drafts = []
+        for sequence in sequences:
+            if sequence.id not in opened:
+                drafts.append(EMPTY)
+                continue
+            asked, terms = opened[sequence.id]
+            self._open[sequence.id] = asked.tree
+            draft = asked.tree.draft(terms)
+            drafts.append(replace(draft, weighed=asked.seconds) if asked.seconds else draft)
+        return drafts
+
+    def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
+        tree = self._open.pop(sequence.id, None)
+        if tree is None:
+            return
+        came = [draft.tokens[node] for node in verdict.path]
+        if verdict.token is not None:
+            came.append(verdict.token)
+        tree.teach(verdict.path, came)
+
+    def forget(self, sequence: DraftedSequence) -> None:
+        self._open.pop(sequence.id, None)
+        self.lookups.forget(sequence)
+        self.head.texts.forget(sequence)
+
+    def _begin(self, sequence: DraftedSequence, budget: Budget) -> tuple[Asked, Terms]:
+        """A tree of which nothing has grown, and in whose name it is drafted."""
+        greedy, texts, lookups = sequence.sampling.greedy, self.head.texts, self.lookups
+        prices: StepPrices | None = None
+        if texts.is_ready(sequence):
+            prices = self._costs.prices(texts.missing(sequence), budget.prices.rate)
+        draws = not greedy and self.head.draws
+        nodes = budget.nodes if self.trees else budget.longest
+        cursors, experience = lookups.at_the_end_of(sequence)
+        tree = self._trees.begin(
+            cursors,
+            tuple(sequence.tokens[-CONTEXT:]),
+            budget._replace(nodes=nodes),
+            self._calibrations[greedy],
+            self._blends[greedy],
+            prices,
+            draws,
+        )
+        noise = sequence.noise.knowing(experience)
+        return Asked(sequence, tree, noise, draws), Terms(self.name, self._names, experience)
+
+    def _grow(self, growing: Sequence[Asked]) -> None:
+        """Grow all trees until none needs the head any more."""
+        assert self._questions is not None, "prepare() comes before propose()"
+        while growing:
+            wishes = [(each, self._next_question(each)) for each in growing]
+            going = [(each, wish.node) for each, wish in wishes if wish is not None]
+            if not going:
+                return
+            growing = [each for each, _ in going]
+            if len(growing) == 1 and self._questions.grows_alone(growing[0]):
+                self._grow_alone(*going[0])
+                return
+            texts = [each for each, node in going if ROOT not in each.made]
+            if texts:
+                self._ask_about_texts(texts)
+            nodes = [(each, node) for each, node in going if node != ROOT]
+            if nodes:
+                self._ask_about_nodes(nodes)
+
+    def _next_question(self, each: Asked) -> Wish | None:
+        assert self._questions is not None
+        wish = each.tree.advance()
+        while wish is not None and wish.draws:
+            self._questions.draw(each, wish.node)
+            wish = each.tree.advance()
+        return wish
+
+    def _ask_about_texts(self, asked: Sequence[Asked]) -> None:
+        """The first questions of these trees, and what they take."""
+        assert self._questions is not None
+        missing = [self.head.texts.missing(each.sequence) for each in asked]
+        started = self._clock()
+        self._questions.read_texts(asked)
+        self._questions.ask(asked, [ROOT] * len(asked))
+        seconds = (self._clock() - started) / len(asked)
+        self._costs.learn_first(seconds, sum(missing) // len(asked))
+        for each in asked:
+            each.seconds += seconds
+
+    def _grow_alone(self, each: Asked, node: int) -> None:
+        """Grow a tree that asks about a node to its end, and measure how long questions take."""
+        assert self._questions is not None
+        missing = self.head.texts.missing(each.sequence)
+        started = self._clock()
+        self._questions.read_texts([each])
+        caught_up = self._clock()
+        read = self._questions.grow_alone(each, node)
+        ended = self._clock()
+        self._costs.learn_together(caught_up - started, missing, ended - caught_up, read)
+        each.seconds += ended - started
+
+    def _ask_about_nodes(self, pairs: Sequence[tuple[Asked, int]]) -> None:
+        """Further questions, one of each tree, and what they take."""
+        assert self._questions is not None
+        started = self._clock()
+        read = self._questions.ask([each for each, _ in pairs], [node for _, node in pairs])
+        seconds = self._clock() - started
+        self._costs.learn_further(seconds / read)
+        for each, _ in pairs:
+            each.seconds += seconds / len(pairs)

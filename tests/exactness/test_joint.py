@@ -1,0 +1,164 @@
+"""One tree from lookups and a head: chosen and drawn tokens mix exactly, and mistakes in the mixture are found.
+
+The head is random or trained on the target. Half of what the lookups know is wrong for the target, so that most drafts
+are rejected. Questions to the head have prices in some rounds, and a clock that makes noise.
+"""
+
+from contextlib import AbstractContextManager
+from itertools import count
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from exactness.draws import p_of_mistake, plain_texts, texts_of
+from exactness.policies import Sometimes
+from exactness.statistics import THRESHOLD, p_value
+from exactness.traffic import Kind, serve
+from outrider import (
+    Budget,
+    Engine,
+    JointDrafter,
+    LookaheadPolicy,
+    LookupDrafter,
+    RecyclingSource,
+    SamplingParams,
+    SpeculativeDecoder,
+    SuffixSource,
+)
+from outrider.drafters.lookup.source import Foresight, Source
+from outrider.maths.budget import Prices
+
+torch = pytest.importorskip("torch")
+from exactness import test_heads as heads  # noqa: E402 (a head of the tests needs PyTorch)
+from outrider.drafters.heads.drafter import HeadDrafter  # noqa: E402
+from outrider.drafters.heads.vocabulary import DraftVocabulary  # noqa: E402
+from outrider.drafters.joint import growth  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+TARGET, PROMPT, SAMPLINGS = heads.TARGET, heads.PROMPT, heads.SAMPLINGS
+STEEP = tuple(Prices(totals, 4.0) for totals in ((0.0, 0.05, 0.15, 0.3, 0.5, 0.8, 1.2), (0.0, 0.2, 0.5, 1.0)))
+
+
+class Priced(LookaheadPolicy):
+    """Tokens and seconds cost something in some rounds."""
+
+    def __init__(self, most: int = 6) -> None:
+        self._rounds = count()
+        self._most = most
+
+    def plan(self, sequences):
+        return [self._most for _ in sequences]
+
+    def budgets(self, sequences):
+        prices = (*STEEP, Prices())
+        return [Budget(self._most, self._most, prices[next(self._rounds) % len(prices)]) for _ in sequences]
+
+
+def clock():
+    """Seconds of a noisy machine: between 0 and 0.05 pass from one look to the next."""
+    generator = np.random.default_rng(0)
+    now = 0.0
+
+    def look() -> float:
+        nonlocal now
+        now += float(generator.uniform(0, 0.05))
+        return now
+
+    return look
+
+
+def joint(seed: int = 2, *, trees: bool = True, trained: bool = False, **settings) -> JointDrafter:
+    lookups = LookupDrafter([SuffixSource(), RecyclingSource()], trees=trees)
+    head = HeadDrafter(heads.trained(), trees=trees) if trained else heads.head(seed, trees=trees, **settings)
+    return JointDrafter(lookups, head, clock=clock())
+
+
+DRAFTERS = {
+    "trees": joint,
+    "chosen": lambda: joint(greedy=True),
+    "trained": lambda: joint(trained=True),
+    "chains": lambda: joint(trees=False),
+    "trained-chains": lambda: joint(trees=False, trained=True),
+}
+
+
+def scenario_of(drafter: str, rule: str = "token", sampling: str = "1", lookahead=6, draws: int = 600):
+    heads.DRAFTERS.setdefault(f"joint-{drafter}", DRAFTERS[drafter])
+    return heads.Scenario(f"joint-{drafter}", rule, sampling, lookahead, draws)
+
+
+SCENARIOS = {
+    "trees-0.7": ("trees", "token", "0.7"),
+    "chosen-bias": ("chosen", "token", "bias"),
+    "trained-priced": ("trained", "token", "1", Priced),
+    "trees-sometimes": ("trees", "token", "1", Sometimes),
+    "chains": ("chains", "token", "bias", 4),
+    "chains-block": ("chains", "block", "1", 4),
+    "trained-chains-block": ("trained-chains", "block", "0.7", lambda: Priced(4)),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_output_has_the_targets_distribution(name):
+    drafter, *settings = SCENARIOS[name]
+    scenario = scenario_of(drafter, *[each() if callable(each) else each for each in settings])
+    assert p_value(scenario.open().more(scenario.draws).counts, scenario.truth()) > THRESHOLD
+
+
+@pytest.mark.parametrize("drafter", ["trees", "chains"])
+def test_under_coupled_every_text_is_that_of_plain_decoding(drafter):
+    decoder = SpeculativeDecoder(DRAFTERS[drafter](), TARGET, Priced(), rule="coupled")
+    assert texts_of(decoder, PROMPT, SAMPLINGS["1"]).texts == plain_texts(TARGET, PROMPT, SAMPLINGS["1"])
+
+
+def test_texts_side_by_side_are_exact_and_independent():
+    kinds = [Kind((1,)), Kind((0, 2, 1, 1, 3, 0), SamplingParams(temperature=0.7, top_p=0.9))]
+
+    def open_engine():
+        return Engine(TARGET, joint(), lookahead=Sometimes(), max_rows=4, capacity=32)
+
+    assert serve(open_engine, kinds, 2, 160).smallest_p_value(TARGET) > THRESHOLD
+
+
+def q_not_renormalised() -> AbstractContextManager:
+    """As if q were the head's distribution over the whole vocabulary, of which a part cannot be drafted."""
+    spread = DraftVocabulary.spread
+    return patch.object(DraftVocabulary, "spread", lambda self, q: 0.6 * spread(self, q))
+
+
+def q_of_the_other_source() -> AbstractContextManager:
+    """A token that was looked up is judged as if the head had drawn it."""
+    draft = growth.JointTree.draft
+
+    def mistaken(self, terms):
+        if self.q:
+            self.q_rows = [max(row, 0) for row in self.q_rows]
+        return draft(self, terms)
+
+    return patch.object(growth.JointTree, "draft", mistaken)
+
+
+class Knowing(Source):
+    """Knows the target, so that its tokens often stand before drawn ones; trees grow in Python beside it."""
+
+    def foresee(self, cursor, context):
+        weights = np.exp(np.asarray(TARGET.table)[context[-1]])
+        shares = weights / weights.sum()
+        best = np.argsort(-shares)[:3]
+        return Foresight([(int(token), float(shares[token])) for token in best], float(1 - shares[best].sum()), {})
+
+
+heads.DRAFTERS["joint-knowing"] = lambda: JointDrafter(LookupDrafter([Knowing()]), heads.head(2), clock=clock())
+NO_MISTAKE = heads.Scenario("joint-knowing", lookahead=6, draws=4_000)
+
+
+@pytest.mark.parametrize("mistake", [q_not_renormalised, q_of_the_other_source])
+def test_a_mistake_in_the_mixture_is_found(mistake):
+    with mistake():
+        assert p_of_mistake(NO_MISTAKE.open(), NO_MISTAKE.truth(), NO_MISTAKE.draws) < THRESHOLD
+
+
+def test_without_a_mistake_there_is_none():
+    assert p_value(NO_MISTAKE.open().more(600).counts, NO_MISTAKE.truth()) > THRESHOLD
