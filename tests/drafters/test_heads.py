@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from drafters.witness import PROMPTS, TOLERANCE, Witness, course, state_of_table
+from drafters.witness import PROMPTS, TOLERANCE, Moody, Witness, course, state_of_table
 from outrider import (
     Budget,
     Engine,

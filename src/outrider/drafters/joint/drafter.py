@@ -85,8 +85,8 @@ class JointDrafter(Drafter):
         self._questions = Questions(self.head.network, self.head.texts, vocabulary, MOST_CHILDREN)
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
-        self.lookups.read(sequences, told_to(self.lookups, self.wants, readings))
-        self.head.texts.read(sequences, told_to(self.head, self.wants, readings))
+        self.lookups.read(sequences, told_to(self.lookups.wants, self.wants, readings))
+        self.head.texts.read(sequences, told_to(self.head.wants, self.wants, readings))
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         with self.lookups.locked():
