@@ -17,11 +17,11 @@ class Moody(LookaheadPolicy):
     """Drafts in some rounds only, and not in the same ones for all texts."""
 
     def __init__(self, most, seed=0):
-        self.most = most
+        self._most = most
         self._generator = random.Random(seed)
 
     def plan(self, sequences):
-        return [self._generator.choice([0, 0, 1, 2, self.most]) for _ in sequences]
+        return [self._generator.choice([0, 0, 1, 2, self._most]) for _ in sequences]
 
 
 class Witness:
