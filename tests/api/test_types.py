@@ -30,6 +30,8 @@ CALLS = {
     "most": lambda value: AdaptiveSpeculator(max_lookahead=value),
     "max_tokens": lambda value: decoder().generate([1], max_tokens=value),
     "n": lambda value: decoder().generate([1], n=value),
+    "rows": lambda value: outrider.batched_speculative_decode([[1]], DRAFT, MODEL, max_rows=value),
+    "threads": lambda value: outrider.load("nosuch", threads=value),
     "batch": lambda value: outrider.batched_speculative_decode([[1]], DRAFT, MODEL, max_tokens=value),
 }
 
@@ -98,6 +100,15 @@ def test_a_mistake_in_the_callers_own_model_is_shown():
         SpeculativeDecoder(None, broken)
     assert isinstance(failure.value.__cause__, ValueError)
     assert traceback.extract_tb(failure.value.__cause__.__traceback__)[-1].name == "broken"
+
+
+@pytest.mark.parametrize("value", [2.5, "0.5", math.nan, None, [0.5], {}], ids=repr)
+@pytest.mark.parametrize(
+    "drafter", [outrider.SuffixDrafter, lambda **settings: outrider.ModelDrafter(DRAFT, **settings)]
+)
+def test_a_chance_that_is_none(drafter, value):
+    with pytest.raises(SettingError, match=r"^min_survival is .* within 0 to 1$"):
+        drafter(min_survival=value)
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers():

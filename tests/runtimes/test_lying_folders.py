@@ -49,6 +49,7 @@ CONFIGS = {
     "architecture-unknown": {"architectures": ["Nosuch"], "model_type": "nosuch"},
     "type-as-list": {"model_type": ["llama"]},
     "rotation-as-number": {"rope_parameters": 5},
+    "inner-width-as-list": {"intermediate_size": []},
     "epsilon-huge": {"rms_norm_eps": 10**400},
     "epsilon-as-text": {"rms_norm_eps": "small"},
     "activation-as-number": {"hidden_act": 3},

@@ -115,6 +115,8 @@ def batched_speculative_decode(
     samples = 1 if n is None else n
     if not is_whole(samples, 1):
         raise SettingError(f"n is {n!r}: it must be at least 1")
+    if not is_whole(max_rows, 1):
+        raise SettingError(f"max_rows is {max_rows!r}: it must be at least 1")
     if isinstance(batch_prompts, str) or not isinstance(batch_prompts, Iterable):
         raise InputError(f"batch_prompts is a {type(batch_prompts).__name__}: give a list of prompts")
     prompts = list(batch_prompts)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
+from outrider.errors import SettingError
 from outrider.maths.arrays import Array
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft, Verdict
@@ -158,3 +160,9 @@ class Drafter(ABC):
 
     def forget(self, sequence: DraftedSequence) -> None:  # noqa: B027
         """The sequence has ended."""
+
+
+def require_survival(min_survival: float) -> None:
+    """Raises SettingError where a drafter's least chance of survival is no number from 0 to 1."""
+    if not (isinstance(min_survival, Real) and 0 <= min_survival <= 1):
+        raise SettingError(f"min_survival is {min_survival!r}: it must be a number within 0 to 1")

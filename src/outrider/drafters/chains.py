@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from outrider.drafters.base import DraftedSequence
+from outrider.drafters.base import DraftedSequence, require_survival
 from outrider.drafters.cache import CachedRow, DraftCache
-from outrider.errors import SettingError
 from outrider.maths.arrays import Array, concatenate
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
@@ -87,8 +86,7 @@ class ChainGrower:
         min_survival: float = 0.0,
         ends: Callable[[int], bool] = never,
     ) -> None:
-        if not 0 <= min_survival <= 1:
-            raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")
+        require_survival(min_survival)
         self._cache = cache
         self._greedy = greedy
         self._min_survival = min_survival

@@ -88,6 +88,7 @@ class Engine:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         require_size(max_rows, max_waiting, capacity, memory_limit)
+        max_rows = int(max_rows)  # of NumPy it would overflow in products
         self._rule = rule_named(rule)
         self._lookahead = as_policy(lookahead)
         self.target: Model = as_model(target, tokenizer)

@@ -175,7 +175,7 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
 
 def _check_count(key: str, value: Any, limit: int, where: str) -> None:
     """Some models give one for each layer."""
-    values = value if isinstance(value, list) else [value]
+    values = value if value and isinstance(value, list) else [value]
     for each in values:
         if each is not None and not (_is_count(each) and (each or isinstance(value, list)) and each <= limit):
             raise ModelError(f"{where} says {key} is {_shown(each)}: it must be a whole number from 1 to {limit}")

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -70,8 +71,8 @@ def load(
     for what, value, known in (("backend", backend, get_args(Backend)), ("dtype", dtype, get_args(Dtype))):
         if value not in known:
             raise SettingError(f"{what} {value!r} is unknown: choose one of {', '.join(known)}")
-    if threads is not None and threads < 1:
-        raise SettingError(f"threads is {threads}: it must be at least 1")
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise SettingError(f"threads is {threads!r}: it must be a whole number, at least 1")
     name, report = as_name(name_or_path), progress or _silent
     _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)

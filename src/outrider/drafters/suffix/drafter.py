@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.base import DraftedSequence, Drafter, Reading, require_survival
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
 from outrider.drafters.suffix.memory import Follower, SuffixMemory
 from outrider.drafters.suffix.shares import NOVELTY
-from outrider.errors import SettingError
 from outrider.maths.arrays import Array, race
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
@@ -68,8 +67,7 @@ class SuffixDrafter(Drafter):
         name: str = "suffix",
         memory: SuffixMemory | None = None,
     ) -> None:
-        if not 0 <= min_survival <= 1:
-            raise SettingError(f"min_survival is {min_survival}: it must lie within 0 to 1")
+        require_survival(min_survival)
         self.greedy = greedy
         self.min_survival = min_survival
         self.max_tokens = max_tokens

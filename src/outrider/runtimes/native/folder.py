@@ -20,6 +20,17 @@ ARCHITECTURES = {
     "Qwen3ForCausalLM": "qwen3",
     "SmolLM3ForCausalLM": "smollm3",
 }
+# Sizes that are the same in all layers here; other models give a list of them.
+ONE_FOR_ALL = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+)
 NAMES = Names(
     "model.embed_tokens.weight",
     "model.norm.weight",
@@ -55,6 +66,9 @@ def describe(folder: Path) -> Description:
 
 
 def _described(config: Mapping[str, Any], folder: Path) -> Description:
+    lists = [key for key in ONE_FOR_ALL if isinstance(config.get(key), list)]
+    if lists:
+        raise Unknown(f"its config.json gives {lists[0]} for each layer")
     kind = _kind(config)
     layers, heads, hidden = (config[key] for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     size = config.get("head_dim") or hidden // heads
