@@ -74,6 +74,7 @@ FILES = {
     "generation-list": ("generation_config.json", "[]"),
     "generation-stop": ("generation_config.json", '{"eos_token_id": "x"}'),
     "tokenizer-settings-list": ("tokenizer_config.json", "[]"),
+    "tokenizer-class-list": ("tokenizer_config.json", '{"tokenizer_class": [0]}'),
     "tokenizer-settings-deep": ("tokenizer_config.json", DEEP),
     "tokenizer-broken": ("tokenizer.json", "{"),
     "tokenizer-list": ("tokenizer.json", "[]"),

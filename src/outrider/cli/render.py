@@ -116,7 +116,7 @@ def _shown_on_standard_output() -> Callable[[str], str]:
 
 def summary(stats: Statistics, seed: int | None) -> str:
     """One line about a run."""
-    parts = [f"{stats.emitted} tokens, {stats.tokens_per_second:.1f}/s"]
+    parts = [f"{stats.emitted} {'token' if stats.emitted == 1 else 'tokens'}, {stats.tokens_per_second:.1f}/s"]
     if stats.drafted:
         parts.append(
             f"{stats.rounds} rounds of {stats.mean_tokens_per_round:.2f} tokens, "

@@ -67,7 +67,12 @@ def check_folder(folder: Path) -> None:
     _check_config(config, f"{CONFIG} of {folder}")
     for file in (folder / name for name in BESIDE):
         if file.is_file():
-            _check_stop_tokens(read_object(file), f"{file.name} of {folder}")
+            settings, where = read_object(file), f"{file.name} of {folder}"
+            _check_stop_tokens(settings, where)
+            if not isinstance(settings.get("tokenizer_class", ""), str | None):
+                raise ModelError(
+                    f"{where} says tokenizer_class is {_shown(settings['tokenizer_class'])}: it must be text"
+                )
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         tensors |= read_head(file)
