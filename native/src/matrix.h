@@ -53,22 +53,30 @@ struct Matrix {
 
 // The inputs of a linear: int8 with a scale for each block, or float32. Both are [block][token][32].
 struct Inputs {
+    struct alignas(64) Line {  // of the cache: no token's block lies in two of them
+        int8_t numbers[64];
+    };
     size_t tokens = 0, blocks = 0;
-    std::vector<int8_t> quants;
+    std::vector<Line> lines;
     std::vector<float> scales;   // [block][token]; NaN where an input is no finite number
     std::vector<int32_t> sums;   // [block][token], of the quants
+    std::vector<float> shifts;   // [block][token], scale times sum: what a weight's minimum is multiplied with
     std::vector<float> plain;
 
     void resize(size_t new_tokens, size_t inputs, bool quantised, bool floats) {
         tokens = new_tokens;
         blocks = (inputs + BLOCK - 1) / BLOCK;
-        if (quantised && quants.size() < tokens * blocks * BLOCK) {
-            quants.resize(tokens * blocks * BLOCK);
+        if (quantised && scales.size() < tokens * blocks) {
+            lines.resize((tokens * blocks + 1) / 2);
             scales.resize(tokens * blocks);
             sums.resize(tokens * blocks);
+            shifts.resize(tokens * blocks);
         }
         if (floats && plain.size() < tokens * blocks * BLOCK) plain.resize(tokens * blocks * BLOCK);
     }
+    // The numbers of the block of a token, of which `at` is block * tokens + token.
+    OUTRIDER_INLINE const int8_t* quants(size_t at) const { return lines[at / 2].numbers + at % 2 * BLOCK; }
+    OUTRIDER_INLINE int8_t* quants(size_t at) { return lines[at / 2].numbers + at % 2 * BLOCK; }
 };
 
 // Half precision in plain C++: exact one way, rounded to the nearest even the other, as processors do it.

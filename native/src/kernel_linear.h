@@ -1,0 +1,151 @@
+// Products of packed weights and inputs.
+#pragma once
+
+#include "kernel_lanes.h"
+
+namespace {
+
+struct Q8 {
+    static constexpr bool MINIMUM = false;
+    template <int T, int R>
+    static void block(const uint8_t* const* w, const int8_t* x, const int32_t* sums, Lanes (*out)[R]) {
+        Products::q8<T, R>(w, x, sums, out);
+    }
+};
+
+template <int OFFSET>
+struct Q4 {
+    static constexpr bool MINIMUM = OFFSET == 0;
+    template <int T, int R>
+    static void block(const uint8_t* const* w, const int8_t* x, const int32_t* sums, Lanes (*out)[R]) {
+        Products::q4<OFFSET, T, R>(w, x, sums, out);
+    }
+};
+
+// Which weights to fetch while others are multiplied: those so many bytes ahead, of every block whose number has this
+// rest, so that each group of tokens fetches its share. The reading then costs no time of its own.
+struct Ahead {
+    size_t bytes, group, groups;
+};
+
+// T tiles times R tokens. For each token and output: for each block in turn, the exact sum of products times the
+// input's scale, times the weight's scale, added by one fused operation; then the weights' minimum, if there is one.
+template <class Format, int T, int R>
+void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride,
+                    Ahead ahead) {
+    Lanes total[T][R];
+    const uint8_t* weights[T];
+    const uint16_t* scales[T];
+    for (int t = 0; t < T; t++) {
+        weights[t] = m.quants(tile + t);
+        scales[t] = m.scales(tile + t);
+        for (int r = 0; r < R; r++) total[t][r] = Lanes::set(0);
+    }
+    const size_t bytes = m.block_bytes();
+    for (size_t block = 0; block < m.blocks; block++) {
+        const size_t at = block * in.tokens + token;
+        if (ahead.bytes && block % ahead.groups == ahead.group)
+            for (int t = 0; t < T; t++)
+                for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights[t] + ahead.bytes + line, 0, 2);
+        Lanes sums[T][R];
+        Format::template block<T, R>(weights, in.quants(at), in.sums.data() + at, sums);
+        for (int t = 0; t < T; t++) {
+            const Lanes scale = Lanes::load_half(scales[t]);
+            for (int r = 0; r < R; r++)
+                total[t][r] = Lanes::fma(sums[t][r] * Lanes::set(in.scales[at + r]), scale, total[t][r]);
+            if (Format::MINIMUM) {
+                const Lanes minimum = Lanes::load_half(scales[t] + TILE);
+                for (int r = 0; r < R; r++) total[t][r] = Lanes::fma(Lanes::set(in.shifts[at + r]), minimum, total[t][r]);
+            }
+            weights[t] += bytes;
+            scales[t] += Format::MINIMUM ? 2 * TILE : TILE;
+        }
+    }
+    for (int t = 0; t < T; t++)
+        for (int r = 0; r < R; r++) total[t][r].store(out + r * stride + t * TILE);
+}
+
+struct Floats {
+    static Lanes load(const uint8_t* at) { return Lanes::load(reinterpret_cast<const float*>(at)); }
+    static constexpr size_t BYTES = 64;
+};
+struct Halves {
+    static Lanes load(const uint8_t* at) { return Lanes::load_half(reinterpret_cast<const uint16_t*>(at)); }
+    static constexpr size_t BYTES = 32;
+};
+struct Bfloats {
+    static Lanes load(const uint8_t* at) { return Lanes::load_bfloat(reinterpret_cast<const uint16_t*>(at)); }
+    static constexpr size_t BYTES = 32;
+};
+
+// For each token and output: one fused operation for each input in turn.
+template <class Format, int T, int R>
+void plain_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride,
+                Ahead) {
+    Lanes total[T][R];
+    const uint8_t* weights[T];
+    for (int t = 0; t < T; t++) {
+        weights[t] = m.quants(tile + t);
+        for (int r = 0; r < R; r++) total[t][r] = Lanes::set(0);
+    }
+    for (size_t block = 0; block < m.blocks; block++) {
+        const float* x = in.plain.data() + (block * in.tokens + token) * BLOCK;
+        for (size_t k = 0; k < BLOCK; k++) {
+            for (int t = 0; t < T; t++) {
+                const Lanes w = Format::load(weights[t]);
+                for (int r = 0; r < R; r++) total[t][r] = Lanes::fma(w, Lanes::set(x[r * BLOCK + k]), total[t][r]);
+                weights[t] += Format::BYTES;
+            }
+        }
+    }
+    for (int t = 0; t < T; t++)
+        for (int r = 0; r < R; r++) total[t][r].store(out + r * stride + t * TILE);
+}
+
+using Tile = void (*)(const Matrix&, size_t, const Inputs&, size_t, float*, size_t, Ahead);
+
+template <int T, int R>
+Tile tile_of(Kind kind) {
+    switch (kind) {
+        case Kind::Q8: return quantised_tile<Q8, T, R>;
+        case Kind::Q4: return quantised_tile<Q4<8>, T, R>;
+        case Kind::Q4M: return quantised_tile<Q4<0>, T, R>;
+        case Kind::F32: return plain_tile<Floats, T, R>;
+        case Kind::F16: return plain_tile<Halves, T, R>;
+        default: return plain_tile<Bfloats, T, R>;
+    }
+}
+
+template <int T>
+Tile tile_of(Kind kind, size_t tokens) {
+    switch (tokens) {
+        case 1: return tile_of<T, 1>(kind);
+        case 2: return tile_of<T, 2>(kind);
+        case 3: return tile_of<T, 3>(kind);
+        case 4: return tile_of<T, 4>(kind);
+#if defined(OUTRIDER_AVX512)
+        case 5: return tile_of<T, 5>(kind);
+        default: return tile_of<T, 6>(kind);
+#else
+        default: return tile_of<T, 4>(kind);
+#endif
+    }
+}
+
+void multiply(const Matrix& m, size_t tile, size_t tiles, size_t next, const Inputs& in, size_t first, size_t count,
+              float* out, size_t stride) {
+    constexpr size_t T = Products::TILES, MOST = Products::TOKENS;
+    const size_t groups = (count + MOST - 1) / MOST;
+    for (size_t t = 0; t < tiles;) {
+        const size_t side = tiles - t >= T ? T : 1;
+        for (size_t group = 0; group < groups; group++) {  // of nearly equal size
+            const size_t begin = count * group / groups, size = count * (group + 1) / groups - begin;
+            const Tile run = side == T ? tile_of<T>(m.kind, size) : tile_of<1>(m.kind, size);
+            const size_t bytes = (t + side < tiles ? side : next - t) * m.blocks * m.block_bytes();
+            run(m, tile + t, in, first + begin, out + begin * stride + t * TILE, stride, {bytes, group, groups});
+        }
+        t += side;
+    }
+}
+
+}  // namespace
