@@ -132,8 +132,20 @@ Tile tile_of(Kind kind, size_t tokens) {
     }
 }
 
+}  // namespace
+
+#if defined(OUTRIDER_AMX)
+#include "kernel_amx.h"
+#endif
+
+namespace {
+
 void multiply(const Matrix& m, size_t tile, size_t tiles, size_t next, const Inputs& in, size_t first, size_t count,
               float* out, size_t stride) {
+#if defined(OUTRIDER_AMX)
+    if (m.quantised() && count >= AMX_FEWEST)
+        return multiply_by_amx(m, tile, tiles, next, in, first, count, out, stride);
+#endif
     constexpr size_t T = Products::TILES, MOST = Products::TOKENS;
     const size_t groups = (count + MOST - 1) / MOST;
     for (size_t t = 0; t < tiles;) {

@@ -3,11 +3,20 @@
 
 #include "kernels.h"
 
+#if defined(OUTRIDER_HAS_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace outrider {
 
 extern const Kernels kernels_portable;
 #if defined(OUTRIDER_HAS_X86)
 extern const Kernels kernels_avx2, kernels_avx512;
+#if defined(OUTRIDER_HAS_AMX)
+extern const Kernels kernels_amx;
+#endif
 #elif defined(OUTRIDER_HAS_NEON)
 extern const Kernels kernels_neon;
 #endif
@@ -19,15 +28,34 @@ struct Set {
     bool (*runs)();
 };
 
+#if defined(OUTRIDER_HAS_X86)
+bool runs_avx512() {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+#if defined(OUTRIDER_HAS_AMX)
+// Linux gives tiles to those processes only that ask for them.
+bool runs_amx() {
+    constexpr int ASK = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    static const bool given = [] {
+        unsigned a, b, c, d;
+        const bool has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 24 & 1 && d >> 25 & 1;  // AMX-TILE, AMX-INT8
+        return has && runs_avx512() && syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+    }();
+    return given;
+}
+#endif
+
 const Set SETS[] = {
 #if defined(OUTRIDER_HAS_X86)
-    {&kernels_avx512,
-     [] {
-         __builtin_cpu_init();
-         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                __builtin_cpu_supports("avx512vnni");
-     }},
+#if defined(OUTRIDER_HAS_AMX)
+    {&kernels_amx, runs_amx},
+#endif
+    {&kernels_avx512, runs_avx512},
     {&kernels_avx2,
      [] {
          __builtin_cpu_init();
