@@ -1,4 +1,5 @@
-// Products of 8 tokens and more by AMX: one instruction multiplies a block of 16 outputs with that of up to 16 tokens.
+// Products of Q4_1 weights and 8 tokens or more by AMX: one instruction multiplies a block of 16 outputs with that of
+// up to 16 tokens. For Q8_0 and Q4_0, whose sums need a correction instead of a minimum, VNNI is as fast.
 //
 // Sums leave it through memory, and weights of 4 bits must be unpacked in memory. What has just been written is slow to
 // read, and an instruction that waits for a product holds others up. So a block passes through stages, and each round
@@ -70,7 +71,7 @@ void unpack_halves(const uint8_t* weights, uint8_t* to) {
 }
 
 // The blocks of neighbouring tiles one after the other, times R tokens.
-template <Kind KIND, int R>
+template <int R>
 class AmxPass {
    public:
     AmxPass(const Matrix& m, size_t tile, size_t tiles, const Inputs& in, size_t token)
@@ -98,12 +99,10 @@ class AmxPass {
     }
 
    private:
-    static constexpr bool HALVES = KIND != Kind::Q8, MINIMUM = KIND == Kind::Q4M;
-    static constexpr int OFFSET = KIND == Kind::Q8 ? 128 : KIND == Kind::Q4 ? 8 : 0;
-    static constexpr size_t BYTES = TILE * BLOCK / (HALVES ? 2 : 1), SCALES = MINIMUM ? 2 * TILE : TILE;
+    static constexpr size_t BYTES = TILE * BLOCK / 2, SCALES = 2 * TILE;
 
     void unpack(size_t number) {
-        if (HALVES && number < count_) unpack_halves(weights_ + number * BYTES, unpacked_[number % RING]);
+        if (number < count_) unpack_halves(weights_ + number * BYTES, unpacked_[number % RING]);
     }
 
     // Loads block `begun_`, multiplies the one before, and stores the sums of that before.
@@ -117,8 +116,7 @@ class AmxPass {
         if (begun_ >= 2 && begun_ < count_ + 2) store_tile<SET>(sums_[(begun_ - 2) % RING]);
         if (begun_ >= 1 && begun_ < count_ + 1) multiply_tiles<1 - SET>();
         if (begun_ >= count_) return;
-        load_tiles<SET>(in_.quants(block_ * in_.tokens + token_),
-                        HALVES ? unpacked_[begun_ % RING] : weights_ + begun_ * BYTES);
+        load_tiles<SET>(in_.quants(block_ * in_.tokens + token_), unpacked_[begun_ % RING]);
         if (++block_ == blocks_) block_ = 0;
     }
 
@@ -126,17 +124,16 @@ class AmxPass {
     void add(size_t number, size_t at, __m512* total) const {
         const int32_t* sums = sums_[number % RING];
         const __m512 scale = Lanes::load_half(scales_ + number * SCALES).v;
-        const __m512 minimum = MINIMUM ? Lanes::load_half(scales_ + number * SCALES + TILE).v : scale;
+        const __m512 minimum = Lanes::load_half(scales_ + number * SCALES + TILE).v;
         for (int r = 0; r < R; r++) {
-            __m512i sum = _mm512_load_si512(sums + r * TILE);
-            if (OFFSET) sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(OFFSET * in_.sums[at + r]));
+            const __m512i sum = _mm512_load_si512(sums + r * TILE);
             const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(in_.scales[at + r]));
             total[r] = _mm512_fmadd_ps(scaled, scale, total[r]);
-            if (MINIMUM) total[r] = _mm512_fmadd_ps(_mm512_set1_ps(in_.shifts[at + r]), minimum, total[r]);
+            total[r] = _mm512_fmadd_ps(_mm512_set1_ps(in_.shifts[at + r]), minimum, total[r]);
         }
     }
 
-    alignas(64) uint8_t unpacked_[HALVES ? RING : 1][TILE * BLOCK];
+    alignas(64) uint8_t unpacked_[RING][TILE * BLOCK];
     alignas(64) int32_t sums_[RING][R * TILE];
     const uint8_t* weights_;
     const uint16_t* scales_;
@@ -146,24 +143,21 @@ class AmxPass {
     size_t begun_ = 0, block_ = 0;
 };
 
-template <Kind KIND, int R = AMX_MOST>
+template <int R = AMX_MOST>
 void multiply_group(size_t tokens, const Matrix& m, size_t tile, size_t tiles, const Inputs& in, size_t token,
                     float* out, size_t stride, Ahead ahead) {
     if constexpr (R > AMX_FEWEST)
-        if (tokens < R) return multiply_group<KIND, R - 1>(tokens, m, tile, tiles, in, token, out, stride, ahead);
-    AmxPass<KIND, R>(m, tile, tiles, in, token).run(out, stride, ahead);
+        if (tokens < R) return multiply_group<R - 1>(tokens, m, tile, tiles, in, token, out, stride, ahead);
+    AmxPass<R>(m, tile, tiles, in, token).run(out, stride, ahead);
 }
 
 // At least AMX_FEWEST tokens.
 void multiply_by_amx(const Matrix& m, size_t tile, size_t tiles, size_t next, const Inputs& in, size_t first,
                      size_t count, float* out, size_t stride) {
     const size_t groups = (count + AMX_MOST - 1) / AMX_MOST, bytes = next * m.blocks * m.block_bytes();
-    const auto run = m.kind == Kind::Q8   ? multiply_group<Kind::Q8>
-                     : m.kind == Kind::Q4 ? multiply_group<Kind::Q4>
-                                          : multiply_group<Kind::Q4M>;
     for (size_t group = 0; group < groups; group++) {  // of nearly equal size
         const size_t begin = count * group / groups, size = count * (group + 1) / groups - begin;
-        run(size, m, tile, tiles, in, first + begin, out + begin * stride, stride, {bytes, group, groups});
+        multiply_group(size, m, tile, tiles, in, first + begin, out + begin * stride, stride, {bytes, group, groups});
     }
 }
 

@@ -143,7 +143,7 @@ namespace {
 void multiply(const Matrix& m, size_t tile, size_t tiles, size_t next, const Inputs& in, size_t first, size_t count,
               float* out, size_t stride) {
 #if defined(OUTRIDER_AMX)
-    if (m.quantised() && count >= AMX_FEWEST)
+    if (m.kind == Kind::Q4M && count >= AMX_FEWEST)
         return multiply_by_amx(m, tile, tiles, next, in, first, count, out, stride);
 #endif
     constexpr size_t T = Products::TILES, MOST = Products::TOKENS;
