@@ -36,27 +36,6 @@ def table(order=2):
     return tiny_heads.ShownTable(TableModel.random(VOCABULARY, order, spread=1.2, seed=0).table)
 
 
-def glm(mtp_layers=1):
-    torch.manual_seed(1)
-    config = transformers.Glm4MoeConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=tiny.SIZE,
-        intermediate_size=24,
-        moe_intermediate_size=12,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        n_routed_experts=4,
-        num_experts_per_tok=2,
-        n_group=1,
-        topk_group=1,
-        num_nextn_predict_layers=mtp_layers,
-        initializer_range=0.5,
-    )
-    return transformers.Glm4MoeForCausalLM(config).eval()
-
-
 class MtpReference:
     """From the start of the text: each layer over all positions, then the last one over what it makes itself."""
 
@@ -107,7 +86,7 @@ def chains(network, **settings):
 @pytest.mark.parametrize("temperature", [0.8, 0])
 @pytest.mark.parametrize("mtp_layers", [1, 3])
 def test_mtp_layers_draft_what_the_reference_says(mtp_layers, temperature):
-    target, model = table(), tiny.mtp_model(glm(mtp_layers), mtp_layers)
+    target, model = table(), tiny.mtp_model(tiny.glm(VOCABULARY, mtp_layers), mtp_layers)
     drafter = chains(MtpHead(model, LAST, VOCABULARY))
     state_of = state_of_table(target, (LAST,))
     found = course(drafter, target, MtpReference(model), state_of=state_of, temperature=temperature)
@@ -115,7 +94,7 @@ def test_mtp_layers_draft_what_the_reference_says(mtp_layers, temperature):
 
 
 def test_the_reference_of_mtp_layers_is_their_own_forward_pass():
-    target, model = table(), tiny.mtp_model(glm(3), 3)
+    target, model = table(), tiny.mtp_model(tiny.glm(VOCABULARY, 3), 3)
     text = [3, 1, 2, 0, 4, 8, 1]
     states = [target.state(LAST, text[: end + 1]) for end in range(len(text) - 1)]
     logits, drafted = tiny.mtp_logits(model, text, np.array(states)), []
@@ -137,7 +116,7 @@ def tokens_of_the_layer_below():
 
 @pytest.mark.parametrize("mistake", [tokens_of_the_layer_below, nullcontext])
 def test_a_mistake_in_what_mtp_layers_read_is_found(mistake):
-    target, model = table(), tiny.mtp_model(glm(3), 3)
+    target, model = table(), tiny.mtp_model(tiny.glm(VOCABULARY, 3), 3)
     with mistake():
         drafter = chains(MtpHead(model, LAST, VOCABULARY))
         worst = course(drafter, target, MtpReference(model), state_of=state_of_table(target, (LAST,))).worst

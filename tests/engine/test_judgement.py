@@ -7,7 +7,7 @@ import pytest
 
 from exactness.libraries import LIBRARIES, array_maker
 from outrider import ModelError
-from outrider.engine.judgement import judge_rows
+from outrider.engine.judgement import Verdicts, begin
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.arrays import on_host, top_of_logits
 from outrider.maths.draft import Draft
@@ -33,8 +33,12 @@ def logits() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 9, (ROWS, VOCABULARY)).astype(np.float32)  # with ties
 
 
+def judged(x, top: Top | None, **settings) -> Verdicts:
+    return begin([Draft(())] * ROWS, x, [sequence(**settings)] * ROWS, [RULES["token"]] * ROWS, top)()
+
+
 def tokens_of(x, top: Top | None, **settings) -> list[int]:
-    verdicts = judge_rows([Draft(())] * ROWS, x, [sequence(**settings)] * ROWS, RULES["token"], top)
+    verdicts = judged(x, top, **settings)
     return [verdict.token for verdict in verdicts]
 
 
@@ -58,6 +62,6 @@ def test_a_row_with_a_bad_logit_fails_alone(make, bad: float) -> None:
     numbers[2, 300] = bad
     x = make(numbers)
     top = Top(*top_of_logits(x, 3))
-    verdicts = judge_rows([Draft(())] * ROWS, x, [sequence()] * ROWS, RULES["token"], top)
+    verdicts = judged(x, top)
     assert [isinstance(verdict, ModelError) for verdict in verdicts] == [False, False, True, False]
     assert [verdicts[row].token for row in (0, 1, 3)] == numbers.argmax(-1)[[0, 1, 3]].tolist()

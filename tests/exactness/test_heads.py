@@ -74,25 +74,16 @@ def chains_of(network) -> Drafter:
 
 @cache
 def mtp_layers():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.Glm4MoeConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=tiny_heads.SIZE,
+    module = transformers_heads.glm(
+        VOCABULARY,
+        2,
+        seed=0,
         intermediate_size=8,
         moe_intermediate_size=8,
-        num_hidden_layers=1,
         num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
         n_routed_experts=2,
         num_experts_per_tok=1,
-        n_group=1,
-        topk_group=1,
-        num_nextn_predict_layers=2,
-        initializer_range=0.5,
     )
-    torch.manual_seed(0)
-    module = transformers.Glm4MoeForCausalLM(config).eval()
     return MtpHead(transformers_heads.mtp_model(module, 2), TARGET.traits.layers, VOCABULARY)
 
 

@@ -26,29 +26,39 @@ DFLASH = {
 }
 
 
+def glm(vocab_size, mtp_layers=1, seed=1, **changes):
+    """A GLM-4 MoE model of one layer, whose configuration says that it has MTP layers."""
+    torch.manual_seed(seed)
+    sizes = {
+        "hidden_size": SIZE,
+        "intermediate_size": 24,
+        "moe_intermediate_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "initializer_range": 0.5,
+    }
+    config = transformers.Glm4MoeConfig(vocab_size=vocab_size, num_nextn_predict_layers=mtp_layers, **sizes | changes)
+    return transformers.Glm4MoeForCausalLM(config).eval()
+
+
 def with_mtp(folder, vocab_size, mtp_layers=1, seed=0):
     """A folder of a GLM-4 MoE model of LAYERS layers, its MTP layers named as in released checkpoints."""
-    torch.manual_seed(seed)
-    config = transformers.Glm4MoeConfig(
-        vocab_size=vocab_size,
-        hidden_size=SIZE,
-        intermediate_size=24,
-        moe_intermediate_size=12,
+    glm(
+        vocab_size,
+        mtp_layers,
+        seed,
         num_hidden_layers=LAYERS + mtp_layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        n_routed_experts=4,
-        num_experts_per_tok=2,
-        n_group=1,
-        topk_group=1,
         first_k_dense_replace=1,
-        num_nextn_predict_layers=mtp_layers,
         max_position_embeddings=128,
         initializer_range=0.3,
         eos_token_id=None,
-    )
-    transformers.Glm4MoeForCausalLM(config).save_pretrained(folder)
+    ).save_pretrained(folder)
     file = folder / "model.safetensors"
     weights = safetensors_torch.load_file(file)
     for layer in range(LAYERS, LAYERS + mtp_layers):

@@ -50,18 +50,6 @@ class Judged(Protocol):
     def noise(self) -> RoundNoise: ...
 
 
-def judge_rows(
-    drafts: Sequence[Draft],
-    logits: Array,
-    sequences: Sequence[Judged],
-    rule: Rule,
-    top: Top | None = None,
-    judge: Judge | None = None,
-) -> Verdicts:
-    """The verdict on each of several drafts, or the error for which there is none: `begin` and its result."""
-    return begin(drafts, logits, sequences, [rule] * len(drafts), top, judge)()
-
-
 def begin(
     drafts: Sequence[Draft],
     logits: Array,
@@ -241,11 +229,8 @@ def logprobs_of(draft: Draft, verdict: Verdict, logits: Array, top: int) -> list
     Args:
         top: of how many most probable tokens besides.
     """
-    rows = [0, *(node + 1 for node in verdict.path)]
-    tokens = [draft.tokens[node] for node in verdict.path]
-    if verdict.token is not None:
-        tokens.append(verdict.token)
-    rows = rows[: len(tokens)]
+    tokens = verdict.emitted(draft)
+    rows = [0, *(node + 1 for node in verdict.path)][: len(tokens)]
     raw = float32(logits)
     chosen = log_probabilities(raw, rows, tokens)
     if not top:

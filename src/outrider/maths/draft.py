@@ -181,3 +181,8 @@ class Verdict:
     def accepted(self) -> int:
         """The number of accepted draft tokens."""
         return len(self.path)
+
+    def emitted(self, draft: Draft) -> list[int]:
+        """The accepted tokens of the draft, and the token after them where there is one."""
+        accepted = [draft.tokens[node] for node in self.path]
+        return accepted if self.token is None else [*accepted, self.token]

@@ -18,7 +18,14 @@ INDEX = "model.safetensors.index.json"
 # Files of settings beside it; tokenizer.json is left to the tokenizers library.
 BESIDE = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 SPECULATORS_TYPE = "speculators_model_type"
+# Architectures of draft heads that do not name themselves as those of speculators do.
 OLDER_HEADS = ("LlamaForCausalLMEagle3", "Eagle3LlamaForCausalLM")
+DFLASH_BY_AUTHORS = "DFlashDraftModel"
+DFLASH_HEADS = ("MuseGlimmerAssistantModel", DFLASH_BY_AUTHORS)
+UNREAD_HEADS = {
+    "DFlash2DraftModel": "DFlash 2",
+    "Gemma4AssistantForCausalLM": "Gemma 4's assistant, which reads the target's key-value cache",
+}
 LONGEST_HEAD = 100_000_000  # bytes, of a safetensors file
 LENGTH_BYTES = 8
 # What counts must lie within where they are given; far above any model, and what fails at once below it.
@@ -98,9 +105,14 @@ def read_object(file: Path) -> dict[str, Any]:
 
 def says_head(config: Mapping[str, Any]) -> bool:
     """Whether a config.json is that of a draft head, of whatever kind."""
+    named = architecture_of(config) in (*OLDER_HEADS, *DFLASH_HEADS, *UNREAD_HEADS)
+    return named or SPECULATORS_TYPE in config or "draft_vocab_size" in config
+
+
+def architecture_of(config: Mapping[str, Any]) -> str | None:
+    """The class that a config.json names first; None where it names none."""
     named = config.get("architectures")
-    older = isinstance(named, list) and bool(named) and named[0] in OLDER_HEADS
-    return older or SPECULATORS_TYPE in config or "draft_vocab_size" in config
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from exactness.statistics import THRESHOLD, p_value  # noqa: E402
 from outrider import Draft, SamplingParams  # noqa: E402
-from outrider.engine.judgement import judge_rows  # noqa: E402
+from outrider.engine.judgement import begin  # noqa: E402
 from outrider.errors import ModelError  # noqa: E402
 from outrider.maths.draft import Trial  # noqa: E402
 from outrider.maths.noise import Key, Purpose, RoundNoise, key  # noqa: E402
@@ -106,7 +106,7 @@ def test_a_row_with_a_bad_logit_has_no_verdict_and_its_own_error() -> None:
         first, second = judge_on_device(TOKEN, drafts, logits, rows)
         assert first is not None
         assert second is None
-        judged = judge_rows(drafts, logits, rows, TOKEN, judge=DeviceJudge(Host()))
+        judged = begin(drafts, logits, rows, [TOKEN] * 2, judge=DeviceJudge(Host()))()
         assert judged[0] == first
         assert isinstance(judged[1], ModelError)
 
@@ -123,7 +123,7 @@ def test_what_the_device_cannot_judge_the_host_does_beside_it() -> None:
     judge = DeviceJudge(Host())
     assert [judge.judges(TOKEN, case) for case in cases_of(drafts, rows)] == [True, False, True]
     assert not judge.judges(BLOCK, cases_of([tree_of(random, 5, "drawn")], rows[:1])[0])
-    assert judge_rows(drafts, logits, rows, TOKEN, judge=judge) == judge_on_host(TOKEN, drafts, logits, rows)
+    assert begin(drafts, logits, rows, [TOKEN] * 3, judge=judge)() == judge_on_host(TOKEN, drafts, logits, rows)
 
 
 KINDS = {

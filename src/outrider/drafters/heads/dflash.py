@@ -17,9 +17,9 @@ import torch
 from outrider.drafters.heads.layout import read_weights
 from outrider.drafters.heads.rows import Row, RowNetwork
 from outrider.errors import ModelError
+from outrider.runtimes.folder import DFLASH_BY_AUTHORS, architecture_of
 from outrider.runtimes.torch.model import TransformersModel
 
-AUTHORS = "DFlashDraftModel"
 NAMES = {"fc.": "encoder.fc.", "hidden_norm.": "encoder.output_norm_enc."}  # of the authors, and transformers'
 SIZES = (
     "hidden_size",
@@ -159,7 +159,7 @@ def _settings(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Of transformers' class, from either kind of file."""
     own = {**config, **(config.get("dflash_config") or {})}
     strange = next((key for key in NOT_COMPUTED if own.get(key)), None)
-    authors = (config.get("architectures") or [""])[0] == AUTHORS
+    authors = architecture_of(config) == DFLASH_BY_AUTHORS
     if strange is None and authors and "sliding_attention" in (own.get("layer_types") or ()):
         strange = "a sliding_attention layer"
     if strange is not None:

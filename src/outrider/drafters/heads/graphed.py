@@ -41,10 +41,6 @@ class HeadForward:
         self._embedding = embedding
         self._rotation = Rotation(head, device.place)
 
-    def new_cache(self, rows: int, capacity: int) -> SlotCache:
-        shape = self.shape
-        return SlotCache(self.device, rows, capacity, 1, shape.key_heads, shape.head_size, self.dtype)
-
     def __call__(
         self,
         cache: SlotCache,
@@ -81,7 +77,7 @@ class GraphedStates:
     def __init__(
         self, head: Eagle3, embedding: torch.Tensor, ids: torch.Tensor, rows: int, capacity: int, device: Device
     ) -> None:
-        self.rows, self.capacity = rows, capacity
+        self.rows = rows
         self._head, self._ids = head, ids.to(device.place)
         self._forward = HeadForward(head, embedding, most_padded(rows), device)
         traits = Traits(self._forward.vocab_size, capacity)

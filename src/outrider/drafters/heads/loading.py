@@ -15,7 +15,7 @@ from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.tree_shapes import TreeShape
 from outrider.errors import ModelError
 from outrider.runtimes.base import Embeds, Model
-from outrider.runtimes.folder import CONFIG, read_object, says_head
+from outrider.runtimes.folder import CONFIG, DFLASH_HEADS, UNREAD_HEADS, architecture_of, read_object, says_head
 from outrider.runtimes.places import is_hub_name
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 SHIPPED = {"smollm2-head": Path(__file__).parent / "smollm2"}  # heads of the package, by the name that users give
 MTP = "mtp"  # stands for the layers that the target itself comes with
-DFLASH = ("MuseGlimmerAssistantModel", "DFlashDraftModel")  # architectures: transformers', and the authors'
-NOT_READ = {
-    "DFlash2DraftModel": "DFlash 2",
-    "Gemma4AssistantForCausalLM": "Gemma 4's assistant, which reads the target's key-value cache",
-}
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -47,18 +42,9 @@ def is_head(name: Any) -> bool:
             from outrider.runtimes.hub import fetch_file
 
             file = fetch_file(str(name), CONFIG)
-        return file is not None and file.is_file() and _says_any(read_object(file))
+        return file is not None and file.is_file() and says_head(read_object(file))
     except ModelError:
         return False
-
-
-def _says_any(config: dict[str, Any]) -> bool:
-    return says_head(config) or _architecture(config) in (*DFLASH, *NOT_READ)
-
-
-def _architecture(config: dict[str, Any]) -> str:
-    named = config.get("architectures")
-    return str(named[0]) if isinstance(named, list) and named else ""
 
 
 def head_drafter(
@@ -96,15 +82,16 @@ def head_drafter(
         return HeadDrafter(layers, trees=False, greedy=greedy, name=name, deepest=layers.deepest)
     folder = _folder_of(str(head))
     config = read_object(folder / CONFIG)
-    if _architecture(config) in DFLASH:
+    architecture = architecture_of(config)
+    if architecture in DFLASH_HEADS:
         _require_torch(f"head {head}")
         from outrider.drafters.heads.dflash import open_dflash
 
         blocks = open_dflash(folder, config, target)
         return HeadDrafter(blocks, trees=False, greedy=greedy, name=name, deepest=blocks.deepest)
-    if _architecture(config) in NOT_READ:
+    if architecture in UNREAD_HEADS:
         raise ModelError(
-            f"head {head} is of {NOT_READ[_architecture(config)]}: EAGLE-3 and DFlash heads and MTP layers are computed"
+            f"head {head} is of {UNREAD_HEADS[architecture]}: EAGLE-3 and DFlash heads and MTP layers are computed"
         )
     if not says_head(config):
         raise ModelError(f"{CONFIG} of {folder} is not of a draft head: give it as a draft model")

@@ -10,11 +10,10 @@ import numpy as np
 
 from outrider.drafters.heads.config import HeadConfig
 from outrider.drafters.heads.names import EMBEDDING, LAYER, OLDER_LAYER, TO_TARGET
+from outrider.drafters.heads.native_entries import NativeEntries
 from outrider.errors import ModelError
 from outrider.maths.arrays import Array, HostFloats32, HostInts, to_numpy
-from outrider.runtimes.base import Parents
 from outrider.runtimes.folder import weight_files
-from outrider.runtimes.ledger import Ledger
 from outrider.runtimes.native.library import core, instruction_set
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import Raw, SafetensorsSource
@@ -160,59 +159,3 @@ class NativeHead:
         if len(raw.shape) != 2:
             raise ModelError(f"{name} of head {self._where} has the shape {list(raw.shape)}: a matrix is needed")
         return core().pack(raw.data, raw.kind, kind, *raw.shape, [], self._threads)
-
-
-class NativeEntries:
-    """A ledger, and a cache in the compiled library. See `Entries`."""
-
-    def __init__(self, compiled: Any, rows: int, capacity: int) -> None:
-        self.rows = rows
-        self._compiled = compiled
-        self._ledger = Ledger(rows, capacity)
-
-    def length(self, row: int) -> int:
-        return self._ledger.length(row)
-
-    def keep(self, row: int, count: int) -> None:
-        self._ledger.keep(row, range(count))
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
-
-    def release(self, row: int) -> None:
-        self._ledger.truncate(row, 0)
-
-    def grow(self, row: int, made: Array, tree: Any, node: int, ids: HostInts, count: int) -> int:
-        """Answer all that a tree of the compiled library asks about one text, without a way back to Python.
-
-        The entries are tentative in the compiled cache alone: the next `extend` writes over them.
-
-        Args:
-            made: of the text itself, [1, hidden size].
-            tree: the library's own object.
-            node: that it asks about.
-            ids: of the network.
-            count: tokens of an answer.
-
-        Returns:
-            how many nodes were read.
-        """
-        read: int = self._compiled.grow(row, self._ledger.length(row), made, tree, node, ids, min(count, len(ids)))
-        return read
-
-    def extend(
-        self,
-        rows: Sequence[int],
-        states: Array,
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None = None,
-    ) -> Array:
-        ledger = self._ledger
-        ledger.extend(rows, tokens, parents)
-        return self._compiled.forward(
-            list(rows),
-            [ledger.length(row) for row in rows],
-            [list(ledger.parents(row)) for row in rows],
-            [list(new) for new in tokens],
-            states,
-        )

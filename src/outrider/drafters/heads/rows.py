@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from outrider.drafters.heads.entries import LedgerEntries
 from outrider.drafters.heads.opening import tensor_of
 from outrider.errors import InputError
 from outrider.maths.arrays import Array, HostFloats32, HostInts, top_of_logits
 from outrider.runtimes.base import Parents
-from outrider.runtimes.ledger import Ledger
 
 
 class Row(Protocol):
@@ -37,33 +37,24 @@ class Row(Protocol):
         """Drop the entries of a draft, and those of the text from `length` on."""
 
 
-class RowEntries:
+class RowEntries(LedgerEntries):
     """`Entries` (network.py) over one Row for each text. Drafts are chains."""
 
     def __init__(self, rows: int, capacity: int, open_row: Callable[[], Row]) -> None:
-        self.rows = rows
-        self._ledger = Ledger(rows, capacity)
+        super().__init__(rows, capacity)
         self._open_row = open_row
         self._held = [open_row() for _ in range(rows)]
 
-    def length(self, row: int) -> int:
-        """How many entries are kept."""
-        return self._ledger.length(row)
-
     def keep(self, row: int, count: int) -> None:
-        """Keep the first tentative entries and drop the others."""
-        self._ledger.keep(row, range(count))
-        self._held[row].cut(self._ledger.length(row))
+        super().keep(row, count)
+        self._held[row].cut(self.length(row))
 
     def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
+        super().truncate(row, length)
         if length:
             self._held[row].cut(length)
         else:
             self._held[row] = self._open_row()
-
-    def release(self, row: int) -> None:
-        self.truncate(row, 0)
 
     @torch.inference_mode()
     def extend(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from outrider.drafters.heads.entries import LedgerEntries
 from outrider.drafters.heads.module import Eagle3
 from outrider.runtimes.base import Parents
-from outrider.runtimes.ledger import Ledger
 from outrider.runtimes.torch.ragged_cache import RaggedCache, TorchPlan
 
 
@@ -37,7 +37,7 @@ def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
-class HeadStates:
+class HeadStates(LedgerEntries):
     """What a head has read of several texts, one in each row.
 
     An entry is a position of the text: the state at it, and the token after it. Entries of the target's states are
@@ -49,28 +49,15 @@ class HeadStates:
     """
 
     def __init__(self, head: Eagle3, embedding: torch.Tensor, rows: int, capacity: int) -> None:
+        super().__init__(rows, capacity)
         self.head = head
-        self.rows = rows
-        self.capacity = capacity
         self._embedding = embedding
         self._rotation = Rotation(head, embedding.device)
-        self._ledger = Ledger(rows, capacity)
         self._cache = RaggedCache(rows, capacity)
-
-    def length(self, row: int) -> int:
-        """How many entries are kept."""
-        return self._ledger.length(row)
-
-    def keep(self, row: int, count: int) -> None:
-        """Keep the first tentative entries, which are a chain, and drop the others."""
-        self._ledger.keep(row, range(count))
-
-    def truncate(self, row: int, length: int) -> None:
-        self._ledger.truncate(row, length)
 
     def release(self, row: int) -> None:
         self._cache.clear(row)
-        self._ledger.truncate(row, 0)
+        super().release(row)
 
     @torch.inference_mode()
     def extend(

@@ -109,12 +109,8 @@ class JointDrafter(Drafter):
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
         tree = self._open.pop(sequence.id, None)
-        if tree is None:
-            return
-        came = [draft.tokens[node] for node in verdict.path]
-        if verdict.token is not None:
-            came.append(verdict.token)
-        tree.teach(verdict.path, came)
+        if tree is not None:
+            tree.teach(verdict.path, verdict.emitted(draft))
 
     def forget(self, sequence: DraftedSequence) -> None:
         self._open.pop(sequence.id, None)

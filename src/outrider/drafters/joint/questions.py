@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from outrider.drafters.base import DraftedSequence
+from outrider.drafters.heads.native_entries import NativeEntries
 from outrider.drafters.heads.network import HeadNetwork
-from outrider.drafters.heads.on_native import NativeEntries
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.joint.compiled import CompiledJointTree

@@ -8,7 +8,7 @@ from typing import Any
 
 from outrider.errors import first_line
 from outrider.runtimes.base import stop_token_ids
-from outrider.runtimes.folder import CONFIG, read_object
+from outrider.runtimes.folder import CONFIG, architecture_of, read_object
 from outrider.runtimes.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import Description, Unknown, rotary_of
@@ -101,8 +101,8 @@ def _described(config: Mapping[str, Any], folder: Path) -> Description:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    architecture = (config.get("architectures") or [None])[0]
-    kind = ARCHITECTURES.get(architecture)
+    architecture = architecture_of(config)
+    kind = ARCHITECTURES.get(architecture or "")
     if kind is None or config.get("model_type") != kind:
         raise Unknown(f"its architecture is {architecture}")
     missing = next((key for key in (*REQUIRED, "intermediate_size") if config.get(key) is None), None)

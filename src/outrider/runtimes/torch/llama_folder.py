@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from outrider.errors import ModelError
 from outrider.runtimes.base import Named, Traits, stop_token_ids
-from outrider.runtimes.folder import read_object, weight_files
+from outrider.runtimes.folder import architecture_of, read_object, weight_files
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.llama_weights import REQUIRED
 from outrider.runtimes.places import Place
@@ -134,8 +134,7 @@ class Rotary:
 
 def _rotary_base(config: Mapping[str, Any]) -> float | None:
     """The base of the rotary frequencies; None unless FusedLlama certainly computes this model."""
-    architectures = config.get("architectures") or [None]
-    kind = ARCHITECTURES.get(architectures[0])
+    kind = ARCHITECTURES.get(architecture_of(config) or "")
     if kind is None or config.get("model_type") != kind or any(config.get(key) is None for key in REQUIRED):
         return None
     if config.get("hidden_act") != "silu" or config.get("quantization_config") or config.get("auto_map"):

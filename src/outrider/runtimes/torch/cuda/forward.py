@@ -40,8 +40,6 @@ class SlotForward(Protocol):
     @property
     def hidden_size(self) -> int: ...
 
-    def new_cache(self, rows: int, capacity: int) -> SlotCache: ...
-
     def __call__(
         self,
         cache: SlotCache,
@@ -114,10 +112,6 @@ class SlotLlama:
         """Of keys and values in all layers."""
         shape = self.shape
         return 2 * shape.layers * shape.key_heads * shape.head_size * self.dtype.itemsize
-
-    def new_cache(self, rows: int, capacity: int) -> SlotCache:
-        shape = self.shape
-        return SlotCache(self.device, rows, capacity, shape.layers, shape.key_heads, shape.head_size, self.dtype)
 
     def __call__(
         self,

@@ -51,7 +51,7 @@ class GraphSession(RaggedSession[SlotCache]):
     ) -> None:
         super().__init__(rows, capacity, name, traits)
         self._device = model.device
-        self._cache = model.new_cache(rows, capacity)
+        self._cache = SlotCache(self._device, rows, capacity, model.shape, model.dtype)
         largest = Layout(BUCKETS.padded_rows(rows), WIDTHS[-1], WIDTHS[-1] // WORD)
         outputs = Outputs(model, min(largest.tokens, MOST_CAPTURED), largest.rows)
         self._passes = Passes(model, self._cache, largest, outputs, self._device.attention())

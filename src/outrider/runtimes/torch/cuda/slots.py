@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from outrider.runtimes.torch.cuda.device import Device
+from outrider.runtimes.torch.llama_layers import Shape
 
 SPARE = 256  # places behind the last slot, which padding writes to; a rollout goes on from one to the next
 
@@ -22,14 +23,13 @@ class SlotCache:
         moves: (source, target) of what is to be moved, as places in the cache of all slots.
     """
 
-    def __init__(
-        self, device: Device, rows: int, capacity: int, layers: int, key_heads: int, size: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, device: Device, rows: int, capacity: int, shape: Shape, dtype: torch.dtype) -> None:
         self.capacity, self.scratch = capacity, rows * capacity
         self.moves: list[tuple[int, int]] = []
         places = self.scratch + SPARE
-        self._flat = torch.zeros((2, layers, places, key_heads, size), dtype=dtype, device=device.place)
-        self._slots = self._flat[:, :, : self.scratch].view(2, layers, rows, capacity, key_heads, size)
+        layers, heads = shape.layers, (shape.key_heads, shape.head_size)
+        self._flat = torch.zeros((2, layers, places, *heads), dtype=dtype, device=device.place)
+        self._slots = self._flat[:, :, : self.scratch].view(2, layers, rows, capacity, *heads)
 
     def keys(self, layer: int) -> torch.Tensor:
         """[slots, capacity, key heads, size]."""
