@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from typing import Any
 import httpx
 
 from outrider.errors import ModelError
-from outrider.jobs.ray_pool import connect, own_error, threads_of_each
+from outrider.jobs.ray_cluster import join
+from outrider.jobs.ray_pool import own_error
 from outrider.server import Service, create_app
 
-EXTRA = "Ray is not installed: pip install 'outrider[ray,serve]', or leave out --replicas"
 PATIENCE = 5.0  # seconds until a replica that says nothing is taken for dead
 LOCAL = "127.0.0.1"
 
@@ -38,20 +37,9 @@ class RayActors:
     def __init__(
         self, make: Callable[[int], Service], count: int, address: str | None, threads: int | None, gpus: bool
     ) -> None:
-        try:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            import ray
-        except ImportError as error:
-            raise ModelError(EXTRA) from error
-        self._ray, self._make, self._host = ray, make, LOCAL if address is None else None
-        connect(ray, address, count * (threads or 1))
-        try:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self._gpus = int(gpus and any(node.get("GPU", 0) >= 1 for node in nodes))
-            self._threads = threads_of_each(nodes, count, threads, self._gpus)
-        except BaseException:
-            ray.shutdown()
-            raise
+        cluster = join("--replicas", count, address, threads, gpus=gpus, extra="ray,serve")
+        self._ray, self._gpus, self._threads = cluster.ray, cluster.gpus, cluster.threads
+        self._make, self._host = make, LOCAL if address is None else None
 
     def start_all(self, count: int) -> list[tuple[Any, str]]:
         """Handles and URLs of the first replicas.

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from outrider.errors import ModelError, OutriderError, SettingError, first_line
+from outrider.errors import OutriderError
 from outrider.jobs.jobs import Job
+from outrider.jobs.ray_cluster import join
 from outrider.jobs.replica import Replica, Report
-
-EXTRA = "Ray is not installed: pip install 'outrider[ray]', or leave out --workers"
-LOCAL = "local"
-STORE = 100 << 20  # bytes of Ray's object store on this machine: jobs and results are small
 
 
 class RayPool:
@@ -40,23 +35,12 @@ class RayPool:
         threads: int | None = None,
         gpus: bool = True,
     ) -> None:
-        try:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            import ray
-        except ImportError as error:
-            raise ModelError(EXTRA) from error
-        self._ray, self._make = ray, make
+        cluster = join("--workers", workers, address, threads, gpus=gpus, extra="ray")
+        self._ray, self._gpus, self._threads = cluster.ray, cluster.gpus, cluster.threads
+        self._make = make
         self._actors: dict[int, Any] = {}
         self._turns: dict[Any, int] = {}  # what is waited for, and whose it is
         self._started = 0
-        connect(ray, address, workers * (threads or 1))
-        try:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self._gpus = int(gpus and any(node.get("GPU", 0) >= 1 for node in nodes))
-            self._threads = threads_of_each(nodes, workers, threads, self._gpus)
-        except BaseException:
-            ray.shutdown()
-            raise
 
     def __enter__(self) -> RayPool:
         return self
@@ -102,49 +86,6 @@ class _Worker:
         if self._replica is None:
             self._replica = self._make(self._threads)
         return self._replica.decode(jobs)
-
-
-def connect(ray: Any, address: str | None, threads: int) -> None:
-    if address is None:
-        cores = max(os.cpu_count() or 1, threads)
-        ray.init(LOCAL, num_cpus=cores, object_store_memory=STORE, include_dashboard=False, logging_level="ERROR")
-        return
-    try:
-        _reach(address)
-        ray.init(address, logging_level="ERROR")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SettingError(
-            f"--address is {address} and no Ray cluster answers there ({first_line(error)}): "
-            "start one with ray start --head, or leave it out"
-        ) from error
-
-
-def _reach(address: str) -> None:
-    """Raises OSError where nobody listens at host:port, for which Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def threads_of_each(nodes: Sequence[dict[str, float]], workers: int, threads: int | None, gpus: int) -> int:
-    """The most threads with which so many workers find room on the nodes."""
-
-    def room(each: int) -> int:
-        return sum(
-            min(int(node.get("CPU", 0)) // each, *([int(node.get("GPU", 0)) // gpus] if gpus else [workers]))
-            for node in nodes
-        )
-
-    cores = int(sum(node.get("CPU", 0) for node in nodes))
-    choices = range(max(1, cores // workers), 0, -1) if threads is None else [threads]
-    for each in choices:
-        if room(each) >= workers:
-            return each
-    most = room(choices[-1])
-    what = f"{choices[-1]} threads" + (" and a GPU" if gpus else "")
-    raise SettingError(
-        f"--workers is {workers} and the cluster has room for {most} with {what} each: give --workers {max(most, 1)}"
-    )
 
 
 def own_error(cause: BaseException) -> BaseException:
