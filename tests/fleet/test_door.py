@@ -124,6 +124,37 @@ def test_a_stream_that_breaks_before_its_first_event_is_asked_again():
     assert len(seen) == 2
 
 
+def counted(tokens):
+    return f"# TYPE outrider:generation_tokens_total counter\noutrider:generation_tokens_total {tokens}\n"
+
+
+def test_metrics_are_those_of_all_replicas():
+    def answer(number, request):
+        return httpx.Response(200, text=counted(10 if request.url.host == "replica-1" else 5))
+
+    reply, seen = asked(answer, "/metrics", b"", "GET", authorization="Bearer key")
+    assert sorted(host for host, *_ in seen) == ["replica-1", "replica-2"]
+    assert all(headers["authorization"] == "Bearer key" for *_, headers in seen)
+    assert "outrider:generation_tokens_total 15.0\n" in reply.text
+    assert reply.headers["content-type"].startswith("text/plain")
+
+
+def test_metrics_without_the_replicas_key_are_refused_in_their_words():
+    refusal = {"error": {"message": "the API key is missing or wrong"}}
+    reply, _ = asked(lambda _, request: httpx.Response(401, json=refusal), "/metrics", b"", "GET")
+    assert (reply.status_code, reply.json()) == (401, refusal)
+
+
+def test_metrics_leave_a_lost_replica_out():
+    def answer(number, request):
+        if request.url.host == "replica-1":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, text=counted(5))
+
+    reply, _ = asked(answer, "/metrics", b"", "GET")
+    assert "outrider:generation_tokens_total 5.0\n" in reply.text
+
+
 def test_what_the_door_refuses_itself():
     reply, seen = asked(lambda _, request: httpx.Response(200, stream=Pieces([])), body=b"x" * 2000)
     assert (reply.status_code, seen) == (413, [])

@@ -114,6 +114,20 @@ def busy(url, process):
     return all(child.cpu_times().user - then > 0.2 for child, then in zip(found, before, strict=True))
 
 
+def test_metrics_count_the_texts_of_both_replicas(url):
+    url, _ = url
+
+    def tokens():
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        [line] = [line for line in lines if line.startswith("outrider:generation_tokens_total{")]
+        return float(line.split()[-1])
+
+    before = tokens()
+    for number in range(STREAMS):
+        ask(url, f"{number} the bird", 10)
+    assert tokens() == before + 10 * STREAMS
+
+
 def test_a_rolling_restart_loses_no_request(url):
     url, process = url
     old = {child.pid for child in servers(process)}

@@ -11,10 +11,12 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from outrider.fleet.figures import Figures
 from outrider.fleet.replicas import Replica, Replicas
 from outrider.fleet.routes import keys_of
 from outrider.server.app import ANTHROPIC, OPENAI
@@ -25,6 +27,7 @@ from outrider.server.errors import ApiError
 from outrider.server.limits import Limits
 from outrider.server.replies import EventStream, JsonReply, unless_left
 
+METRICS_SECONDS = 5.0  # until a replica that tells no figures is left out
 ATTEMPTS = 3  # replicas that a request is sent to, where they are lost before they answer
 # Of a connection and not of a request (RFC 9110, section 7.6.1), or set by whoever sends on.
 OF_A_CONNECTION = frozenset(
@@ -32,6 +35,7 @@ OF_A_CONNECTION = frozenset(
 )
 EVENTS = "text/event-stream"
 END = b"\n\n"  # of an event
+KEY_HEADERS = ("authorization", "x-api-key")
 
 
 def create_door(
@@ -66,6 +70,7 @@ def create_door(
     app = FastAPI(title="Outrider", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     door = Door(replicas, client, limits)
     app.add_api_route("/health", door.health, methods=["GET"], response_model=None)
+    app.add_api_route("/metrics", door.metrics, methods=["GET"], response_model=None)
     app.add_api_route("/{path:path}", door.hand_on, methods=["GET", "POST", "OPTIONS", "HEAD"], response_model=None)
     if cors_origins:
         app.add_middleware(
@@ -79,10 +84,33 @@ class Door:
 
     def __init__(self, replicas: Replicas, client: httpx.AsyncClient, limits: Limits) -> None:
         self._replicas, self._client, self._limits = replicas, client, limits
+        self._figures = Figures()
 
     async def health(self) -> Response:
         ready = len(self._replicas.ready)
         return JsonReply({"status": "ok" if ready else "no replica", "replicas": ready}, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """The figures of all replicas together; where they ask for a key that is not shown, what they say to that."""
+        replicas = self._replicas.all
+        replies = await asyncio.gather(*(self._figures_of(replica, request) for replica in replicas))
+        told = {}
+        for replica, reply in zip(replicas, replies, strict=True):
+            if reply is None:
+                continue
+            if reply.status_code != 200:
+                return Response(reply.content, reply.status_code, _passed_on(reply.headers))
+            told[replica.number] = reply.text
+        numbers = (replica.number for replica in self._replicas.all)
+        return Response(self._figures.exposition(told, numbers), media_type=CONTENT_TYPE_LATEST)
+
+    async def _figures_of(self, replica: Replica, request: Request) -> httpx.Response | None:
+        headers = {name: value for name, value in request.headers.items() if name in KEY_HEADERS}
+        try:
+            return await self._client.get(f"{replica.url}/metrics", headers=headers, timeout=METRICS_SECONDS)
+        except httpx.TransportError:
+            self._replicas.suspect(replica)
+            return None
 
     async def hand_on(self, request: Request) -> Response:
         """The reply of a replica. One that is lost before its reply begins costs nothing: another one is asked."""

@@ -78,6 +78,11 @@ class Replicas:
         """Those that take requests."""
         return [replica for replica in self._replicas if replica.ready]
 
+    @property
+    def all(self) -> list[Replica]:
+        """Those that run, also without taking requests."""
+        return list(self._replicas)
+
     async def open(self, first: Sequence[tuple[Any, str]]) -> None:
         """Take the first ones."""
         for handle, url in first:

@@ -16,11 +16,19 @@ from outrider.engine.record import RoundRecord
 from outrider.lookahead import CostCurve
 
 PREFIX = "outrider:"
+GAIN, DECODE_SECONDS, PLAIN_SECONDS = (
+    f"{PREFIX}{name}" for name in ("speculation_gain", "decode_seconds", "plain_decode_seconds")
+)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PLAIN_MEMORY = 0.95  # EMA decay of what a plain round takes
 TEXT_MEMORY = 0.9  # EMA decay of what a text takes
 LONGEST_RETRY = 60.0  # seconds
+
+
+def gain(plain: float, taken: float) -> float:
+    """Seconds that plain decoding takes / seconds taken, over all rounds without prefill; 1 before the first."""
+    return plain / taken if taken else 1.0
 
 
 class Metrics:
@@ -65,7 +73,7 @@ class Metrics:
         self.running = self._gauge("num_requests_running", "Texts that are decoded.")
         self.waiting = self._gauge("num_requests_waiting", "Texts that wait for a row.")
         self._gain = self._gauge("speculation_gain", "Seconds of plain decoding / seconds taken; above 1 is a gain.")
-        self._gain.set_function(self.gain)
+        self._gain.set_function(lambda: gain(self._plain, self._taken))
         self.first_token = self._histogram("time_to_first_token_seconds", "Request to first token.", SECONDS)
         self.between_tokens = self._histogram(
             "inter_token_latency_seconds", "Mean time between two tokens of a text.", SHORT_SECONDS
@@ -83,10 +91,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """All numbers in the text format of Prometheus."""
         return generate_latest(self.registry)
-
-    def gain(self) -> float:
-        """Seconds that plain decoding takes / seconds taken, over all rounds without prefill; 1 before the first."""
-        return self._plain / self._taken if self._taken else 1.0
 
     def seconds_until_room(self, rows: int) -> float:
         """A guess of when a row is free: what texts took lately, by the number of rows."""
