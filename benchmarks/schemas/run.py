@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
 from benchmarks.schemas.generator import Schema, random_schema
 from outrider import (
     Drafter,
+    JointDrafter,
     LookupDrafter,
     Merged,
     ModelDrafter,
     ModelTreeDrafter,
     SpeculativeDecoder,
     SuffixDrafter,
+    head_drafter,
+    lookup_drafter,
 )
 from outrider.errors import OutriderError
 from outrider.maths.rules import RuleName
@@ -31,6 +35,12 @@ DRAFTERS: dict[str, Callable[[Model], Drafter | None]] = {
     "suffix-drawn": lambda draft: SuffixDrafter(greedy=False),
     "lookup": lambda draft: LookupDrafter(),
     "merged": lambda draft: Merged([SuffixDrafter(), ModelDrafter(draft)], rests=False),
+}
+# For a target with hidden states, and a head for it.
+WITH_HEAD: dict[str, Callable[[Model, str], Drafter]] = {
+    "head": lambda target, head: head_drafter(head, target),
+    "head in chains": lambda target, head: head_drafter(head, target, trees=False),
+    "lookup and head": lambda target, head: JointDrafter(lookup_drafter(target), head_drafter(head, target)),
 }
 RULES: tuple[RuleName, ...] = ("token", "coupled")  # in turns
 TEMPERATURES = (0.0, 1.0)
@@ -57,13 +67,23 @@ class Count:
 def count_valid(target: Model, draft: Model, schemas: int, first: int = 0) -> Iterator[Count]:
     """Documents of `schemas` random schemas, for each drafter and temperature."""
     for name, make in DRAFTERS.items():
-        for temperature in TEMPERATURES:
-            count = Count(name, temperature)
-            # A drafter knows no schema, so that one of each rule serves for all documents.
-            decoders = [SpeculativeDecoder(make(draft), target, 5, rule=rule) for rule in RULES]
-            for number in range(first, first + schemas):
-                _add(count, decoders[number % len(decoders)], random_schema(Random(number)), number)
-            yield count
+        yield from _count(name, partial(make, draft), target, schemas, first)
+
+
+def count_valid_with_head(target: Model, head: str, schemas: int, first: int = 0) -> Iterator[Count]:
+    """The same for drafters with a head."""
+    for name, make in WITH_HEAD.items():
+        yield from _count(name, partial(make, target, head), target, schemas, first)
+
+
+def _count(name: str, make: Callable[[], Drafter | None], target: Model, schemas: int, first: int) -> Iterator[Count]:
+    for temperature in TEMPERATURES:
+        count = Count(name, temperature)
+        # A drafter knows no schema, so that one of each rule serves for all documents.
+        decoders = [SpeculativeDecoder(make(), target, 5, rule=rule) for rule in RULES]
+        for number in range(first, first + schemas):
+            _add(count, decoders[number % len(decoders)], random_schema(Random(number)), number)
+        yield count
 
 
 def _add(count: Count, decoder: SpeculativeDecoder, schema: Schema, number: int) -> None:

@@ -171,6 +171,27 @@ def test_a_second_question_goes_on_with_the_chat(page):
     assert page.locator(".question").count() == 0
 
 
+def test_a_chat_outlives_a_reload_and_a_new_one_begins_with_nothing(page):
+    ask(page, "abc")
+    said = page.inner_text(".answer")
+    page.reload()
+    assert page.inner_text(".answer") == said
+    with page.expect_request("**/v1/chat/completions") as sent:
+        send(page, "more")
+    assert [message["content"] for message in sent.value.post_data_json["messages"]] == ["abc", said, "more"]
+    page.wait_for_selector("#send:not(.stop)")
+    choose(page, max_tokens="4000", temperature="1", seed="1")
+    send(page, "long")
+    until(page, "document.querySelectorAll('.turn:last-child .t').length > 5")
+    page.click("#new-chat")  # while the answer comes
+    page.wait_for_selector("#send:not(.stop)")
+    choose(page, max_tokens="5")
+    with page.expect_request("**/v1/chat/completions") as sent:
+        send(page, "other")
+    assert [message["content"] for message in sent.value.post_data_json["messages"]] == ["other"]
+    page.wait_for_selector("#send:not(.stop)")
+
+
 def test_text_of_a_model_is_never_html(page):
     text = '<img src=x onerror="document.title=1"><script>document.title=2</script><b>bold</b> &amp;'
     answers_with(page, (text, [token(text, "drafted", "<i>suffix</i>")], []))
@@ -280,6 +301,30 @@ def test_settings_are_sent_and_kept(page):
     page.click("#reset-settings")
     assert page.input_value("#settings [name=temperature]") == ""
     assert page.is_checked("#settings [name=speculate]")
+
+
+def test_a_drafter_of_the_server_and_the_length_of_drafts_can_be_chosen(open_page, address):
+    page = open_page("about:blank")
+    models = {"data": [{"id": "m", "outrider": {"drafter": "lookup", "drafters": ["lookup", "suffix", "none"]}}]}
+    page.route("**/v1/models", lambda route: route.fulfill(json=models))
+    answers_with(page, *TREE_ANSWER)
+    page.goto(address)
+    until(page, "document.querySelector('#model').textContent === 'm · lookup'")
+    page.click("#open-settings")
+    offered = page.locator("#settings [name=drafter] option").all_inner_texts()
+    assert offered == ["lookup (the server's own)", "suffix"]
+    page.select_option("#settings [name=drafter]", "suffix")
+    page.fill("#settings [name=num_draft_tokens]", "3")
+    page.click("#settings .primary")
+    with page.expect_request("**/v1/chat/completions") as sent:
+        send(page, "abc")
+    assert sent.value.post_data_json["speculative"] == {"drafter": "suffix", "num_draft_tokens": 3}
+    page.wait_for_selector("#send:not(.stop)")
+    choose(page, speculate=False)
+    with page.expect_request("**/v1/chat/completions") as sent:
+        send(page, "abc")
+    assert sent.value.post_data_json["speculative"] is False
+    page.wait_for_selector("#send:not(.stop)")
 
 
 @pytest.mark.parametrize("order", ["turns", "together"])

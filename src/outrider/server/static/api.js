@@ -9,13 +9,13 @@ const KEY = "outrider-key";
 export class ServerError extends Error {}
 
 /**
- * The server's model, and what drafts for it: "smollm2 · lookup".
- * @returns {Promise<string>}
+ * The server's model, what drafts for it, and what a request may name in its place, the server's own first.
+ * @returns {Promise<{name: string, drafter: string|null, drafters: string[]}>}
  */
-export async function modelName() {
+export async function model() {
   const answer = await asked("v1/models", {});
   const [{ id, outrider }] = (await answer.json()).data;
-  return `${id} · ${outrider?.drafter || "no drafter"}`;
+  return { name: id, drafter: outrider?.drafter || null, drafters: outrider?.drafters || [] };
 }
 
 /**

@@ -11,6 +11,7 @@ const EXAMPLES = [
   "Name the seven days of the week, with one sentence about each.",
   "Explain in three sentences why the sky is blue.",
 ];
+const STORE = "outrider-chat"; // until the tab is closed, so that a reload loses nothing
 const ENDINGS = { length: "cut off by the most tokens", stopped: "stopped" };
 
 export class Chat {
@@ -24,12 +25,14 @@ export class Chat {
     this.thread = byId("thread");
     /** What was said. @type {{role: string, content: string}[]} */
     this.messages = [];
+    const said = kept();
     this.clear();
+    if (said.length) this.#restore(said);
   }
 
   /** Begin again. */
   clear() {
-    this.messages = [];
+    this.#keep([]);
     closeTree();
     this.charts.begin();
     this.tell({});
@@ -54,20 +57,17 @@ export class Chat {
    * @param {AbortSignal} signal
    */
   async ask(question, signal) {
-    this.thread.querySelector(".welcome")?.remove();
-    const asked = el("div", { class: "question" }, question);
-    const node = el("div", { class: "answer", "aria-busy": "true" });
-    const about = el("p", { class: "about" }, "reading …");
-    const turn = el("article", { class: "turn" }, asked, node, about);
-    this.thread.querySelector(".retry")?.remove();
-    this.thread.append(turn);
+    const { turn, node, about } = this.#turn(question);
+    node.setAttribute("aria-busy", "true");
+    about.textContent = "reading …";
     this.#scroll(true);
     const answer = new Answer(node);
     this.charts.begin();
-    this.messages.push({ role: "user", content: question });
+    const asked = [...this.messages, { role: "user", content: question }];
+    this.messages = asked;
     let finish = null;
     try {
-      await api.answer(request(this.messages), signal, (part) => {
+      await api.answer(request(asked), signal, (part) => {
         answer.add(part);
         this.charts.add(part.rounds);
         this.tell(answer.tally);
@@ -76,8 +76,9 @@ export class Chat {
         this.#scroll(false);
       });
     } catch (error) {
+      if (this.messages !== asked) return; // a new chat was begun meanwhile
       if (error.name !== "AbortError" || !answer.text) {
-        this.messages.pop(); // nothing was said: the question goes back into the field
+        this.messages = asked.slice(0, -1); // nothing was said: the question goes back into the field
         turn.remove();
         throw error;
       }
@@ -85,19 +86,57 @@ export class Chat {
     } finally {
       node.setAttribute("aria-busy", "false");
     }
-    this.messages.push({ role: "assistant", content: answer.text });
-    const ending = ENDINGS[finish];
-    about.replaceChildren(
+    if (this.messages !== asked) return;
+    this.#keep([...asked, { role: "assistant", content: answer.text }]);
+    this.#conclude(turn, question, answer, ENDINGS[finish]);
+    this.#scroll(false);
+  }
+
+  /** The line below an answer that has ended. */
+  #conclude(turn, question, answer, ending) {
+    turn.querySelector(".about").replaceChildren(
       [summary(answer), ending].filter(Boolean).join(" · "),
       el("button", { class: "link", type: "button", click: () => navigator.clipboard?.writeText(answer.text) }, "Copy"),
       el("button", { class: "link retry", type: "button", click: () => this.again(question, turn) }, "Retry"),
     );
-    this.#scroll(false);
+  }
+
+  /** Show what was said before the page was loaded again: the text, without its tokens. */
+  #restore(said) {
+    this.thread.replaceChildren();
+    for (let place = 0; place + 1 < said.length; place += 2) {
+      const [question, text] = [said[place].content, said[place + 1].content];
+      const { turn, node } = this.#turn(question);
+      const answer = new Answer(node);
+      answer.add({ text, tokens: [], rounds: [] });
+      this.#conclude(turn, question, answer);
+    }
+    this.#keep(said);
+  }
+
+  /** A question, with room for its answer and a line about it. Only the last answer can be asked for again. */
+  #turn(question) {
+    this.thread.querySelector(".welcome")?.remove();
+    this.thread.querySelector(".retry")?.remove();
+    const node = el("div", { class: "answer" });
+    const about = el("p", { class: "about" });
+    const turn = el("article", { class: "turn" }, el("div", { class: "question" }, question), node, about);
+    this.thread.append(turn);
+    return { turn, node, about };
+  }
+
+  #keep(messages) {
+    this.messages = messages;
+    try {
+      sessionStorage.setItem(STORE, JSON.stringify(messages));
+    } catch {
+      // There is no room: a reload will lose it.
+    }
   }
 
   /** Take back the last turn, to ask again; the page sends it. */
   takeBack(turn) {
-    this.messages.splice(-2);
+    this.#keep(this.messages.slice(0, -2));
     turn.remove();
     closeTree();
   }
@@ -108,6 +147,14 @@ export class Chat {
   #scroll(always) {
     const near = this.thread.scrollHeight - this.thread.scrollTop - this.thread.clientHeight < 120;
     if (always || near) this.thread.scrollTop = this.thread.scrollHeight;
+  }
+}
+
+function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORE)) || [];
+  } catch {
+    return [];
   }
 }
 

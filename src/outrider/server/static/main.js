@@ -6,7 +6,7 @@ import { Chat } from "./chat.js";
 import { byId } from "./dom.js";
 import { legend } from "./origins.js";
 import { Race } from "./race.js";
-import { setUp as setUpSettings } from "./settings.js";
+import { offerDrafters, setUp as setUpSettings } from "./settings.js";
 import { watchTokens } from "./tokens.js";
 import { closeTree, openTree } from "./tree.js";
 
@@ -56,7 +56,10 @@ field.onkeydown = (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && running && !document.querySelector("dialog[open]")) running.abort();
 });
-api.modelName().then((name) => (byId("model").textContent = name), complain);
+api.model().then(({ name, drafter, drafters }) => {
+  byId("model").textContent = `${name} · ${drafter || "no drafter"}`;
+  offerDrafters(drafters);
+}, complain);
 field.focus();
 
 /** Ask, in the view that is open; the button stops it meanwhile. */

@@ -1,9 +1,10 @@
 // What answers are asked with. Kept in this browser; the API key is not among it.
 
-import { byId } from "./dom.js";
+import { byId, el } from "./dom.js";
 
 const STORE = "outrider-settings";
-const DEFAULTS = { system: "", temperature: "", top_p: "", max_tokens: "512", seed: "", speculate: true };
+const DEFAULTS = { system: "", temperature: "", top_p: "", max_tokens: "512", seed: "", speculate: true, drafter: "", num_draft_tokens: "" };
+const NO_DRAFTER = "none"; // the switch says it
 const THEMES = ["", "light", "dark"];
 const THEME_NAMES = { "": "◐ Auto", light: "○ Light", dark: "● Dark" };
 
@@ -27,8 +28,31 @@ export function request(messages, speculate = now.speculate) {
   for (const name of ["temperature", "top_p", "max_tokens", "seed"]) {
     if (now[name] !== "") body[name] = Number(now[name]);
   }
-  if (!speculate) body.speculative = false;
+  const wanted = speculate ? speculation() : false;
+  if (wanted !== null) body.speculative = wanted;
   return body;
+}
+
+/** What is asked of speculation; null leaves it to the server. */
+function speculation() {
+  const wanted = {};
+  if (now.drafter) wanted.drafter = now.drafter;
+  if (now.num_draft_tokens !== "") wanted.num_draft_tokens = Number(now.num_draft_tokens);
+  return Object.keys(wanted).length ? wanted : null;
+}
+
+/**
+ * Let the user choose among the server's drafters.
+ * @param {string[]} names  the one that it takes by itself first
+ */
+export function offerDrafters(names) {
+  const [own, ...others] = names;
+  const options = [
+    el("option", { value: "" }, `${own || NO_DRAFTER} (the server's own)`),
+    ...others.filter((name) => name !== NO_DRAFTER).map((name) => el("option", { value: name }, name)),
+  ];
+  if (!options.some((option) => option.value === now.drafter)) now.drafter = ""; // chosen at another server
+  byId("settings").querySelector("[name=drafter]").replaceChildren(...options);
 }
 
 /** Whether the race is greedy: nothing is drawn, and both texts should be the same. */
