@@ -18,7 +18,7 @@ from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
 from outrider.server.dialects.limited import require_model, require_stops, sampling_of, speculation_of
-from outrider.server.dialects.settings import Speculative
+from outrider.server.dialects.settings import OF_VLLM, Speculative
 from outrider.server.dialects.tools import tool_choice
 from outrider.server.errors import ApiError, refused
 from outrider.server.reading import AnswerReading, with_calls_written
@@ -66,12 +66,25 @@ class MessagesBody(TextBody):
         "cache_control": "the cache finds prompts by their text",
         "context_management": "messages are taken as they come",
         "betas": "there are none",
+        "diagnostics": "there are none",
+        "inference_geo": "the server is where it is",
+        "speed": "it is as fast as it can",
+        "user_profile_id": "nothing is kept about users",
+        "workspace_id": "there are none",
+        "billing_policy": "nothing is billed",
+        "fallback_credit_token": "nothing is billed",
     }
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         "mcp_servers": Refusal("no other servers are asked", ([],)),
         "container": Refusal("there are no containers"),
         "output_config": Refusal("use response_format of /v1/chat/completions", ({},)),
         "output_format": Refusal("use response_format of /v1/chat/completions"),
+        "compaction": Refusal("prompts are not cut: send a shorter one"),
+        "fallbacks": Refusal("there is one model", ([],)),
+        "thread": Refusal("nothing is stored: send the whole conversation as messages"),
+        "cache_salt": Refusal("use /v1/chat/completions"),
+        "chat_template_kwargs": Refusal("the model's own template is used", ({},)),
+        **OF_VLLM,
     }
 
     def asked(self, service: Service) -> Asked:

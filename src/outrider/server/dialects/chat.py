@@ -69,6 +69,7 @@ class ChatBody(TextSettings):
         **TextSettings.IGNORED,
         "reasoning_effort": "how long a model thinks is up to its template",
         "verbosity": "how much a model says is up to the prompt",
+        "include_reasoning": "reasoning is always split off",
     }
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         **TextSettings.REFUSED,
@@ -84,6 +85,9 @@ class ChatBody(TextSettings):
         "chat_template_kwargs": Refusal("the model's own template is used", ({},)),
         "documents": Refusal("put them into a message", ([],)),
         "mm_processor_kwargs": Refusal("text alone is read", ({},)),
+        "media_io_kwargs": Refusal("text alone is read", ({},)),
+        "return_prompt_text": Refusal("the prompt is not repeated", (False,)),
+        "moderation": Refusal("nothing is moderated"),
     }
 
     def asked(self, service: Service) -> Asked:

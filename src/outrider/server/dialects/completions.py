@@ -37,6 +37,7 @@ class CompletionBody(TextSettings):
         **TextSettings.REFUSED,
         "echo": Refusal("the prompt is not repeated: put it before the text", (False,)),
         "suffix": Refusal("text is not filled in", ("",)),
+        "prompt_embeds": Refusal("prompts are text or token ids"),
         "response_format": Refusal("use structured_outputs, or /v1/chat/completions", ({"type": "text"},)),
     }
 

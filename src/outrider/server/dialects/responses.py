@@ -16,11 +16,27 @@ from outrider.server.dialects.base import TextBody
 from outrider.server.dialects.chat import NamedSchema, ResponseFormat, grammar_of
 from outrider.server.dialects.limited import require_model, sampling_of, speculation_of
 from outrider.server.dialects.messages import DEVELOPER, text_content
-from outrider.server.dialects.settings import OF_ACCOUNTS, Speculative
+from outrider.server.dialects.settings import OF_ACCOUNTS, OF_VLLM, Speculative
 from outrider.server.dialects.tools import ToolChoice, tool_choice
 from outrider.server.errors import refused
 from outrider.server.reading import with_calls_written
 from outrider.server.service import Service
+
+# vLLM's, which belong to chat completions here.
+OF_CHAT = (
+    "cache_salt",
+    "frequency_penalty",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "logit_bias",
+    "min_p",
+    "presence_penalty",
+    "repetition_penalty",
+    "skip_special_tokens",
+    "stop",
+    "stop_token_ids",
+    "top_k",
+)
 
 
 class TextFormat(Part):
@@ -59,6 +75,10 @@ class ResponsesBody(TextBody):
         "include": "nothing is left out that could be included",
         "stream_options": "there is nothing to choose",
         "max_tool_calls": "the server calls no tools",
+        "include_reasoning": "reasoning is always split off",
+        "priority": "requests are served in the order in which they come",
+        "request_id": "the server gives ids",
+        "session_id": "requests are independent",
     }
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         "previous_response_id": Refusal("nothing is stored: send the whole conversation as input"),
@@ -68,6 +88,18 @@ class ResponsesBody(TextBody):
         "truncation": Refusal("prompts are not cut: send a shorter one", ("disabled",)),
         "top_logprobs": Refusal("use /v1/chat/completions", (0,)),
         "context_management": Refusal("prompts are not cut: send a shorter one", ([],)),
+        "background_options": Refusal("answers are given at once"),
+        "access_programs": Refusal("there are none", ([],)),
+        "moderation": Refusal("nothing is moderated"),
+        "image": Refusal("text alone is made"),
+        "previous_input_messages": Refusal("send the whole conversation as input", ([],)),
+        "enable_response_messages": Refusal("messages are not repeated", (False,)),
+        "chat_template_kwargs": Refusal("the model's own template is used", ({},)),
+        "media_io_kwargs": Refusal("text alone is read", ({},)),
+        "mm_processor_kwargs": Refusal("text alone is read", ({},)),
+        "structured_outputs": Refusal("use text.format, or /v1/chat/completions"),
+        **dict.fromkeys(OF_CHAT, Refusal("use /v1/chat/completions")),
+        **OF_VLLM,
     }
 
     def asked(self, service: Service) -> Asked:

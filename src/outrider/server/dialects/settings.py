@@ -27,6 +27,16 @@ OF_ACCOUNTS: Mapping[str, str] = {
     "safety_identifier": "nothing is kept about users",
     "prompt_cache_key": "the cache finds prompts by their text",
     "prompt_cache_retention": "the cache keeps prompts as long as there is room",
+    "prompt_cache_options": "the cache finds prompts by their text",
+}
+# vLLM's, on every endpoint for texts, that are about other machines and other things than text.
+OF_VLLM: Mapping[str, Refusal] = {
+    "kv_transfer_params": Refusal("caches stay in this server", ({},)),
+    "ec_transfer_params": Refusal("caches stay in this server", ({},)),
+    "vllm_xargs": Refusal("they are vLLM's own", ({},)),
+    "mm_payload": Refusal("text alone is read"),
+    "return_mm_kwargs": Refusal("text alone is read", (False,)),
+    "watermarking": Refusal("texts are not marked", (False, {})),
 }
 
 
@@ -102,6 +112,8 @@ class TextSettings(TextBody):
         "priority": "requests are served in the order in which they come",
         "request_id": "the server gives ids",
         "timings_per_token": "timings come once, at the end",
+        "session_id": "requests are independent",
+        "stream_interval": "a chunk comes for each round of the engine",
     }
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         "min_tokens": Refusal("a least number of tokens is not offered; ignore_eos goes on to max_tokens", (0,)),
@@ -121,6 +133,21 @@ class TextSettings(TextBody):
         "mirostat": Refusal("mirostat is not offered", (0,)),
         "dry_multiplier": Refusal("DRY sampling is not offered", (0, 0.0)),
         "xtc_probability": Refusal("XTC sampling is not offered", (0, 0.0)),
+        "add_special_tokens": Refusal("the tokenizer, or the chat template, decides"),
+        "truncation_side": Refusal("prompts are not cut: send a shorter one"),
+        "thinking_token_budget": Refusal("how long a model thinks is up to its template"),
+        "repetition_detection": Refusal("use repetition_penalty, or stop"),
+        "logprob_token_ids": Refusal("use top_logprobs", ([],)),
+        "return_token_ids": Refusal("token ids come with outrider: {tokens: true}", (False,)),
+        "return_token_offsets": Refusal("tokens come with outrider: {tokens: true}", (False,)),
+        "routed_experts_prompt_start": Refusal("experts are not reported"),
+        "grammar": Refusal("use structured_outputs.grammar", ("",)),
+        "json_schema": Refusal("use structured_outputs.json", ({},)),
+        "n_predict": Refusal("use max_tokens", (-1,)),
+        "n_probs": Refusal("use logprobs", (0,)),
+        "samplers": Refusal("settings are applied in the order of transformers", ([],)),
+        "id_slot": Refusal("rows are given by the server", (-1,)),
+        **OF_VLLM,
     }
 
     def texts(self, prompts: int, service: Service) -> int:

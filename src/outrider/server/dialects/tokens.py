@@ -33,6 +33,12 @@ class TokenizeBody(Body):
         "add_special_tokens": Refusal("the tokenizer decides", (True,)),
         "add_generation_prompt": Refusal("the template ends with the assistant's header", (True,)),
         "with_pieces": Refusal("use return_token_strs", (False,)),
+        "chat_template": Refusal("the model's own template is used"),
+        "chat_template_kwargs": Refusal("the model's own template is used", ({},)),
+        "continue_final_message": Refusal("an answer begins a new message", (False,)),
+        "tools": Refusal("messages are encoded without tools", ([],)),
+        "mm_processor_kwargs": Refusal("text alone is read", ({},)),
+        "media_io_kwargs": Refusal("text alone is read", ({},)),
     }
 
 
