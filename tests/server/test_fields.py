@@ -30,3 +30,31 @@ def test_every_field_is_described_once():
 def test_a_service_needs_a_tokenizer():
     with pytest.raises(SettingError, match="has no tokenizer"):
         service({"target": TARGET})
+
+
+def fields_of(params):
+    return {name for kind in params.__mro__ for name in getattr(kind, "__annotations__", {})}
+
+
+def known_to(path):
+    body = BODIES[path]
+    names = {field.alias or name for name, field in body.model_fields.items()}
+    return {*names, *body.IGNORED, *body.REFUSED}
+
+
+def test_every_field_of_the_official_clients_is_in_the_tables():
+    """What a client may send is supported, ignored or refused with a reason, and not merely unknown."""
+    chat = pytest.importorskip("openai.types.chat.completion_create_params")
+    from anthropic.types import message_create_params as messages
+    from openai.types import completion_create_params as completions
+    from openai.types.responses import response_create_params as responses
+
+    for path, params in {
+        "/v1/chat/completions": chat.CompletionCreateParamsStreaming,
+        "/v1/completions": completions.CompletionCreateParamsStreaming,
+        "/v1/responses": responses.ResponseCreateParamsStreaming,
+        "/v1/messages": messages.MessageCreateParamsStreaming,
+    }.items():
+        asked = fields_of(params)
+        assert len(asked) > 10
+        assert asked - known_to(path) == set()
