@@ -161,6 +161,14 @@ class Drafter(ABC):
     def forget(self, sequence: DraftedSequence) -> None:  # noqa: B027
         """The sequence has ended."""
 
+    def rest(self) -> bool:
+        """Called between rounds while no text is open: one short step of work of its own, such as learning.
+
+        Returns:
+            whether more is to be done.
+        """
+        return False
+
 
 def require_survival(min_survival: float) -> None:
     """Raises SettingError where a drafter's least chance of survival is no number from 0 to 1."""

@@ -236,15 +236,21 @@ class AsyncEngine:
         mail.send()
 
     def _work(self) -> bool:
-        """Do what was posted; wait while there is nothing to do. False once the engine is closed."""
+        """Do what was posted; rest while nothing is asked, and wait. False once the engine is closed."""
+        while not self._is_called() and self._engine.rest():
+            pass  # what is posted waits for one short step at the most
         with self._changed:
-            while not (self._inbox or self._closed) and self._engine.idle:
+            while not self._is_called():
                 self._changed.wait()
             actions, self._inbox = self._inbox, []
             closed = self._closed
         for action in actions:
             action()
         return not closed
+
+    def _is_called(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._inbox or self._closed) or not self._engine.idle
 
     def _cancel(self, listener: _Listener) -> None:
         if listener.handle is not None and self._listeners.pop(listener.handle.id, None) is not None:

@@ -91,6 +91,10 @@ class GuardedDrafter:
     def forget(self, sequence: DraftedSequence) -> None:
         self._call(lambda drafter: drafter.forget(sequence))
 
+    def rest(self) -> bool:
+        """As `Drafter.rest`."""
+        return bool(self._call(lambda drafter: drafter.rest()))
+
     def _call(self, call: Callable[[Drafter], T]) -> T | None:
         if self.drafter is None:
             return None

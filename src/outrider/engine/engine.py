@@ -223,6 +223,14 @@ class Engine:
             self._kept_costs.keep_if_learned(self.costs)
         return result.events
 
+    def rest(self) -> bool:
+        """Let drafters that learn take one short step, while nothing is asked.
+
+        Returns:
+            whether more is to be done; False while a text is open.
+        """
+        return self.idle and self._speculations.rest()
+
     def _settle(self) -> None:
         """Roll back a round that was interrupted, by a key or by an error: only emitted tokens stay.
 

@@ -115,6 +115,10 @@ class Speculations:
         for each in self.all:
             each.drafter.try_again()
 
+    def rest(self) -> bool:
+        """No text is open: one short step of a drafter that has something to do; whether there is more."""
+        return any(each.drafter.rest() for each in self.all)
+
     def forget(self, sequence: ActiveSequence) -> None:
         """The text has ended."""
         speculation = self.of(sequence)

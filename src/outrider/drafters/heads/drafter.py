@@ -9,6 +9,7 @@ from itertools import accumulate
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
+from outrider.drafters.heads.learner import Learner
 from outrider.drafters.heads.network import Chains, HeadNetwork, RollsOut
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
@@ -58,6 +59,7 @@ class HeadDrafter(Drafter):
         greedy: always take the most probable tokens, each with a one-hot q, even where the target samples.
         name: what its tokens are attributed to.
         deepest: the longest chain.
+        learner: teaches the head while no text is open, from texts that have ended.
 
     Attributes:
         texts: what it knows of the texts that it follows.
@@ -75,16 +77,27 @@ class HeadDrafter(Drafter):
         greedy: bool = False,
         name: str = "head",
         deepest: int = DEEPEST_CHAIN,
+        learner: Learner | None = None,
     ) -> None:
         self.name = name
         self.trees = trees
         self.wants = Features(hidden=network.layers)
         self.shape = (SHAPE if shape is None else shape) if trees else StaticTree((1,) * deepest)
-        self.network = network
         self.draws = not greedy
         self.texts = HeadTexts(network)
         self._vocabulary: DraftVocabulary | None = None
         self._expectations = Expectations()
+        self._learner = learner
+
+    @property
+    def network(self) -> HeadNetwork:
+        """The head that drafts."""
+        return self.texts.network
+
+    @property
+    def experience(self) -> tuple[int, ...]:
+        """Hashes of what the head learned from other texts (`Draft.experience`)."""
+        return () if self._learner is None else self._learner.experience
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(layers {self.network.layers}, {len(self.network.ids)} tokens)"
@@ -119,7 +132,10 @@ class HeadDrafter(Drafter):
         while active:
             self._open_level(active)
             active = self._feed_level(active)
-        return [trees[sequence.id].growth.draft(self.name) if sequence.id in trees else EMPTY for sequence in sequences]
+        drafts = [
+            trees[sequence.id].growth.draft(self.name) if sequence.id in trees else EMPTY for sequence in sequences
+        ]
+        return [draft.knowing(self.experience) for draft in drafts]
 
     def observe(self, sequence: DraftedSequence, draft: Draft, verdict: Verdict) -> None:
         self._expectations.learn(sequence.id, sequence.tokens)
@@ -127,6 +143,18 @@ class HeadDrafter(Drafter):
     def forget(self, sequence: DraftedSequence) -> None:
         self.texts.forget(sequence)
         self._expectations.forget(sequence.id)
+        written = len(sequence.history.tokens)
+        if self._learner is not None and written:
+            self._learner.remember(sequence.tokens, len(sequence.tokens) - written)
+
+    def rest(self) -> bool:
+        if self._learner is None:
+            return False
+        more = self._learner.step()
+        network = self._learner.take()
+        if network is not None:
+            self.texts.exchange(network)
+        return more
 
     # Trees
 
@@ -214,7 +242,7 @@ class HeadDrafter(Drafter):
 
     def _key(self, sequence: DraftedSequence, depth: int, node: int) -> Key:
         """For drawing the children of a node."""
-        return sequence.noise.draft(len(sequence.tokens) + depth, branch=node + 1)
+        return sequence.noise.knowing(self.experience).draft(len(sequence.tokens) + depth, branch=node + 1)
 
     def _rolls_out(self, trees: Sequence[_Tree]) -> bool:
         """Whether the chains of these texts are rolled out where the head computes."""

@@ -111,14 +111,20 @@ def target_ids(weights: Weights, config: HeadConfig, where: str) -> torch.Tensor
 
 
 def write_head(
-    folder: Path, head: Eagle3, ids: torch.Tensor, target: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16
+    folder: Path,
+    head: Eagle3,
+    ids: torch.Tensor,
+    target: Mapping[str, Any],
+    dtype: torch.dtype = torch.bfloat16,
+    embedding: torch.Tensor | None = None,
 ) -> None:
-    """Write a head in the speculators format. Its embedding is the target's and is left out.
+    """Write a head in the speculators format.
 
     Args:
         ids: the target's id of each token that it can draft.
         target: `name_or_path` and `architectures` of the model that it drafts for.
         dtype: of the weights. int8 has one scale for each output, and is read by Outrider alone.
+        embedding: its own, [vocabulary, hidden size]; None where it is the target's, which is left out.
 
     Raises:
         OSError: a file cannot be written.
@@ -128,6 +134,8 @@ def write_head(
         weight = head.get_parameter(f"{part}.weight").detach().float().cpu()
         for name, piece in zip(names, torch.split(weight, _sizes(head, part, len(weight))), strict=True):
             weights |= _stored(f"{name}.weight", piece, dtype)
+    if embedding is not None:
+        weights[EMBEDDING] = embedding.cpu().to(torch.bfloat16 if dtype is torch.int8 else dtype).contiguous()
     config = head.config
     weights[TO_TARGET] = ids.cpu() - torch.arange(len(ids))
     drafted = torch.zeros(config.vocab_size, dtype=torch.bool)

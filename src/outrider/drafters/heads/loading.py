@@ -20,6 +20,7 @@ from outrider.runtimes.places import is_hub_name
 
 if TYPE_CHECKING:
     from outrider.drafters.heads.drafter import HeadDrafter
+    from outrider.drafters.heads.learner import Learner
 
 
 SHIPPED = {"smollm2-head": Path(__file__).parent / "smollm2"}  # heads of the package, by the name that users give
@@ -56,6 +57,7 @@ def head_drafter(
     greedy: bool = False,
     dtype: Dtype = "auto",
     name: str = "head",
+    learner: Learner | None = None,
 ) -> HeadDrafter:
     """A drafter with an EAGLE-3 head, in the format of speculators or in the older one, a DFlash head, or MTP layers.
 
@@ -68,6 +70,7 @@ def head_drafter(
         greedy: always draft the most probable tokens, even where the target samples.
         dtype: float32, bfloat16, float16, or auto, what is fast on the device.
         name: what its tokens are attributed to.
+        learner: teaches an EAGLE-3 head while nothing is asked (`training/idle.py`).
 
     Raises:
         ModelError: it is no head, of another target, or needs something that is not computed here.
@@ -80,7 +83,7 @@ def head_drafter(
 
         layers = open_mtp(target)
         return HeadDrafter(layers, trees=False, greedy=greedy, name=name, deepest=layers.deepest)
-    folder = _folder_of(str(head))
+    folder = folder_of(str(head))
     config = read_object(folder / CONFIG)
     architecture = architecture_of(config)
     if architecture in DFLASH_HEADS:
@@ -89,6 +92,23 @@ def head_drafter(
 
         blocks = open_dflash(folder, config, target)
         return HeadDrafter(blocks, trees=False, greedy=greedy, name=name, deepest=blocks.deepest)
+    read = eagle3_config(head, folder, target)
+    network = network_of(folder, read, target, dtype)
+    return HeadDrafter(network, shape=shape, trees=trees, greedy=greedy, name=name, learner=learner)
+
+
+def eagle3_config(head: str | Path, folder: Path, target: Model) -> HeadConfig:
+    """The sizes of an EAGLE-3 head for a target.
+
+    Args:
+        head: its name, for errors.
+        folder: its files.
+
+    Raises:
+        ModelError: it is of another kind, or of another target.
+    """
+    config = read_object(folder / CONFIG)
+    architecture = architecture_of(config)
     if architecture in UNREAD_HEADS:
         raise ModelError(
             f"head {head} is of {UNREAD_HEADS[architecture]}: EAGLE-3 and DFlash heads and MTP layers are computed"
@@ -110,11 +130,20 @@ def head_drafter(
             f"head {head} reads layer {max(read.layers)} of {target.name}: of its {traits.layers} layers the states "
             f"after 0 to {traits.layers - 1} are given before the last norm"
         )
-    return HeadDrafter(_network(folder, read, target, dtype), shape=shape, trees=trees, greedy=greedy, name=name)
+    return read
 
 
-def _network(folder: Path, config: HeadConfig, target: Model, dtype: Dtype) -> HeadNetwork:
-    """The head in the target's own runtime, or in PyTorch."""
+def require_eagle3(head: str | Path) -> None:
+    """Raises ModelError where a head is of another kind, which is not trained here."""
+    other = str(head) == MTP
+    if not other:
+        other = architecture_of(read_object(folder_of(str(head)) / CONFIG)) in DFLASH_HEADS
+    if other:
+        raise ModelError(f"head {head} is no EAGLE-3 head, and others are not trained here: leave --learn out")
+
+
+def network_of(folder: Path, config: HeadConfig, target: Model, dtype: Dtype) -> HeadNetwork:
+    """An EAGLE-3 head in the target's own runtime, or in PyTorch."""
     from outrider.runtimes.native.model import NativeModel
 
     if isinstance(target, NativeModel):
@@ -133,7 +162,12 @@ def _require_torch(what: str) -> None:
         raise ModelError(f"{what} needs PyTorch: pip install 'outrider[torch]'")
 
 
-def _folder_of(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """The files of a head, fetched where its name is one of the hub.
+
+    Raises:
+        ModelError: there are none.
+    """
     path = SHIPPED.get(name) or Path(name).expanduser()
     if name not in SHIPPED and is_hub_name(name) and importlib.util.find_spec("huggingface_hub") is not None:
         from outrider.runtimes.hub import fetch

@@ -83,7 +83,7 @@ def open_head(
         ModelError: weights are missing or do not fit.
     """
     weights = read_weights(folder)
-    embedding = _embedding(weights, config, target, str(folder))
+    embedding = embedding_of(weights, config, target, str(folder))
     ids = target_ids(weights, config, str(folder))
     if int(ids.max()) >= vocab_size or len(embedding) < vocab_size:
         raise ModelError(f"head {folder} is for {config.vocab_size} tokens and the target has {vocab_size}: another's")
@@ -110,8 +110,12 @@ def tensor_of(x: Array) -> torch.Tensor:
     return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(to_numpy(x), requirements="W"))
 
 
-def _embedding(weights: Weights, config: HeadConfig, target: Embeds | None, where: str) -> torch.Tensor:
-    """The head's own embedding, on the device of the target's; or the target's."""
+def embedding_of(weights: Weights, config: HeadConfig, target: Embeds | None, where: str) -> torch.Tensor:
+    """The head's own embedding, on the device of the target's; or the target's.
+
+    Raises:
+        ModelError: there is none that fits.
+    """
     own = weights.pop(EMBEDDING, None)
     if target is None:
         if own is None:

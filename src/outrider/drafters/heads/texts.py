@@ -17,13 +17,14 @@ class HeadTexts:
 
     Rounds may be skipped: the next `catch_up` reads all that is missing.
 
-    Args:
+    Attributes:
         network: the head.
     """
 
     def __init__(self, network: HeadNetwork) -> None:
-        self._network = network
+        self.network = network
         self._entries: Entries | None = None
+        self._room: tuple[int, int] | None = None  # rows and capacity for which it was opened
         self._rows: dict[int, int] = {}
         self._features: dict[int, TextFeatures] = {}
 
@@ -34,8 +35,14 @@ class HeadTexts:
 
     def open(self, rows: int, capacity: int) -> None:
         """Make room; texts that were followed before do not come back."""
-        self._entries = self._network.open(rows, capacity)
+        self._entries, self._room = self.network.open(rows, capacity), (rows, capacity)
         self._rows, self._features = {}, {}
+
+    def exchange(self, network: HeadNetwork) -> None:
+        """Go on with another head of the same tokens and layers; texts that were followed before do not come back."""
+        self.network = network
+        if self._room is not None:
+            self.open(*self._room)
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         """As `Drafter.read`."""
@@ -43,7 +50,7 @@ class HeadTexts:
         for sequence, reading in zip(sequences, readings, strict=True):
             features = self._features.setdefault(sequence.id, TextFeatures())
             self._settle(sequence)
-            features.add(reading, self._network.gathered)
+            features.add(reading, self.network.gathered)
             if reading.prefilled:
                 self._settle(sequence)
                 if features.first < len(sequence.tokens) - 1:
@@ -118,7 +125,7 @@ class HeadTexts:
             pieces.append(piece)
             tokens.append(sequence.tokens[after : after + len(piece)])
             missing[sequence.id] = missing[sequence.id][len(piece) :]
-        made = entries.extend(rows, self._network.read(concatenate(pieces)), tokens)
+        made = entries.extend(rows, self.network.read(concatenate(pieces)), tokens)
         end = 0
         for sequence, row, piece in zip(sequences, rows, pieces, strict=True):
             end += len(piece)

@@ -66,7 +66,7 @@ class CompiledJointTree:
         """As `JointTree.draft`."""
         tokens, parents, chances, proposers, q_rows = self.core.draft(terms.names)
         if not tokens:
-            return EMPTY
+            return EMPTY.knowing(terms.experience)
         return Draft(
             tokens,
             parents,

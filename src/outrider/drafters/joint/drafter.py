@@ -82,7 +82,7 @@ class JointDrafter(Drafter):
         self.lookups.prepare(rows, capacity, vocab_size)
         self.head.texts.open(rows, capacity + MOST_READ)
         vocabulary = DraftVocabulary(self.head.network.ids, vocab_size)
-        self._questions = Questions(self.head.network, self.head.texts, vocabulary, MOST_CHILDREN)
+        self._questions = Questions(self.head.texts, vocabulary, MOST_CHILDREN)
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         self.lookups.read(sequences, told_to(self.lookups.wants, self.wants, readings))
@@ -99,7 +99,7 @@ class JointDrafter(Drafter):
         drafts = []
         for sequence in sequences:
             if sequence.id not in opened:
-                drafts.append(EMPTY)
+                drafts.append(EMPTY.knowing(self._experience(sequence)))
                 continue
             asked, terms = opened[sequence.id]
             self._open[sequence.id] = asked.tree
@@ -115,7 +115,10 @@ class JointDrafter(Drafter):
     def forget(self, sequence: DraftedSequence) -> None:
         self._open.pop(sequence.id, None)
         self.lookups.forget(sequence)
-        self.head.texts.forget(sequence)
+        self.head.forget(sequence)
+
+    def rest(self) -> bool:
+        return self.head.rest()
 
     def _begin(self, sequence: DraftedSequence, budget: Budget) -> tuple[Asked, Terms]:
         """A tree of which nothing has grown, and in whose name it is drafted."""
@@ -125,7 +128,8 @@ class JointDrafter(Drafter):
             prices = self._costs.prices(texts.missing(sequence), budget.prices.rate)
         draws = not greedy and self.head.draws
         nodes = budget.nodes if self.trees else budget.longest
-        cursors, experience = lookups.at_the_end_of(sequence)
+        cursors = lookups.at_the_end_of(sequence)
+        experience = self._experience(sequence)
         tree = self._trees.begin(
             cursors,
             tuple(sequence.tokens[-CONTEXT:]),
@@ -137,6 +141,9 @@ class JointDrafter(Drafter):
         )
         noise = sequence.noise.knowing(experience)
         return Asked(sequence, tree, noise, draws), Terms(self.name, self._names, experience)
+
+    def _experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
+        return (*self.lookups.experience(sequence), *self.head.experience)
 
     def _grow(self, growing: Sequence[Asked]) -> None:
         """Grow all trees until none needs the head any more."""

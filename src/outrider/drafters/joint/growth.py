@@ -252,7 +252,7 @@ class JointTree:
         drawn = max((node + 1 for node, row in enumerate(self.q_rows) if row != CHOSEN), default=0)
         count = drawn + self._budget.prices.beyond(drawn).worthwhile(self.chances[drawn:])
         if not count:
-            return EMPTY
+            return EMPTY.knowing(terms.experience)
         return Draft(
             tuple(self.tokens[:count]),
             tuple(self.parents[:count]),

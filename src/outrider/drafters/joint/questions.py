@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.heads.native_entries import NativeEntries
-from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.joint.compiled import CompiledJointTree
@@ -49,8 +48,7 @@ class Questions:
         told: how many tokens of an answer are looked at.
     """
 
-    def __init__(self, network: HeadNetwork, texts: HeadTexts, vocabulary: DraftVocabulary, told: int) -> None:
-        self._network = network
+    def __init__(self, texts: HeadTexts, vocabulary: DraftVocabulary, told: int) -> None:
         self._texts = texts
         self._vocabulary = vocabulary
         self._told = told
@@ -89,7 +87,7 @@ class Questions:
         assert isinstance(entries, NativeEntries)
         assert isinstance(tree, CompiledJointTree)
         row = self._texts.row_of(each.sequence)
-        return entries.grow(row, each.made[ROOT], tree.core, node, self._network.ids, self._told)
+        return entries.grow(row, each.made[ROOT], tree.core, node, self._texts.network.ids, self._told)
 
     def draw(self, each: Asked, node: int) -> None:
         """Draw a child of a node that the head was asked about; without the tokens that it has."""
@@ -107,7 +105,9 @@ class Questions:
     def _feed(self, going: Sequence[tuple[Asked, int]]) -> None:
         """One node of each tree, whose parents were read."""
         above = [each.tree.parent(node) for each, node in going]
-        origins = [self._network.passed_on(each.made[parent]) for (each, _), parent in zip(going, above, strict=True)]
+        origins = [
+            self._texts.network.passed_on(each.made[parent]) for (each, _), parent in zip(going, above, strict=True)
+        ]
         made = self._texts.entries.extend(
             [self._texts.row_of(each.sequence) for each, _ in going],
             origins[0] if len(origins) == 1 else concatenate(origins),
@@ -124,11 +124,11 @@ class Questions:
         samplings = [each.sequence.sampling for each in asked]
         if all(sampling.greedy and not sampling.adjusts_logits for sampling in samplings):
             # Nobody needs whole distributions: the most probable tokens are found where the logits are made.
-            places, probabilities = self._network.likely(states, self._told)
+            places, probabilities = self._texts.network.likely(states, self._told)
             for row, (each, node) in enumerate(zip(asked, nodes, strict=True)):
                 each.tree.answer(node, self._vocabulary.in_target(places[row]), probabilities[row].tolist())
             return
-        logits = self._network.logits(states)
+        logits = self._texts.network.logits(states)
         for row, (each, node) in enumerate(zip(asked, nodes, strict=True)):
             self._answer_one(each, node, logits[row : row + 1])
 

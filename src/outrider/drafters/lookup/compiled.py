@@ -36,7 +36,7 @@ class CompiledLookups:
             cursors, context, budget.nodes, budget.depth, budget.prices.totals, calibration, terms.names
         )
         if not tokens:
-            return EMPTY, tree
+            return EMPTY.knowing(terms.experience), tree
         draft = Draft(
             tokens, parents, source=terms.source, sources=proposers, chances=chances, experience=terms.experience
         )

@@ -115,21 +115,24 @@ class LookupDrafter(Drafter):
 
     def _grown(self, sequence: DraftedSequence, budget: Budget) -> Draft:
         if budget.longest <= 0:
-            return EMPTY
+            return EMPTY.knowing(self.experience(sequence))
         context = tuple(sequence.tokens[-CONTEXT:])
         calibration = self._calibrations[sequence.sampling.greedy]
         if not self.trees:
             budget = budget._replace(nodes=budget.longest)
         with self.locked():
-            cursors, experience = self.at_the_end_of(sequence)
-            terms = Terms(self.name, self._names, experience)
+            cursors = self.at_the_end_of(sequence)
+            terms = Terms(self.name, self._names, self.experience(sequence))
             draft, self._open[sequence.id] = self.grower.drafted(cursors, context, budget, calibration, terms)
         return draft
 
-    def at_the_end_of(self, sequence: DraftedSequence) -> tuple[list[Any], tuple[int, ...]]:
-        """Where each source stands at the end of a text, and the experience of a draft. Called under the lock."""
-        cursors = [source.begin(sequence) for source in self.sources]
-        return cursors, tuple([each for source in self.sources for each in source.experience(sequence)])
+    def at_the_end_of(self, sequence: DraftedSequence) -> list[Any]:
+        """Where each source stands at the end of a text. Called under the lock."""
+        return [source.begin(sequence) for source in self.sources]
+
+    def experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
+        """Hashes of what all sources learned from other texts (`Draft.experience`)."""
+        return tuple([each for source in self.sources for each in source.experience(sequence)])
 
     def locked(self) -> AbstractContextManager[Any]:
         """Held while cursors are used: what they point into stays as it is."""

@@ -73,6 +73,9 @@ class Apart(Drafter):
         if drafter is not None:
             drafter.forget(sequence)
 
+    def rest(self) -> bool:
+        return any(drafter.rest() for drafter in (*self.known.values(), *self._kept.values()))
+
     def _shared_out(self, sequences: Sequence[DraftedSequence]) -> list[tuple[Drafter, list[int]]]:
         """Drafters, with the places of their sequences."""
         found: dict[int, tuple[Drafter, list[int]]] = {}

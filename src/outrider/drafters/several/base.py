@@ -69,6 +69,9 @@ class Several(Drafter):
         for number in self.present:
             self.call(number, lambda drafter: drafter.forget(sequence))
 
+    def rest(self) -> bool:
+        return any(self.call(number, lambda drafter: drafter.rest()) for number in self.present)
+
     def call(self, number: int, call: Callable[[Drafter], T]) -> T | None:
         """Call a drafter that is present; None where it fails. The failure of the last one is raised: nobody is left to
         go on.

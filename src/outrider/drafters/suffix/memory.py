@@ -12,10 +12,10 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from threading import RLock
 from typing import Any
 
+from outrider.drafters.experience import experience_with
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, new_automaton
 from outrider.errors import InputError, SettingError
 from outrider.runtimes.native.library import drafting
@@ -123,7 +123,7 @@ class SuffixMemory:
             generation.automaton.append_boundary()
             generation.documents.append(kept)
             self.added += 1
-            self._experience = _hash(self._experience, document)
+            self._experience = experience_with(self._experience, document)
 
     def follow(self) -> Follower:
         """The matches of a sequence that is yet to be read."""
@@ -205,12 +205,6 @@ class _Match:
     automaton: SuffixAutomaton
     cursor: Cursor
     read: int
-
-
-def _hash(before: int, document: array[int]) -> int:
-    """A hash of what was added before and of one more document; the same in every process."""
-    digest = blake2b(before.to_bytes(8, "little") + document.tobytes(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _restored(documents: list[list[int]], max_tokens: int, prompts: bool, experience: int) -> SuffixMemory:

@@ -47,6 +47,19 @@ class Lesson:
     chances: torch.Tensor
     best: torch.Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Lesson]) -> Lesson:
+        """Parts of one text that follow one another; after the first place that counts all do."""
+        tokens, best = torch.cat([part.tokens for part in parts]), torch.cat([part.best for part in parts])
+        return cls(
+            tokens,
+            len(tokens) - len(best),
+            torch.cat([part.hidden for part in parts]),
+            torch.cat([part.likely for part in parts]),
+            torch.cat([part.chances for part in parts]),
+            best,
+        )
+
     @property
     def bytes(self) -> int:
         held = (self.tokens, self.hidden, self.likely, self.chances, self.best)
@@ -83,7 +96,26 @@ class Reader:
             written_from: the place of the first token that the target wrote.
         """
         tokens = list(text.tokens[: self._longest])
-        first = min(written_from, len(tokens)) - 1
+        lesson = self._lesson(tokens, min(written_from, len(tokens)) - 1)
+        self._session.release(0)
+        return lesson
+
+    @torch.inference_mode()
+    def read_on(self, tokens: Sequence[int], first: int) -> Lesson:
+        """The next tokens of a text, whose earlier ones were read; `release` ends the text.
+
+        Args:
+            first: of these tokens, the first one whose expectation counts.
+        """
+        lesson = self._lesson(list(tokens), first)
+        self._session.keep(0, range(len(tokens)))
+        return lesson
+
+    def release(self) -> None:
+        """The next tokens are those of another text."""
+        self._session.release(0)
+
+    def _lesson(self, tokens: list[int], first: int) -> Lesson:
         work = Pass([0], [tokens], wanted=[len(tokens) - first], features=Features(hidden=self._layers))
         scored = self._session.extend(work)
         scored.wait()
@@ -93,7 +125,7 @@ class Reader:
         chances, likely = drafted.topk(min(EXPECTED, len(self._ids)), dim=-1)
         states = [tensor_of(layer).to(torch.bfloat16) for layer in scored.hidden]
         hidden = torch.cat(states, dim=-1) if states else torch.zeros(len(tokens), 0, dtype=torch.bfloat16)
-        lesson = Lesson(
+        return Lesson(
             torch.tensor(tokens),
             first,
             hidden.clone().cpu(),
@@ -101,8 +133,6 @@ class Reader:
             chances.to(torch.float16).cpu(),
             self._place[logits.argmax(dim=-1).cpu()].to(torch.int32),
         )
-        self._session.release(0)
-        return lesson
 
 
 class Lessons:
