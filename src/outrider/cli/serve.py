@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-from outrider.cli.options.drafters import NONE
-from outrider.cli.options.drafting import SelfTuningOptions
+from outrider.cli.options.drafters import NONE, DrafterKind
+from outrider.cli.options.drafting import LearnOption, SelfTuningOptions
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.parallel import ParallelOptions
@@ -66,6 +66,7 @@ class ServerOptions:
         bool,
         option("--share-memory", None, "Let texts of all API keys teach one drafter; timing may tell of them.", SERVER),
     ] = False
+    learn: LearnOption = False
     no_prefix_caching: Annotated[
         bool, option("--no-prefix-caching", None, "Read every prompt from its first token.", SERVER)
     ] = False
@@ -119,11 +120,14 @@ def command(
         {
             "--tensor-parallel": parallel.tensor_parallel is not None,
             "--drafter-state": drafting.drafter_state is not None,
+            "--learn": server.learn,
         }
     )
     _require_packages()
     kept = memories(drafting.drafter_state, server.isolations, server.share_memory)
     kind = own_kind(drafting.kind(models), drafting, models, kept)
+    if server.learn:
+        kind = _learning(kind, kept.apart, parallel)
     lookahead = drafting.policy(kind)
     if drafting.predicted(kind):
         raise SettingError("--predict is for one answer: requests say it themselves, with prediction")
@@ -138,6 +142,21 @@ def command(
         _serve(serving.service(target, drafter), serving, server, listening)
         kept.save(drafter)
     return 0
+
+
+def _learning(kind: DrafterKind, apart: bool, parallel: ParallelOptions) -> DrafterKind:
+    """The kind, whose head learns.
+
+    Raises:
+        SettingError: no head drafts, or what is learned would tell of one key's texts to another.
+    """
+    if apart:
+        raise SettingError(
+            "--learn trains one head on the texts of all API keys, and timing may tell of them: give --share-memory too"
+        )
+    if parallel.tensor_parallel is not None:
+        raise SettingError("--learn is for one process and --tensor-parallel is given: leave one of them out")
+    return kind.learning(lambda line: messages().print(line, style="dim"))
 
 
 def _serve(service: Service, serving: Serving, options: ServerOptions, listening: socket.socket) -> None:

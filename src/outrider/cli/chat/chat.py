@@ -32,6 +32,7 @@ class Chat:
         answers: what speculation did, answer by answer.
         retries: how many answers to the last question were thrown away.
         stopped: whether the answer that comes is to end.
+        notes: what was learned while the user typed; shown before the next answer.
     """
 
     engine: Engine
@@ -42,6 +43,7 @@ class Chat:
     answers: list[Statistics] = field(default_factory=list)
     retries: int = 0
     stopped: Stopped = field(default_factory=Stopped)
+    notes: list[str] = field(default_factory=list)
 
     def say(self, question: str) -> None:
         """Ask, and write the answer as it comes, then a line about it.

@@ -14,9 +14,10 @@ from outrider.cli.chat.chat import Chat
 from outrider.cli.chat.commands import Leave, obey
 from outrider.cli.chat.conversation import Conversation
 from outrider.cli.chat.reading import Reader, TerminalReader, reader_for
+from outrider.cli.chat.resting import resting
 from outrider.cli.chat.settings import Settings
 from outrider.cli.options.drafters import DrafterKind
-from outrider.cli.options.drafting import SelfTuningOptions
+from outrider.cli.options.drafting import LearnOption, SelfTuningOptions
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import ColourOption, ShowOption
@@ -44,6 +45,7 @@ class ChatOptions:
     show: ShowOption = False
     color: ColourOption = "auto"
     load: Annotated[Path | None, option("--load", "FILE", "Go on with a chat that /save wrote.", PROMPT)] = None
+    learn: LearnOption = False
     no_history: Annotated[
         bool, option("--no-history", None, "Keep no file of your messages for the next chat.", PROMPT)
     ] = False
@@ -72,6 +74,9 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
     stops = tuple(chat.stop or ())
     check_length(chat.max_tokens, stops)
     kind = drafting.with_state(drafting.kind(models), many=False)
+    notes: list[str] = []
+    if chat.learn:
+        kind = kind.learning(notes.append)
     lookahead, predicted = drafting.policy(kind), drafting.predicted(kind)
     settings = Settings(sampling.params(models.model), chat.max_tokens, stops, chat.show)
     conversation = chat.conversation()
@@ -81,7 +86,7 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
     with working("measuring what a pass costs"):
         engine = Engine(target, drafter, lookahead=lookahead, rule=drafting.rule, max_rows=1)
     require_chat(engine)
-    complete = converse(Chat(engine, conversation, settings, predicted, chat.color), reader)
+    complete = converse(Chat(engine, conversation, settings, predicted, chat.color, notes=notes), reader)
     if drafting.drafter_state is not None and isinstance(drafter, LookupDrafter):
         drafter.save(drafting.drafter_state)
     # A person saw what failed, and went on; a program asks for the status.
@@ -91,7 +96,9 @@ def command(models: ModelOptions, drafting: SelfTuningOptions, sampling: Samplin
 def converse(chat: Chat, reader: Reader) -> bool:
     """Answer messages and follow commands until there are none left; False if one of them failed."""
     complete = True
-    while (line := reader.read()) is not None:
+    while (line := _next_line(chat.engine, reader)) is not None:
+        while chat.notes:
+            messages().print(chat.notes.pop(0), style="dim")
         try:
             # A script that is interrupted ends, as other commands do.
             with chat.stopped.listening() if isinstance(reader, TerminalReader) else nullcontext():
@@ -103,6 +110,11 @@ def converse(chat: Chat, reader: Reader) -> bool:
             complete = False
             messages().print("error: " + pictures(" ".join(str(error).split())), style="red", markup=False)
     return complete
+
+
+def _next_line(engine: Engine, reader: Reader) -> str | None:
+    with resting(engine):
+        return reader.read()
 
 
 def _status(models: ModelOptions, kind: DrafterKind, settings: Settings) -> str:

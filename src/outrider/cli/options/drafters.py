@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import outrider
 from outrider.drafters.base import Drafter
@@ -11,10 +12,16 @@ from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import LOOKUP, require_same_vocabulary
 from outrider.drafters.lookup.loading import recycling_memory
 from outrider.drafters.recycling.state import DrafterState
-from outrider.errors import SettingError
+from outrider.errors import ModelError, SettingError
 from outrider.maths.rules import FOR_TREES
 from outrider.runtimes.base import Model
 
+if TYPE_CHECKING:
+    from outrider.drafters.heads.drafter import HeadDrafter
+    from outrider.drafters.heads.learner import Learner
+
+OpenHead = Callable[[Model, bool], "HeadDrafter"]  # with trees or not
+Told = Callable[[str], object]
 MODEL_LOOKAHEAD = 4
 SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 TREE_LOOKAHEAD = 16
@@ -36,7 +43,8 @@ class DrafterKind:
         trees: whether it drafts several continuations at once.
         suffixes: whether it copies from the text so far, and from a text that is expected.
         in_chains: from the target, the same without trees, where there is such a drafter.
-        from_head: from a draft head and the target, where a head can draft in place of a model; with trees or not.
+        from_head: from what opens a head and the target, with trees or not, where a head can draft in place of a model.
+        head: that drafts; None where none does.
     """
 
     name: str
@@ -47,7 +55,8 @@ class DrafterKind:
     trees: bool = False
     suffixes: bool = False
     in_chains: Callable[[Model], Drafter] | None = None
-    from_head: Callable[[str, Model, bool], Drafter] | None = None
+    from_head: Callable[[OpenHead, Model, bool], Drafter] | None = None
+    head: str | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -57,8 +66,11 @@ class DrafterKind:
         """Whether it drafts with a model or a head."""
         return self.make_with is not None or self.from_head is not None
 
-    def of_head(self, head: str) -> DrafterKind:
+    def of_head(self, head: str, told: Told | None = None) -> DrafterKind:
         """The same for one draft head.
+
+        Args:
+            told: is called with a line when the head has learned; None lets it learn nothing.
 
         Raises:
             SettingError: it drafts with models alone.
@@ -67,13 +79,32 @@ class DrafterKind:
         if make is None:
             able = " or ".join(kind.name for kind in DRAFTERS.values() if kind.from_head is not None)
             raise SettingError(f"{head} is a draft head and --drafter is {self}: use {able}")
+
+        def opened(target: Model, trees: bool) -> HeadDrafter:
+            return outrider.head_drafter(head, target, trees=trees, learner=_learner(head, target, told))
+
         return replace(
             self,
-            make=lambda target: make(head, target, True),
+            head=head,
+            make=lambda target: make(opened, target, self.trees),
             make_with=None,
-            from_head=None,
-            in_chains=lambda target: make(head, target, False),
+            in_chains=lambda target: make(opened, target, False),
         )
+
+    def learning(self, told: Told) -> DrafterKind:
+        """The same, whose head learns while nothing is asked.
+
+        Args:
+            told: is called with a line when the head has learned.
+
+        Raises:
+            SettingError: no head drafts.
+        """
+        if self.head is None:
+            raise SettingError(
+                f"--learn trains a draft head and --drafter is {self}: give a head with --draft-model, or leave it out"
+            )
+        return self.of_head(self.head, told)
 
     def open(self, open_draft: Callable[[], Model], target: Model) -> Drafter | None:
         """A drafter of this kind; None decodes plainly.
@@ -85,10 +116,12 @@ class DrafterKind:
             VocabularyError: the draft model has another vocabulary, and this kind needs the target's.
             SettingError: it drafts with a head, and the draft model is none.
         """
-        if self.from_head is not None and self.make_with is None:
-            raise SettingError(f"--drafter {self} needs a draft head, and --draft-model is a model: give a head")
+        if self.make is not None:
+            return self.make(target)
         if self.make_with is None:
-            return None if self.make is None else self.make(target)
+            if self.from_head is not None:
+                raise SettingError(f"--drafter {self} needs a draft head, and --draft-model is a model: give a head")
+            return None
         model = open_draft()
         if self.same_vocabulary:
             require_same_vocabulary(model, target)
@@ -105,8 +138,18 @@ def recycling(target: Model, trees: bool, state: DrafterState | None = None) -> 
     return outrider.RecyclingDrafter(recycling_memory(target, state), trees=trees)
 
 
-def _head(head: str, target: Model, trees: bool) -> Drafter:
-    return outrider.head_drafter(head, target, trees=trees)
+def _head(open_head: OpenHead, target: Model, trees: bool) -> Drafter:
+    return open_head(target, trees)
+
+
+def _learner(head: str, target: Model, told: Told | None) -> Learner | None:
+    if told is None:
+        return None
+    try:
+        from outrider.training.idle import IdleLearner
+    except ImportError as error:
+        raise ModelError("--learn trains by PyTorch: pip install 'outrider[torch]'") from error
+    return IdleLearner(head, target, told=told)
 
 
 def merged(lookups: Callable[[Model], Drafter]) -> DrafterKind:
@@ -119,10 +162,10 @@ def merged(lookups: Callable[[Model], Drafter]) -> DrafterKind:
     def with_model(model: Model, target: Model) -> Drafter:
         return outrider.Merged([lookups(target), outrider.ModelTreeDrafter(model)])
 
-    def with_head(head: str, target: Model, trees: bool) -> Drafter:
+    def with_head(open_head: OpenHead, target: Model, trees: bool) -> Drafter:
         if not trees:
             raise SettingError(f"--drafter {MERGED} drafts trees: use --rule {FOR_TREES}, or --drafter head")
-        found, drafter = lookups(target), outrider.head_drafter(head, target)
+        found, drafter = lookups(target), open_head(target, True)
         if isinstance(found, outrider.LookupDrafter) and found.trees and drafter.trees:
             return outrider.JointDrafter(found, drafter)
         return outrider.Merged([found, drafter])

@@ -45,6 +45,15 @@ LookaheadOption = Annotated[
         SPECULATION,
     ),
 ]
+LearnOption = Annotated[
+    bool,
+    option(
+        "--learn",
+        None,
+        "While nothing is asked, train the draft head on what was just decoded. Texts stay in this process.",
+        SPECULATION,
+    ),
+]
 ChosenLookaheadOption = Annotated[
     int | None,
     option(
