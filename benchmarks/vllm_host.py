@@ -5,6 +5,9 @@
 --agent adds the turns of a scripted agent that edits a file (benchmarks/agent/script.py). Each system is a vLLM of its
 own, in a process of its own; the systems take turns over portions of the questions, so that a machine that slows down
 favours none. Greedy: every system's text is compared with plain vLLM's.
+
+--systems plain,eagle3 has vLLM itself draft with a head that `outrider train` wrote (--head), and prints how many
+tokens a step emits.
 """
 
 from __future__ import annotations
@@ -26,20 +29,31 @@ SPECULATION: dict[str, dict[str, Any] | None] = {
     "plain": None,
     "ngram": {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2},
     "outrider": {"method": "custom_class", "model": "outrider.hosts.vllm.Proposer", "num_speculative_tokens": 8},
+    "eagle3": {"method": "eagle3", "num_speculative_tokens": 3},
 }
+SHIPPED = Path(__file__).parents[1] / "src" / "outrider" / "drafters" / "heads" / "smollm2"
 SPECULATION["outrider-lookup"] = SPECULATION["outrider"]
 ENVIRONMENT = {"outrider-lookup": {"OUTRIDER_VLLM_DRAFTER": "lookup"}}
 READY = "ready"
+STEPS, ACCEPTED = "vllm:spec_decode_num_drafts", "vllm:spec_decode_num_accepted_tokens"
 
 
-def serve(name: str, model: str, tokens: int, dtype: str) -> None:
-    """One system: reads portions of prompts from standard input, and writes answers and seconds."""
+def serve(name: str, model: str, head: Path, tokens: int, dtype: str) -> None:
+    """One system: reads portions of prompts from standard input, and writes answers, seconds and what was drafted."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM prints on standard output
     from vllm import LLM, SamplingParams
 
+    speculation = SPECULATION[name]
+    if speculation is not None and name == "eagle3":
+        speculation = speculation | {"model": str(head)}
     engine = LLM(
-        model, dtype=dtype, max_model_len=4096, speculative_config=SPECULATION[name], enable_prefix_caching=False
+        model,
+        dtype=dtype,
+        max_model_len=4096,
+        speculative_config=speculation,
+        enable_prefix_caching=False,
+        disable_log_stats=False,
     )
 
     def ask(texts: list[str], stop: str | None) -> Any:
@@ -57,7 +71,8 @@ def serve(name: str, model: str, tokens: int, dtype: str) -> None:
         found = ask(asked["texts"], asked["stop"])
         seconds = time.perf_counter() - begun
         answers = [list(each.outputs[0].token_ids) for each in found]
-        print(json.dumps({"seconds": seconds, "tokens": answers}), file=channel, flush=True)
+        drafts = {each.name: each.value for each in engine.get_metrics() if each.name in (STEPS, ACCEPTED)}
+        print(json.dumps({"seconds": seconds, "tokens": answers, "drafts": drafts}), file=channel, flush=True)
 
 
 class Worker:
@@ -66,6 +81,8 @@ class Worker:
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "benchmarks.vllm_host", arguments.model, arguments.questions, "--serve", name]
         command += ["--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
+        command += ["--head", str(arguments.head)]
+        self.drafts: dict[str, int] = {}
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -86,7 +103,14 @@ class Worker:
         self._process.stdin.write(json.dumps({"texts": prompts, "stop": stop}) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        self.drafts = answer["drafts"]
         return answer
+
+    @property
+    def mean_acceptance_length(self) -> float | None:
+        """Tokens that a step of drafting and verifying emitted so far; None where nothing was drafted."""
+        steps = self.drafts.get(STEPS, 0)
+        return 1 + self.drafts[ACCEPTED] / steps if steps else None
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -105,11 +129,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--log", type=Path, default=Path(os.devnull))
     parser.add_argument("--agent", action="store_true", help="the agent's turns besides")
+    parser.add_argument("--head", type=Path, default=SHIPPED, help="for eagle3")
     parser.add_argument("--same", action="store_true", help="fail where a text of Outrider's is not the first system's")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve, arguments.model, arguments.tokens, arguments.dtype)
+        serve(arguments.serve, arguments.model, arguments.head, arguments.tokens, arguments.dtype)
         return
     lines = [json.loads(line) for line in Path(arguments.questions).read_text(encoding="utf-8").splitlines()]
     chosen = [lines[number * len(lines) // arguments.limit] for number in range(min(arguments.limit, len(lines)))]
@@ -131,8 +156,10 @@ def main() -> None:
             seconds[name] += in_turn[name]
             answers[name] += edits[name]
         report(names, chosen + agent, seconds, answers)
-        differ |= any(answers[name] != answers[names[0]] for name in names if name.startswith("outrider"))
-    for worker in workers.values():
+        differ |= any(answers[name] != answers[names[0]] for name in names[1:] if name != "ngram")
+    for name, worker in workers.items():
+        if (length := worker.mean_acceptance_length) is not None:
+            print(f"{name:16} {length:.2f} tokens per step: the mean acceptance length")
         worker.close()
     if arguments.same and differ:
         raise SystemExit("error: greedy texts differ")

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import stat
+import threading
 
 import pytest
 
@@ -238,6 +239,30 @@ def test_a_drafter_that_fails_ends_no_answer(folder, capsys):
     with pytest.warns(RuntimeWarning, match="drafter"):
         assert converse(chat, LineReader(io.StringIO("the cat\n")))  # a drafter may fail: the answer comes without it
     assert len(chat.conversation.turns) == 1
+
+
+def test_a_drafter_learns_while_the_user_types(target, capsys):
+    rested = threading.Event()
+
+    class Learning(package.SuffixDrafter):
+        def rest(self):
+            chat.notes.append("the head drafts better")
+            rested.set()
+            return False
+
+    class Typing:
+        """A user who takes time."""
+
+        def __init__(self):
+            self._messages = iter(["the cat"])
+
+        def read(self):
+            assert rested.wait(10)
+            return next(self._messages, None)
+
+    chat = Chat(package.Engine(target, Learning(), max_rows=1), Conversation(), Settings(SAMPLED, max_tokens=4))
+    assert converse(chat, Typing())
+    assert capsys.readouterr().err.startswith("the head drafts better")
 
 
 def test_enter_sends_and_other_keys_begin_a_new_line(edit):

@@ -27,6 +27,8 @@ for name in ("fastapi", "uvicorn", "prometheus_client"):
             ["--drafter", "suffix", "--drafter-state", "absent.npz", "--api-key", "a", "--api-key", "b"],
             "--drafter-state is for the drafters lookup and recycling",
         ),
+        (["--learn"], "--learn trains a draft head and --drafter is lookup"),
+        (["--learn", "-md", "smollm2-head", "--api-key", "a", "--api-key", "b"], "give --share-memory too"),
     ],
 )
 def test_flags_that_are_refused(outrider, folder, flags, message):

@@ -19,6 +19,8 @@ from outrider import (
 )
 from outrider.drafters.cache import DraftCache
 from outrider.drafters.growth import Growth
+from outrider.drafters.heads.drafter import HeadDrafter
+from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.several.joining import join
 from outrider.engine.feeds import Feed
 from outrider.maths.arrays import numpy as in_numpy
@@ -28,7 +30,7 @@ from outrider.maths.draft import EMPTY, Verdict
 from outrider.maths.draws import draw, normalised
 from outrider.maths.noise import RoundNoise, key, uniform
 from outrider.maths.rules import RULES, _block_residual
-from outrider.maths.sampling import adjust
+from outrider.maths.sampling import UNCHANGED, adjust, distribution
 from outrider.runtimes.ledger import Ledger
 from outrider.runtimes.stateless import StatelessSession
 
@@ -369,6 +371,24 @@ def _cut(draft: Draft, count: int) -> Draft:
 def experience_left_out_of_the_key() -> AbstractContextManager:
     """A text and the draft that is copied from an earlier one share their noise where they share a seed."""
     return patch.object(RoundNoise, "knowing", lambda noise, experience: noise)
+
+
+# Heads
+
+
+@contextmanager
+def head_exchanged_between_a_draw_and_its_q(after: HeadNetwork) -> Iterator[None]:
+    """The token is of the head before, and q of the one after."""
+    opened = HeadDrafter._open_node
+
+    def late(self, tree, node, tokens, probabilities, q):
+        if q is not None:
+            logits = after.logits(tree.states[[tree.asked.index(node)]])
+            q = self._known_vocabulary().spread(distribution(logits, UNCHANGED)[0])
+        opened(self, tree, node, tokens, probabilities, q)
+
+    with patch.object(HeadDrafter, "_open_node", late):
+        yield
 
 
 # Lookups

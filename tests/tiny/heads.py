@@ -229,8 +229,9 @@ class Reference:
         )
 
 
-def trained(target, drafted, *, steps, seed=0):
-    """A head that learned from texts that a table wrote, opened for drafting."""
+def trained(target, drafted, *, steps, seed=0, folder=None):
+    """A head that learned from texts that a table wrote, opened for drafting, and written where a folder is given."""
+    from outrider.drafters.heads.layout import write_head
     from outrider.drafters.heads.opening import laid_out
     from outrider.training.heads.corpus import Lessons, Reader
     from outrider.training.heads.rollout import HeadStudent
@@ -256,4 +257,7 @@ def trained(target, drafted, *, steps, seed=0):
     settings = TrainingSettings(rate=1e-2, seconds=steps, measured=steps / 2, depth=3, tokens=512)
     learned, held_out = (Lessons(part, reader, 1 << 20) for part in (texts[8:], texts[:8]))
     Trainer(HeadStudent(head, embedding), learned, held_out, settings, clock=lambda: next(ticks)).run()
+    if folder is not None:
+        folder.mkdir()
+        write_head(folder, head, ids, {"name_or_path": target.name, "architectures": []}, torch.float32)
     return laid_out(head, embedding, ids, "float32")
