@@ -21,6 +21,8 @@ from outrider.drafters.cache import DraftCache
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.drafter import HeadDrafter
 from outrider.drafters.heads.network import HeadNetwork
+from outrider.drafters.joint.compiled import CompiledJointTree
+from outrider.drafters.joint.growth import JointTree
 from outrider.drafters.several.joining import join
 from outrider.engine.feeds import Feed
 from outrider.maths.arrays import numpy as in_numpy
@@ -373,6 +375,11 @@ def experience_left_out_of_the_key() -> AbstractContextManager:
     return patch.object(RoundNoise, "knowing", lambda noise, experience: noise)
 
 
+def empty_drafts_without_experience() -> AbstractContextManager:
+    """As if a drafter that proposes nothing had not looked at what it learned."""
+    return patch.object(Draft, "knowing", lambda draft, experience: draft)
+
+
 # Heads
 
 
@@ -389,6 +396,28 @@ def head_exchanged_between_a_draw_and_its_q(after: HeadNetwork) -> Iterator[None
 
     with patch.object(HeadDrafter, "_open_node", late):
         yield
+
+
+@contextmanager
+def drawn_token_0_dropped_from_the_tree() -> Iterator[None]:
+    """What was drawn is looked at, and left out for what it is."""
+    with ExitStack() as stack:
+        for kind in (JointTree, CompiledJointTree):
+            stack.enter_context(patch.object(kind, "drew", _dropping(kind.drew)))
+        yield
+
+
+def _dropping(drew: Callable[..., None]) -> Callable[..., None]:
+    def drop(self, node, token, q):
+        if token != 0:
+            drew(self, node, token, q)
+
+    return drop
+
+
+def leftover_q_not_renormalised() -> AbstractContextManager:
+    """q of a child that is drawn after its siblings."""
+    return patch("outrider.drafters.joint.questions.normalised", lambda weights, otherwise: weights)
 
 
 # Lookups

@@ -11,9 +11,10 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from exactness.draws import p_of_mistake, plain_texts, texts_of
+from exactness import mutations
+from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.policies import Sometimes
-from exactness.statistics import THRESHOLD, p_value
+from exactness.statistics import THRESHOLD, joint_distribution, p_value
 from exactness.traffic import Kind, serve
 from outrider import (
     Budget,
@@ -26,6 +27,7 @@ from outrider import (
     SpeculativeDecoder,
     SuffixSource,
 )
+from outrider.drafters.heads.entries import LedgerEntries
 from outrider.drafters.lookup.source import Foresight, Source
 from outrider.maths.budget import Prices
 
@@ -162,3 +164,119 @@ def test_a_mistake_in_the_mixture_is_found(mistake):
 
 def test_without_a_mistake_there_is_none():
     assert p_value(NO_MISTAKE.open().more(600).counts, NO_MISTAKE.truth()) > THRESHOLD
+
+
+# Mistakes at the children that are drawn one after the other. What they shift is worked out before it is measured: with
+# a head that is nearly always wrong, what is left of q after its first token counts; with one that is right, that no
+# drawn token is missing.
+
+WRONG = np.array([0.9, 0.07, 0.03]), np.array([0.05, 0.25, 0.7])  # q, p
+RIGHT = np.array([0.5, 0.3, 0.2]), np.array([0.5, 0.3, 0.2])
+START = (0, 0, 0)  # nothing to look up after the other tokens
+
+
+class Mute(Source):
+    """Knows nothing: all children are drawn. Trees grow in Python beside it."""
+
+    def foresee(self, cursor, context):
+        return Foresight([], 1.0, {})
+
+
+class SameEntries(LedgerEntries):
+    def extend(self, rows, states, tokens, parents=None):
+        self._ledger.extend(rows, tokens, parents)
+        return np.zeros((sum(map(len, tokens)), 1), dtype=np.float32)
+
+
+class SameHead:
+    """A HeadNetwork that always expects the same."""
+
+    ids = np.arange(3)
+    layers = (1,)
+    bytes_per_entry = 1
+
+    def __init__(self, q):
+        self._logits = np.log(q).astype(np.float32)
+
+    def open(self, rows, capacity):
+        return SameEntries(rows, capacity)
+
+    def gathered(self, hidden):
+        return np.array(hidden[0])
+
+    def read(self, hidden):
+        return hidden
+
+    def passed_on(self, made):
+        return made
+
+    def logits(self, made):
+        return np.tile(self._logits, (len(made), 1))
+
+
+def law_of_next(p, q, children, mistaken=False, taken=()):
+    """The distribution of the next token, where so many children are drawn from q without replacement and tried.
+
+    Args:
+        mistaken: the rule is told what is left of q, and not its distribution.
+    """
+    left = np.where(np.isin(np.arange(len(q)), taken), 0, q)
+    if not children or not left.sum():
+        return p
+    drawn = left / left.sum()
+    judged = left if mistaken else drawn
+    law = np.zeros(len(p))
+    for token in np.flatnonzero(drawn):
+        accepted = min(1.0, p[token] / judged[token])
+        law[token] += drawn[token] * accepted
+        rest = np.maximum(p - judged, 0)
+        if accepted < 1:
+            after = law_of_next(rest / rest.sum(), q, children - 1, mistaken, (*taken, token))
+            law += drawn[token] * (1 - accepted) * after
+    return law
+
+
+def beside(source, head) -> tuple:
+    """A drafter beside a source, and its target."""
+    q, p = head
+    target = heads.tiny_heads.ShownTable(np.log(p).astype(np.float32))
+    lookups = LookupDrafter([source], min_chance=0)
+    return JointDrafter(lookups, HeadDrafter(SameHead(q)), clock=clock()), target
+
+
+def draws_of(source, head) -> tuple[Draws, dict]:
+    drafter, target = beside(source, head)
+    draws = Draws(SpeculativeDecoder(drafter, target, 4), START, 2, SamplingParams(), max_tokens=5)
+    return draws, joint_distribution(target, START, 2, SamplingParams())
+
+
+FOUND = {
+    "leftover": (WRONG, mutations.leftover_q_not_renormalised),
+    "dropped": (RIGHT, mutations.drawn_token_0_dropped_from_the_tree),
+}
+SOURCES = {"alone": Mute, "compiled": SuffixSource}
+
+
+def test_what_the_mistakes_shift():
+    q, p = WRONG
+    assert abs(law_of_next(p, q, 2) - p).max() < 1e-12
+    assert abs(law_of_next(p, q, 2, mistaken=True) - p).max() > 0.35
+    q, p = RIGHT
+    # Every drawn token is accepted; where token 0 was drawn and dropped, the target decides.
+    assert abs(q[0] * p + np.array([0, *q[1:]]) - p).max() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", FOUND)
+def test_a_mistake_at_drawn_children_is_found(name, source):
+    head, mistake = FOUND[name]
+    with mistake():
+        draws, truth = draws_of(SOURCES[source](), head)
+        assert p_of_mistake(draws, truth, 1_500) < THRESHOLD
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", FOUND)
+def test_children_drawn_one_after_the_other_are_exact(name, source):
+    draws, truth = draws_of(SOURCES[source](), FOUND[name][0])
+    assert p_of_output(draws, truth, 900) > THRESHOLD

@@ -168,6 +168,20 @@ def test_so_has_one_that_remembers_two() -> None:
     assert Lasts(3, DRAFTERS["drawn"], "token").p_value() > THRESHOLD
 
 
+def hesitant(memory: SuffixMemory) -> Drafter:
+    """Proposes nothing where two earlier texts disagree."""
+    return LookupDrafter([MemorySource(memory)], trees=False, min_chance=0.55)
+
+
+def test_that_nothing_is_proposed_tells_of_earlier_texts_too() -> None:
+    assert Lasts(3, hesitant, "token").p_value() > THRESHOLD
+
+
+def test_with_noise_of_empty_drafts_that_leaves_the_memory_out_of_its_key_it_is_found() -> None:
+    with mutations.empty_drafts_without_experience():
+        assert Lasts(3, hesitant, "token").p_value(1 / 3, 1 / 2) < THRESHOLD
+
+
 @pytest.mark.parametrize("rule, drafter", TELLING)
 def test_with_noise_that_leaves_the_memory_out_of_its_key_it_has_not(rule: RuleName, drafter: str) -> None:
     with mutations.experience_left_out_of_the_key():
