@@ -27,7 +27,7 @@ for name in ("fastapi", "uvicorn", "prometheus_client"):
             ["--drafter", "suffix", "--drafter-state", "absent.npz", "--api-key", "a", "--api-key", "b"],
             "--drafter-state is for the drafters lookup and recycling",
         ),
-        (["--learn"], "--learn trains a draft head and --drafter is lookup"),
+        (["--learn"], "--learn trains a draft head and --drafter is"),
         (["--learn", "-md", "smollm2-head", "--api-key", "a", "--api-key", "b"], "give --share-memory too"),
     ],
 )
