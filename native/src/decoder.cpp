@@ -207,9 +207,11 @@ void Decoder::project(Step& step, size_t number) const {
 void Decoder::attend(Step& step, size_t number) const {
     const size_t size = shape_.head_size, per_key = shape_.heads / shape_.key_heads, window = layers_[number].window;
     // Several tokens share the reading of keys; few tokens are shared by heads, so that every thread has work.
-    const bool apart = step.tokens * shape_.key_heads < 4 * threads_;
+    const bool apart = step.tokens * shape_.key_heads < 2 * threads_;
     const size_t heads = apart ? 1 : std::min(per_key, MOST_QUERIES), splits = pieces_of(per_key, heads);
-    const size_t together = apart ? 1 : std::max<size_t>(1, MOST_QUERIES / heads);
+    const size_t units = shape_.key_heads * splits;
+    const size_t pieces = threads_ == 1 ? 1 : pieces_of(3 * threads_, units);  // of the tokens, at least
+    const size_t together = std::max<size_t>(1, std::min(MOST_QUERIES / heads, step.tokens / pieces));
     std::vector<std::pair<size_t, size_t>> runs;  // neighbouring tokens of one row: the first, and the next one's
     for (size_t token = 0; token < step.tokens;) {
         size_t end = token + 1;
@@ -217,11 +219,11 @@ void Decoder::attend(Step& step, size_t number) const {
         runs.emplace_back(token, end);
         token = end;
     }
-    const size_t units = shape_.key_heads * splits;
     const float scale = 1.0f / std::sqrt(static_cast<float>(size));
     Pool::shared().run(runs.size() * units, threads_, [&](size_t piece, size_t thread) {
-        const auto [first, end] = runs[runs.size() - 1 - piece / units];  // the longest first
-        const size_t key_head = piece % units / splits, head = piece % splits * heads;
+        // One head after the other, so that its keys and values stay near; the longest run first.
+        const auto [first, end] = runs[runs.size() - 1 - piece % runs.size()];
+        const size_t key_head = piece / runs.size() / splits, head = piece / runs.size() % splits * heads;
         const size_t count = std::min(heads, per_key - head);
         Path paths[MOST_QUERIES];
         const Path* path_of[MOST_QUERIES];
@@ -246,9 +248,10 @@ void Decoder::attend(Step& step, size_t number) const {
             }
         }
         std::vector<float>& scratch = step.scratch[thread];
-        if (scratch.size() < 2 * n * (slots + 32)) scratch.resize(2 * MOST_QUERIES * (slots + 288));
-        kernels_->attend(step.cache.span(number, step.row[first], key_head), n, queries, path_of, slots, scale,
-                         scratch.data(), outputs);
+        const Span span = step.cache.span(number, step.row[first], key_head);
+        const size_t needed = n * (slots + 32 + span.value_size);
+        if (scratch.size() < needed) scratch.resize(needed + n * 256);
+        kernels_->attend(span, n, queries, path_of, slots, scale, scratch.data(), outputs);
     });
 }
 

@@ -1,9 +1,25 @@
-// Attention of a few tokens over one key head.
+// Attention of a few tokens over one key head. Keys and values are taken in stretches that stay in the processor's
+// cache, each for all queries. Every number is one sum in the order of dimensions or positions, so how queries, slots
+// and dimensions are grouped shows in no bit.
 #pragma once
+
+#include <type_traits>
 
 #include "kernel_lanes.h"
 
 namespace {
+
+constexpr int MOST_SIDE = 6;     // queries that are taken side by side
+constexpr size_t STRETCH = 512;  // slots, in whole blocks of 16
+
+// Blocks of keys, or parts of values, that `side` queries take at once: as many as their sums leave registers for.
+constexpr int across(int side) {
+#if defined(OUTRIDER_AVX512)
+    return side <= 2 ? 8 : 4;
+#else
+    return side == 1 ? 4 : side == 2 ? 2 : 1;
+#endif
+}
 
 template <bool HALF>
 Lanes load_number(const void* base, size_t at) {
@@ -11,41 +27,50 @@ Lanes load_number(const void* base, size_t at) {
                 : Lanes::load(static_cast<const float*>(base) + at);
 }
 
-// Scores of Q queries against the keys of B neighbouring blocks of slots: for each slot the dimensions in turn.
-template <bool HALF, int Q, int B>
-void score(const Span& span, size_t block, const float* const* queries, float scale, float* const* scores) {
-    Lanes sum[Q][B];
-    for (int q = 0; q < Q; q++)
-        for (int b = 0; b < B; b++) sum[q][b] = Lanes::set(0);
-    for (size_t d = 0; d < span.head_size; d++)
-        for (int b = 0; b < B; b++) {
-            const Lanes key = load_number<HALF>(span.keys, ((block + b) * span.head_size + d) * 16);
-            for (int q = 0; q < Q; q++) sum[q][b] = Lanes::fma(key, Lanes::set(queries[q][d]), sum[q][b]);
+// Calls `work` with the number of queries as a constant, for groups of nearly equal size.
+template <class Work>
+void in_groups(size_t count, Work work) {
+    const size_t groups = (count + MOST_SIDE - 1) / MOST_SIDE;
+    for (size_t group = 0; group < groups; group++) {
+        const size_t first = count * group / groups;
+        switch (count * (group + 1) / groups - first) {
+            case 1: work(first, std::integral_constant<int, 1>()); break;
+            case 2: work(first, std::integral_constant<int, 2>()); break;
+            case 3: work(first, std::integral_constant<int, 3>()); break;
+            case 4: work(first, std::integral_constant<int, 4>()); break;
+            case 5: work(first, std::integral_constant<int, 5>()); break;
+            default: work(first, std::integral_constant<int, MOST_SIDE>());
         }
-    for (int q = 0; q < Q; q++)
-        for (int b = 0; b < B; b++) (sum[q][b] * Lanes::set(scale)).store(scores[q] + (block + b) * 16);
+    }
 }
 
-template <bool HALF, int Q>
-void score_all(const Span& span, size_t first, size_t end, const float* const* queries, float scale,
-               float* const* scores) {
-    size_t block = first;
-    for (; block + 2 <= end; block += 2) score<HALF, Q, 2>(span, block, queries, scale, scores);
-    if (block < end) score<HALF, Q, 1>(span, block, queries, scale, scores);
+// Scores of Q queries against the keys of blocks of slots, B at once: for each slot the dimensions in turn.
+template <bool HALF, int Q, int B>
+void score(const Span& span, size_t block, size_t end, const float* const* queries, float scale,
+           float* const* scores) {
+    for (; block + B <= end; block += B) {
+        Lanes sum[Q][B];
+        for (int q = 0; q < Q; q++)
+            for (int b = 0; b < B; b++) sum[q][b] = Lanes::set(0);
+        for (size_t d = 0; d < span.head_size; d++) {
+            Lanes key[B];
+            for (int b = 0; b < B; b++) key[b] = load_number<HALF>(span.keys, ((block + b) * span.head_size + d) * 16);
+            for (int q = 0; q < Q; q++) {
+                const Lanes query = Lanes::set(queries[q][d]);
+                for (int b = 0; b < B; b++) sum[q][b] = Lanes::fma(key[b], query, sum[q][b]);
+            }
+        }
+        for (int q = 0; q < Q; q++)
+            for (int b = 0; b < B; b++) (sum[q][b] * Lanes::set(scale)).store(scores[q] + (block + b) * 16);
+    }
+    if constexpr (B > 1) score<HALF, Q, B / 2>(span, block, end, queries, scale, scores);
 }
 
-// Queries that are scored together.
-#if defined(OUTRIDER_AVX512)
-constexpr size_t MOST_SIDE = 6;  // 12 sums in 32 registers
-#else
-constexpr size_t MOST_SIDE = 4;
-#endif
-
-// The scores of a path side by side become weights; returns 1 over their sum.
-float weigh(const Path& path, const float* scores, float* weights) {
-    const size_t straight = path.straight - path.first, size = path.size();
-    for (size_t i = 0; i < straight; i++) weights[i] = scores[path.first + i];
-    for (size_t i = 0; i < path.tail_size; i++) weights[straight + i] = scores[path.tail[i]];
+// The scores of a path become weights, side by side from `path.first` on; returns 1 over their sum.
+float weigh(const Path& path, float* scores) {
+    const size_t size = path.size();
+    for (size_t i = 0; i < path.tail_size; i++) scores[path.straight + i] = scores[path.tail[i]];  // slots rise
+    float* weights = scores + path.first;
     for (size_t i = size; i % 16; i++) weights[i] = -INFINITY;
     Lanes most = Lanes::set(-INFINITY), total = Lanes::set(0);
     for (size_t i = 0; i < size; i += 16) most = Lanes::max(most, Lanes::load(weights + i));
@@ -56,73 +81,100 @@ float weigh(const Path& path, const float* scores, float* weights) {
     return 1.0f / Lanes::sum(total);
 }
 
-// Values of Q queries that share a path, C parts of 16 dimensions: for each dimension the positions in turn.
+// Positions one after the other: slots first, first + 1, ..., or those of a list.
+struct Slots {
+    size_t first, count;
+    const int32_t* list;
+
+    size_t operator[](size_t i) const { return list ? static_cast<size_t>(list[i]) : first + i; }
+};
+
+// Adds the weighted values of Q queries, C parts of 16 dimensions at once: for each dimension the positions in turn.
+// weights[q][i] is that of the i-th position.
 template <bool HALF, int Q, int C>
-void mix(const Span& span, const Path& path, size_t part, const float* const* weights, const float* inverses,
-         float* const* outputs) {
-    Lanes sum[Q][C];
-    for (int q = 0; q < Q; q++)
-        for (int c = 0; c < C; c++) sum[q][c] = Lanes::set(0);
-    auto add = [&](size_t place, size_t slot) {
-        for (int c = 0; c < C; c++) {
-            const Lanes value = load_number<HALF>(span.values, slot * span.value_size + (part + c) * 16);
-            for (int q = 0; q < Q; q++) sum[q][c] = Lanes::fma(value, Lanes::set(weights[q][place]), sum[q][c]);
+void mix(const Span& span, Slots slots, size_t part, const float* const* weights, float* const* sums) {
+    for (; part + C <= span.value_size / 16; part += C) {
+        Lanes sum[Q][C];
+        for (int q = 0; q < Q; q++)
+            for (int c = 0; c < C; c++) sum[q][c] = Lanes::load(sums[q] + (part + c) * 16);
+        for (size_t i = 0; i < slots.count; i++) {
+            Lanes value[C];
+            for (int c = 0; c < C; c++)
+                value[c] = load_number<HALF>(span.values, slots[i] * span.value_size + (part + c) * 16);
+            for (int q = 0; q < Q; q++) {
+                const Lanes weight = Lanes::set(weights[q][i]);
+                for (int c = 0; c < C; c++) sum[q][c] = Lanes::fma(value[c], weight, sum[q][c]);
+            }
         }
-    };
-    const size_t straight = path.straight - path.first;
-    for (size_t i = 0; i < straight; i++) add(i, path.first + i);
-    for (size_t i = 0; i < path.tail_size; i++) add(straight + i, static_cast<size_t>(path.tail[i]));
-    for (int q = 0; q < Q; q++)
-        for (int c = 0; c < C; c++) {
-            float at[16];
-            (sum[q][c] * Lanes::set(inverses[q])).store(at);
-            const size_t from = (part + c) * 16;
-            for (size_t i = 0; i < 16 && from + i < span.head_size; i++) outputs[q][from + i] = at[i];
-        }
+        for (int q = 0; q < Q; q++)
+            for (int c = 0; c < C; c++) sum[q][c].store(sums[q] + (part + c) * 16);
+    }
+    if constexpr (C > 1) mix<HALF, Q, C / 2>(span, slots, part, weights, sums);
 }
 
-template <bool HALF, int Q>
-void mix_all(const Span& span, const Path& path, const float* const* weights, const float* inverses,
-             float* const* outputs) {
-    const size_t parts = span.value_size / 16;
-    size_t part = 0;
-    for (; part + 4 <= parts; part += 4) mix<HALF, Q, 4>(span, path, part, weights, inverses, outputs);
-    for (; part < parts; part++) mix<HALF, Q, 1>(span, path, part, weights, inverses, outputs);
+// The same for `count` queries whose weights stand at `place` of their scores.
+template <bool HALF>
+void mix_all(const Span& span, Slots slots, size_t place, size_t count, const float* const* scores,
+             float* const* sums) {
+    if (!slots.count) return;
+    in_groups(count, [&](size_t first, auto side) {
+        constexpr int Q = decltype(side)::value;
+        const float* weights[Q];
+        for (int q = 0; q < Q; q++) weights[q] = scores[first + q] + place;
+        mix<HALF, Q, across(Q)>(span, slots, 0, weights, sums + first);
+    });
+}
+
+// Slots from `first` up to `end`, whose weights stand at their own numbers.
+template <bool HALF>
+void mix_straight(const Span& span, size_t first, size_t end, size_t count, const float* const* scores,
+                  float* const* sums) {
+    for (size_t slot = first; slot < end; slot += STRETCH)
+        mix_all<HALF>(span, {slot, end - slot < STRETCH ? end - slot : STRETCH, nullptr}, slot, count, scores, sums);
 }
 
 template <bool HALF>
 void attend_in(const Span& span, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
                float scale, float* scratch, float* const* outputs) {
-    const size_t room = slots + 32;
     float* scores[outrider::MOST_QUERIES];
-    float* weights[outrider::MOST_QUERIES];
+    float* sums[outrider::MOST_QUERIES];
     float inverses[outrider::MOST_QUERIES];
-    size_t first = slots;
+    size_t least = slots, common = 0, common_end = slots;  // slots that somebody, and that everybody sees
     for (size_t q = 0; q < count; q++) {
-        scores[q] = scratch + 2 * q * room;
-        weights[q] = scores[q] + room;
-        first = paths[q]->first < first ? paths[q]->first : first;
+        scores[q] = scratch + q * (slots + 32 + span.value_size);
+        sums[q] = scores[q] + slots + 32;
+        for (size_t d = 0; d < span.value_size; d++) sums[q][d] = 0;
+        least = paths[q]->first < least ? paths[q]->first : least;
+        common = paths[q]->first > common ? paths[q]->first : common;
+        common_end = paths[q]->straight < common_end ? paths[q]->straight : common_end;
     }
-    const size_t begin = first / 16, end = (slots + 15) / 16;
-    for (size_t q = 0; q < count;) {
-        const size_t side = count - q < MOST_SIDE ? count - q : MOST_SIDE;
-        auto run = side == 1   ? score_all<HALF, 1>
-                   : side == 2 ? score_all<HALF, 2>
-                   : side == 3 ? score_all<HALF, 3>
-                   : side < 6  ? score_all<HALF, 4>
-                               : score_all<HALF, MOST_SIDE>;
-        run(span, begin, end, queries + q, scale, scores + q);
-        q += side == 5 ? 4 : side;
+    if (common_end < common) common = common_end = 0;
+    const size_t blocks = (slots + 15) / 16;
+    for (size_t block = least / 16; block < blocks; block += STRETCH / 16) {
+        const size_t end = block + STRETCH / 16 < blocks ? block + STRETCH / 16 : blocks;
+        in_groups(count, [&](size_t first, auto side) {
+            constexpr int Q = decltype(side)::value;
+            score<HALF, Q, across(Q)>(span, block, end, queries + first, scale, scores + first);
+        });
     }
-    for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], scores[q], weights[q]);
-    for (size_t q = 0; q < count;) {
-        size_t same = 1;  // queries of one token follow one another
-        while (same < 4 && q + same < count && paths[q + same] == paths[q]) same++;
-        auto run = same == 1 ? mix_all<HALF, 1> : same == 2 ? mix_all<HALF, 2> : same == 3 ? mix_all<HALF, 3>
-                                                                                           : mix_all<HALF, 4>;
-        run(span, *paths[q], weights + q, inverses + q, outputs + q);
-        q += same;
-    }
+    for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], scores[q]);
+    // The queries of one token follow one another.
+    auto each_token = [&](auto work) {
+        for (size_t q = 0, same = 1; q < count; q += same, same = 1) {
+            while (q + same < count && paths[q + same] == paths[q]) same++;
+            work(*paths[q], same, scores + q, sums + q);
+        }
+    };
+    each_token([&](const Path& path, size_t same, float* const* of, float* const* to) {
+        mix_straight<HALF>(span, path.first, common, same, of, to);
+    });
+    mix_straight<HALF>(span, common, common_end, count, scores, sums);
+    each_token([&](const Path& path, size_t same, float* const* of, float* const* to) {
+        mix_straight<HALF>(span, path.first > common_end ? path.first : common_end, path.straight, same, of, to);
+        mix_all<HALF>(span, {0, path.tail_size, path.tail}, path.straight, same, of, to);
+    });
+    for (size_t q = 0; q < count; q++)
+        for (size_t d = 0; d < span.head_size; d++) outputs[q][d] = sums[q][d] * inverses[q];
 }
 
 void attend(const Span& span, size_t count, const float* const* queries, const Path* const* paths, size_t slots,

@@ -23,7 +23,7 @@ struct Path {
     size_t size() const { return straight - first + tail_size; }
 };
 
-constexpr size_t MOST_QUERIES = 8;  // that one call of attend takes
+constexpr size_t MOST_QUERIES = 24;  // that one call of attend takes
 
 struct Kernels {
     const char* name;
@@ -36,7 +36,7 @@ struct Kernels {
     void (*norm)(const float* x, const float* weight, size_t size, float epsilon, float* out);
     void (*rotate)(float* head, const float* cosines, const float* sines, size_t half);
     void (*gate)(float* gate, const float* up, size_t size);  // gate = silu(gate) * up
-    // Attention of `count` queries over one key head. `scratch` has room for count * 2 * (slots + 32) numbers.
+    // Attention of `count` queries over one key head. `scratch` has count * (slots + 32 + value_size) numbers.
     void (*attend)(const Span&, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
                    float scale, float* scratch, float* const* outputs);
     void (*to_halves)(const float* x, size_t size, uint16_t* out);
