@@ -1,5 +1,6 @@
 """What is refused, with which status, and that nothing is left out in silence."""
 
+import socket
 import time
 
 import httpx
@@ -24,7 +25,7 @@ def post(http, body, path="/v1/chat/completions", **headers):
         (b"{", "the body is no JSON", None),
         (b"\xff\xfe", "the body is no JSON", None),
         (b"[" * 100_000, "the body is no JSON", None),
-        (b"[]", "it must be", None),
+        (b"[]", "the body is []: it must be an object", None),
         (b'{"messages": "hello"}', "messages is 'hello': it must be a list", "messages"),
         (b"{}", "messages is missing", "messages"),
         (b'{"messages": []}', "messages is empty", "messages"),
@@ -61,6 +62,9 @@ def test_a_malformed_body_is_refused(http, body, message, param):
         ({"logit_bias": {str(place): 1 for place in range(1025)}}, "at most 1024 may be biased"),
         ({"top_p": 0}, "top_p is 0"),
         ({"prediction": {"type": "content", "content": 3}}, "prediction.content is 3"),
+        ({"prediction": {"content": "a" * 10**6}}, "the prediction has 1000000 characters"),
+        ({"guided_regex": "a" * 70_000}, "the grammar has 70000 characters: at most 65536 are compiled"),
+        ({"guided_choice": ["a" * 70_000]}, "the list of choices has 70009 characters: at most 65536"),
     ],
 )
 def test_a_field_is_refused_by_name(chat, fields, message):
@@ -94,6 +98,32 @@ def test_ten_megabytes_are_read_or_refused(http):
     assert reply.json()["error"]["code"] == "context_length_exceeded"
     assert post(http, b" " * (10 * 2**20 + 1)).status_code == 413
     assert http.get("/health").json() == {"status": "ok"}
+
+
+def test_lists_without_end_are_refused_before_they_are_read(http):
+    """Each takes time in the one thread that serves all."""
+    for body in ({"prompt": [1] * 2**18}, {"prompt": "a", **{f"f{place}": 1 for place in range(2**18)}}):
+        assert post(http, body, "/v1/completions").status_code in (400, 413)
+    assert post(http, {"prompt": [1] * (2**18 + 2)}, "/v1/completions").status_code == 413
+    reply = post(http, {"prompt": [1] * 5000}, "/v1/completions")
+    assert reply.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_bodies_that_come_at_once_are_bounded_and_short_ones_are_taken():
+    limits = Limits(bodies_bytes=3 * 2**20)
+    long = b" " * (2 * 2**20)
+    with running(service(limits=limits)) as address, httpx.Client(base_url=address) as http:
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {len(long) + 1}\r\n\r\n".encode()
+        with socket.create_connection((host, int(port))) as other:
+            other.sendall(head + long)
+            until = time.monotonic() + 10
+            while (reply := post(http, long)).status_code != 429:
+                assert time.monotonic() < until
+            assert reply.headers["retry-after"] == "1"
+            assert post(http, {"messages": HELLO, "max_tokens": 2}).status_code == 200
+        while post(http, long).status_code != 400:  # it has left
+            assert time.monotonic() < until
 
 
 def test_a_long_body_without_a_length_is_cut_off(http):

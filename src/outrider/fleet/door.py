@@ -20,7 +20,7 @@ from outrider.fleet.figures import Figures
 from outrider.fleet.replicas import Replica, Replicas
 from outrider.fleet.routes import keys_of
 from outrider.server.app import ANTHROPIC, OPENAI
-from outrider.server.bodies import read_body
+from outrider.server.bodies import Bodies
 from outrider.server.dialects.base import Dialect
 from outrider.server.endpoints import CLIENT_LEFT, told
 from outrider.server.errors import ApiError
@@ -84,6 +84,7 @@ class Door:
 
     def __init__(self, replicas: Replicas, client: httpx.AsyncClient, limits: Limits) -> None:
         self._replicas, self._client, self._limits = replicas, client, limits
+        self._bodies = Bodies(limits)
         self._figures = Figures()
 
     async def health(self) -> Response:
@@ -116,7 +117,7 @@ class Door:
         """The reply of a replica. One that is lost before its reply begins costs nothing: another one is asked."""
         dialect: Dialect = ANTHROPIC if request.url.path.startswith("/v1/messages") else OPENAI
         try:
-            body = await read_body(request, self._limits) if request.method == "POST" else b""
+            body = await self._bodies.read(request) if request.method == "POST" else b""
             keys = keys_of(_tenant(request), _fields(body)) if body else []
             return await self._ask(request, body, keys, dialect)
         except ClientDisconnect:

@@ -20,6 +20,7 @@ from outrider.server.errors import ApiError, refused
 from outrider.server.limits import Limits
 
 JSON = "application/json"
+SHORT = 2**16  # bytes of a body that is always taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +72,57 @@ class Body(BaseModel):
 B = TypeVar("B", bound=Body)
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body of a request.
+class Bodies:
+    """Reads the bodies of requests, within limits on each and on all that are on their way.
 
-    Raises:
-        ApiError: it is no JSON by its own account, too long, or does not come.
-        ClientDisconnect: the client left.
+    Args:
+        limits: on requests.
     """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held = 0  # bytes of all that are on their way
+
+    async def read(self, request: Request) -> bytes:
+        """The body of a request.
+
+        Raises:
+            ApiError: it is no JSON by its own account, too long, or does not come; or too much comes at once.
+            ClientDisconnect: the client left.
+        """
+        limits = self._limits
+        _require_json(request)
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > limits.body_bytes:
+            raise _too_long(limits)
+        pieces: list[bytes] = []
+        length = 0
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                async for piece in request.stream():
+                    length += len(piece)
+                    self._held += len(piece)
+                    if length > limits.body_bytes:
+                        raise _too_long(limits)
+                    if self._held > limits.bodies_bytes and length > SHORT:
+                        raise ApiError(429, "too many long requests come at once: try again later", retry_after=1)
+                    pieces.append(piece)
+        except TimeoutError as error:
+            message = f"the body did not come within {limits.body_seconds:g} seconds: send it again"
+            raise ApiError(408, message) from error
+        finally:
+            self._held -= length
+        body = b"".join(pieces)
+        if (values := body.count(b",")) > limits.values:
+            raise ApiError(413, f"the body has {values} commas: at most {limits.values} values are read at once")
+        return body
+
+
+def _require_json(request: Request) -> None:
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         # What a web page of somebody else may send without being asked first is of other kinds.
         raise ApiError(415, f"the body is {kind}: send it with the header content-type: {JSON}")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limits.body_bytes:
-        raise _too_long(limits)
-    pieces, length = [], 0
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for piece in request.stream():
-                length += len(piece)
-                if length > limits.body_bytes:
-                    raise _too_long(limits)
-                pieces.append(piece)
-    except TimeoutError as error:
-        raise ApiError(408, f"the body did not come within {limits.body_seconds:g} seconds: send it again") from error
-    return b"".join(pieces)
 
 
 def parse(kind: type[B], body: bytes) -> B:
@@ -113,7 +140,7 @@ def parse(kind: type[B], body: bytes) -> B:
         param = ".".join(map(str, first["loc"])) or None
         if first["type"] == "extra_forbidden":
             raise refused(f"{param} is no field that this server knows: leave it out", param) from error
-        raise refused(refusal_of(error), param) from error
+        raise refused(refusal_of(error) if first["loc"] else f"the body{refusal_of(error)}", param) from error
 
 
 def _too_long(limits: Limits) -> ApiError:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from outrider.errors import OutriderError
 from outrider.server.asked import Asked
-from outrider.server.bodies import parse, read_body
+from outrider.server.bodies import parse
 from outrider.server.dialects.base import Dialect, Reply, TextBody
 from outrider.server.errors import ApiError, as_api_error
 from outrider.server.replies import Events, EventStream, JsonReply, unless_left
@@ -45,7 +45,7 @@ class TextEndpoint(Generic[B]):
     async def __call__(self, request: Request, tenant: str) -> Response:
         """Raises what `reply_to` turns into replies."""
         service = self._service
-        body = parse(self._body, await read_body(request, service.settings.limits))
+        body = parse(self._body, await service.bodies.read(request))
         asked = body.asked(service)
         reply = self._reply(body, asked, service)
         headers = {IGNORED: ", ".join(asked.ignored)} if asked.ignored else {}

@@ -11,6 +11,8 @@ from typing import Any
 
 from uvicorn import Config, Server
 
+from outrider.server.connections import careful, most_connections
+
 # Longer than clients keep idle connections (httpx: 5), so that none is closed while a request is on its way.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048  # connections that wait to be taken
@@ -41,6 +43,7 @@ def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_l
     """
     config = Config(
         app,
+        http=careful(most_connections()),  # type: ignore[arg-type]
         log_level="info" if access_log else "error",  # what clients do wrong is told to them
         access_log=access_log,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

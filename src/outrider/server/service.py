@@ -21,6 +21,7 @@ from outrider.prompts.tokens import Message, is_conversation
 from outrider.runtimes.base import Model
 from outrider.server.answers import Answer, Answers
 from outrider.server.asked import Asked
+from outrider.server.bodies import Bodies
 from outrider.server.errors import ApiError
 from outrider.server.keys import isolation_of
 from outrider.server.limits import Limits
@@ -73,6 +74,7 @@ class Service:
         target, tokenizer, capacity: of the engine.
         drafter: its drafter's name; None where it decodes plainly.
         offers: what a request may ask of speculation.
+        bodies: reads those of requests.
         metrics: counters, for Prometheus.
         reasons: whether the model may think before it answers.
         started: in seconds since 1970.
@@ -85,6 +87,7 @@ class Service:
         self.settings = settings
         self.model = settings.models[0]
         self.metrics = Metrics(self.model)
+        self.bodies = Bodies(settings.limits)
         self._rounds = Rounds(self.metrics.count_round)
         engine = open_engine(self._rounds)
         if engine.tokenizer is None:
@@ -175,7 +178,7 @@ class Service:
         prepared = self._in_terms_of_the_model(request)
         room = self.capacity - len(prepared.prompt)
         if room < 1:
-            raise self._too_long(f"has {len(prepared.prompt)} tokens")
+            raise self._too_long("prompt", f"{len(prepared.prompt)} tokens")
         return replace(prepared, max_tokens=min(prepared.max_tokens, room))
 
     def _in_terms_of_the_model(self, request: Request) -> PreparedRequest:
@@ -189,14 +192,18 @@ class Service:
 
     def _refuse_hopeless(self, request: Request) -> None:
         """Refuse, before it is read, a text that must be too long: no token stands for more than the longest piece."""
-        length = sum(map(len, _parts(request.prompt)))
+        length, predicted = sum(map(len, _parts(request.prompt))), len(request.predicted)
         if length // self._longest_piece >= self.capacity:
-            raise self._too_long(f"has {length} characters")
+            raise self._too_long("prompt", f"{length} characters")
+        if predicted // self._longest_piece >= self.capacity:
+            raise self._too_long("prediction", f"{predicted} characters")
+        most, grammar = self.settings.limits.grammar_characters, request.structured
+        if grammar is not None and len(grammar.text) > most:
+            raise SettingError(f"the {grammar.kind} has {len(grammar.text)} characters: at most {most} are compiled")
 
-    def _too_long(self, what: str) -> InputError:
-        return InputError(
-            f"the prompt {what} and a row of this server holds {self.capacity} tokens of prompt and output: shorten it"
-        )
+    def _too_long(self, what: str, length: str) -> InputError:
+        holds = f"a row of this server holds {self.capacity} tokens of prompt and output"
+        return InputError(f"the {what} has {length} and {holds}: shorten it")
 
     async def _start(self, index: int, prepared: PreparedRequest, asked: Asked, arrived: float) -> Answer:
         followed: list[Followed] = []

@@ -108,7 +108,7 @@ class ChatBody(TextSettings):
             stop_token_ids=self.stop_tokens(service),
             predicted=self._predicted(),
             logprobs=self._logprobs(service) or extras.tokens,
-            structured=self._grammar(choice.grammar(service)),
+            structured=self._grammar(choice.grammar(service), service),
             tools=choice.tools,
             **speculation_of(self.speculative, service),
         )
@@ -133,8 +133,10 @@ class ChatBody(TextSettings):
             raise refused("top_logprobs needs logprobs: true", "top_logprobs")
         return bool(self.logprobs) and (top or True)
 
-    def _grammar(self, of_calls: Grammar | None) -> Grammar | None:
-        given = [each for each in (grammar_of(self.response_format), self.grammar(), of_calls) if each is not None]
+    def _grammar(self, of_calls: Grammar | None, service: Service) -> Grammar | None:
+        given = [
+            each for each in (grammar_of(self.response_format), self.grammar(service), of_calls) if each is not None
+        ]
         if len(given) > 1:
             raise refused(
                 "two of response_format, structured_outputs and a required tool call are given: leave one of them out",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from outrider.engine.events import FinishReason
+from outrider.errors import InputError
 from outrider.prompts.request import Request
 from outrider.prompts.schema import shown
 from outrider.server.answers import Answers, Step
@@ -45,7 +46,7 @@ class CompletionBody(TextSettings):
         """Raises ApiError, OutriderError where something cannot be followed."""
         ignored = self.ignored()
         require_model(self.model, service)
-        prompts = _prompts(self.prompt)
+        prompts = _prompts(self.prompt, service.capacity)
         n = self.texts(len(prompts), service)
         extras = self.extras(service)
         common: dict[str, Any] = {
@@ -54,7 +55,7 @@ class CompletionBody(TextSettings):
             "stop": self.stops(service),
             "stop_token_ids": self.stop_tokens(service),
             "logprobs": self._logprobs(service) or extras.tokens,
-            "structured": self.grammar(),
+            "structured": self.grammar(service),
             **speculation_of(self.speculative, service),
         }
         return Asked([Request(prompt, **common) for prompt in prompts], n, extras, ignored, salt=self.cache_salt or "")
@@ -66,10 +67,15 @@ class CompletionBody(TextSettings):
         return self.logprobs is not None and (self.logprobs or True)
 
 
-def _prompts(given: Any) -> list[str | list[int]]:
+def _prompts(given: Any, most: int) -> list[str | list[int]]:
+    """The prompts of a request, of which none may have more than `most` tokens."""
     if isinstance(given, str):
         return [given]
     if isinstance(given, list) and given:
+        # Before anything is looked at one by one.
+        longest = max(len(given), *(len(each) for each in given[:most] if isinstance(each, list)), 0)
+        if longest > most:
+            raise InputError(f"prompt is a list of {longest} and a row of this server holds {most} tokens: shorten it")
         if all(type(each) is int for each in given):
             return [given]
         if all(isinstance(each, str) for each in given):

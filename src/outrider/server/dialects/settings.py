@@ -202,11 +202,11 @@ class TextSettings(TextBody):
         own = frozenset() if self.ignore_eos else service.target.traits.stop_token_ids
         return own | frozenset(self.stop_token_ids or ())
 
-    def grammar(self) -> Grammar | None:
+    def grammar(self, service: Service) -> Grammar | None:
         """What the text may look like.
 
         Raises:
-            ApiError: two grammars are given.
+            ApiError: two grammars are given, or one is too long.
             SettingError: one is wrong.
         """
         given: list[tuple[Callable[[Any], Grammar], Any]] = [
@@ -223,6 +223,10 @@ class TextSettings(TextBody):
                 (grammar, wanted.grammar),
                 (lambda _: json_object(), wanted.json_object or None),
             ]
+        most = service.settings.limits.grammar_characters
+        long = next((value for _, value in given if isinstance(value, str) and len(value) > most), None)
+        if long is not None:  # before it is read
+            raise refused(f"the grammar has {len(long)} characters: at most {most} are compiled", "structured_outputs")
         found = [make(value) for make, value in given if value is not None]
         if len(found) > 1:
             raise refused("two grammars are given: leave one of them out", "structured_outputs")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from outrider.prompts.chat import Chat, encode
 from outrider.prompts.schema import Text
-from outrider.server.bodies import Body, Refusal, parse, read_body
+from outrider.server.bodies import Body, Refusal, parse
 from outrider.server.dialects.messages import ChatMessage
 from outrider.server.errors import refused
 from outrider.server.replies import JsonReply
@@ -51,7 +51,7 @@ class DetokenizeBody(Body):
 
 def tokenize(service: Service) -> Any:
     async def answer(request: Request, tenant: str) -> Response:
-        body = parse(TokenizeBody, await read_body(request, service.settings.limits))
+        body = parse(TokenizeBody, await service.bodies.read(request))
         ignored = body.ignored()
         given = [each for each in (body.prompt, body.content, body.messages) if each is not None]
         if len(given) != 1:
@@ -73,7 +73,7 @@ def tokenize(service: Service) -> Any:
 
 def detokenize(service: Service) -> Any:
     async def answer(request: Request, tenant: str) -> Response:
-        body = parse(DetokenizeBody, await read_body(request, service.settings.limits))
+        body = parse(DetokenizeBody, await service.bodies.read(request))
         body.ignored()
         size = service.target.traits.vocab_size
         wrong = next((token for token in body.tokens if not 0 <= token < size), None)
