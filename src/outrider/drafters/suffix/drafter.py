@@ -15,6 +15,7 @@ import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading, require_survival
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
+from outrider.drafters.suffix.expected import Expectation
 from outrider.drafters.suffix.memory import Follower, SuffixMemory
 from outrider.drafters.suffix.shares import NOVELTY
 from outrider.maths.arrays import Array, race
@@ -30,11 +31,13 @@ class _Text:
     Attributes:
         automaton: of its own text.
         follower: its matches in the memory.
-        read: how many of its tokens both hold.
+        expectation: its place in the text that the caller predicts; None where there is no such text.
+        read: how many of its tokens all of them hold.
     """
 
     automaton: SuffixAutomaton
     follower: Follower
+    expectation: Expectation | None
     read: int = 0
 
 
@@ -109,8 +112,14 @@ class SuffixDrafter(Drafter):
         tokens: list[int] = []
         chances: list[float] = []
         q: list[np.ndarray] = []
-        automaton, match = self._longest_match(sequence)
+        text = self._catch_up(sequence)
+        automaton, match = _longest_match(text)
         cursor, followed = automaton.continued(match)
+        # Before a token is drawn: the choice between two drafts must not depend on what one of them drew.
+        if text.expectation is not None and (expected := text.expectation.ahead(budget.longest))[0]:
+            likely = followed[0][1] / (sum(count for _, count in followed) + NOVELTY / cursor.length) if followed else 0
+            if expected[1][0] >= likely:
+                return self._of_expected(*expected, least, budget)
         while followed and len(tokens) < budget.longest:
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
@@ -136,6 +145,11 @@ class SuffixDrafter(Drafter):
             tuple(tokens[:kept]), q=np.stack(q) if q else None, source=self.name, chances=tuple(chances[:kept])
         )
 
+    def _of_expected(self, tokens: Sequence[int], chances: Sequence[float], least: float, budget: Budget) -> Draft:
+        kept = sum(chance >= least for chance in chances)  # they fall
+        kept = budget.prices.worthwhile(chances[:kept])
+        return Draft(tuple(tokens[:kept]), source=self.name, chances=tuple(chances[:kept]))
+
     def _least(self, budget: Budget) -> float:
         return 0.0 if budget.prices.totals else self.min_survival
 
@@ -149,29 +163,32 @@ class SuffixDrafter(Drafter):
         winner = race(weights[None], exponential_of_tokens(key, candidates)[None])[0]
         return q, int(candidates[winner])
 
-    def _longest_match(self, sequence: DraftedSequence) -> tuple[SuffixAutomaton, Cursor]:
-        """The match in the memory where it is longer than that in the text, both as far as something followed them."""
-        text = self._catch_up(sequence)
-        own = text.automaton
-        remembered = text.follower.cursors()
-        if not remembered:
-            return own, own.match
-        automaton, longest = own, own.continued(own.match)[0]
-        for other, match in remembered:
-            if match.length <= longest.length:
-                break
-            continued, _ = other.continued(match)
-            if continued.length > longest.length:
-                automaton, longest = other, continued
-        return automaton, longest
-
     def _catch_up(self, sequence: DraftedSequence) -> _Text:
         text = self._texts.get(sequence.id)
         if text is None:
             automaton = automaton_beside(self._remembered.library, sequence.predicted, self.max_tokens)
-            text = self._texts[sequence.id] = _Text(automaton, self._remembered.follow())
+            expectation = Expectation(sequence.predicted) if sequence.predicted else None
+            text = self._texts[sequence.id] = _Text(automaton, self._remembered.follow(), expectation)
         fresh = sequence.tokens[text.read :]
         text.automaton.extend(fresh)
         text.follower.extend(fresh)
+        if text.expectation is not None:
+            text.expectation.follow(sequence.history.tokens)
         text.read = len(sequence.tokens)
         return text
+
+
+def _longest_match(text: _Text) -> tuple[SuffixAutomaton, Cursor]:
+    """The match in the memory where it is longer than that in the text, both as far as something followed them."""
+    own = text.automaton
+    remembered = text.follower.cursors()
+    if not remembered:
+        return own, own.match
+    automaton, longest = own, own.continued(own.match)[0]
+    for other, match in remembered:
+        if match.length <= longest.length:
+            break
+        continued, _ = other.continued(match)
+        if continued.length > longest.length:
+            automaton, longest = other, continued
+    return automaton, longest
