@@ -25,7 +25,22 @@ CHAT = "/v1/chat/completions"
 LINES = 300
 EDITED = 30  # every so many lines one is edited
 LONGEST_LINE = 32  # characters
-WORDS = "red green blue salt iron rain snow chess bread river moon tea bees gold wind fire".split()
+WORDS = (
+    "red",
+    "green",
+    "blue",
+    "salt",
+    "iron",
+    "rain",
+    "snow",
+    "chess",
+    "bread",
+    "river",
+    "moon",
+    "tea",
+    "gold",
+    "fire",
+)
 Messages = list[dict[str, str]]
 
 
