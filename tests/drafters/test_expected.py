@@ -4,7 +4,11 @@ import random
 
 import pytest
 
+from drafters.replay import Replayed
+from outrider import Budget, SuffixDrafter, SuffixTreeDrafter
 from outrider.drafters.suffix.expected import Expectation
+from outrider.maths.draft import ROOT
+from outrider.maths.sampling import History
 
 
 def ahead(expected, output, most=8):
@@ -25,7 +29,7 @@ A_FILE = [*b"aa b\naa c\naa d\naa e\n"]
         (b"aa b\naa x\naa ", b"d\naa e\n"),
         (b"aa b\naa x\naa y\naa ", b"e\n"),
         (b"aa b\naa d\n", b"aa e\n"),  # a line was left out
-        (b"aa b\nzz\naa ", b"c\naa d\na"),  # a line was added
+        (b"aa b\nzz\naa c", b"\naa d\naa"),  # a line was added
         (b"aa b\naa c\naa d\naa e\n", b""),
         (b"zz", b""),
     ],
@@ -66,3 +70,49 @@ def test_chances_fall_along_a_draft_and_rise_where_the_expectation_comes_true():
 
 def test_no_expectation_foresees_nothing():
     assert ahead([], [1, 2]) == []
+
+
+class Written(Replayed):
+    """A sequence whose prompt is one token."""
+
+    @property
+    def history(self):
+        found = History(self.tokens[:1])
+        found.extend(self.tokens[1:])
+        return found
+
+
+LINE, EDITED = 8, 12  # tokens of a line, and every so many lines one differs
+
+
+def rounds(drafter, expected, coming):
+    """How many rounds of 16 draft tokens a text takes that is drafted with this expectation."""
+    drafter.prepare(1, 4096, 100)
+    sequence = Written(0, [99], predicted=tuple(expected))
+    done = count = 0
+    while done < len(coming):
+        draft = drafter.propose([sequence], [Budget(16, 16)])[0]
+        node = ROOT
+        for token in coming[done:]:
+            done += 1
+            node = next((child for child in draft.children(node) if draft.tokens[child] == token), None)
+            if node is None:
+                break
+        sequence.tokens = [99, *coming[:done]]
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("drafter", [SuffixDrafter(), SuffixTreeDrafter()], ids=["chain", "tree"])
+def test_after_an_edited_line_the_next_one_is_drafted(drafter):
+    draw = random.Random(1)
+    # Few words, so that every beginning of a line stands in many places.
+    lines = [[*(draw.randrange(1, 4) for _ in range(LINE - 1)), 0] for _ in range(120)]
+    edited = [
+        [50 + draw.randrange(40) for _ in range(5)] + [0] if place % EDITED == 6 else line
+        for place, line in enumerate(lines)
+    ]
+    expected, coming = ([token for line in text for token in line] for text in (lines, edited))
+    edits = len(range(6, len(lines), EDITED))
+    # Nobody foresees the five new words and the end of their line, and with them the draft before goes to waste.
+    assert rounds(drafter, expected, coming) < len(coming) / 17 + 6.5 * edits

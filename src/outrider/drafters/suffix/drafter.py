@@ -113,13 +113,11 @@ class SuffixDrafter(Drafter):
         chances: list[float] = []
         q: list[np.ndarray] = []
         text = self._catch_up(sequence)
-        automaton, match = _longest_match(text)
+        automaton, match = longest_match(text)
         cursor, followed = automaton.continued(match)
-        # Before a token is drawn: the choice between two drafts must not depend on what one of them drew.
-        if text.expectation is not None and (expected := text.expectation.ahead(budget.longest))[0]:
-            likely = followed[0][1] / (sum(count for _, count in followed) + NOVELTY / cursor.length) if followed else 0
-            if expected[1][0] >= likely:
-                return self._of_expected(*expected, least, budget)
+        first = followed[0][1] / (sum(count for _, count in followed) + NOVELTY / cursor.length) if followed else 0.0
+        if (expected := self._expected(text, first, budget)) is not None:
+            return expected
         while followed and len(tokens) < budget.longest:
             occurrences = sum(count for _, count in followed)
             likely = followed[0][1] if greedy else occurrences
@@ -145,9 +143,20 @@ class SuffixDrafter(Drafter):
             tuple(tokens[:kept]), q=np.stack(q) if q else None, source=self.name, chances=tuple(chances[:kept])
         )
 
-    def _of_expected(self, tokens: Sequence[int], chances: Sequence[float], least: float, budget: Budget) -> Draft:
-        kept = sum(chance >= least for chance in chances)  # they fall
-        kept = budget.prices.worthwhile(chances[:kept])
+    def _expected(self, text: _Text, likely: float, budget: Budget) -> Draft | None:
+        """A draft of what the predicted text says next; None where it says nothing, or something less likely.
+
+        Args:
+            likely: the chance of the token that would be drafted first otherwise. It is known before one is drawn, on
+                which the choice between the two drafts must not depend.
+        """
+        if text.expectation is None:
+            return None
+        tokens, chances = text.expectation.ahead(budget.longest)
+        if not chances or chances[0] < likely:
+            return None
+        least = self._least(budget)
+        kept = budget.prices.worthwhile([chance for chance in chances if chance >= least])
         return Draft(tuple(tokens[:kept]), source=self.name, chances=tuple(chances[:kept]))
 
     def _least(self, budget: Budget) -> float:
@@ -178,7 +187,7 @@ class SuffixDrafter(Drafter):
         return text
 
 
-def _longest_match(text: _Text) -> tuple[SuffixAutomaton, Cursor]:
+def longest_match(text: _Text) -> tuple[SuffixAutomaton, Cursor]:
     """The match in the memory where it is longer than that in the text, both as far as something followed them."""
     own = text.automaton
     remembered = text.follower.cursors()

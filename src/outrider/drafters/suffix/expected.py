@@ -7,7 +7,7 @@ next place from there on where the end of the output stands (speculative edits o
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -70,9 +70,13 @@ class Expectation:
         self._find(token, place)
 
     def _find(self, token: int, before: int) -> None:
-        """The place behind this token that most of the output leads to; of several the next one from `before` on."""
+        """The place behind this token that most of the output leads to; of several the next one after `before`.
+
+        So a line that is not as expected is taken for one that was replaced. If it was added, the next token that is
+        not as expected tells.
+        """
         places = self._behind.get(token, ())
-        middle = bisect_left(places, before)
+        middle = bisect_right(places, before)
         nearby = (*places[middle : middle + NEAREST], *reversed(places[max(middle - NEAREST, 0) : middle]))
         self.matched = 0
         for place in nearby:

@@ -9,7 +9,7 @@ import numpy as np
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.growth import Growth
 from outrider.drafters.suffix.automaton import Cursor
-from outrider.drafters.suffix.drafter import SuffixDrafter
+from outrider.drafters.suffix.drafter import SuffixDrafter, longest_match
 from outrider.drafters.suffix.memory import WIDEST, SuffixMemory
 from outrider.drafters.suffix.shares import foreseen
 from outrider.maths.arrays import Array, race_order
@@ -50,8 +50,12 @@ class SuffixTreeDrafter(SuffixDrafter):
         growth = Growth(budget, least=self._least(budget))
         if budget.longest <= 0:
             return growth.draft(self.name)
-        automaton, match = self._longest_match(sequence)
-        widest = None if automaton is self._texts[sequence.id].automaton else WIDEST
+        text = self._catch_up(sequence)
+        automaton, match = longest_match(text)
+        widest = None if automaton is text.automaton else WIDEST
+        begins = foreseen(automaton, match, widest=widest).continuations if text.expectation is not None else []
+        if (expected := self._expected(text, begins[0][1] if begins else 0.0, budget)) is not None:
+            return expected
         chosen = self.greedy or sequence.sampling.greedy
         cursors: dict[int, Cursor] = {ROOT: match}
         level = [ROOT]
