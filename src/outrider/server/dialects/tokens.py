@@ -26,11 +26,13 @@ class TokenizeBody(Body):
     prompt: Text | None = Field(default=None, description="vLLM's name of the text.")
     content: Text | None = Field(default=None, description="llama.cpp's name of the text.")
     messages: list[ChatMessage] | None = Field(default=None, description="A conversation, through the chat template.")
+    add_special_tokens: bool | None = Field(
+        default=None, description="As vLLM; `false` where the tokenizer adds none by itself."
+    )
     return_token_strs: bool | None = Field(default=None, description="As vLLM: adds `token_strs`.")
 
     IGNORED: ClassVar[Mapping[str, str]] = {"add_special": "the tokenizer decides", "parse_special": "they are read"}
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
-        "add_special_tokens": Refusal("the tokenizer decides", (True,)),
         "add_generation_prompt": Refusal("the template ends with the assistant's header", (True,)),
         "with_pieces": Refusal("use return_token_strs", (False,)),
         "chat_template": Refusal("the model's own template is used"),
@@ -61,6 +63,8 @@ def tokenize(service: Service) -> Any:
         most = service.settings.limits.tokenize_characters
         if length > most:
             raise refused(f"the text has {length} characters: at most {most} are encoded at once", "prompt")
+        if body.add_special_tokens is False and service.tokenizer.encode(""):
+            raise refused("add_special_tokens is false: this tokenizer adds them by itself", "add_special_tokens")
         chat = None if isinstance(prompt, str) else Chat()
         tokens = await service.apart(lambda: encode(prompt, service.tokenizer, service.model, chat))
         reply: dict[str, Any] = {"tokens": tokens, "count": len(tokens), "max_model_len": service.capacity}
