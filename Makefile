@@ -10,8 +10,8 @@ DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all-draws test-ray test-tensor-parallel test-vllm lint format coverage wheel examples sanitize \
-	test-arm clean
+.PHONY: help demo test test-all-draws test-ray test-tensor-parallel test-vllm test-vllm-head \
+	lint format coverage wheel examples sanitize test-arm clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1 \t\2/'
@@ -45,6 +45,9 @@ test-tensor-parallel: $(VENV)/.installed-test ## Decode with a target that is di
 
 test-vllm: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Run the proposer inside vLLM for CPUs, in an environment of its own
 	.ci/vllm $(BIN)/python .venv-vllm
+
+test-vllm-head: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Have that vLLM draft with the head for SmolLM2
+	.ci/vllm $(BIN)/python .venv-vllm plain,eagle3
 
 sanitize: ## Run the native library's own test under address and undefined-behaviour sanitizers
 	cmake -S native -B native/build/check -DOUTRIDER_TESTS=ON -DOUTRIDER_SANITIZE=address,undefined

@@ -38,7 +38,7 @@ READY = "ready"
 STEPS, ACCEPTED = "vllm:spec_decode_num_drafts", "vllm:spec_decode_num_accepted_tokens"
 
 
-def serve(name: str, model: str, head: Path, tokens: int, dtype: str) -> None:
+def serve(name: str, arguments: argparse.Namespace) -> None:
     """One system: reads portions of prompts from standard input, and writes answers, seconds and what was drafted."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM prints on standard output
@@ -46,19 +46,20 @@ def serve(name: str, model: str, head: Path, tokens: int, dtype: str) -> None:
 
     speculation = SPECULATION[name]
     if speculation is not None and name == "eagle3":
-        speculation = speculation | {"model": str(head)}
+        speculation = speculation | {"model": str(arguments.head)}
     engine = LLM(
-        model,
-        dtype=dtype,
+        arguments.model,
+        dtype=arguments.dtype,
         max_model_len=4096,
         speculative_config=speculation,
         enable_prefix_caching=False,
         disable_log_stats=False,
+        enforce_eager=arguments.eager,
     )
 
     def ask(texts: list[str], stop: str | None) -> Any:
         """Questions are put to the chat template; what has a stop string is continued as it is."""
-        settings = SamplingParams(temperature=0, max_tokens=tokens, stop=stop)
+        settings = SamplingParams(temperature=0, max_tokens=arguments.tokens, stop=stop)
         if stop is not None:
             return engine.generate(texts, settings, use_tqdm=False)
         return engine.chat([[{"role": "user", "content": text}] for text in texts], settings, use_tqdm=False)
@@ -81,7 +82,7 @@ class Worker:
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "benchmarks.vllm_host", arguments.model, arguments.questions, "--serve", name]
         command += ["--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
-        command += ["--head", str(arguments.head)]
+        command += ["--head", str(arguments.head), *(["--eager"] if arguments.eager else [])]
         self.drafts: dict[str, int] = {}
         self._process = subprocess.Popen(
             command,
@@ -129,12 +130,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--log", type=Path, default=Path(os.devnull))
     parser.add_argument("--agent", action="store_true", help="the agent's turns besides")
+    parser.add_argument("--eager", action="store_true", help="compile nothing: slower, and sooner ready")
     parser.add_argument("--head", type=Path, default=SHIPPED, help="for eagle3")
     parser.add_argument("--same", action="store_true", help="fail where a text of Outrider's is not the first system's")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve, arguments.model, arguments.head, arguments.tokens, arguments.dtype)
+        serve(arguments.serve, arguments)
         return
     lines = [json.loads(line) for line in Path(arguments.questions).read_text(encoding="utf-8").splitlines()]
     chosen = [lines[number * len(lines) // arguments.limit] for number in range(min(arguments.limit, len(lines)))]
