@@ -147,7 +147,7 @@ def test_a_text_whose_head_learned_one_of_the_same_seed_has_the_targets_distribu
     assert Seconds(rule, trees).p_value() > THRESHOLD
 
 
-@pytest.mark.parametrize("rule, trees", CASES)
+@pytest.mark.parametrize("rule, trees", [("token", True), ("block", False)])
 def test_with_noise_that_leaves_what_was_learned_out_of_its_key_it_has_not(rule, trees):
     with mutations.experience_left_out_of_the_key():
         assert Seconds(rule, trees).p_value(1 / 6, 1 / 4, 1 / 3, 1 / 2) < THRESHOLD
@@ -208,7 +208,7 @@ def test_under_coupled_every_text_is_that_of_plain_decoding_whatever_was_learned
                     detokenize=False,
                 )
             )
-            for seed in range(24)
+            for seed in range(16)
         ]
         while not engine.idle:
             engine.step()
@@ -216,7 +216,7 @@ def test_under_coupled_every_text_is_that_of_plain_decoding_whatever_was_learned
 
     plain = texts(0)
     for _ in range(2):
-        for _ in range(100):
+        for _ in range(60):
             engine.rest()
         assert texts(None) == plain
     assert told

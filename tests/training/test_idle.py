@@ -17,7 +17,7 @@ from tiny import heads as tiny_heads  # noqa: E402
 
 VOCABULARY = 8
 TARGET = tiny_heads.ShownTable(TableModel.random(VOCABULARY, 1, spread=2.0, seed=3).table)
-QUICK = {"batch": 4, "steps": 8, "fewest": (8, 16), "patience": 2}
+QUICK = {"batch": 4, "steps": 6, "fewest": (8, 16), "patience": 1}
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_it_ends_where_nothing_is_gained_and_goes_on_with_further_texts(folder):
 
 
 def test_a_head_that_got_worse_does_not_draft(good):
-    server = Server(good, decay=90.0, patience=1)  # next to nothing is left of the weights after a step
+    server = Server(good, decay=90.0)  # next to nothing is left of the weights after a step
     network = server.engine.drafter.network
     server.serve(14)
     assert server.rest() > 0
@@ -97,7 +97,7 @@ def test_a_head_that_got_worse_does_not_draft(good):
 
 def test_what_was_learned_is_dropped_where_other_texts_say_so(good):
     """It learned from texts that say one thing alone, until texts of all kinds come."""
-    server = Server(good, room=60_000, steps=1, patience=1)
+    server = Server(good, room=60_000, steps=1)
     for number in range(40):
         server.learner.remember([number % 8, number // 8, *[0, 1] * 12], 2)
     server.rest()
@@ -111,8 +111,8 @@ def test_texts_and_states_are_kept_within_bounds(folder):
     """What is measured with takes a step for each text."""
     steps = []
     for room in (1 << 20, 40_000):
-        server = Server(folder, room=room, rate=1e-9, patience=1)
-        server.serve(40)
+        server = Server(folder, room=room, rate=1e-9, steps=1)
+        server.serve(30)
         steps.append(server.rest())
     assert steps[1] < 0.8 * steps[0]
 
