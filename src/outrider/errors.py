@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from outrider.pictures import pictures
+
+LONGEST_VALUE = 60  # characters of a value in a message
+
 
 class OutriderError(Exception):
-    """Base of every error raised on purpose. The command line prints its one line and exits with status 2."""
+    """Base of every error raised on purpose. The command line prints its one line and exits with status 2.
+
+    Messages quote values and files of others: whatever these hold, a message stays one line that cannot steer a
+    terminal.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(pictures(" ".join(message.splitlines())))
 
 
 class SettingError(OutriderError, ValueError):
@@ -44,6 +55,15 @@ class BatchError(ModelError):
 
 class QueueFullError(OutriderError):
     """An engine has as many requests waiting as it may have: try again later."""
+
+
+def shown(value: object) -> str:
+    """A value as messages quote it: in one line, cut where it is long; its type where it cannot be written."""
+    try:
+        line = " ".join(repr(value).split())
+    except Exception:  # of the value's own class, or of nesting without end
+        return f"a {type(value).__name__} that cannot be shown"
+    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 3]}..."
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MOST_BYTES = 4  # of a character in UTF-8
@@ -60,6 +60,12 @@ class Tokenizer(EncodesChat, Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+def require_tokenizer(tokenizer: object) -> None:
+    """Raises SettingError where it is neither one of Outrider's nor None."""
+    if tokenizer is not None and not isinstance(tokenizer, EncodesChat):
+        raise SettingError(f"tokenizer is {shown(tokenizer)}: give an outrider Tokenizer, or None")
 
 
 @runtime_checkable

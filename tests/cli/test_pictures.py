@@ -1,15 +1,18 @@
 """What others wrote cannot steer the terminal on which it is shown."""
 
+import logging
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
-from outrider.cli.pictures import pictures
+from outrider.cli.bench import tables
 from outrider.cli.render import OriginWriter, PlainWriter
-from outrider.cli.terminal import messages
+from outrider.cli.terminal import SafeFormatter, bar, messages, working
 from outrider.engine.events import Origin, TokenEvent
 from outrider.errors import ModelError
+from outrider.pictures import pictures
 
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\r\x7f\x9b2J\x00"
 SHOWN = "␛]0;title␇␛[31mred␍␡␛[2J␀"
@@ -51,3 +54,41 @@ def test_errors_and_warnings_are_harmless(outrider, folder, monkeypatch, capsys)
 def test_what_the_console_says_is_harmless(capsys):
     messages().print(f"opening {HOSTILE}")
     assert SHOWN in capsys.readouterr().err.replace("\n", "")
+
+
+MARKUP = "[/b] [red] {done} :x:"  # all of which steers rich, or its columns
+
+
+@pytest.mark.parametrize("shown", [working, bar])
+def test_names_of_others_are_text_beside_a_spinner_and_a_bar(monkeypatch, capsys, shown):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    with shown(f"opening {MARKUP} {HOSTILE}") as say:
+        if shown is working:
+            say(f"still opening {MARKUP} {HOSTILE}")
+        else:
+            say(1, 2)
+    err = capsys.readouterr().err
+    assert f"opening {MARKUP} {SHOWN}" in err
+    assert not {"\x1b]", "\x07", "\x9b", "\x00"} & {err[at : at + size] for at in range(len(err)) for size in (1, 2)}
+
+
+def test_names_of_others_are_text_in_messages(capsys):
+    messages().print(f"rounded: {MARKUP}")
+    assert MARKUP in capsys.readouterr().err
+
+
+def test_what_is_logged_is_harmless():
+    record = logging.LogRecord("outrider", logging.ERROR, "", 0, "failed: %s", (HOSTILE,), None)
+    assert SafeFormatter().format(record) == f"failed: {SHOWN}"
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+def test_categories_of_a_file_are_text_in_tables(monkeypatch, capsys, markdown):
+    flags = SimpleNamespace(json=False, markdown=markdown)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    tables.show([], ["category"], [[MARKUP], [HOSTILE]], "remark", flags)
+    out = capsys.readouterr().out
+    assert MARKUP in out
+    assert SHOWN in out

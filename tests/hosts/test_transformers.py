@@ -136,6 +136,31 @@ def test_what_it_does_not_do_is_refused_in_one_line(model, settings, said):
     assert "\n" not in str(refused.value)
 
 
+def test_a_recurrent_model_decodes_a_batch():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 48, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+    config = transformers.MambaConfig(**sizes, initializer_range=0.4, eos_token_id=None, pad_token_id=0)
+    model = transformers.MambaForCausalLM(config).eval()
+    ids = torch.tensor([[3, 4, 5], [7, 8, 9]])
+    expected, found = alike(model, {"input_ids": ids}, max_new_tokens=12, do_sample=False)
+    assert expected.tolist() == found.tolist()
+    read = model(ids[:1], use_cache=True).cache_params
+    with pytest.raises(SettingError, match="cache_params holds a text"):
+        model.generate(ids[:1], cache_params=read, custom_generate=outrider.generate, max_new_tokens=4)
+
+
+def test_a_model_that_sees_pictures_decodes_text():
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = sizes | {"num_key_value_heads": 2, "head_dim": 8, "vocab_size": 48, "model_type": "gemma3_text"}
+    eyes = sizes | {"image_size": 32, "patch_size": 16}
+    torch.manual_seed(0)
+    config = transformers.Gemma3Config(text_config=text, vision_config=eyes, eos_token_id=None, pad_token_id=0)
+    model = transformers.Gemma3ForConditionalGeneration(config).eval()
+    ids = torch.tensor([[3, 4, 5], [7, 8, 9]])
+    expected, found = alike(model, {"input_ids": ids}, max_new_tokens=8, do_sample=False)
+    assert expected.tolist() == found.tolist()
+
+
 def test_weights_that_changed_since_are_seen(model):
     ids = torch.tensor([[3, 4, 5]])
     settings = {"max_new_tokens": 12, "do_sample": False, "custom_generate": outrider.generate}

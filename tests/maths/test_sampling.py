@@ -182,9 +182,7 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
 def test_a_setting_out_of_its_range_is_refused(field: str, value, limit: str) -> None:
     with pytest.raises(SettingError) as caught:
         SamplingParams(**{field: value})
-    message = str(caught.value)
-    shown = f"{next(iter(value))}: {next(iter(value.values()))}" if isinstance(value, dict) else str(value)
-    assert message == f"{field} is {shown}: it must be {limit}"
+    assert str(caught.value) == f"{field} is {value}: it must be {limit}"
 
 
 def test_the_bounds_themselves_are_allowed() -> None:

@@ -159,7 +159,7 @@ def test_the_same_vocabulary_in_two_runtimes_is_a_pair(model):
         ({"dtype": "q4_0", "backend": "llama"}, "a GGUF file is used as it is"),
         ({"dtype": "q4_0", "backend": "torch"}, "dtype q4_0 is of files and the backend is torch"),
         ({"cache_type": "q8_0", "backend": "torch"}, "only llama and native have a choice"),
-        ({"cache_type": "q9"}, "cache type 'q9' is unknown"),
+        ({"cache_type": "q9"}, "cache_type 'q9' is unknown"),
         ({"threads": 0}, "threads is 0: it must be a whole number, at least 1"),
         ({"context_length": 300}, "context_length is 300: model tiny is made for 2 to 256 tokens"),
     ],

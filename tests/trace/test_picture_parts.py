@@ -7,7 +7,7 @@ import pytest
 
 from outrider import Engine, ModelDrafter, Origin, Request, SamplingParams
 from outrider.engine.record import RoundRecord, SequenceRound
-from outrider.trace.coloured import first_text, laid_out
+from outrider.trace.coloured import first_text, laid_out, printable
 from outrider.trace.lines import record_as_dict, record_of
 from outrider.trace.pace import pace
 from outrider.trace.picture import counted
@@ -57,6 +57,10 @@ def test_a_text_is_laid_out_in_lines():
     cut, goes_on = laid_out([("abcdefghij", Origin.PLAIN)], columns=4, lines=2)
     assert [piece.text for piece in cut] == ["abcd", "efgh"]
     assert goes_on
+
+
+def test_what_has_no_picture_is_a_dot():
+    assert printable("a\x1b]0;\x07b\n\0c é猫") == "a·]0;·b··c é猫"
 
 
 def test_records_hold_texts_and_older_traces_do_not():

@@ -506,9 +506,9 @@ def test_rounds_that_only_read_can_be_drawn(figures) -> None:
 
 
 def test_names_are_not_taken_for_mathematics_and_long_ones_are_cut(figures) -> None:
-    trace = replace(trace_of(), target="$x^2$", drafter="/models/" + "long/" * 30 + "name")
+    trace = replace(trace_of(), target="$x^2$\x1b\x00", drafter="/models/" + "long/" * 30 + "name")
     (run,) = (text for text in figures(trace) if text.startswith("target"))
-    assert run.startswith("target $x^2$ · drafter …")
+    assert run.startswith("target $x^2$·· · drafter …")
     assert run.endswith("long/name · rule token")
     assert len(run) < 100
 

@@ -10,16 +10,17 @@ from outrider.drafters.base import Drafter
 from outrider.drafters.loading import as_drafter
 from outrider.engine.engine import Engine
 from outrider.engine.handle import Handle
-from outrider.errors import BatchError, InputError, SettingError
+from outrider.errors import BatchError, InputError, SettingError, shown
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.request import PreparedRequest, is_whole, prepare_request, seeded
+from outrider.prompts.request import PreparedRequest, prepare_request, require_samples, seeded
 from outrider.prompts.settings import RequestSettings, SamplingSettings, request_of, sampling_of
 from outrider.prompts.tokens import Prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
 from outrider.text import Tokenizer
+from outrider.values import is_whole, listed, require_function
 
 
 @overload
@@ -113,13 +114,12 @@ def batched_speculative_decode(
     drafter = as_drafter(draft_model, target, tokenizer)
     words = as_tokenizer(tokenizer) if tokenizer is not None else target.tokenizer
     samples = 1 if n is None else n
-    if not is_whole(samples, 1):
-        raise SettingError(f"n is {n!r}: it must be at least 1")
+    require_samples(samples)
     if not is_whole(max_rows, 1):
-        raise SettingError(f"max_rows is {max_rows!r}: it must be at least 1")
-    if isinstance(batch_prompts, str) or not isinstance(batch_prompts, Iterable):
-        raise InputError(f"batch_prompts is a {type(batch_prompts).__name__}: give a list of prompts")
-    prompts = list(batch_prompts)
+        raise SettingError(f"max_rows is {shown(max_rows)}: it must be at least 1")
+    if progress is not None:
+        require_function("progress", progress)
+    prompts = listed("batch_prompts", batch_prompts, "a list of prompts")
     params = _params(sampling, settings, len(prompts), samples)
 
     def prepared(number: int, prompt: Prompt) -> list[PreparedRequest]:

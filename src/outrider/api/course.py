@@ -7,7 +7,7 @@ from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.engine.sequence import ActiveSequence
-from outrider.errors import InputError, ModelError, SettingError, VocabularyError
+from outrider.errors import InputError, ModelError, SettingError, VocabularyError, first_line, shown
 from outrider.maths.arrays import float32
 from outrider.maths.budget import Budget
 from outrider.maths.distributions import AllAtOnce
@@ -15,9 +15,12 @@ from outrider.maths.draft import ROOT, Draft
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import Rule, RuleName, follow, rule_named
 from outrider.maths.sampling import SamplingParams, check_finite, distribution, most_probable
-from outrider.prompts.request import PreparedRequest, drawn_seed, is_whole
+from outrider.prompts.request import PreparedRequest, drawn_seed
 from outrider.prompts.tokens import token_list
 from outrider.runtimes.base import NOTHING
+from outrider.values import is_whole
+
+MOST_DRAFTED = 2**16  # tokens of one draft
 
 
 def verify_speculation(
@@ -57,7 +60,7 @@ def verify_speculation(
     rule = rule_named(rule)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     tokens = tuple(token_list(draft_tokens))
-    target = _two_axes(float32(target_logits), "target_logits")
+    target = _two_axes(_floats(target_logits, "target_logits"), "target_logits")
     width = target.shape[-1]
     if target.shape[0] not in (len(tokens), len(tokens) + 1) or target.shape[0] == 0:
         rows = f"{len(tokens) + 1} (the last for the bonus) or {len(tokens)}" if tokens else "1, for the bonus"
@@ -67,7 +70,7 @@ def verify_speculation(
         raise InputError(f"draft token {bad} is outside the vocabulary of {width}")
     draft_rows = None
     if draft_logits is not None and tokens:
-        draft_rows = _two_axes(float32(draft_logits, like=target), "draft_logits")
+        draft_rows = _two_axes(_floats(draft_logits, "draft_logits", like=target), "draft_logits")
         if draft_rows.shape[0] != len(tokens):
             raise InputError(
                 f"draft_logits has {draft_rows.shape[0]} rows for {len(tokens)} draft tokens: give one each"
@@ -85,7 +88,7 @@ def verify_speculation(
     else:
         q = None if draft_rows is None else distribution(draft_rows, sampling)
         p = AllAtOnce(distribution(target, sampling))
-        noise = RoundNoise(drawn_seed() if seed is None else seed, 0, rule.shares_noise)
+        noise = RoundNoise(drawn_seed() if sampling.seed is None else sampling.seed, 0, rule.shares_noise)
         verdict = rule.judge(Draft(tokens, q=q), p, noise)
     following = [] if verdict.token is None else [verdict.token]
     return verdict.accepted, [*(tokens[node] for node in verdict.path), *following]
@@ -102,6 +105,19 @@ def _require_finite(logits: Any, name: str) -> None:
             except ModelError as error:
                 raise ModelError(f"row {row} of {name}: {error}") from error
         raise
+
+
+def _floats(logits: Any, name: str, like: Any = None) -> Any:
+    """Raises InputError where they are no numbers."""
+    try:
+        return float32(logits, like=like)
+    except InputError:
+        raise
+    except Exception as error:  # of the library that they belong to
+        raise InputError(
+            f"{name} cannot be read as numbers ({first_line(error)}): give an array [tokens, vocab] of NumPy, PyTorch "
+            "or MLX"
+        ) from error
 
 
 def _two_axes(logits: Any, name: str) -> Any:
@@ -123,8 +139,8 @@ def draft_tokens(
         InputError: num_tokens is negative, or no whole number.
         SettingError: the drafter reads the target's passes, and there are none.
     """
-    if not is_whole(num_tokens, 0):
-        raise InputError(f"num_tokens is {num_tokens!r}: it must be a whole number, at least 0")
+    if not is_whole(num_tokens, 0) or num_tokens > MOST_DRAFTED:
+        raise InputError(f"num_tokens is {shown(num_tokens)}: it must be a whole number from 0 to {MOST_DRAFTED}")
     if drafter.wants != NOTHING:
         raise SettingError(f"drafter {drafter.name} reads the target's passes and cannot draft alone: use generate")
     num_tokens = int(num_tokens)  # of NumPy it would overflow in sums

@@ -15,8 +15,8 @@ import typer.main
 
 from outrider.cli.options.group import Command, flattened, option, with_parameters
 from outrider.cli.options.output import OUTPUT, VALUES_LEFT_OUT
-from outrider.cli.pictures import pictures
 from outrider.errors import OutriderError
+from outrider.pictures import pictures
 from outrider_command import INTERRUPTED
 
 BAD_INPUT = 2

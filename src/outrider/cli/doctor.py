@@ -181,7 +181,9 @@ def _show(report: dict[str, Any], costs: list[Cost], name: str | None, context: 
     console.print(table)
     if not costs:
         return
-    console.print(f"\n[bold]time to score new tokens[/bold] [dim]{name}, after {context} cached ones[/dim]")
+    console.print(
+        f"\n[bold]time to score new tokens[/bold] [dim]{escape(str(name))}, after {context} cached ones[/dim]"
+    )
     largest = max(cost.relative for cost in costs)
     for cost in costs:
         drawn = "━" * max(1, round(BAR_WIDTH * cost.relative / largest))

@@ -201,7 +201,7 @@ def _one(task: Task) -> int:
     if output.json:
         print_json(_as_dict(generation, comparison))
     elif comparison is not None:
-        messages().print(comparison.sentence(task.models.runtime.dtype))
+        messages().print(comparison.sentence(task.models.runtime.dtype), markup=True)
     return 0
 
 

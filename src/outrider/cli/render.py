@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.style import Style
 
 from outrider.cli.options.output import Colour
-from outrider.cli.pictures import pictures
 from outrider.engine.events import Origin, TokenEvent
 from outrider.engine.statistics import Statistics
+from outrider.pictures import pictures
 
 STYLES = {
     Origin.DRAFTED: "green",

@@ -18,7 +18,7 @@ from outrider.cli.options.replicas import ReplicaOptions
 from outrider.cli.options.sampling import SamplingOptions
 from outrider.cli.served import Serving
 from outrider.cli.serving import memories, own_kind
-from outrider.cli.terminal import messages, working
+from outrider.cli.terminal import SafeFormatter, messages, working
 from outrider.errors import ModelError, SettingError
 from outrider.maths.sampling import SamplingParams
 
@@ -202,8 +202,10 @@ def _say(serving: Serving, size: str, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     what = "decoded plainly" if serving.kind.name == NONE else f"drafter {serving.kind}"
-    messages().print(f"{serving.names[0]} · {what} · {size} · http://{shown}:{port}  (API: /v1)", markup=False)
-    logging.getLogger("outrider").addHandler(logging.StreamHandler())
+    messages().print(f"{serving.names[0]} · {what} · {size} · http://{shown}:{port}  (API: /v1)")
+    handler = logging.StreamHandler()
+    handler.setFormatter(SafeFormatter())
+    logging.getLogger("outrider").addHandler(handler)
 
 
 def _listen(options: ServerOptions) -> socket.socket:

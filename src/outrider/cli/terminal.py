@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,19 +12,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from outrider.cli.pictures import pictures
+from outrider.pictures import pictures
 
 
 class SafeConsole(Console):
     """A console whose texts may hold names and words of others: their control characters are shown as pictures."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(emoji=False, **settings)
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(pictures(text), **options)
 
 
+class SafeFormatter(logging.Formatter):
+    """The same for what is logged, on which requests and models have an influence."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return pictures(super().format(record))
+
+
 def messages() -> Console:
-    """For everything that is not the result. Words are wrapped for people; for programs a line stays a line."""
-    return SafeConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    """For everything that is not the result. Words are wrapped for people; for programs a line stays a line.
+
+    Brackets and colons are text, since names of files stand in most messages.
+    """
+    return SafeConsole(stderr=True, highlight=False, markup=False, soft_wrap=not sys.stderr.isatty())
 
 
 @contextmanager
@@ -33,8 +47,8 @@ def working(first: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda message: None
         return
-    with console.status(first) as status:
-        yield lambda message: status.update(message)
+    with console.status(_harmless(first)) as status:
+        yield lambda message: status.update(_harmless(message))
 
 
 @contextmanager
@@ -43,7 +57,13 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages(), transient=True) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(pictures(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _harmless(text: str) -> Text:
+    """A name of others as it is: no markup, and nothing that steers the terminal."""
+    return Text(pictures(text))

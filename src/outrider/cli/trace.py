@@ -34,7 +34,7 @@ def command(
         raise InputError(f"the trace {file} holds no rounds: let the run get further, and trace it again")
     if output is not None:
         draw(trace, output)
-        messages().print(f"drawn: {escape(str(output))}", style="dim")
+        messages().print(f"drawn: {output}", style="dim")
     summary = summarise(trace)
     if json:
         named = {"target": trace.target, "drafter": trace.drafter, "rule": trace.rule}

@@ -5,10 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Protocol
 
-from outrider.errors import SettingError
 from outrider.maths.arrays import Array
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft, Verdict
@@ -168,9 +166,3 @@ class Drafter(ABC):
             whether more is to be done.
         """
         return False
-
-
-def require_survival(min_survival: float) -> None:
-    """Raises SettingError where a drafter's least chance of survival is no number from 0 to 1."""
-    if not (isinstance(min_survival, Real) and 0 <= min_survival <= 1):
-        raise SettingError(f"min_survival is {min_survival!r}: it must be a number within 0 to 1")

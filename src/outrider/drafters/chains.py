@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from outrider.drafters.base import DraftedSequence, require_survival
+from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedRow, DraftCache
 from outrider.maths.arrays import Array, concatenate
 from outrider.maths.budget import Budget
@@ -22,6 +22,7 @@ from outrider.maths.sampling import (
     most_probable,
 )
 from outrider.runtimes.base import Draws
+from outrider.values import require_flag, share
 
 MOST_PROBABLE = SamplingParams(temperature=0)
 MOST_TOGETHER = 64  # tokens of a chain that are drawn at once: their distributions take memory
@@ -86,10 +87,10 @@ class ChainGrower:
         min_survival: float = 0.0,
         ends: Callable[[int], bool] = never,
     ) -> None:
-        require_survival(min_survival)
+        require_flag("greedy", greedy)
         self._cache = cache
         self._greedy = greedy
-        self._min_survival = min_survival
+        self._min_survival = share("min_survival", min_survival)
         self._ends = ends
 
     def grow(

@@ -10,12 +10,14 @@ from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
 from outrider.drafters.growth import Growth
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
+from outrider.errors import SettingError, shown
 from outrider.maths.arrays import Array, HostFloats, HostInts, race_order, stack, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
 from outrider.maths.sampling import UNCHANGED, adjust, common_settings, distribution, live_rows
 from outrider.runtimes.loading import as_model
+from outrider.values import require_flag
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +54,9 @@ class ModelTreeDrafter(CachedDrafter):
     def __init__(
         self, model: Any, shape: TreeShape | None = None, *, greedy: bool = False, name: str = "model"
     ) -> None:
+        require_flag("greedy", greedy)
+        if shape is not None and not isinstance(shape, TreeShape):
+            raise SettingError(f"shape is {shown(shape)}: give a StaticTree, a DynamicTree, or None")
         self.shape = DynamicTree() if shape is None else shape
         super().__init__(DraftCache(as_model(model), branches=self.shape.beam * (self.shape.depth - 1)), name)
         self._greedy = greedy

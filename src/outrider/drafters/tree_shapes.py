@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
+from outrider.values import is_whole, listed, whole
 
 # The shares (growth.py) of a fixed tree's nodes: a guess of how often a first child is accepted, and each further
 # sibling compared with the one before it. Only the order matters in which they rank nodes, where the budget buys few.
@@ -16,6 +17,7 @@ NEXT_SIBLING = 0.3
 LARGEST_FIXED_TREE = 1024
 
 
+@runtime_checkable
 class TreeShape(Protocol):
     """What a draft model's tree looks like.
 
@@ -56,8 +58,11 @@ class StaticTree:
     widths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise SettingError(f"tree widths are {self.widths}: give at least one level, of at least 1 child each")
+        object.__setattr__(self, "widths", listed("widths", self.widths, "children per node, level by level"))
+        if not self.widths or not all(is_whole(width, 1) for width in self.widths):
+            raise SettingError(
+                f"tree widths are {shown(self.widths)}: give at least one level, of at least 1 child each"
+            )
         if self.nodes > LARGEST_FIXED_TREE:
             raise SettingError(f"tree widths {self.widths} make {self.nodes} nodes: at most {LARGEST_FIXED_TREE}")
 
@@ -100,8 +105,7 @@ class DynamicTree:
 
     def __post_init__(self) -> None:
         for name in ("most_children", "depth", "beam"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} of a tree is {getattr(self, name)}: it must be at least 1")
+            whole(f"{name} of a tree", getattr(self, name), 1)
 
     def width(self, level: int) -> int:
         return self.most_children

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from outrider.drafters.base import Drafter
-from outrider.errors import InputError, SettingError
+from outrider.errors import InputError, SettingError, shown
 from outrider.maths.rules import FOR_TREES, Rule, rule_named
-from outrider.prompts.request import PreparedRequest, is_whole
+from outrider.prompts.request import PreparedRequest
 from outrider.prompts.tokens import check_tokens
 from outrider.runtimes.base import Model
+from outrider.values import is_whole, whole
+
+MOST_ROWS = 2**16
 
 
 def require_size(max_rows: int, max_waiting: int, capacity: int | None, memory_limit: int | None) -> None:
     """Raises SettingError where an engine would be too small to decode, or a size is no whole number."""
-    for name, value, least in (("max_rows", max_rows, 1), ("max_waiting", max_waiting, 0)):
-        if not is_whole(value, least):
-            raise SettingError(f"{name} is {value!r}: it must be at least {least}")
+    whole("max_rows", max_rows, 1, MOST_ROWS)
+    whole("max_waiting", max_waiting, 0)
     if capacity is not None and not is_whole(capacity, 2):
-        raise SettingError(f"capacity is {capacity!r}: it must be at least 2, a token of prompt and one of output")
+        raise SettingError(f"capacity is {shown(capacity)}: it must be at least 2, a token of prompt and one of output")
     if memory_limit is not None and not is_whole(memory_limit, 0):
-        raise SettingError(f"memory_limit is {memory_limit!r}: it must be a whole number of bytes, or None")
+        raise SettingError(f"memory_limit is {shown(memory_limit)}: it must be a whole number of bytes, or None")
 
 
 def require_drafts_judged(drafter: Drafter, rule: Rule) -> None:

@@ -30,6 +30,7 @@ from outrider.maths.rules import Rule, RuleName, rule_named
 from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
+from outrider.values import require_flag, require_function
 
 logger = logging.getLogger("outrider")
 
@@ -88,6 +89,10 @@ class Engine:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         require_size(max_rows, max_waiting, capacity, memory_limit)
+        require_flag("prefix_caching", prefix_caching)
+        require_function("clock", clock)
+        if observer is not None:
+            require_function("observer", observer)
         max_rows = int(max_rows)  # of NumPy it would overflow in products
         self._rule = rule_named(rule)
         self._lookahead = as_policy(lookahead)
@@ -97,10 +102,11 @@ class Engine:
         if lookahead is None:
             own = [] if chosen is None else [chosen]
             self._lookahead = as_policy(None, widest_draft(self.target, own, max_rows, memory_limit))
-        self._speculations = speculations(chosen, self._lookahead, drafters or {}, self.target.traits.vocab_size)
+        named = {} if drafters is None else drafters
+        self._speculations = speculations(chosen, self._lookahead, named, self.target.traits.vocab_size)
         if chosen is not None:
             require_drafts_judged(chosen, self._rule)
-        opened = [each for each in (chosen, *(drafters or {}).values()) if each is not None]
+        opened = [each for each in (chosen, *named.values()) if each is not None]
         for one in opened:
             require_features(one, self.target)
         most = self._lookahead.most

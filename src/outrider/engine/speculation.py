@@ -9,7 +9,7 @@ from typing import TypeVar
 from outrider.drafters.base import Drafter
 from outrider.engine.drafting import GuardedDrafter
 from outrider.engine.sequence import ActiveSequence
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.lookahead import CostCurve, DraftingTraits, Goodput, LookaheadPolicy
 from outrider.lookahead.fixed import Fixed
 
@@ -83,7 +83,7 @@ class Speculations:
         if name not in self._named:
             known = f"has {', '.join(self._named)}" if self._named else "has no drafters with names"
             raise SettingError(
-                f"drafter {name!r} is not open: this engine {known}: name one of them, or leave it to the engine"
+                f"drafter {shown(name)} is not open: this engine {known}: name one of them, or leave it to the engine"
             )
         return self._named[name]
 
@@ -137,9 +137,11 @@ def speculations(
     Raises:
         SettingError: a name is given to what is no drafter.
     """
+    if not isinstance(named, Mapping):
+        raise SettingError(f"drafters is {shown(named)}: give drafters by name, {{name: Drafter}}")
     for name, drafter in named.items():
         if not isinstance(drafter, Drafter):
-            raise SettingError(f"drafters[{name!r}] is {drafter!r}: give a Drafter")
+            raise SettingError(f"drafters[{shown(name)}] is {shown(drafter)}: give a Drafter")
     return Speculations(
         Speculation(own, GuardedDrafter(own, vocab_size), lookahead),
         {

@@ -2,7 +2,7 @@
 
 from numbers import Integral
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.lookahead.adaptive import Adaptive, AdaptiveSpeculator
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.fixed import Fixed
@@ -43,6 +43,6 @@ def as_policy(
         return Adaptive(lookahead)
     if not isinstance(lookahead, LookaheadPolicy):
         raise SettingError(
-            f"lookahead is {lookahead!r}: give a number of tokens, an AdaptiveSpeculator, a policy, or None"
+            f"lookahead is {shown(lookahead)}: give a number of tokens, an AdaptiveSpeculator, a policy, or None"
         )
     return lookahead

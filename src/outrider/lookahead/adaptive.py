@@ -6,8 +6,10 @@ from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
 from numbers import Integral, Real
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.lookahead.policy import LookaheadPolicy, Outcome, Times
+
+LONGEST_WINDOW = 2**20  # updates that are kept
 
 
 class AdaptiveSpeculator:
@@ -47,10 +49,10 @@ class AdaptiveSpeculator:
             ("patience", patience),
         ):
             if not isinstance(count, Integral) or isinstance(count, bool):
-                raise SettingError(f"{name} is {count!r}: it must be a whole number")
+                raise SettingError(f"{name} is {shown(count)}: it must be a whole number")
         for name, rate in (("raise_above", raise_above), ("lower_below", lower_below)):
             if not isinstance(rate, Real):
-                raise SettingError(f"{name} is {rate!r}: it must be a number from 0 to 1")
+                raise SettingError(f"{name} is {shown(rate)}: it must be a number from 0 to 1")
         if not 0 <= min_lookahead <= initial_lookahead <= max_lookahead:
             raise SettingError(
                 f"initial_lookahead is {initial_lookahead}: it must lie between min_lookahead {min_lookahead} "
@@ -69,7 +71,7 @@ class AdaptiveSpeculator:
         self.raise_above = raise_above
         self.lower_below = lower_below
         self.patience = int(patience)
-        self._rates: deque[float] = deque(maxlen=self.window)
+        self._rates: deque[float] = deque(maxlen=min(self.window, LONGEST_WINDOW))
 
     def __repr__(self) -> str:
         return f"AdaptiveSpeculator({self.lookahead})"
@@ -86,7 +88,9 @@ class AdaptiveSpeculator:
             SettingError: the rate does not lie in 0 to 1.
         """
         if not (isinstance(acceptance_rate, Real) and 0 <= acceptance_rate <= 1):
-            raise SettingError(f"acceptance_rate is {acceptance_rate!r}: it must lie in 0 to 1 (accepted / drafted)")
+            raise SettingError(
+                f"acceptance_rate is {shown(acceptance_rate)}: it must lie in 0 to 1 (accepted / drafted)"
+            )
         self._rates.append(acceptance_rate)
         if len(self._rates) >= self.patience:
             average = sum(self._rates) / len(self._rates)
@@ -117,6 +121,8 @@ class Adaptive(LookaheadPolicy):
     """A policy with one AdaptiveSpeculator per sequence, each a copy of the given one."""
 
     def __init__(self, speculator: AdaptiveSpeculator | None = None) -> None:
+        if speculator is not None and not isinstance(speculator, AdaptiveSpeculator):
+            raise SettingError(f"speculator is {shown(speculator)}: give an AdaptiveSpeculator, or None")
         self._pattern = speculator if speculator is not None else AdaptiveSpeculator()
         self._speculators = defaultdict[Hashable, AdaptiveSpeculator](self._pattern.copy)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from numbers import Integral
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.lookahead.policy import LookaheadPolicy
 
 
@@ -18,7 +18,7 @@ class Fixed(LookaheadPolicy):
 
     def __init__(self, lookahead: int) -> None:
         if not isinstance(lookahead, Integral) or isinstance(lookahead, bool):
-            raise SettingError(f"lookahead is {lookahead!r}: it must be a whole number of tokens")
+            raise SettingError(f"lookahead is {shown(lookahead)}: it must be a whole number of tokens")
         if lookahead < 0:
             raise SettingError(f"lookahead is {lookahead}: it must be at least 0 (0 decodes plainly)")
         self.lookahead: int = int(lookahead)

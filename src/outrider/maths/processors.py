@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from outrider.errors import InputError
+from outrider.errors import InputError, shown
 from outrider.maths.arrays import Array, gather, stack
 
 
@@ -84,14 +84,22 @@ def process(
         changed = logits[row]
         for processor in () if path in dead else processors:
             changed = processor(text, changed)
-            if tuple(changed.shape) != (logits.shape[-1],):
+            if (shape := _shape(changed)) != (logits.shape[-1],):
                 raise InputError(
-                    f"a logits processor returned shape {tuple(changed.shape)}: return logits of shape "
-                    f"({logits.shape[-1]},), as it was given"
+                    f"a logits processor returned {f'shape {shape}' if shape else shown(changed)}: return logits of "
+                    f"shape ({logits.shape[-1]},), as it was given"
                 )
         row_of[path] = row
         rows.append(changed)
     return stack(rows)
+
+
+def _shape(returned: Any) -> tuple[int, ...]:
+    """Empty where it is no array."""
+    try:
+        return tuple(returned.shape)
+    except (AttributeError, TypeError):  # of whatever a function of the caller's returns
+        return ()
 
 
 def _bans(logits: Array, token: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.maths.arrays import Array, gather, multiply, positive_difference, sums, without
 from outrider.maths.distributions import Distributions, Indexed
 from outrider.maths.draft import CHOSEN, ROOT, Draft, Trial, Verdict
@@ -191,7 +191,7 @@ def rule_named(rule: str | Rule) -> Rule:
     if isinstance(rule, Rule):
         return rule
     if not isinstance(rule, str) or rule not in RULES:
-        raise SettingError(f"rule {rule!r} is unknown: choose one of {', '.join(RULES)}")
+        raise SettingError(f"rule {shown(rule)} is unknown: choose one of {', '.join(RULES)}")
     return RULES[rule]
 
 

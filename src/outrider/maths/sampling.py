@@ -21,11 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from outrider.errors import ModelError, SettingError
+from outrider.errors import ModelError, SettingError, shown
 from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp, operations, replace, top
 from outrider.maths.processors import LogitsProcessor, process
 
 SMALLEST_TEMPERATURE = 1e-6
+BIAS = "{token id >= 0: number}"
+LARGEST_TOP_K = 2**31  # beyond every vocabulary
+LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
 NUMBERS = (
     "temperature",
     "top_k",
@@ -71,9 +74,10 @@ class SamplingParams:
     logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
+        put = object.__setattr__  # frozen for everybody else
         for name in NUMBERS:
-            _require(isinstance(getattr(self, name), Real), name, repr(getattr(self, name)), "a number")
-        _require(isinstance(self.logit_bias, Mapping), "logit_bias", repr(self.logit_bias), "{token id: number}")
+            put(self, name, _plain(name, getattr(self, name)))
+        _require(isinstance(self.logit_bias, Mapping), "logit_bias", self.logit_bias, BIAS)
         _require(
             0 <= self.temperature < math.inf, "temperature", self.temperature, "finite and at least 0 (0 is greedy)"
         )
@@ -94,10 +98,14 @@ class SamplingParams:
         )
         for name in ("presence_penalty", "frequency_penalty"):
             _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is none)")
+        put(self, "top_k", min(int(self.top_k), LARGEST_TOP_K))
         for token, bias in self.logit_bias.items():
-            sound = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0 and bias < math.inf
-            _require(sound, "logit_bias", f"{token!r}: {bias}", "{token id >= 0: number}")
-        whole = self.seed is None or (isinstance(self.seed, int) and 0 <= self.seed < 2**64)
+            sound = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0
+            _require(sound and _plain("logit_bias", bias) < math.inf, "logit_bias", {token: bias}, BIAS)
+        if not all(type(token) is int and type(bias) is float for token, bias in self.logit_bias.items()):
+            plain = {int(token): _plain("logit_bias", bias) for token, bias in self.logit_bias.items()}
+            put(self, "logit_bias", plain)
+        whole = self.seed is None or (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64)
         _require(
             isinstance(self.logits_processors, tuple) and all(map(callable, self.logits_processors)),
             "logits_processors",
@@ -105,6 +113,8 @@ class SamplingParams:
             "a tuple of functions (output, logits) -> logits",
         )
         _require(whole, "seed", self.seed, "a whole number from 0 to 2**64 - 1, or None")
+        if self.seed is not None:
+            put(self, "seed", int(self.seed))
 
     @property
     def greedy(self) -> bool:
@@ -120,9 +130,19 @@ class SamplingParams:
         return self.looks_back or bool(self.logit_bias) or bool(self.logits_processors)
 
 
+def _plain(name: str, value: Any) -> int | float:
+    """A number of any library as one of Python's."""
+    _require(isinstance(value, Real), name, value, "a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    return value if type(value) is int and abs(value) < LARGEST_WHOLE else number
+
+
 def _require(holds: bool, name: str, value: object, limit: str) -> None:
     if not holds:  # also when a comparison met a NaN
-        raise SettingError(f"{name} is {value}: it must be {limit}")
+        raise SettingError(f"{name} is {shown(value)}: it must be {limit}")
 
 
 UNCHANGED = SamplingParams()  # the model's own distribution

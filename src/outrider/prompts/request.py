@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.maths.rules import RuleName, rule_named
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.chat import Chat, encode, encode_prompt
@@ -18,8 +16,10 @@ from outrider.runtimes.base import Model
 from outrider.structured import Grammar, GrammarConstraint
 from outrider.structured.tools import Tool, function_of
 from outrider.text import Tokenizer, limited
+from outrider.values import is_whole, listed, require_flag
 
 MAX_TOKENS = 100
+MOST_SAMPLES = 2**16  # of one prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +77,15 @@ class Request:
             self.logprobs,
             "True, False, or how many of the most probable tokens to report",
         )
-        _require(isinstance(self.stop, Iterable), "stop", self.stop, "a text, or several")
+        require_flag("detokenize", self.detokenize)
         _require(
             self.structured is None or isinstance(self.structured, Grammar),
             "structured",
             self.structured,
             "a Grammar, such as outrider.structured.json_schema({...})",
         )
-        _require(isinstance(self.tools, Iterable), "tools", self.tools, "a list of functions")
-        for tool in self.tools:
+        tools = listed("tools", self.tools, "a list of functions")
+        for tool in tools:
             function_of(tool)
         _require(
             self.num_draft_tokens is None or is_whole(self.num_draft_tokens, 0),
@@ -97,7 +97,7 @@ class Request:
         if self.rule is not None:
             rule_named(self.rule)
         _require(isinstance(self.isolation, str), "isolation", self.isolation, "a text")
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        stop = (self.stop,) if isinstance(self.stop, str) else listed("stop", self.stop, "a text, or several")
         for string in stop:
             _require(isinstance(string, str), "a stop string", string, "a text")
             if not string:
@@ -112,22 +112,22 @@ class Request:
             put(self, "num_draft_tokens", int(self.num_draft_tokens))
         if not isinstance(self.logprobs, bool):
             put(self, "logprobs", int(self.logprobs))
-        put(self, "tools", tuple(self.tools))
-        if self.tools and not is_conversation(self.prompt):
+        put(self, "tools", tools)
+        if tools and not is_conversation(self.prompt):
             raise SettingError("tools need a conversation: give messages, [{'role': 'user', 'content': ...}]")
         if not isinstance(self.predicted, str):
             put(self, "predicted", tuple(token_list(self.predicted)))
         if self.stop_token_ids is not None:
-            _require(isinstance(self.stop_token_ids, Iterable), "stop_token_ids", self.stop_token_ids, "token ids")
-            put(self, "stop_token_ids", frozenset(token_list(list(self.stop_token_ids))))
+            ids = listed("stop_token_ids", self.stop_token_ids, "token ids")
+            put(self, "stop_token_ids", frozenset(token_list(ids)))
 
     def samples(self, n: int) -> list[Request]:
         """`n` requests that differ in their seeds alone: the request's own, or a drawn one, plus 0, 1, 2 and so on.
 
         Raises:
-            SettingError: n is below 1.
+            SettingError: n is below 1, or beyond what is drawn at once.
         """
-        _require(is_whole(n, 1), "n", n, "at least 1")
+        require_samples(n)
         return [replace(self, sampling=sampling) for sampling in seeded(self.sampling, n)]
 
 
@@ -250,11 +250,11 @@ def seeded(sampling: SamplingParams, count: int) -> list[SamplingParams]:
     return [replace(sampling, seed=(first + place) % 2**64) for place in range(count)]
 
 
-def is_whole(value: Any, least: int) -> bool:
-    """Whether it is a whole number from `least` on, and not a truth value."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+def require_samples(n: Any) -> None:
+    """Raises SettingError where n is no number of samples."""
+    _require(is_whole(n, 1) and n <= MOST_SAMPLES, "n", n, f"at least 1, and at most {MOST_SAMPLES}")
 
 
 def _require(holds: bool, name: str, value: object, limit: str) -> None:
     if not holds:
-        raise SettingError(f"{name} is {value!r}: it must be {limit}")
+        raise SettingError(f"{name} is {shown(value)}: it must be {limit}")

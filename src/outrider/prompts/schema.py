@@ -18,13 +18,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from outrider.errors import shown
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.keys import refusal_of_keys
 from outrider.prompts.settings import SamplingSettings, sampling_of
 
 KINDS = ("prompt", "messages", "tokens", "turns")
 LEAST = {"tokens": "token", "messages": "message"}  # of which a prompt needs one; of others a word
-LONGEST_SHOWN = 60  # characters of a value, in messages
 OWN = "outrider"  # the type of the refusals that are worded here
 # What a value must be, by the type of pydantic's refusal.
 WANTED = {
@@ -165,9 +165,3 @@ def refusal_of(error: ValidationError) -> str:
         return f"{name} is missing: give it"
     wanted = WANTED.get(kind)
     return f"{name} is {shown(given)}: " + (f"it must be {wanted}" if wanted else first["msg"].lower())
-
-
-def shown(value: object) -> str:
-    """A value in a message, of bounded length."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."

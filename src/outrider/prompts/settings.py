@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, cast
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.maths.processors import LogitsProcessor
 from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
@@ -71,7 +71,7 @@ def sampling_of(sampling: SamplingParams | None, settings: SamplingSettings) -> 
     if sampling is None:
         return SamplingParams(**settings)
     if not isinstance(sampling, SamplingParams):
-        raise SettingError(f"sampling is {sampling!r}: it must be SamplingParams(...)")
+        raise SettingError(f"sampling is {shown(sampling)}: it must be SamplingParams(...)")
     return replace(sampling, **settings)
 
 

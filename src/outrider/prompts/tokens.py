@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from outrider.errors import InputError, TooLongError
+import numpy as np
+
+from outrider.errors import InputError, TooLongError, shown
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Model
 from outrider.text import half_character
 
+LONGEST_RANGE = 2**24  # tokens; it is written out
 Message = Mapping[str, Any]  # {"role": ..., "content": ...}
 # Text, token ids (a list, or an array of any library), or a conversation.
 Prompt = str | Sequence[int] | Sequence[Message] | Any
@@ -52,12 +55,16 @@ def token_list(tokens: Any) -> list[int]:
     """
     if isinstance(tokens, str | bytes | bytearray | Mapping):
         raise _no_tokens(tokens)
+    if isinstance(tokens, range) and len(tokens) > LONGEST_RANGE:
+        raise InputError(f"the {len(tokens)} token ids of a range are too many: give {LONGEST_RANGE} or fewer")
     if isinstance(tokens, Sequence) and all(type(token) is int for token in tokens):
         return list(tokens)
     try:
         array = to_numpy(list(tokens) if isinstance(tokens, range) else tokens)
-    except (InputError, ValueError, TypeError) as error:
+    except Exception as error:  # of another library: a tensor without data, for example
         raise _no_tokens(tokens) from error
+    if np.ma.isMaskedArray(array):
+        raise _no_tokens(tokens)
     if array.ndim == 2 and array.shape[0] == 1:
         array = array[0]
     if array.size == 0:
@@ -97,7 +104,7 @@ def check_tokens(tokens: Sequence[int], model: Model, capacity: int) -> None:
 def _check_message(message: object) -> None:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InputError(
-            f'the message {_shown(message)} must be a mapping with a role: {{"role": "user", "content": "..."}}'
+            f'the message {shown(message)} must be a mapping with a role: {{"role": "user", "content": "..."}}'
         )
     if isinstance(content := message.get("content"), str):
         _whole_text(content)
@@ -108,8 +115,3 @@ def _no_tokens(given: object) -> InputError:
         f"token ids cannot be read from a {type(given).__name__}: give a list of whole numbers, or an array of NumPy, "
         "PyTorch or MLX"
     )
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

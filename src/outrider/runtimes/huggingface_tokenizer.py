@@ -9,11 +9,13 @@ from copy import copy
 from functools import cached_property
 from typing import Any
 
+from outrider.errors import ModelError
 from outrider.runtimes.byte_level import byte_alphabet
 from outrider.runtimes.control_names import ControlNames, encode_marked
 from outrider.runtimes.fewest_tokens import LongestToken, longest_token
 from outrider.text import Vocabulary, fingerprint_of
 
+MOST_TOKENS = 2**24  # every id below the largest one has its place in the vocabulary
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes one
 BYTE = re.compile("<0x([0-9A-F]{2})>")
 CONTINUATION = "##"  # of WordPiece, before a piece that follows no space
@@ -36,8 +38,15 @@ class HuggingFaceTokenizer:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
+        """Raises ModelError where an id is absurd."""
         added = self.wrapped.added_tokens_decoder
         spelled = {token: name for name, token in self.wrapped.get_vocab().items()}
+        largest = max(spelled, default=-1)
+        if largest >= MOST_TOKENS:
+            raise ModelError(
+                f"the tokenizer has a token {spelled[largest]!r} with the id {largest}: ids are below {MOST_TOKENS}, "
+                "download it again"
+            )
         to_bytes = _speller(self.wrapped)
         return [
             None
@@ -45,7 +54,7 @@ class HuggingFaceTokenizer:
             else name.encode()
             if token in added
             else to_bytes(name)
-            for token in range(max(spelled, default=-1) + 1)
+            for token in range(largest + 1)
         ]
 
     @cached_property

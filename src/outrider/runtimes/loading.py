@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from outrider.errors import ModelError, SettingError
+from outrider.errors import ModelError, SettingError, shown
 from outrider.runtimes.backends import FILE_TYPES, Backend, CacheDtype, Dtype, find_backend, require_installed
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.fingerprint import weights_fingerprint
@@ -18,6 +18,7 @@ from outrider.runtimes.folder import CONFIG, check_folder, read_object, says_hea
 from outrider.runtimes.places import Place, as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
+from outrider.values import one_of, require_function, require_word
 
 if TYPE_CHECKING:
     from outrider.runtimes.torch.offloading import Offloading
@@ -69,10 +70,14 @@ def load(
         SettingError: an unknown backend, dtype or device, or one that does not fit the others.
     """
     for what, value, known in (("backend", backend, get_args(Backend)), ("dtype", dtype, get_args(Dtype))):
-        if value not in known:
-            raise SettingError(f"{what} {value!r} is unknown: choose one of {', '.join(known)}")
+        one_of(what, value, known)
+    require_word("device", device)
+    if cache_type is not None:
+        one_of("cache_type", cache_type, get_args(CacheDtype))
+    if progress is not None:
+        require_function("progress", progress)
     if threads is not None and (not isinstance(threads, Integral) or threads < 1):
-        raise SettingError(f"threads is {threads!r}: it must be a whole number, at least 1")
+        raise SettingError(f"threads is {shown(threads)}: it must be a whole number, at least 1")
     name, report = as_name(name_or_path), progress or _silent
     _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)

@@ -15,7 +15,8 @@ from outrider.errors import ModelError, first_line
 from outrider.maths.arrays import Array, operations, stack
 from outrider.runtimes.base import UNBOUNDED, Named, Pass, Scored, Traits
 from outrider.runtimes.ledger import LedgerSession, scored, stacked
-from outrider.text import Tokenizer
+from outrider.text import Tokenizer, require_tokenizer
+from outrider.values import listed, require_function, whole
 
 ArrayMaker = Callable[[list[int]], Any]
 
@@ -48,10 +49,15 @@ class FunctionModel(Named):
     ) -> None:
         self.name = name if name is not None else getattr(function, "__name__", type(function).__name__)
         self._function = function
+        require_function("function", function)
+        if make_array is not None:
+            require_function("make_array", make_array)
         self._make_array = make_array if make_array is not None else _find_array_maker(function, self.name)
+        require_tokenizer(tokenizer)
         self.tokenizer = tokenizer
-        width = vocab_size if vocab_size is not None else int(self.last_logits([0], 1).shape[-1])
-        self.traits = Traits(width, context_length, stop_token_ids)
+        width = int(self.last_logits([0], 1).shape[-1]) if vocab_size is None else whole("vocab_size", vocab_size, 1)
+        stops = frozenset(listed("stop_token_ids", stop_token_ids, "token ids"))
+        self.traits = Traits(width, whole("context_length", context_length, 2), stops)
 
     def free_bytes(self) -> int | None:
         return None  # it keeps no cache
@@ -72,14 +78,19 @@ class FunctionModel(Named):
     def _call(self, tokens: Sequence[int]) -> Array:
         result = self._function(self._make_array(list(tokens)))
         logits = getattr(result, "logits", result)
-        if isinstance(logits, list):
-            logits = np.asarray(logits)
+        try:
+            if isinstance(logits, list):
+                logits = np.asarray(logits)
+            if isinstance(logits, np.ndarray):
+                logits = logits.astype(np.float32, copy=False)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ModelError(f"model {self.name} returned no numbers as logits ({first_line(error)})") from error
         operations(logits)  # raises where it is no array
         if logits.ndim == 3:
             logits = logits[0]
         elif logits.ndim == 1:
             logits = logits[None]
-        if logits.ndim != 2:
+        if logits.ndim != 2 or 0 in logits.shape:
             raise ModelError(
                 f"model {self.name} returned logits of shape {tuple(logits.shape)}: return [tokens, vocab] or "
                 "[1, tokens, vocab]"

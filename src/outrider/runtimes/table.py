@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from outrider.errors import InputError
+from outrider.errors import InputError, first_line
 from outrider.runtimes.base import Named, Traits
 from outrider.runtimes.stateless import StatelessSession
-from outrider.text import Tokenizer
+from outrider.text import Tokenizer, require_tokenizer
+from outrider.values import listed, whole
 
 
 class TableModel(Named):
@@ -39,12 +40,18 @@ class TableModel(Named):
         context_length: int = 4096,
         tokenizer: Tokenizer | None = None,
     ) -> None:
-        if logits.ndim < 1 or len(set(logits.shape)) != 1:
-            raise InputError(f"a table has shape {logits.shape}: every axis must be as long as the vocabulary")
-        self.table = np.asarray(logits, dtype=np.float32)
-        self.order = logits.ndim - 1
+        try:
+            table = np.asarray(logits, dtype=np.float32)
+        except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+            raise InputError(f"a table holds no numbers ({first_line(error)}): give an array of NumPy") from error
+        if table.ndim < 1 or len(set(table.shape)) != 1 or not table.size:
+            raise InputError(f"a table has shape {table.shape}: every axis must be as long as the vocabulary")
+        require_tokenizer(tokenizer)
+        self.table = table
+        self.order = table.ndim - 1
         self.name = name
-        self.traits = Traits(logits.shape[-1], context_length, stop_token_ids)
+        stops = frozenset(listed("stop_token_ids", stop_token_ids, "token ids"))
+        self.traits = Traits(table.shape[-1], whole("context_length", context_length, 2), stops)
         self.tokenizer = tokenizer
 
     @classmethod

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
-from outrider.prompts.schema import refusal_of, shown
+from outrider.errors import shown
+from outrider.prompts.schema import refusal_of
 from outrider.server.errors import ApiError, refused
 from outrider.server.limits import Limits
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
+from outrider.errors import shown
 from outrider.maths.rules import RULES, RuleName, rule_named
-from outrider.prompts.schema import shown
 from outrider.server.errors import refused
 
 NO_DRAFTER = "none"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 
 # One way to write a document: as Python's json.dumps writes it, which is what models were trained on most. Where white
 # space is free, keys are not forced, and a model may write it without end.
@@ -69,7 +68,7 @@ def regex(pattern: str) -> Grammar:
         SettingError: it is no text, or empty.
     """
     if not isinstance(pattern, str) or not pattern:
-        raise SettingError(f"the regular expression is {reprlib.repr(pattern)}: give a text that is not empty")
+        raise SettingError(f"the regular expression is {shown(pattern)}: give a text that is not empty")
     from outrider.structured.library import regex_in_lark
 
     return Grammar(f"start: /{regex_in_lark(pattern)}/", "regular expression")
@@ -82,7 +81,7 @@ def choice(options: Sequence[str]) -> Grammar:
         SettingError: there is none, or one is no text or empty.
     """
     if isinstance(options, str) or not options or not all(isinstance(each, str) and each for each in options):
-        raise SettingError(f"the choices are {reprlib.repr(options)}: give a list of texts, none of them empty")
+        raise SettingError(f"the choices are {shown(options)}: give a list of texts, none of them empty")
     return Grammar("start: " + " | ".join(literal(each) for each in options), "list of choices")
 
 
@@ -93,7 +92,7 @@ def grammar(text: str) -> Grammar:
         SettingError: it is no text, or empty, or GBNF that cannot be read.
     """
     if not isinstance(text, str) or not text.strip():
-        raise SettingError(f"the grammar is {reprlib.repr(text)}: give one in Lark or GBNF syntax")
+        raise SettingError(f"the grammar is {shown(text)}: give one in Lark or GBNF syntax")
     if not re.search(r"^\s*[\w-]+\s*::=", text, re.MULTILINE):
         return Grammar(text)
     from outrider.structured.library import gbnf_in_lark

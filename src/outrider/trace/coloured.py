@@ -48,7 +48,7 @@ def laid_out(pieces: Sequence[tuple[str, Origin]], *, columns: int, lines: int) 
     for text, origin in pieces:
         run, start = "", column
         for letter in text:
-            shown = LINE_END if letter == "\n" else letter if letter.isprintable() else NO_PICTURE
+            shown = LINE_END if letter == "\n" else printable(letter)
             width = 2 if unicodedata.east_asian_width(shown) in WIDE else 1
             if column + width > columns:
                 _place(placed, line, start, run, origin)
@@ -62,6 +62,11 @@ def laid_out(pieces: Sequence[tuple[str, Origin]], *, columns: int, lines: int) 
                 line, column, run, start = line + 1, 0, "", 0
         _place(placed, line, start, run, origin)
     return placed, False
+
+
+def printable(text: str) -> str:
+    """The text with a dot for each character that has no picture; SVG cannot hold some of them at all."""
+    return "".join(letter if letter.isprintable() else NO_PICTURE for letter in text)
 
 
 def _place(placed: list[Piece], line: int, column: int, text: str, origin: Origin) -> None:

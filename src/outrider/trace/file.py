@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from outrider.engine.record import RoundRecord
-from outrider.errors import InputError
+from outrider.errors import InputError, first_line, shown
 from outrider.trace.lines import FORMAT, VERSION, header_as_dict, header_of, record_as_dict, record_of
 
 LONGEST_HEADER = 65536  # bytes; no more is read of a file that may be something else
@@ -112,9 +112,9 @@ def read_trace(path: str | Path) -> Trace:
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"the trace {path} cannot be read ({reason}): check the path") from error
+    except (OSError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise InputError(f"the trace {shown(path)} cannot be read ({reason}): check the path") from error
     header = _header(lines[0], path)
     if lines[-1] == b"":
         lines.pop()

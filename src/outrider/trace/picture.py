@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from outrider.engine.events import Origin
 from outrider.engine.statistics import Statistics
 from outrider.errors import InputError, SettingError
-from outrider.trace.coloured import first_text, laid_out
+from outrider.trace.coloured import first_text, laid_out, printable
 from outrider.trace.file import Trace
 from outrider.trace.pace import Pace, pace
 from outrider.trace.summary import LookaheadCourse, Summary, lookahead_courses, summarise
@@ -295,4 +295,5 @@ def _say(axes: Axes, words: str) -> None:
 
 def _shortened(name: str) -> str:
     """The end of a long name: the end of a path says most."""
+    name = printable(name)
     return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]

@@ -23,11 +23,11 @@ from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import ColourOption, ShowOption
 from outrider.cli.options.prompt import PROMPT, StopOption, SystemPromptOption, check_length
 from outrider.cli.options.sampling import SamplingOptions
-from outrider.cli.pictures import pictures
 from outrider.cli.terminal import messages, working
 from outrider.drafters.lookup.drafter import LookupDrafter
 from outrider.engine.engine import Engine
 from outrider.errors import OutriderError
+from outrider.pictures import pictures
 from outrider.prompts.tokens import plain_prompt
 
 FAILED = 1
@@ -108,7 +108,7 @@ def converse(chat: Chat, reader: Reader) -> bool:
             break
         except OutriderError as error:
             complete = False
-            messages().print("error: " + pictures(" ".join(str(error).split())), style="red", markup=False)
+            messages().print("error: " + pictures(" ".join(str(error).split())), style="red")
     return complete
 
 

@@ -130,7 +130,7 @@ def _beginning(text: str, length: int = 60) -> str:
 
 
 def _say(text: str) -> None:
-    messages().print(text, style="dim", markup=False)
+    messages().print(text, style="dim")
 
 
 _EXIT = Command("exit", "", "End the chat, as Ctrl-D does.", _exit)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rich.markup import escape
-
 from outrider.cli.options.group import option
 from outrider.cli.terminal import messages
 from outrider.errors import SettingError
@@ -100,7 +98,7 @@ class SamplingOptions:
         if given.get("temperature") == GREEDY:
             taken = {name: value for name, value in taken.items() if name not in TRUNCATION}
         if taken or own.unsupported:
-            messages().print(escape(_said(taken, own)), style="dim")
+            messages().print(_said(taken, own), style="dim")
         return SamplingParams(**({"temperature": GREEDY} | taken | given), seed=self.seed)
 
 

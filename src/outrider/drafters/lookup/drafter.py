@@ -16,10 +16,11 @@ from outrider.drafters.lookup.suffixes import SuffixSource
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.source import RecyclingSource
 from outrider.drafters.recycling.state import documents_in, save_state, state_of
-from outrider.errors import InputError, SettingError
+from outrider.errors import InputError, SettingError, shown
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft, Verdict
 from outrider.runtimes.base import Features
+from outrider.values import listed, require_flag, share
 
 MOST_CHILDREN = 8
 
@@ -55,16 +56,13 @@ class LookupDrafter(Drafter):
         min_chance: float = 0.01,
         name: str = "lookup",
     ) -> None:
-        if not 0 <= min_chance <= 1:
-            raise SettingError(f"min_chance is {min_chance}: it must lie within 0 to 1")
-        self.sources = [SuffixSource(), RecyclingSource()] if sources is None else list(sources)
-        if not self.sources:
-            raise SettingError("sources is empty: give at least one, such as SuffixSource()")
+        require_flag("trees", trees)
+        self.sources = [SuffixSource(), RecyclingSource()] if sources is None else _sources(sources)
         self.trees = trees
-        self.min_chance = min_chance
+        self.min_chance = share("min_chance", min_chance)
         self.name = name
         self.wants = Features(top=max(source.wants.top for source in self.sources))
-        self.grower = lookups_over(self.sources, min_chance, MOST_CHILDREN if trees else 1)
+        self.grower = lookups_over(self.sources, self.min_chance, MOST_CHILDREN if trees else 1)
         self._names = names_of([source.name for source in self.sources])
         self._locks = [source.lock for source in self.sources if not isinstance(source.lock, nullcontext)]
         self._calibrations = {greedy: self.grower.calibration() for greedy in (True, False)}
@@ -161,6 +159,15 @@ class RecyclingDrafter(LookupDrafter):
         name: str = "recycling",
     ) -> None:
         super().__init__([RecyclingSource(memory)], trees=trees, min_chance=min_chance, name=name)
+
+
+def _sources(given: Sequence[Source]) -> list[Source]:
+    sources = list(listed("sources", given, "a list of sources"))
+    wrong = next((each for each in sources if not isinstance(each, Source)), None)
+    if wrong is not None or not sources:
+        what = "is empty" if wrong is None else f"holds {shown(wrong)}"
+        raise SettingError(f"sources {what}: give at least one, such as SuffixSource()")
+    return sources
 
 
 @contextmanager

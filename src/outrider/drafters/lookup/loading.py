@@ -14,6 +14,7 @@ from outrider.drafters.recycling.state import DrafterState, load_state, tokenize
 from outrider.drafters.suffix.memory import SuffixMemory
 from outrider.errors import InputError
 from outrider.runtimes.base import Model
+from outrider.runtimes.loading import as_model
 from outrider.runtimes.smollm2 import cache_folder
 
 SHIPPED = Path(__file__).parents[1] / "recycling" / "smollm2.npz"  # made by `outrider warm smollm2`
@@ -36,6 +37,7 @@ def lookup_drafter(
     Raises:
         InputError: the file is damaged, or of another tokenizer.
     """
+    target = as_model(target)
     known = known_state(target, state)
     sources: list[Source] = [SuffixSource()]
     if memory is not None:

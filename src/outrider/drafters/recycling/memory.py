@@ -16,6 +16,7 @@ from outrider.drafters.recycling.successors import Earlier, Known, Successors, p
 from outrider.errors import InputError, SettingError
 from outrider.maths.noise import MASK
 from outrider.runtimes.native.library import drafting
+from outrider.values import whole
 
 MOST_CONTEXTS = 100_000  # of two tokens, and of one
 TOKEN_BITS = 32
@@ -50,8 +51,7 @@ class RecyclingMemory:
         tokenizer: str = "",
         experience: int = 0,
     ) -> None:
-        if most < 1:
-            raise SettingError(f"most is {most}: keep at least 1 context")
+        most = whole("most", most, 1)
         self.vocab_size = vocab_size
         self.tokenizer = tokenizer
         self.experience = experience

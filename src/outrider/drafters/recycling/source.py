@@ -18,6 +18,7 @@ from outrider.drafters.lookup.source import Context, Foresight, Source
 from outrider.drafters.recycling.compiled import CompiledSuccessors
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.successors import KEPT, Known
+from outrider.errors import SettingError, shown
 from outrider.maths.arrays import float32_on_host, to_numpy
 from outrider.maths.draft import ROOT
 from outrider.maths.noise import MASK
@@ -42,6 +43,8 @@ class RecyclingSource(Source):
     wants = Features(top=KEPT)
 
     def __init__(self, memory: RecyclingMemory | None = None) -> None:
+        if memory is not None and not isinstance(memory, RecyclingMemory):
+            raise SettingError(f"memory is {shown(memory)}: give a RecyclingMemory, or None")
         self.memory = RecyclingMemory() if memory is None else memory
         self.lock = self.memory.lock
         self._own: dict[int, int] = {}  # what each open text added to the experience

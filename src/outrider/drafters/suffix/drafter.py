@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outrider.drafters.base import DraftedSequence, Drafter, Reading, require_survival
+from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
 from outrider.drafters.suffix.expected import Expectation
 from outrider.drafters.suffix.memory import Follower, SuffixMemory
 from outrider.drafters.suffix.shares import NOVELTY
+from outrider.errors import SettingError, shown
 from outrider.maths.arrays import Array, race
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.noise import Key, RoundNoise, exponential_of_tokens
+from outrider.values import require_flag, share, whole
 
 
 @dataclass(slots=True)
@@ -70,10 +72,12 @@ class SuffixDrafter(Drafter):
         name: str = "suffix",
         memory: SuffixMemory | None = None,
     ) -> None:
-        require_survival(min_survival)
+        require_flag("greedy", greedy)
+        if memory is not None and not isinstance(memory, SuffixMemory):
+            raise SettingError(f"memory is {shown(memory)}: give a SuffixMemory, or None")
         self.greedy = greedy
-        self.min_survival = min_survival
-        self.max_tokens = max_tokens
+        self.min_survival = share("min_survival", min_survival)
+        self.max_tokens = whole("max_tokens", max_tokens, 0)
         self.name = name
         self.memory = memory
         self._remembered = SuffixMemory() if memory is None else memory

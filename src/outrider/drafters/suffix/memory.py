@@ -17,8 +17,9 @@ from typing import Any
 
 from outrider.drafters.experience import experience_with
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, new_automaton
-from outrider.errors import InputError, SettingError
+from outrider.errors import InputError
 from outrider.runtimes.native.library import drafting
+from outrider.values import require_flag, whole
 
 GENERATIONS = 4
 SMALLEST = 4 * GENERATIONS  # tokens
@@ -61,9 +62,8 @@ class SuffixMemory:
     """
 
     def __init__(self, max_tokens: int = 131_072, *, prompts: bool = False) -> None:
-        if max_tokens < SMALLEST:
-            raise SettingError(f"max_tokens is {max_tokens}: it must be at least {SMALLEST}")
-        self.max_tokens = max_tokens
+        self.max_tokens = max_tokens = whole("max_tokens", max_tokens, SMALLEST)
+        require_flag("prompts", prompts)
         self.prompts = prompts
         self.lock = RLock()
         self.library = drafting()

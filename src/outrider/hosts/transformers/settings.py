@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.maths.arrays import Array
 from outrider.maths.sampling import SamplingParams
 
@@ -26,6 +26,7 @@ STATEFUL = (
 )
 # What a call may hold besides the prompt: made by generate() itself, and of no consequence here.
 HARMLESS = ("position_ids", "use_cache", "logits_to_keep", "cache_position")
+CACHES = ("past_key_values", "cache_params")  # the second of models whose state recurs
 UNSUPPORTED_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 
@@ -103,14 +104,27 @@ def require_supported(config: Any, model_kwargs: Mapping[str, Any]) -> None:
         raise SettingError(f"num_beams is {config.num_beams}: Outrider samples or takes the most probable token; use 1")
     for name in ("penalty_alpha", "dola_layers", "prompt_lookup_num_tokens"):
         if getattr(config, name, None):
-            raise SettingError(f"{name} is {getattr(config, name)!r}: another way to decode; leave it out")
+            raise SettingError(f"{name} is {shown(getattr(config, name))}: another way to decode; leave it out")
     for name in UNSUPPORTED_OUTPUTS:
         if getattr(config, name, None):
             raise SettingError(f"{name} is asked for, which Outrider does not keep: leave it out")
-    cache = model_kwargs.get("past_key_values")
-    if cache is not None and cache.get_seq_length():
-        raise SettingError("past_key_values holds a text: Outrider has caches of its own; leave it out")
-    known = (*HARMLESS, "attention_mask", "past_key_values")
-    other = next((name for name, value in model_kwargs.items() if name not in known and value is not None), None)
+    for name in CACHES:
+        if model_kwargs.get(name) is not None and _holds_text(model_kwargs[name]):
+            raise SettingError(f"{name} holds a text: Outrider has caches of its own; leave it out")
+    known = (*HARMLESS, *CACHES, "attention_mask")
+    # generate() itself gives an empty dictionary of pictures to models that see some.
+    given = (name for name, value in model_kwargs.items() if value is not None and not _is_empty(value))
+    other = next((name for name in given if name not in known), None)
     if other is not None:
         raise SettingError(f"{other} is given: Outrider decodes from token ids alone; leave it out")
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, Mapping) and not value
+
+
+def _holds_text(cache: Any) -> bool:
+    try:
+        return bool(cache.get_seq_length())
+    except ValueError:  # where nothing attends, no tokens are counted
+        return bool(cache.has_previous_state())

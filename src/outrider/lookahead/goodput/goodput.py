@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.lookahead.goodput.chains import ChainGoodput
 from outrider.lookahead.goodput.priced import PricedGoodput
@@ -12,6 +12,7 @@ from outrider.lookahead.goodput.trees import TreeGoodput
 from outrider.lookahead.policy import DraftingTraits, LookaheadPolicy, Outcome, Times
 from outrider.maths.arrays import HostFloats
 from outrider.maths.budget import USUAL_DRAFT, Budget
+from outrider.values import whole
 
 
 class Goodput(LookaheadPolicy):
@@ -35,9 +36,9 @@ class Goodput(LookaheadPolicy):
     wants_costs = True
 
     def __init__(self, max_lookahead: int = USUAL_DRAFT, *, costs: CostCurve | None = None) -> None:
-        if max_lookahead < 1:
-            raise SettingError(f"max_lookahead is {max_lookahead}: it must be at least 1")
-        self.max_lookahead = max_lookahead
+        self.max_lookahead = max_lookahead = whole("max_lookahead", max_lookahead, 1)
+        if costs is not None and not isinstance(costs, CostCurve):
+            raise SettingError(f"costs is {shown(costs)}: give a CostCurve, or None")
         self.costs = costs
         self._curve = costs or CostCurve()  # a guess, until an engine binds a measured one
         self._chains = ChainGoodput(max_lookahead)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import llama_cpp
 
-from outrider.errors import ModelError, SettingError
+from outrider.errors import ModelError, SettingError, shown
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
@@ -36,7 +36,7 @@ def load(
 ) -> LlamaCppModel:
     """See outrider.load."""
     if cache_type not in CACHE_TYPES:
-        raise SettingError(f"cache type {cache_type!r} is unknown: choose one of {', '.join(CACHE_TYPES)}")
+        raise SettingError(f"cache type {shown(cache_type)} is unknown: choose one of {', '.join(CACHE_TYPES)}")
     layers = _layers_on_gpu(device)
     file = find_file(name, dtype, progress)
     title = SMOLLM2 if name == SMOLLM2 else file.stem
@@ -115,4 +115,4 @@ def _layers_on_gpu(device: str) -> int:
         return 0
     if device == "auto" or llama_cpp.llama_supports_gpu_offload():
         return ALL_LAYERS
-    raise SettingError(f"device {device!r} cannot be used: this llama.cpp is built for the CPU; try --device cpu")
+    raise SettingError(f"device {shown(device)} cannot be used: this llama.cpp is built for the CPU; try --device cpu")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from outrider.errors import ModelError, SettingError
+from outrider.errors import ModelError, SettingError, shown
 from outrider.runtimes.folder import check_folder, weight_files
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.header import Header
@@ -19,6 +19,7 @@ from outrider.runtimes.native.library import available_threads, core
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import GgufSource, SafetensorsSource
 from outrider.runtimes.places import Place, find_place, is_gguf
+from outrider.runtimes.refusals import opening
 from outrider.runtimes.smollm2 import SMOLLM2, require_smollm2_file
 from outrider.text import Tokenizer
 
@@ -46,7 +47,9 @@ def load(
     """
     core()  # the line about what to install comes first
     if device not in CPU:
-        raise SettingError(f"device {device!r} cannot be used: the native runtime runs on the CPU; choose device cpu")
+        raise SettingError(
+            f"device {shown(device)} cannot be used: the native runtime runs on the CPU; choose device cpu"
+        )
     if dtype not in ("auto", *KINDS):
         raise SettingError(f"dtype {dtype} is not of the native runtime: choose one of {', '.join(KINDS)}")
     if cache_type not in (None, "float16", "float32"):
@@ -54,15 +57,16 @@ def load(
     path, title = place.path, place.title
     progress(f"opening {title}")
     cache = cache_type or ("float32" if dtype == "float32" else "float16")
-    try:
-        if path.is_file():
-            return _open_file(path, title, dtype, threads or available_threads(), cache)
-        check_folder(path)
-        return _open_folder(path, title, dtype, threads or available_threads(), cache, trust_remote_code)
-    except Unknown as error:
-        raise ModelError(
-            f"model {title} is not for the native runtime: {error}; choose backend torch or llama"
-        ) from error
+    with opening(title):
+        try:
+            if path.is_file():
+                return _open_file(path, title, dtype, threads or available_threads(), cache)
+            check_folder(path)
+            return _open_folder(path, title, dtype, threads or available_threads(), cache, trust_remote_code)
+        except Unknown as error:
+            raise ModelError(
+                f"model {title} is not for the native runtime: {error}; choose backend torch or llama"
+            ) from error
 
 
 def place_of(name: str, progress: Callable[[str], None]) -> Place:

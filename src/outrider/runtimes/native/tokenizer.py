@@ -16,6 +16,7 @@ from outrider.runtimes.llamacpp.header import STRING, TOKENS, Entries, Header
 from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.native.gguf import numbers, texts
 from outrider.runtimes.refusals import unreadable_tokenizer
+from outrider.text import half_character
 
 # How llama.cpp splits text before it joins pieces, by the name in the file (llama-vocab.cpp).
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -102,6 +103,8 @@ def of_folder(folder: Path, trust_remote_code: bool = False) -> HuggingFaceToken
     backend.no_padding()
     backend.no_truncation()
     names = {key: _name(settings[key]) for key in settings if key.endswith("_token") and settings[key]}
+    if any(map(half_character, names.values())):
+        raise ModelError(f"the tokenizer of {folder} cannot be read: the name of a token holds half a character")
     return HuggingFaceTokenizer(Backend(backend, _template_of(folder, settings), names))
 
 

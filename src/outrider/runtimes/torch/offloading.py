@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from outrider.errors import ModelError, SettingError
+from outrider.errors import ModelError, SettingError, shown
 from outrider.runtimes.host_memory import free_host_bytes
 
 PIECE = 8 << 20  # bytes: the system reads so much at once
@@ -51,7 +51,7 @@ def offloading(max_memory: int | str, folder: str | Path) -> Offloading:
     except ValueError:
         size = 0
     if size < 1:
-        raise SettingError(f"max_memory is {max_memory!r}: give bytes, or a size such as 4GiB or 800MB")
+        raise SettingError(f"max_memory is {shown(max_memory)}: give bytes, or a size such as 4GiB or 800MB")
     path = Path(folder).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)

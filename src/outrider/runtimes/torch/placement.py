@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from outrider.errors import SettingError, first_line
+from outrider.errors import SettingError, first_line, shown
 from outrider.runtimes.host_memory import free_host_bytes
 from outrider.runtimes.torch.linears import computes_bfloat16, computes_float16
 
@@ -21,7 +21,7 @@ def find_device(device: str) -> torch.device:
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"device {device!r} cannot be used: {first_line(error)}; try --device cpu") from error
+        raise SettingError(f"device {shown(device)} cannot be used: {first_line(error)}; try --device cpu") from error
     return place
 
 

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from outrider.engine.events import FinishReason
+from outrider.errors import shown
 from outrider.prompts.request import Request
-from outrider.prompts.schema import Number, Strings, Text, shown
+from outrider.prompts.schema import Number, Strings, Text
 from outrider.server.answers import Answers
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal

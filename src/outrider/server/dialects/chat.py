@@ -12,8 +12,9 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from outrider.engine.events import FinishReason, TokenEvent
+from outrider.errors import shown
 from outrider.prompts.request import Request
-from outrider.prompts.schema import Text, shown
+from outrider.prompts.schema import Text
 from outrider.server.answers import Answers, Step
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from outrider.engine.events import FinishReason
-from outrider.errors import InputError
+from outrider.errors import InputError, shown
 from outrider.prompts.request import Request
-from outrider.prompts.schema import shown
 from outrider.server.answers import Answers, Step
 from outrider.server.asked import Asked
 from outrider.server.bodies import Refusal

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from outrider.errors import shown
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.schema import shown
 from outrider.server.errors import ApiError, refused
 from outrider.server.offers import PLAIN, Speculated
 from outrider.server.service import Service

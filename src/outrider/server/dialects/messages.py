@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from outrider.prompts.schema import Text, shown
+from outrider.errors import shown
+from outrider.prompts.schema import Text
 from outrider.server.errors import refused
 
 TEXT_PARTS = ("text", "input_text", "output_text")

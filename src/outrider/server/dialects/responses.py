@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from outrider.errors import shown
 from outrider.prompts.request import Request
-from outrider.prompts.schema import Number, Text, shown
+from outrider.prompts.schema import Number, Text
 from outrider.server.asked import Asked
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody

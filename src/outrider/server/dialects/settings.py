@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from outrider.errors import shown
 from outrider.maths.sampling import SamplingParams
-from outrider.prompts.schema import Number, Strings, Text, shown
+from outrider.prompts.schema import Number, Strings, Text
 from outrider.server.asked import Extras
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody

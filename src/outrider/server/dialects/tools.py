@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from outrider.prompts.schema import shown
+from outrider.errors import shown
 from outrider.server.errors import refused
 from outrider.server.service import Service
 from outrider.structured import Grammar

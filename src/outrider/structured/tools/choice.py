@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 from outrider.structured.grammars import COMPACT, Grammar, literal
 from outrider.structured.marks import mark
 from outrider.structured.tools.formats import Tool, ToolFormat, function_of
@@ -40,7 +40,7 @@ def calls_grammar(
     chosen = [function for function in functions if name is None or function["name"] == name]
     if not chosen:
         known = ", ".join(function["name"] for function in functions) or "none"
-        wanted = "a tool call is required" if name is None else f"tool {name!r} is to be called"
+        wanted = "a tool call is required" if name is None else f"tool {shown(name)} is to be called"
         raise SettingError(f"{wanted} and the tools are {known}: give it among tools")
     more = several and format.several and MOST_CALLS > 1
     call, rules = _call_rules(chosen, tokenizer, format)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outrider.errors import SettingError
+from outrider.errors import SettingError, shown
 
 Tool = Mapping[str, Any]  # {"type": "function", "function": {"name": ..., "parameters": {...}}}
 
@@ -84,7 +84,7 @@ def tool_format(chat_template: str | None) -> ToolFormat:
 def tool_format_named(name: str) -> ToolFormat:
     """Raises SettingError where there is no such format."""
     if name not in FORMATS:
-        raise SettingError(f"the tool format is {name!r}: it must be one of {', '.join(FORMATS)}")
+        raise SettingError(f"the tool format is {shown(name)}: it must be one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
@@ -101,5 +101,5 @@ def function_of(tool: Tool) -> Mapping[str, Any]:
     """
     function = tool.get("function", tool) if isinstance(tool, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise SettingError(f'the tool {str(tool)[:60]!r} has no name: give {{"type": "function", "function": ...}}')
+        raise SettingError(f'the tool {shown(tool)} has no name: give {{"type": "function", "function": ...}}')
     return function
