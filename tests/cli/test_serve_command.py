@@ -28,6 +28,7 @@ for name in ("fastapi", "uvicorn", "prometheus_client"):
             "--drafter-state is for the drafters lookup and recycling",
         ),
         (["--learn"], "--learn trains a draft head and --drafter is"),
+        (["--learn", "-md", "mtp"], "head mtp is no EAGLE-3 head"),
         (["--learn", "-md", "smollm2-head", "--api-key", "a", "--api-key", "b"], "give --share-memory too"),
     ],
 )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WRITING = 0.4  # of the time, where no texts are given
 LONGEST_WRITING = 0.75
+TOO_SELDOM = 0.2  # of the first draft tokens: a draft then brings less than it takes
 FEWEST_MINUTES = 0.05
 TEMPERATURES = (0.0, 0.0, 0.7, 1.0)  # of answers: half of them are the most probable ones
 TEXTS = "texts"  # the folder of what the model wrote
@@ -113,6 +114,8 @@ def command(
         style="dim",
         highlight=False,
     )
+    if best.agreement[0] < TOO_SELDOM:
+        messages().print("that is too seldom to be faster: the same command with more --minutes goes on", style="dim")
     return 0
 
 

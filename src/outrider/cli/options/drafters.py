@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import outrider
 from outrider.drafters.base import Drafter
-from outrider.drafters.heads.loading import is_head
+from outrider.drafters.heads.loading import is_head, require_eagle3
 from outrider.drafters.loading import LOOKUP, require_same_vocabulary
 from outrider.drafters.lookup.loading import recycling_memory
 from outrider.drafters.recycling.state import DrafterState
@@ -99,11 +99,13 @@ class DrafterKind:
 
         Raises:
             SettingError: no head drafts.
+            ModelError: the head is of a kind that is not trained here.
         """
         if self.head is None:
             raise SettingError(
                 f"--learn trains a draft head and --drafter is {self}: give a head with --draft-model, or leave it out"
             )
+        require_eagle3(self.head)  # before a model is opened
         return self.of_head(self.head, told)
 
     def open(self, open_draft: Callable[[], Model], target: Model) -> Drafter | None:
