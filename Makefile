@@ -47,7 +47,7 @@ test-vllm: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Run the proposer 
 	.ci/vllm $(BIN)/python .venv-vllm
 
 test-vllm-head: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Have that vLLM draft with the head for SmolLM2
-	.ci/vllm $(BIN)/python .venv-vllm plain,eagle3
+	.ci/vllm $(BIN)/python .venv-vllm plain,eagle3 --eager
 
 sanitize: ## Run the native library's own test under address and undefined-behaviour sanitizers
 	cmake -S native -B native/build/check -DOUTRIDER_TESTS=ON -DOUTRIDER_SANITIZE=address,undefined

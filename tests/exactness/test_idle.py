@@ -16,7 +16,17 @@ import pytest
 from exactness import mutations
 from exactness.draws import p_of_mistake
 from exactness.statistics import THRESHOLD, Outcome, joint_distribution, p_of_stages
-from outrider import Drafter, Engine, Request, SamplingParams, TableModel, head_drafter
+from outrider import (
+    Drafter,
+    Engine,
+    JointDrafter,
+    LookupDrafter,
+    Request,
+    SamplingParams,
+    SuffixSource,
+    TableModel,
+    head_drafter,
+)
 from outrider.drafters.experience import experience_with
 from outrider.drafters.heads.entries import LedgerEntries
 from outrider.drafters.several.apart import Apart
@@ -103,16 +113,23 @@ def recalling(trees: bool) -> Drafter:
     return HeadDrafter(one, trees=trees, learner=one)
 
 
+MAKERS: dict[str, Callable[[], Drafter]] = {
+    "trees": lambda: recalling(trees=True),
+    "chains": lambda: recalling(trees=False),
+    "joint": lambda: JointDrafter(LookupDrafter([SuffixSource()], min_chance=0), recalling(trees=True)),
+}
+
+
 class Seconds:
     """Of many seeds the second text; the first one was learned from, by a head for this seed alone.
 
     The first one is decoded plainly, so that its tokens tell most of the noise.
     """
 
-    def __init__(self, rule: RuleName, trees: bool) -> None:
-        drafter = Apart(lambda: recalling(trees), most=ROWS)
+    def __init__(self, rule: RuleName, drafter: str) -> None:
+        apart = Apart(MAKERS[drafter], most=ROWS)
         settings = {"lookahead": LOOKAHEAD, "rule": rule, "max_rows": ROWS, "capacity": CAPACITY}
-        self._engine = Engine(TARGET, drafter, **settings)
+        self._engine = Engine(TARGET, apart, **settings)
         self._seeds = count()
         self._counts: Counter[Outcome] = Counter()
 
@@ -139,18 +156,18 @@ def decode(engine: Engine, seeds: Sequence[int], drafts: int | None = None) -> l
     return [tuple(handle.tokens[:LENGTH]) for handle in made]
 
 
-CASES = [("token", True), ("token", False), ("block", False)]
+CASES = [("token", "trees"), ("token", "chains"), ("token", "joint"), ("block", "chains")]
 
 
-@pytest.mark.parametrize("rule, trees", CASES)
-def test_a_text_whose_head_learned_one_of_the_same_seed_has_the_targets_distribution(rule, trees):
-    assert Seconds(rule, trees).p_value() > THRESHOLD
+@pytest.mark.parametrize("rule, drafter", CASES)
+def test_a_text_whose_head_learned_one_of_the_same_seed_has_the_targets_distribution(rule, drafter):
+    assert Seconds(rule, drafter).p_value() > THRESHOLD
 
 
-@pytest.mark.parametrize("rule, trees", [("token", True), ("block", False)])
-def test_with_noise_that_leaves_what_was_learned_out_of_its_key_it_has_not(rule, trees):
+@pytest.mark.parametrize("rule, drafter", [("token", "trees"), ("token", "joint"), ("block", "chains")])
+def test_with_noise_that_leaves_what_was_learned_out_of_its_key_it_has_not(rule, drafter):
     with mutations.experience_left_out_of_the_key():
-        assert Seconds(rule, trees).p_value(1 / 6, 1 / 4, 1 / 3, 1 / 2) < THRESHOLD
+        assert Seconds(rule, drafter).p_value(1 / 6, 1 / 4, 1 / 3, 1 / 2) < THRESHOLD
 
 
 def learning(told: Callable[[str], object]) -> Engine:
