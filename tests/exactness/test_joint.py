@@ -14,8 +14,8 @@ import pytest
 from exactness import mutations
 from exactness.draws import Draws, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.policies import Sometimes
-from exactness.statistics import THRESHOLD, joint_distribution, p_value
-from exactness.traffic import Kind, serve
+from exactness.statistics import THRESHOLD, joint_distribution
+from exactness.traffic import Kind, serve_in_stages
 from outrider import (
     Budget,
     Engine,
@@ -106,7 +106,7 @@ SCENARIOS = {
 def test_the_output_has_the_targets_distribution(name):
     drafter, *settings = SCENARIOS[name]
     scenario = scenario_of(drafter, *[each() if callable(each) else each for each in settings])
-    assert p_value(scenario.open().more(scenario.draws).counts, scenario.truth()) > THRESHOLD
+    assert p_of_output(scenario.open(), scenario.truth(), scenario.draws) > THRESHOLD
 
 
 @pytest.mark.parametrize("drafter", ["trees", "chains"])
@@ -118,10 +118,8 @@ def test_under_coupled_every_text_is_that_of_plain_decoding(drafter):
 def test_texts_side_by_side_are_exact_and_independent():
     kinds = [Kind((1,)), Kind((0, 2, 1, 1, 3, 0), SamplingParams(temperature=0.7, top_p=0.9))]
 
-    def open_engine():
-        return Engine(TARGET, joint(), lookahead=Sometimes(), max_rows=4, capacity=32)
-
-    assert serve(open_engine, kinds, 2, 160).smallest_p_value(TARGET) > THRESHOLD
+    engine = Engine(TARGET, joint(), lookahead=Sometimes(), max_rows=4, capacity=32)
+    assert serve_in_stages(engine, kinds, 2, 160, TARGET).smallest_p_value(TARGET) > THRESHOLD
 
 
 def q_not_renormalised() -> AbstractContextManager:
@@ -163,7 +161,7 @@ def test_a_mistake_in_the_mixture_is_found(mistake):
 
 
 def test_without_a_mistake_there_is_none():
-    assert p_value(NO_MISTAKE.open().more(600).counts, NO_MISTAKE.truth()) > THRESHOLD
+    assert p_of_output(NO_MISTAKE.open(), NO_MISTAKE.truth(), 600) > THRESHOLD
 
 
 # Mistakes at the children that are drawn one after the other. What they shift is worked out before it is measured: with

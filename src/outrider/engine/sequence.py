@@ -56,6 +56,7 @@ class ActiveSequence:
         self._pieces: list[str] = []
         # What is expected may be an earlier text of this seed, so that a draft copied from it knows the noise.
         self._expected = (hash(request.predicted) & MASK,) if request.predicted else ()
+        self._noise: RoundNoise | None = None
         self._tokenizer = tokenizer
         self._detokenizer = self._new_detokenizer()
         self._scanner = StopScanner(request.stop)
@@ -99,7 +100,9 @@ class ActiveSequence:
     @property
     def noise(self) -> RoundNoise:
         """The random numbers of the coming round, whose first token follows the pending one."""
-        return RoundNoise(self.seed, len(self.tokens), self.rule.shares_noise).knowing(self._expected)
+        if self._noise is None or self._noise.start != len(self.tokens):  # one round asks for it many times
+            self._noise = RoundNoise(self.seed, len(self.tokens), self.rule.shares_noise).knowing(self._expected)
+        return self._noise
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> list[TokenEvent]:
         """Emit what a round decided, up to a stop; nothing if the text was cancelled during the round."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 
 from outrider.maths.arrays import Array, HostInts, operations
 from outrider.maths.arrays import numpy as in_numpy
@@ -42,10 +43,14 @@ def _scramble(word: int) -> int:
 
 def key(seed: int, start: int, position: int, purpose: Purpose, branch: int = 0) -> Key:
     """The key of one draw. All arguments are non-negative integers below 2**64."""
-    word = _scramble(seed)
-    for part in (start, position, (branch << 3) | purpose):
-        word = _scramble(word ^ part)
+    word = _scramble(_scramble(_of_round(seed, start) ^ position) ^ ((branch << 3) | purpose))
     return word >> 32, word & 0xFFFFFFFF
+
+
+@lru_cache(maxsize=1024)
+def _of_round(seed: int, start: int) -> int:
+    """What the keys of a round have in common."""
+    return _scramble(_scramble(seed) ^ start)
 
 
 def uniform(key: Key) -> float:

@@ -29,6 +29,7 @@ SMALLEST_TEMPERATURE = 1e-6
 BIAS = "{token id >= 0: number}"
 LARGEST_TOP_K = 2**31  # beyond every vocabulary
 LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
+LEAST_TEMPERATURE = f"0 or at least {SMALLEST_TEMPERATURE} (use 0 for greedy)"
 NUMBERS = (
     "temperature",
     "top_k",
@@ -85,7 +86,7 @@ class SamplingParams:
             self.temperature == 0 or self.temperature >= SMALLEST_TEMPERATURE,
             "temperature",
             self.temperature,
-            f"0 or at least {SMALLEST_TEMPERATURE} (use 0 for greedy)",
+            LEAST_TEMPERATURE,
         )
         _require(self.top_k >= 0 and self.top_k % 1 == 0, "top_k", self.top_k, "a whole number >= 0")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (1 keeps all tokens)")
@@ -132,6 +133,8 @@ class SamplingParams:
 
 def _plain(name: str, value: Any) -> int | float:
     """A number of any library as one of Python's."""
+    if type(value) is float:
+        return value
     _require(isinstance(value, Real), name, value, "a number")
     try:
         number = float(value)
@@ -213,28 +216,30 @@ def _with_penalties(logits: Array, params: SamplingParams, history: History, pat
     tokens: list[int] = []
     occurrences: list[int] = []
     seen: list[bool] = []
+    output = history.output
     for row, path in enumerate(paths):
-        output = history.output + Counter(path) if path else history.output
+        along = Counter(path)
         touched = set(params.logit_bias)
         if params.looks_back:
-            touched |= history.prompt | output.keys()
+            touched.update(history.prompt, output, along)
         for token in touched:
             if token < vocab_size:
+                count = output.get(token, 0) + along.get(token, 0)
                 rows.append(row)
                 tokens.append(token)
-                occurrences.append(output[token])
-                seen.append(token in history.prompt or output[token] > 0)
+                occurrences.append(count)
+                seen.append(count > 0 or token in history.prompt)
     if not tokens:
         return logits
     values = gather(logits, rows, tokens)
-    return replace(logits, rows, tokens, _penalised(values, tokens, np.array(occurrences), np.array(seen), params))
+    return replace(logits, rows, tokens, _penalised(values, tokens, occurrences, seen, params))
 
 
 def _penalised(
     values: np.ndarray[Any, Any],
     tokens: Sequence[int],
-    occurrences: np.ndarray[Any, Any],
-    seen: np.ndarray[Any, Any],
+    occurrences: Sequence[int],
+    seen: Sequence[bool],
     params: SamplingParams,
 ) -> np.ndarray[Any, Any]:
     if params.logit_bias:
@@ -242,8 +247,10 @@ def _penalised(
     if params.repetition_penalty != 1:
         factor = np.where(values < 0, params.repetition_penalty, 1 / params.repetition_penalty)
         values = np.where(seen, values * factor, values)
-    penalty = params.frequency_penalty * occurrences + params.presence_penalty * (occurrences > 0)
-    return np.asarray(values - penalty)
+    if params.frequency_penalty or params.presence_penalty:
+        counts = np.array(occurrences)
+        values = values - (params.frequency_penalty * counts + params.presence_penalty * (counts > 0))
+    return np.asarray(values)
 
 
 def distribution(logits: Array, params: SamplingParams) -> Array:

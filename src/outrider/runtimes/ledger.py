@@ -46,9 +46,9 @@ class Ledger:
     ) -> None:
         """Record the tokens as tentative: of all rows, or on an error of none."""
         given = parents if parents is not None else [None] * len(rows)
-        if len(set(rows)) != len(rows) or not all(0 <= row < self.rows for row in rows):
+        if len(set(rows)) != len(rows) or (rows and not 0 <= min(rows) <= max(rows) < self.rows):
             raise InputError(f"rows {list(rows)} must be distinct and below {self.rows}, the rows of this session")
-        resolved = []
+        resolved: list[Parents] = []
         for row, new, above in zip(rows, tokens, given, strict=True):
             first = len(self._tentative[row])
             if not new:
@@ -59,23 +59,27 @@ class Ledger:
                     f"{self.capacity}; open it with a larger capacity"
                 )
             nodes = range(first, first + len(new))
-            chosen = [node - 1 for node in nodes] if above is None else list(above)
+            if above is None:
+                resolved.append(range(first - 1, first - 1 + len(new)))
+                continue
+            chosen = list(above)
             if len(chosen) != len(new) or not all(
                 LAST_KEPT <= parent < node for parent, node in zip(chosen, nodes, strict=True)
             ):
                 raise InputError(f"parents {chosen} of row {row}: one earlier tentative token each, or {LAST_KEPT}")
             resolved.append(chosen)
-        for row, new, chosen in zip(rows, tokens, resolved, strict=True):
+        for row, new, follows in zip(rows, tokens, resolved, strict=True):
             self._tentative[row].extend(new)
-            self._parents[row].extend(chosen)
+            self._parents[row].extend(follows)
 
     def keep(self, row: int, path: Sequence[int]) -> None:
+        tentative, parents = self._tentative[row], self._parents[row]
         above = LAST_KEPT
         for node in path:
-            if not 0 <= node < len(self._tentative[row]) or self._parents[row][node] != above:
+            if not 0 <= node < len(tentative) or parents[node] != above:
                 raise InputError(f"path {list(path)} of row {row} does not lead from the last committed token down")
             above = node
-        self._kept[row].extend(self._tentative[row][node] for node in path)
+        self._kept[row].extend([tentative[node] for node in path])
         self._drop_tentative(row)
 
     def truncate(self, row: int, length: int) -> None:

@@ -91,7 +91,7 @@ class Prefixes:
             used: the texts of the rows in use.
         """
         best = NO_PREFIX
-        if text.isolation is None:
+        if text.isolation is None or len(text.tokens) <= FEWEST:  # so short a text has nothing to adopt
             return best
         for row, kept in self._kept.items():
             length = self.shared(text, kept)

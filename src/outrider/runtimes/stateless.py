@@ -162,12 +162,12 @@ class StatelessSession(LedgerSession):
         for row, count in zip(work.rows, work.wanted_counts, strict=True):
             above = self._ledger.parents(row)
             nodes = range(len(above) - count, len(above))
-            if all(above[node] == node - 1 for node in range(len(above))):
+            if above == list(range(-1, len(above) - 1)):
                 if count:
                     rows_of_chain = self._model.last_logits(self._ledger.context(row, len(above) - 1), count)
-                    logits.extend(rows_of_chain[i] for i in range(count))
+                    logits.extend([rows_of_chain[i] for i in range(count)])
             else:
-                logits.extend(self._model.last_logits(self._ledger.context(row, node), 1)[0] for node in nodes)
+                logits.extend([self._model.last_logits(self._ledger.context(row, node), 1)[0] for node in nodes])
         return scored(work, stacked(logits, self._model.traits.vocab_size))
 
     def keep(self, row: int, path: Sequence[int]) -> None:

@@ -46,8 +46,9 @@ def on_host(x: Array) -> bool:
 
 
 def softmax(x: Array) -> Array:
-    exponentials = _exponentials(x, x.max(axis=-1, keepdims=True))
-    exponentials *= np.reciprocal(exponentials.sum(axis=-1, keepdims=True))  # quicker than to divide each of them
+    exponentials = _exponentials(x, np.maximum.reduce(x, axis=-1, keepdims=True))
+    # Quicker than to divide each of them.
+    exponentials *= np.reciprocal(np.add.reduce(exponentials, axis=-1, keepdims=True))
     return exponentials
 
 
@@ -73,11 +74,13 @@ def largest(x: Array) -> tuple[HostFloats, HostInts]:
 
 
 def gather(x: Array, rows: Sequence[int], tokens: Sequence[int]) -> HostFloats:
-    return np.asarray(x[rows, tokens], dtype=np.float64)
+    if len(rows) > FEW_ROWS:
+        return np.asarray(x[rows, tokens], dtype=np.float64)
+    return np.array([x.item(*place) for place in zip(rows, tokens, strict=True)], dtype=np.float64)
 
 
 def sums(x: Array) -> HostFloats:
-    return np.asarray(x.sum(axis=-1, dtype=np.float64))
+    return np.asarray(np.add.reduce(x, axis=-1, dtype=np.float64))
 
 
 def positive_difference(x: Array, y: Array) -> Array:
@@ -197,7 +200,7 @@ def _winner(weights: Array, key: tuple[int, int]) -> int:
 
 def token_at(weights: Array, share: float) -> int:
     if len(weights) < BLOCK:
-        total = weights.sum(dtype=np.float64)
+        total = np.add.reduce(weights, dtype=np.float64)
         return _first_beyond(weights.cumsum(dtype=np.float64), share * total) if total else -1
     # The block first, then the token in it: a running sum is a chain of dependent additions, and blocks shorten it.
     whole = len(weights) - len(weights) % BLOCK
