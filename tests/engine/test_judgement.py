@@ -1,4 +1,4 @@
-"""Greedy choices that a pass has found already are not looked for again."""
+"""Greedy choices that a pass has found already are not looked for again; few tokens are judged together."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 
 from exactness.libraries import LIBRARIES, array_maker
 from outrider import ModelError
+from outrider.engine import judgement
 from outrider.engine.judgement import Verdicts, begin
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.arrays import on_host, top_of_logits
@@ -65,3 +66,34 @@ def test_a_row_with_a_bad_logit_fails_alone(make, bad: float) -> None:
     verdicts = judged(x, top)
     assert [isinstance(verdict, ModelError) for verdict in verdicts] == [False, False, True, False]
     assert [verdicts[row].token for row in (0, 1, 3)] == numbers.argmax(-1)[[0, 1, 3]].tolist()
+
+
+FILTERS = ({}, {"temperature": 0.7}, {"temperature": 1.5, "top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1})
+
+
+@pytest.mark.parametrize("settings", FILTERS, ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_rows_of_few_tokens_are_judged_together_as_by_themselves(rule, settings, monkeypatch) -> None:
+    generator = np.random.default_rng(1)
+    drafts, sequences = [], []
+    for seed in range(40):
+        count = seed % 4
+        q = generator.dirichlet(np.ones(6), count).astype(np.float32) if seed % 3 and count else None
+        drafts.append(Draft(tuple(generator.integers(0, 6, count).tolist()), q=q))
+        prepared = PreparedRequest((1,), 8, SamplingParams(**settings))
+        sequences.append(ActiveSequence(seed, prepared, 8, RULES[rule], seed, None))
+    x = generator.normal(0, 1.5, (sum(1 + len(draft) for draft in drafts), 6)).astype(np.float32)
+    found = []
+    for few in (6, 5):
+        monkeypatch.setattr(judgement, "FEW_TOKENS", few)
+        found.append(begin(drafts, x, sequences, [RULES[rule]] * len(drafts))())
+    assert found[0] == found[1]
+    assert {len(verdict.path) for verdict in found[0]} >= {0, 1}
+
+
+def test_a_row_with_a_bad_logit_fails_alone_among_few_tokens() -> None:
+    x = np.zeros((3, 6), dtype=np.float32)
+    x[1, 2] = math.nan
+    sequences = [ActiveSequence(0, PreparedRequest((1,), 8, SamplingParams()), 8, RULES["token"], 0, None)] * 3
+    verdicts = begin([Draft(())] * 3, x, sequences, [RULES["token"]] * 3)()
+    assert [isinstance(verdict, ModelError) for verdict in verdicts] == [False, True, False]
