@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows
     termios = None  # type: ignore[assignment]
 
-LOCAL_MODES = 3  # in what tcgetattr returns
+INPUT_MODES, LOCAL_MODES = 0, 3  # in what tcgetattr returns
 
 
 class Stopped:
@@ -42,12 +42,13 @@ class Stopped:
 
 @contextmanager
 def _quiet_keys() -> Iterator[None]:
-    """Keys are not shown within the answer."""
+    """Keys are not shown within the answer. Enter stays Enter, which sends the next message, and is no new line."""
     if termios is None or not sys.stdin.isatty():
         yield
         return
     before = termios.tcgetattr(sys.stdin)
     quiet = termios.tcgetattr(sys.stdin)
+    quiet[INPUT_MODES] &= ~termios.ICRNL
     quiet[LOCAL_MODES] &= ~termios.ECHO
     termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
     try:
