@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from outrider.server.bodies import GRACE
+
 HEAD_SECONDS = 30.0  # until the head of a request must have come
 HEAD_BYTES = 2**16
 MOST_CONNECTIONS = 4096
@@ -81,7 +83,10 @@ def careful(most: int, seconds: float = HEAD_SECONDS, head_bytes: int = HEAD_BYT
 
         def _expect_head(self) -> None:
             if self._late is None:
-                self._late = self.loop.call_later(seconds, self.transport.close)
+                self._late = self.loop.call_later(seconds, self._is_late)
+
+        def _is_late(self) -> None:
+            self._late = self.loop.call_later(GRACE, self.transport.close)
 
         def _no_longer_idle(self) -> None:
             idle.pop(self, None)
