@@ -162,6 +162,22 @@ def test_folders_that_contradict_themselves(tmp_path, folder, lie):
     refused(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("chat_template.jinja", b"\xff\xfe"),
+        ("tokenizer_config.json", b'{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "\\ud800"}'),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read(tmp_path, folder, file, content):
+    from tiny import tokenizers as tiny_tokenizers
+
+    copied(folder, tmp_path)
+    tiny_tokenizers.byte_level(PIECES).wrapped.save_pretrained(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    refused(tmp_path)
+
+
 def changed_entry(data, change):
     """A safetensors file in which `change` has changed the entry of one tensor."""
     (length,) = struct.unpack_from("<Q", data)

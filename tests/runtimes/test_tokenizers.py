@@ -2,7 +2,7 @@
 
 import pytest
 
-from outrider import TableModel, VocabularyError
+from outrider import ModelError, TableModel, VocabularyError
 from outrider.drafters.loading import require_same_vocabulary
 from outrider.text import fingerprint_of
 
@@ -97,3 +97,10 @@ def test_gaps_in_a_vocabulary_are_padding():
     tokenizer = fast(["a", "b"], lambda d: d.ByteLevel())
     tokenizer.wrapped.get_vocab = lambda: {"a": 0, "b": 3}
     assert tokenizer.vocabulary == [b"a", None, None, b"b"]
+
+
+def test_an_id_that_no_vocabulary_has_is_refused_at_once():
+    tokenizer = fast(["a", "b"], lambda d: d.ByteLevel())
+    tokenizer.wrapped.get_vocab = lambda: {"a": 0, "b": 2**31}  # a list of so many tokens would take gigabytes
+    with pytest.raises(ModelError, match=r"token 'b' with the id 2147483648: ids are below 16777216"):
+        _ = tokenizer.fingerprint
