@@ -15,7 +15,7 @@ from outrider.runtimes.places import is_gguf, is_hub_name
 from outrider.runtimes.smollm2 import SMOLLM2, smollm2_file
 
 Backend = Literal["auto", "torch", "native", "llama", "mlx"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "q8_0", "q4_1", "q4_0"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4", "q8_0", "q4_1", "q4_0"]
 CacheDtype = Literal["float32", "float16", "q8_0", "q4_0"]  # of keys and values in llama.cpp and native
 FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp and native know
 # What a backend needs to be installed, and how to get it.

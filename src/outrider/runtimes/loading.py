@@ -48,10 +48,11 @@ def load(
         backend: torch, native (the compiled CPU runtime), llama (llama.cpp), mlx, or auto. auto takes native for models
             that it computes, if it is installed, there is no GPU and `dtype` fits; otherwise it looks at the files: an
             MLX folder goes to MLX, a GGUF file to llama.cpp if that is installed, anything else to PyTorch.
-        dtype: auto (what is fast on the device), float32, bfloat16, float16, or int8 (in torch on a CPU only). smollm2
-            in llama.cpp also takes q8_0, q4_1 and q4_0 (its auto). A GGUF file that you name is used as it is. native
-            takes q8_0 (its auto for folders: weights are rounded to 8 bits), q4_0, bfloat16 and float32, and uses GGUF
-            files as they are by default. With backend auto, a dtype of PyTorch goes to PyTorch.
+        dtype: auto (what is fast on the device), float32, bfloat16, float16, int8, or int4 (in torch on a GPU, where
+            both need torchao). smollm2 in llama.cpp also takes q8_0, q4_1 and q4_0 (its auto). A GGUF file that you
+            name is used as it is. native takes q8_0 (its auto for folders: weights are rounded to 8 bits), q4_0,
+            bfloat16 and float32, and uses GGUF files as they are by default. With backend auto, a dtype of PyTorch
+            goes to PyTorch.
         device: auto (a GPU if there is one), or a name that the backend knows.
         threads: CPU threads; None leaves the number to the backend.
         cache_type: the precision of keys and values: float32, float16 (the default), in llama.cpp also q8_0 or q4_0.
@@ -96,6 +97,8 @@ def load(
         )
     if dtype in FILE_TYPES and chosen not in WITH_FILE_TYPES:
         raise SettingError(f"dtype {dtype} is of files and the backend is {chosen}: choose backend llama or native")
+    if dtype == "int4" and chosen != "torch":
+        raise SettingError(f"dtype int4 is of PyTorch on a GPU and the backend is {chosen}: choose backend torch")
     require_installed(chosen, name)
     model: Model
     if chosen == "llama":

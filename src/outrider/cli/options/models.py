@@ -42,8 +42,9 @@ class RuntimeOptions:
         option(
             "--dtype",
             "TYPE",
-            "Precision: float32, bfloat16, float16, int8, in native also q8_0 or q4_0, for smollm2 in llama.cpp also "
-            "q8_0, q4_1 or q4_0; or auto: what is fast here. Default: auto; for check of a folder float32.",
+            "Precision: float32, bfloat16, float16, int8, on a GPU also int4, in native q8_0 or q4_0, for "
+            "smollm2 in llama.cpp q8_0, q4_1 or q4_0; or auto: what is fast here. Default: auto; for check of a "
+            "folder float32.",
             MODELS,
         ),
     ] = None

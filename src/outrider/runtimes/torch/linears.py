@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
+Build = Callable[[torch.Tensor, torch.Tensor | None], Linear]  # of a weight [outputs, inputs] and a bias
 EXPECTED_TOKENS = 8  # per pass; oneDNN chooses its blocks for this number
 INT8_LARGEST = 127
 SECOND_DIGIT = 254  # what remains after the first digit is at most half a step: this factor fills the int8 range

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from outrider.errors import ModelError
-from outrider.runtimes.torch.linears import Linear
+from outrider.runtimes.torch.linears import Build, Linear
 
 SUPPORTED = {"llama", "mistral", "qwen2", "qwen3"}
-Build = Callable[[torch.Tensor, torch.Tensor | None], Linear]  # of a weight [outputs, inputs] and a bias
 
 
 @dataclass(frozen=True, slots=True)

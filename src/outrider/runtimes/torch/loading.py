@@ -20,6 +20,7 @@ from outrider.runtimes.torch.fused_llama import can_take_over, take_over
 from outrider.runtimes.torch.model import TransformersModel
 from outrider.runtimes.torch.offloading import Offloading, read_ahead
 from outrider.runtimes.torch.placement import find_device, find_kind, weight_dtype
+from outrider.runtimes.torch.quantised import KINDS, build_of, quantise
 
 
 def load(place: Place, *, dtype: str, device: str, trust_remote_code: bool, progress: Callable[[str], None]) -> Model:
@@ -29,8 +30,10 @@ def load(place: Place, *, dtype: str, device: str, trust_remote_code: bool, prog
     model, tokenizer = _open(place, kind, on, trust_remote_code, progress)
     if on.type == "cuda" and graphed.can_take_over(model):
         progress(f"preparing {place.title} in {kind} on {on}")
-        return graphed.GraphedLlama.of(model, device=on, tokenizer=tokenizer, name=place.title)
+        return graphed.GraphedLlama.of(model, device=on, tokenizer=tokenizer, name=place.title, build=build_of(kind))
     model = model.to(on)
+    if on.type == "cuda" and kind in KINDS:
+        quantise(model, kind)
     fused = None
     if can_take_over(model):
         progress(f"preparing {place.title} in {kind}")
@@ -89,10 +92,10 @@ def _kind_of_transformers(dtype: str, on: torch.device, what: str) -> str:
         SettingError: it does not compute in this one.
     """
     kind = find_kind(dtype, on)
-    if on.type != "cpu" or kind not in ("int8", "float16"):
+    if kind not in (KINDS if on.type != "cpu" else ("int8", "float16")):
         return kind
     if dtype != "auto":
-        raise SettingError(f"dtype {dtype} is not available for {what} on a CPU: use float32 or bfloat16")
+        raise SettingError(f"dtype {dtype} is not available for {what} on {on}: use float32 or bfloat16")
     return "float32"
 
 

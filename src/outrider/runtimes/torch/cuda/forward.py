@@ -12,7 +12,7 @@ import torch
 
 from outrider.runtimes.torch.cuda.device import Device
 from outrider.runtimes.torch.cuda.slots import SlotCache
-from outrider.runtimes.torch.linears import DenseLinear
+from outrider.runtimes.torch.linears import Build, DenseLinear
 from outrider.runtimes.torch.llama_layers import Layer, Shape, Weights
 
 functional = torch.nn.functional
@@ -71,6 +71,7 @@ class SlotLlama:
         scaling: of its cosines and sines.
         dtype: of weights, activations, keys and values.
         windows: of each layer, how many tokens back a token sees, itself included; None is no limit.
+        build: lays out a linear.
 
     Attributes:
         embedding: [vocabulary, hidden size].
@@ -88,12 +89,13 @@ class SlotLlama:
         dtype: torch.dtype,
         device: Device,
         windows: Sequence[int | None] = (),
+        build: Build = DenseLinear,
     ) -> None:
         self.shape, self.dtype, self.device = shape, dtype, device
         self.windows = tuple(windows) or (None,) * shape.layers
         self._frequencies = frequencies.to(device=device.place, dtype=torch.float32)
         self._scaling = scaling
-        source = Weights(weights, DenseLinear, dtype, dtype, shape.epsilon, device.place)
+        source = Weights(weights, build, dtype, dtype, shape.epsilon, device.place)
         self.embedding = source.take(EMBEDDING)
         self._head = source.head(self.embedding)()
         self._layers = [source.layer(number) for number in range(shape.layers)]

@@ -10,6 +10,7 @@ from outrider.runtimes.base import Named, Traits
 from outrider.runtimes.torch.cuda.device import Device, device_at
 from outrider.runtimes.torch.cuda.forward import SlotLlama
 from outrider.runtimes.torch.cuda.session import BUCKETS, GraphSession
+from outrider.runtimes.torch.linears import Build, DenseLinear
 from outrider.runtimes.torch.llama_layers import Shape, is_llama_like, weights_of, windows_of
 from outrider.runtimes.torch.model import context_length_of, stop_token_ids_of
 from outrider.text import Tokenizer
@@ -43,12 +44,14 @@ class GraphedLlama(Named):
         device: Device | str | torch.device = "cuda",
         tokenizer: Tokenizer | None = None,
         name: str | None = None,
+        build: Build = DenseLinear,
     ) -> GraphedLlama:
         """Take the weights of a model of transformers, which can no longer be run.
 
         Args:
             model: one that `can_take_over` takes.
             dtype: float32, bfloat16 or float16; None is the model's own.
+            build: lays out a linear, perhaps in fewer bits.
             device: `cpu` runs the same code without graphs: for tests, it is slower than a model for the CPU.
         """
         config, rotary = model.config, model.model.rotary_emb
@@ -57,7 +60,7 @@ class GraphedLlama(Named):
         precision = model.dtype if dtype is None else dtype
         context, stop = context_length_of(config, named), stop_token_ids_of(model)
         shape, frequencies, scaling = Shape.of(model), rotary.inv_freq, float(rotary.attention_scaling)
-        forward = SlotLlama(shape, weights_of(model), frequencies, scaling, precision, on, windows_of(config))
+        forward = SlotLlama(shape, weights_of(model), frequencies, scaling, precision, on, windows_of(config), build)
         traits = Traits(
             forward.vocab_size,
             context,
