@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from outrider.runtimes.torch.attention import without_cudnn
+from outrider.runtimes.torch.placement import sent
 from outrider.runtimes.torch.session import Hidden
 from outrider.runtimes.torch.transformers_cache import ATTENTION, TransformersCache
 from outrider.runtimes.torch.twins import input_device
@@ -55,8 +56,8 @@ class PaddedForward:
         columns = sorted({column for n, w in ends for column in range(n - w, n)}) or [0]
         whole = len(columns) == plan.width
         arguments: dict[str, Any] = {
-            "input_ids": torch.tensor(padded, device=device),
-            "position_ids": torch.from_numpy(plan.positions).to(device),
+            "input_ids": sent(torch.tensor(padded), device),
+            "position_ids": sent(torch.from_numpy(plan.positions), device),
             "past_key_values": cache,
             "use_cache": True,
             "outrider_plan": plan,
@@ -65,7 +66,7 @@ class PaddedForward:
         if layers:
             arguments["output_hidden_states"] = True
         if self._keeps_logits and not whole:
-            arguments["logits_to_keep"] = torch.tensor(columns, device=device)
+            arguments["logits_to_keep"] = sent(torch.tensor(columns), device)
         with without_cudnn():
             output = self.module(**arguments)
         hidden = _flat_hidden(output.hidden_states, layers, plan.counts) if layers else ()
@@ -76,7 +77,10 @@ class PaddedForward:
             return logits.flatten(0, 1), hidden
         place = {column: index for index, column in enumerate(columns)}
         batch = [b for b, w in enumerate(wanted) for _ in range(w)]
-        return logits[batch, [place[column] for n, w in ends for column in range(n - w, n)]], hidden
+        scored = [place[column] for n, w in ends for column in range(n - w, n)]
+        # As a list it would be copied to the device when the pass is done, and the host would wait.
+        at = sent(torch.tensor([batch, scored], dtype=torch.int64), logits.device)
+        return logits[at[0], at[1]], hidden
 
 
 def _flat_hidden(states: Sequence[torch.Tensor], layers: Sequence[int], counts: Sequence[int]) -> Hidden:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from outrider.runtimes.layout import Plan
+from outrider.runtimes.torch.placement import sent, wait_for
 
 # A cost model of attention, measured in bfloat16 and float32 with 1 to 8 rows of 50 to 800 tokens. The unit is one
 # query over one cached token; a call costs CALL units, and each cached token READ more.
@@ -91,6 +92,8 @@ class TorchPlan(Plan):
     _slots_there: dict[torch.device, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = field(
         default_factory=dict
     )
+
+    _rows_there: dict[torch.device, torch.Tensor] = field(default_factory=dict)
 
     def mask(self, like: torch.Tensor, groups: int, window: int | None) -> torch.Tensor | None:
         """Additive mask [batch, 1, groups * width, held] in the precision of `like`; built once per pass.
@@ -185,15 +188,21 @@ class TorchPlan(Plan):
         )
         return torch.from_numpy(rows), torch.from_numpy(places)
 
+    def rows_on(self, device: torch.device) -> torch.Tensor:
+        """The rows on a device, copied there once per pass."""
+        if device not in self._rows_there:
+            self._rows_there[device] = sent(torch.tensor(self.rows), device)
+        return self._rows_there[device]
+
     def slots_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """The slots on a device, copied there once per pass; and which places of the padded batch [batch * width] hold
         tokens (None where all do).
         """
         if device not in self._slots_there:
             held = np.arange(self.width)[None, :] < np.array(self.counts)[:, None]
-            tokens = None if held.all() else torch.from_numpy(np.flatnonzero(held)).to(device)
+            tokens = None if held.all() else sent(torch.from_numpy(np.flatnonzero(held)), device)
             rows, places = self.slots
-            self._slots_there[device] = rows.to(device), places.to(device), tokens
+            self._slots_there[device] = sent(rows, device), sent(places, device), tokens
         return self._slots_there[device]
 
 
@@ -202,7 +211,7 @@ def _additive(sees: np.ndarray[Any, Any], like: torch.Tensor, groups: int, block
     end, queries = sees.shape[-1], groups * sees.shape[1]
     if beyond := blocks.read_to(end) - end:
         sees = np.pad(sees, ((0, 0), (0, 0), (0, beyond)))
-    hidden = torch.from_numpy(~sees).to(like.device)
+    hidden = sent(torch.from_numpy(~sees), like.device)
     additive = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
     additive.masked_fill_(hidden, torch.finfo(like.dtype).min)
     additive = additive.repeat(1, groups, 1)
@@ -313,9 +322,9 @@ class RaggedCache:
         self._written[row] = 0
 
     def finish(self) -> None:
-        """Wait until every GPU is done."""
+        """Wait until every GPU is done with what was launched so far."""
         for device in {keys.device for keys in self._keys if keys.is_cuda}:
-            torch.cuda.synchronize(device)
+            wait_for(device)
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
@@ -331,4 +340,4 @@ class RaggedCache:
             write_row_by_row(buffer, new, plan)
         if plan.adjacent:
             return buffer[plan.rows[0] : plan.rows[0] + len(plan.rows), :, : plan.held]
-        return buffer[list(plan.rows), :, : plan.held]
+        return buffer[plan.rows_on(buffer.device), :, : plan.held]

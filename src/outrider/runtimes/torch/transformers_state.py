@@ -22,6 +22,7 @@ from transformers.cache_utils import (
 from outrider.errors import ModelError, first_line
 from outrider.runtimes.replay import Snapshots
 from outrider.runtimes.torch.attention import without_cudnn
+from outrider.runtimes.torch.placement import wait_for
 from outrider.runtimes.torch.twins import input_device
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params")
@@ -89,7 +90,7 @@ class TransformersState:
         pieces = [tokens[first : first + step] for first in range(0, len(tokens), step)]
         logits = torch.cat([self._read(piece, wanted) for piece in pieces])
         if logits.is_cuda:
-            torch.cuda.synchronize(logits.device)  # passes are timed
+            wait_for(logits.device)  # passes are timed
         return logits[logits.shape[0] - wanted :]
 
     @torch.inference_mode()
