@@ -38,6 +38,7 @@ FREE = {
     *("unflatten", "chunk", "split", "unsafe_chunk", "unbind", "narrow", "select", "unsqueeze", "squeeze", "expand"),
     *("expand_as", "swapaxes", "movedim", "size", "stride", "dim", "numel", "is_contiguous", "is_floating_point"),
     *("element_size", "data_ptr", "detach"),
+    *("untyped_storage", "storage_offset", "as_strided"),
 }
 
 
@@ -86,6 +87,8 @@ class Stand(TorchFunctionMode):
                 return CUDA
             if asked is torch.Tensor.is_cuda:
                 return True
+        if name == "pin_memory":
+            return args[0]
         if name in ("to", "cpu"):
             return self._moved(func, args, kwargs)
         if name == "numpy" and there:

@@ -32,6 +32,8 @@ from outrider.runtimes.judging import Case, Judge
 
 Verdicts = list[Verdict | OutriderError]
 FEW_TOKENS = 512  # vocabularies of which all rows take less time together than those that are read, one by one
+# Probabilities that the host reads at once where it judges for a device: a rule would read several times for each row.
+MOST_READ = 2**22
 
 
 class Judged(Protocol):
@@ -95,15 +97,14 @@ def _all_plainly_greedy(sequences: Sequence[Judged]) -> bool:
 def _begin_on_device(
     drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule], judge: Judge
 ) -> Callable[[], Verdicts]:
-    """What the device cannot judge, rows of other rules than most have, and rows with a bad logit, are judged by the
-    host one by one."""
-    rule = max(rules, key=rules.count)
+    """What the device cannot judge, and rows with a bad logit, are judged by the host one by one."""
     cases = [
         Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
         for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
-    able = [number for number, case in enumerate(cases) if rules[number] is rule and judge.judges(rule, case)]
-    read = judge.launch(rule, [cases[number] for number in able], logits) if able else list
+    able = [number for number, case in enumerate(cases) if judge.judges(rules[number], case)]
+    asked = [rules[number] for number in able], [cases[number] for number in able]
+    read = judge.launch(*asked, logits) if able else list
 
     def finish() -> Verdicts:
         found = dict(zip(able, read(), strict=True))
@@ -155,6 +156,8 @@ def _judge_alike(
         p = distribution(float32(logits), common)
     except OutriderError:
         return None
+    if p.shape[0] * p.shape[1] <= MOST_READ:
+        p, drafts = float32_on_host(p), [_on_host(draft) for draft in drafts]
     return [
         rule.judge(_beside(draft, p), AllAtOnce(p[rows]), _noise(sequence, draft))
         for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True)

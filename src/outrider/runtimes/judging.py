@@ -38,10 +38,11 @@ class Judge(Protocol):
     def judges(self, rule: Rule, case: Case) -> bool:
         """Whether it can; the host judges what it cannot."""
 
-    def launch(self, rule: Rule, cases: Sequence[Case], logits: Array) -> Reading:
+    def launch(self, rules: Sequence[Rule], cases: Sequence[Case], logits: Array) -> Reading:
         """Launch the verdicts; does not wait.
 
         Args:
+            rules: of each draft.
             logits: of a pass, on the device; perhaps not computed yet.
 
         Returns:

@@ -150,7 +150,7 @@ def test_a_verdict_is_one_copy_one_graph_and_one_read(kind: str, samplings: list
                 rows, logits = random_rows(random, rule, samplings), random_logits(random, drafts)
                 buffer[: len(logits)].copy_(logits)
                 before = stand.counts()
-                read = judge.launch(rule, cases_of(drafts, rows), buffer[: len(logits)])
+                read = judge.launch([rule] * len(drafts), cases_of(drafts, rows), buffer[: len(logits)])
                 assert stand.reads == before["reads"]
                 assert read() == judge_on_host(rule, drafts, logits, rows)
                 used = {name: count - before[name] for name, count in stand.counts().items()}
@@ -170,7 +170,7 @@ def test_more_numbers_than_are_staged_are_copied_as_they_come() -> None:
     (row,) = random_rows(random, TOKEN, [SamplingParams(repetition_penalty=1.3)])
     row.history.extend(range(700))
     draft = Draft(tuple(random.integers(1000, size=519).tolist()))
-    found = DeviceJudge(Host(), buffer).launch(TOKEN, cases_of([draft], [row]), buffer[:520])()
+    found = DeviceJudge(Host(), buffer).launch([TOKEN], cases_of([draft], [row]), buffer[:520])()
     assert found == judge_on_host(TOKEN, [draft], logits, [row])
 
 
@@ -184,8 +184,51 @@ def test_many_logits_are_judged_in_parts(rule: Rule) -> None:
     buffer[: len(logits)] = logits
     expected = judge_on_host(rule, drafts, logits, rows)
     for most in (1, 8 * VOCAB, 20 * VOCAB):
-        judge = DeviceJudge(Host(), buffer, most)
-        assert judge.launch(rule, cases_of(drafts, rows)[1:], buffer[: len(logits)])() == expected[1:]
+        judge, cases = DeviceJudge(Host(), buffer, most), cases_of(drafts, rows)[1:]
+        assert judge.launch([rule] * len(cases), cases, buffer[: len(logits)])() == expected[1:]
+
+
+def test_rows_of_several_rules_and_parts_are_read_once() -> None:
+    """Rules of one round, in two parts each; the logits lie where passes leave them."""
+    with Stand() as stand:
+        random = np.random.default_rng(6)
+        device, buffer = StandingDevice(stand), torch.zeros(64, VOCAB, device="cuda")
+        judge = DeviceJudge(device, buffer, most=14 * VOCAB)
+        rules = [TOKEN, BLOCK, COUPLED, BLOCK, TOKEN, COUPLED]
+        for _ in range(5):
+            drafts = [chain_of(np.random.default_rng(8), 4, "drawn") for _ in rules]
+            samplings = [SAMPLINGS[number] for number in range(len(rules))]
+            rows = [random_rows(random, *each)[0] for each in zip(rules, [[one] for one in samplings], strict=True)]
+            logits = random_logits(random, drafts)
+            buffer[: len(logits)].copy_(logits)
+            before = stand.counts()
+            verdicts = judge.launch(rules, cases_of(drafts, rows), buffer[: len(logits)])()
+            used = {name: count - before[name] for name, count in stand.counts().items()}
+            alone = zip(rules, drafts, torch.split(logits, 5), rows, strict=True)
+            assert verdicts == [judge_on_host(rule, [draft], part, [row])[0] for rule, draft, part, row in alone]
+        assert used["reads"] == 1
+        assert used["launches"] <= 16
+
+
+@pytest.mark.parametrize("rule", [TOKEN, BLOCK], ids=str)
+def test_drafts_that_were_drawn_in_one_place_are_gathered_by_one_operation(rule: Rule) -> None:
+    """Whatever lies between their rows: as a session draws them, a step of all rows after the other."""
+    random = np.random.default_rng(3)
+    q = random.dirichlet(np.full(VOCAB, 0.7), size=(5, 3)).astype(np.float32)  # steps, rows
+    with Stand() as stand:
+        there, buffer = torch.from_numpy(q).to("cuda"), torch.zeros(32, VOCAB, device="cuda")
+        judge = DeviceJudge(StandingDevice(stand), buffer)
+        for _ in range(4):
+            tokens = random.integers(VOCAB, size=(3, 4)).tolist()
+            drafts = [Draft(tuple(each), q=there[:4, number]) for number, each in enumerate(tokens)]
+            on_host = [Draft(tuple(each), q=q[:4, number]) for number, each in enumerate(tokens)]
+            rows, logits = random_rows(random, rule, [SAMPLINGS[1]] * 3), random_logits(random, drafts)
+            buffer[: len(logits)].copy_(logits)
+            before = stand.counts()
+            found = judge.launch([rule] * 3, cases_of(drafts, rows), buffer[: len(logits)])()
+            used = {name: count - before[name] for name, count in stand.counts().items()}
+            assert found == judge_on_host(rule, on_host, logits, rows)
+    assert used == {"copies": 1, "reads": 1, "launches": 2}
 
 
 P = torch.tensor([[0.4, 0.4, 0.1, 0.06, 0.04], [0.1, 0.2, 0.3, 0.25, 0.15], [0.2, 0.2, 0.2, 0.2, 0.2]]).log()

@@ -83,7 +83,7 @@ def cases_of(drafts: Sequence[Draft], rows: Sequence[Row]) -> list[Case]:
 def judge_on_device(
     rule: Rule, drafts: Sequence[Draft], logits: torch.Tensor, rows: Sequence[Row]
 ) -> list[Verdict | None]:
-    return DeviceJudge(Host()).launch(rule, cases_of(drafts, rows), logits)()
+    return DeviceJudge(Host()).launch([rule] * len(drafts), cases_of(drafts, rows), logits)()
 
 
 def judge_on_host(rule: Rule, drafts: Sequence[Draft], logits: torch.Tensor, rows: Sequence[Row]) -> list[Verdict]:

@@ -60,8 +60,10 @@ def log_sum_exp(x: Array) -> HostFloats:
 
 def largest(x: Array) -> tuple[HostFloats, HostInts]:
     # MLX's max and argmax ignore NaN.
-    values = mx.where(mx.any(mx.isnan(x), axis=-1), float("nan"), x.max(axis=-1))
-    return _floats(values), np.array(x.argmax(axis=-1)).astype(np.int64)
+    values = mx.where(mx.any(mx.isnan(x), axis=-1), float("nan"), x.max(axis=-1)).astype(mx.float32)
+    tokens = x.argmax(axis=-1)
+    mx.eval(values, tokens)  # the host waits once
+    return _floats(values), np.array(tokens).astype(np.int64)
 
 
 def gather(x: Array, rows: Sequence[int], tokens: Sequence[int]) -> HostFloats:
@@ -157,6 +159,7 @@ def token_at(weights: Array, share: float) -> int:
 
 def top(x: Array, count: int) -> tuple[HostFloats, HostInts]:
     values, tokens = _top(x, min(count, x.shape[-1]))
+    mx.eval(values, tokens)
     return falling(_floats(values), np.array(tokens))
 
 

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from outrider.runtimes.base import at_once
@@ -45,6 +46,9 @@ class Device(Protocol):
     def mark(self) -> Work:
         """What waits until all work launched so far is done. It waits for that alone, not for the whole device."""
 
+    def fetch(self, found: torch.Tensor) -> Callable[[], np.ndarray[Any, Any]]:
+        """Launch a copy to the host behind all work so far; what waits for it."""
+
     def capture(self, work: Work) -> Work:
         """What runs `work` again, on the same memory, in one launch. `work` has run before."""
 
@@ -58,6 +62,7 @@ class Cuda:
     def __init__(self, place: torch.device) -> None:
         self.place = place
         self._pool: Any = None  # memory of all graphs: no two run at once, and none keeps anything of it
+        self._stream: Any = None
 
     def free_bytes(self) -> int | None:
         return free_bytes(self.place)
@@ -79,12 +84,26 @@ class Cuda:
         event.record()
         return event.synchronize
 
+    def fetch(self, found: torch.Tensor) -> Callable[[], np.ndarray[Any, Any]]:
+        # PyTorch keeps such memory for the next one.
+        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+        here.copy_(found, non_blocking=True)
+        wait = self.mark()
+
+        def read() -> np.ndarray[Any, Any]:
+            wait()
+            return here.numpy()
+
+        return read
+
     def capture(self, work: Work) -> Work:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
+            # PyTorch's own stream for captures is one of the device that captured first.
+            self._stream = torch.cuda.Stream(self.place)  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         # Other threads, of a server for instance, may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             work()
         replay: Work = graph.replay
         return replay
@@ -113,6 +132,9 @@ class Host:
 
     def mark(self) -> Work:
         return at_once
+
+    def fetch(self, found: torch.Tensor) -> Callable[[], np.ndarray[Any, Any]]:
+        return lambda: np.asarray(found.cpu().numpy())
 
     def capture(self, work: Work) -> Work:
         return work

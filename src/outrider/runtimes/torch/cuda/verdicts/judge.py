@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from outrider.maths.arrays import Array, float32
+from outrider.maths.arrays import Array
 from outrider.maths.arrays.torch import exponential_of
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.rules import Rule, block, coupled, follow, token
@@ -19,6 +19,7 @@ from outrider.runtimes.torch.cuda.device import Device, device_at
 from outrider.runtimes.torch.cuda.graphs import Graphs
 from outrider.runtimes.torch.cuda.staging import Staging
 from outrider.runtimes.torch.cuda.verdicts.chains import Chains, block_on_device, token_on_device
+from outrider.runtimes.torch.cuda.verdicts.drawn import Drawn
 from outrider.runtimes.torch.cuda.verdicts.layout import Kind, VerdictLayout, padded
 from outrider.runtimes.torch.cuda.verdicts.packing import layout_of, pack
 from outrider.runtimes.torch.cuda.verdicts.penalties import Pairs, pairs_of, penalised
@@ -54,58 +55,76 @@ class DeviceJudge:
         return rule.judge in (token, coupled) or (rule.judge is block and case.draft.is_chain)
 
     @torch.inference_mode()
-    def launch(self, rule: Rule, cases: Sequence[Case], logits: Array) -> Reading:
-        kind = _kind_of(rule, [case.draft for case in cases])
-        parts = _parts(cases, max(self._most // logits.shape[-1], 1))
+    def launch(self, rules: Sequence[Rule], cases: Sequence[Case], logits: Array) -> Reading:
+        parts = _parts(rules, cases, max(self._most // logits.shape[-1], 1))
         with self._device.guard():
-            launched = [(part.cases, self._launch(kind, part.cases, logits[part.first : part.end])) for part in parts]
+            launched, used = list[torch.Tensor](), 0
+            for part in parts:
+                launched.append(self._launch(part, logits, used))
+                used += len(launched[-1])
+            fetched = self._device.fetch(launched[0] if len(launched) == 1 else torch.cat(launched))
+        ends = [0, *accumulate(map(len, launched))]
 
         def read() -> list[Verdict | None]:
-            found = _followed if kind is Kind.COUPLED else partial(_verdicts, kind)
-            return [verdict for judged_cases, results in launched for verdict in found(judged_cases, results.tolist())]
+            numbers, found = fetched().tolist(), dict[int, Verdict | None]()
+            for part, first, end in zip(parts, ends[:-1], ends[1:], strict=True):
+                found |= zip(part.numbers, _verdicts(part.kind, part.cases, numbers[first:end]), strict=True)
+            return [found[number] for number in range(len(cases))]
 
         return read
 
-    def _launch(self, kind: Kind, cases: Sequence[Case], logits: torch.Tensor) -> torch.Tensor:
-        """The numbers that the host reads, on the device."""
-        pairs, static = pairs_of(cases, logits.shape[-1]), self._logits
-        if static is not None and logits.data_ptr() == static.data_ptr():
-            layout = layout_of(kind, cases, min(padded(len(logits)), len(static)), pairs)
-            if layout.size <= MOST_NUMBERS:
-                return self._replay(layout, cases, static, pairs)
-        layout = layout_of(kind, cases, len(logits), pairs)
+    def _launch(self, part: Part, whole: torch.Tensor, first: int) -> torch.Tensor:
+        """The numbers that the host reads, on the device.
+
+        Args:
+            whole: the logits of all parts.
+            first: where static results of this part begin.
+        """
+        cases, logits, static = part.cases, whole[part.first : part.end], self._logits
+        pairs = pairs_of(cases, logits.shape[-1])
+        if static is not None and whole.data_ptr() == static.data_ptr():
+            layout = layout_of(part.kind, cases, min(padded(len(logits)), len(static) - part.first), pairs)
+            if layout.size <= MOST_NUMBERS and first + layout.results <= MOST_NUMBERS:
+                return self._replay(layout, part, static, pairs, first)
+        layout = layout_of(part.kind, cases, len(logits), pairs)
         area = np.empty(layout.size, dtype=np.int64)
         pack(area, layout, cases, pairs)
+        drawn = Drawn.of(cases, logits) if layout.drawn else None
+        if drawn is not None:
+            drawn.name(layout.sections(area)["q_from"])
         there = torch.from_numpy(area).to(logits.device)
-        q = _joined_q([case.draft for case in cases], logits) if layout.drawn else None
+        q = None if drawn is None else drawn.joined(layout.sections(there)["q_from"])
         return judged(layout, there, logits, q)
 
     def _replay(
-        self, layout: VerdictLayout, cases: Sequence[Case], logits: torch.Tensor, pairs: Pairs | None
+        self, layout: VerdictLayout, part: Part, static: torch.Tensor, pairs: Pairs | None, first: int
     ) -> torch.Tensor:
         if self._staging is None or self._results is None:
             self._staging = Staging(self._device, MOST_NUMBERS)
             self._results = torch.zeros(MOST_NUMBERS, dtype=torch.int64, device=self._device.place)
-        staging, results = self._staging, self._results[: layout.results]
-        pack(staging.area(), layout, cases, pairs)
-        staging.copy(layout.size)
-        q = self._static_q(layout, cases, logits) if layout.drawn else None
-        there = staging.there
+        staging, results = self._staging, self._results[first : first + layout.results]
+        logits, area, there = static[part.first : part.first + layout.scored], staging.area(), staging.there
+        pack(area, layout, part.cases, pairs)
+        q = None
+        if layout.drawn:
+            drawn, q = Drawn.of(part.cases, logits), self._static_q(layout.drawn, logits.shape[-1])
+            drawn.name(layout.sections(area)["q_from"])
+            staging.copy(layout.size)
+            drawn.joined(layout.sections(there)["q_from"], q)
+        else:
+            staging.copy(layout.size)
 
         def work() -> None:
-            results.copy_(judged(layout, there, logits[: layout.scored], q))
+            results.copy_(judged(layout, there, logits, q))
 
-        self._graphs.run(layout, work)
+        self._graphs.run((layout, part.first, first), work)
         return results
 
-    def _static_q(self, layout: VerdictLayout, cases: Sequence[Case], logits: torch.Tensor) -> torch.Tensor:
-        """The q of all drafts, at an address that the graph knows."""
-        q = self._q.get(layout.drawn)
+    def _static_q(self, rows: int, vocab_size: int) -> torch.Tensor:
+        """For the q of all drafts, at an address that the graph knows."""
+        q = self._q.get(rows)
         if q is None:
-            q = torch.zeros(layout.drawn, logits.shape[-1], device=self._device.place)
-            self._q[layout.drawn] = q
-        parts = [float32(case.draft.q, like=logits) for case in cases if case.draft.q is not None]
-        torch.cat(parts, out=q[: sum(map(len, parts))])
+            q = self._q[rows] = torch.zeros(rows, vocab_size, device=self._device.place)
         return q
 
 
@@ -114,25 +133,35 @@ class Part(NamedTuple):
 
     Attributes:
         first, end: rows of the logits.
+        numbers: of the drafts among all.
         cases: counted from `first`.
     """
 
+    kind: Kind
     first: int
     end: int
+    numbers: list[int]
     cases: list[Case]
 
 
-def _parts(cases: Sequence[Case], most: int) -> list[Part]:
-    """Parts of at most so many rows of logits, but of one draft at least. The first begins where the logits do."""
-    parts = [Part(0, 0, [])]
-    for case in cases:
-        first, _, together = parts[-1]
-        end = case.first + 1 + len(case.draft)
-        if together and end - first > most:
-            first, together = case.first, []
-            parts.append(Part(first, end, together))
-        together.append(replace(case, first=case.first - first))
-        parts[-1] = Part(first, end, together)
+def _parts(rules: Sequence[Rule], cases: Sequence[Case], most: int) -> list[Part]:
+    """Parts of one kind and of at most so many rows of logits, but of one draft at least. The first of each kind begins
+    where the logits do."""
+    together = dict[str, list[int]]()
+    for number, rule in enumerate(rules):
+        together.setdefault(rule.name, []).append(number)
+    parts = list[Part]()
+    for _, numbers in sorted(together.items()):  # in one order, so that each has its place among the results
+        kind = _kind_of(rules[numbers[0]], [cases[number].draft for number in numbers])
+        parts.append(Part(kind, 0, 0, [], []))
+        for number in numbers:
+            part, case = parts[-1], cases[number]
+            end = case.first + 1 + len(case.draft)
+            if part.cases and end - part.first > most:
+                parts.append(part := Part(kind, case.first, end, [], []))
+            part.numbers.append(number)
+            part.cases.append(replace(case, first=case.first - part.first))
+            parts[-1] = part._replace(end=end)
     return parts
 
 
@@ -190,6 +219,8 @@ def _followed(cases: Sequence[Case], numbers: Sequence[int]) -> list[Verdict | N
 
 
 def _verdicts(kind: Kind, cases: Sequence[Case], numbers: Sequence[int]) -> list[Verdict | None]:
+    if kind is Kind.COUPLED:
+        return _followed(cases, numbers)
     rows = padded(len(cases))
     ends, following, good = numbers[:rows], numbers[rows : 2 * rows], numbers[2 * rows :]
     verdicts = list[Verdict | None]()
@@ -201,8 +232,3 @@ def _verdicts(kind: Kind, cases: Sequence[Case], numbers: Sequence[int]) -> list
             continue
         verdicts.append(Verdict(draft.path(node), next_token, bonus=not draft.children(node)))
     return verdicts
-
-
-def _joined_q(drafts: Sequence[Draft], logits: torch.Tensor) -> torch.Tensor:
-    """The q of all drafts, one after the other, float32 on the device of the logits."""
-    return torch.cat([float32(draft.q, like=logits) for draft in drafts if draft.q is not None])

@@ -62,6 +62,8 @@ class VerdictLayout:
         if self.kind is Kind.COUPLED:
             return sizes | {"keys": (self.scored, 2)}
         sizes |= {"first": (self.rows,), "tokens": each, "q_rows": each, "accept": each}
+        if self.drawn:
+            sizes |= {"q_from": (self.drawn,)}
         if self.kind is Kind.TREE:
             sizes |= {"parents": each, "nodes": each, "order": each}
             return sizes | {"next": (self.rows, self.levels + 1), "tried": (self.siblings, self.scored)}

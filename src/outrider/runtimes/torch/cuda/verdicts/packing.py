@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from outrider.maths.draft import CHOSEN
+from outrider.maths.draft import CHOSEN, Draft
 from outrider.maths.noise import uniform
 from outrider.runtimes.judging import Case
 from outrider.runtimes.torch.cuda.verdicts.layout import Kind, VerdictLayout, padded, padded_draft
@@ -27,7 +27,7 @@ def layout_of(kind: Kind, cases: Sequence[Case], scored: int, pairs: Pairs | Non
     """
     drafts = [case.draft for case in cases]
     tree, judged = kind is Kind.TREE, kind is not Kind.COUPLED
-    drawn = sum(draft.q.shape[0] for draft in drafts if draft.q is not None) if judged else 0
+    drawn = sum(map(len, map(used_rows, drafts))) if judged else 0
     return VerdictLayout(
         kind,
         rows=padded(len(cases)) if judged else 0,
@@ -52,13 +52,13 @@ def pack(area: Numbers, layout: VerdictLayout, cases: Sequence[Case], pairs: Pai
         _pack_keys(into["keys"], cases)
         return
     into["q_rows"][:] = CHOSEN
-    for number, first_of_q in enumerate(_firsts_of_q(cases)):
+    for number, (case, places) in enumerate(zip(cases, _places_in_q(cases), strict=True)):
         line = {name: section[number] for name, section in into.items() if name in LINES}
         if layout.kind is Kind.TREE:
-            _pack_tree(line, into["tried"], number * layout.most, cases[number], first_of_q)
+            _pack_tree(line, into["tried"], number * layout.most, case, places)
         else:
-            _pack_chain(line, layout.kind, cases[number], first_of_q)
-        into["first"][number] = cases[number].first
+            _pack_chain(line, layout.kind, case, places)
+        into["first"][number] = case.first
     if layout.kind is Kind.TREE:
         into["parents"][len(cases) :] = NONE
     else:
@@ -94,11 +94,10 @@ def _pack_keys(into: Any, cases: Sequence[Case]) -> None:
         into[case.first : case.first + len(keys)] = signed
 
 
-def _pack_chain(into: Sections, kind: Kind, case: Case, first_of_q: int) -> None:
+def _pack_chain(into: Sections, kind: Kind, case: Case, places: dict[int, int]) -> None:
     draft, noise, count = case.draft, case.noise, len(case.draft)
-    q_rows = [draft.q_row(node) for node in range(count)]
     into["tokens"][:count] = draft.tokens
-    into["q_rows"][:count] = [row if row == CHOSEN else first_of_q + row for row in q_rows]
+    into["q_rows"][:count] = [places[draft.q_row(node)] for node in range(count)]
     # The branch is the number of the trial under `token`, as in maths/rules.py; `block` tries no single token.
     into["accept"][:count] = [
         noise.accept(noise.start + node, branch=node if kind is Kind.TOKEN else 0) for node in range(count)
@@ -106,7 +105,7 @@ def _pack_chain(into: Sections, kind: Kind, case: Case, first_of_q: int) -> None
     _pack_next(into, case, count)
 
 
-def _pack_tree(into: Sections, tried: Any, first_trial: int, case: Case, first_of_q: int) -> None:
+def _pack_tree(into: Sections, tried: Any, first_trial: int, case: Case, places: dict[int, int]) -> None:
     draft, noise, first = case.draft, case.noise, case.first
     depths = (0, *draft.depths)
     orders = dict[int, int]()
@@ -117,7 +116,7 @@ def _pack_tree(into: Sections, tried: Any, first_trial: int, case: Case, first_o
         parent = first + above + 1
         into["parents"][number], into["nodes"][number] = parent, first + trial.node + 1
         into["tokens"][number], into["order"][number] = draft.tokens[trial.node], order
-        into["q_rows"][number] = CHOSEN if trial.q_row == CHOSEN else first_of_q + trial.q_row
+        into["q_rows"][number] = places[trial.q_row]
         into["accept"][number] = noise.accept(noise.start + depths[above + 1], branch=number)
         tried[order, parent] = first_trial + number + 1
     _pack_next(into, case, draft.deepest)
@@ -129,12 +128,19 @@ def _pack_next(into: Sections, case: Case, most: int) -> None:
     into["next"][: most + 1] = [uniform(noise.next(noise.start + accepted)) for accepted in range(most + 1)]
 
 
-def _firsts_of_q(cases: Sequence[Case]) -> list[int]:
-    firsts, first = [], 0
+def used_rows(draft: Draft) -> list[int]:
+    """The rows of q that tokens of the draft were drawn from, ascending."""
+    return [] if draft.q is None else sorted({trial.q_row for trial in draft.in_order()} - {CHOSEN})
+
+
+def _places_in_q(cases: Sequence[Case]) -> list[dict[int, int]]:
+    """For each draft where its rows of q are, among those that are used of all drafts."""
+    found, first = [], 0
     for case in cases:
-        firsts.append(first)
-        first += 0 if case.draft.q is None else case.draft.q.shape[0]
-    return firsts
+        rows = used_rows(case.draft)
+        found.append({CHOSEN: CHOSEN} | {row: first + place for place, row in enumerate(rows)})
+        first += len(rows)
+    return found
 
 
 def _most_siblings(case: Case) -> int:
