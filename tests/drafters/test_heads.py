@@ -34,6 +34,7 @@ from outrider.drafters.heads.features import TextFeatures
 from outrider.drafters.heads.loading import is_head
 from outrider.drafters.loading import as_drafter
 from outrider.drafters.lookup.source import Source
+from outrider.maths import arrays
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.smollm2 import smollm2_file
 from tiny import heads as tiny_heads
@@ -93,11 +94,9 @@ def test_greedy_drafts_are_the_most_probable_tokens(tmp_path):
 def state_of_the_position_before() -> AbstractContextManager:
     add = TextFeatures.add
 
-    def shifted(self, reading, gathered):
-        from dataclasses import replace
-
-        moved = tuple(np.roll(to_numpy(layer), 1, axis=0) for layer in reading.hidden)
-        add(self, replace(reading, hidden=moved), gathered)
+    def shifted(self, reading, told, first):
+        own = to_numpy(told)[first : first + len(reading.tokens)]
+        add(self, reading, arrays.float32(np.roll(own, 1, axis=0), like=told), 0)
 
     return patch.object(TextFeatures, "add", shifted)
 

@@ -12,6 +12,7 @@ from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.vocabulary import SameVocabulary, VocabularyMap
 from outrider.maths.arrays import Array, float32
 from outrider.runtimes.base import LAST_KEPT, Draws, DrawsOut, Model, Pass, Session, prefill
+from outrider.runtimes.growing import Grown, GrowsTrees, TreePlan, fed_in
 from outrider.runtimes.prefixes import Owned, Prefixes, common_length
 
 
@@ -167,6 +168,24 @@ class DraftCache:
         drafted, q = session.draw_out([row.number for row in rows], feeds, draws, self.vocabulary.shared_ids)
         self._count_rolled(rows, drafted)
         return drafted, q
+
+    def can_grow(self, plan: TreePlan) -> bool:
+        """Whether the session grows these trees by itself."""
+        session = self._opened()
+        return self.draws_out and isinstance(session, GrowsTrees) and session.can_grow(plan, self.vocabulary.shared_ids)
+
+    def grow_trees(self, rows: Sequence[CachedRow], plan: TreePlan) -> Grown:
+        """Feed what the rows have to feed, and grow trees: where it `can_grow`."""
+        session = self._opened()
+        assert isinstance(session, GrowsTrees)
+        feeds = [row.feed for row in rows]
+        grown = session.grow_trees([row.number for row in rows], feeds, plan, self.vocabulary.shared_ids)
+        for row, tokens, above in zip(rows, *fed_in(grown), strict=True):
+            row.count_fed(row.feed)
+            newest = len(row.fed) - 1
+            row.count_fed(tokens, [newest + place if place >= 0 else LAST_KEPT for place in above])
+            row.feed = []
+        return grown
 
     def read_along(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         """Feed the prompts that the target read in rounds without a draft, all in one pass."""

@@ -56,6 +56,7 @@ class Growth:
         self._least = least
         self._candidates: list[_Candidate] = []
         self._distributions: list[Array] = []
+        self._drawn = False
         self._level = 0
 
     def open(self, node: int, tokens: Sequence[int], shares: Sequence[float], q: Array | None = None) -> range:
@@ -67,10 +68,15 @@ class Growth:
             shares: of each child, falling.
             q: the distribution [vocab] from which they were drawn without replacement; None if they were chosen.
         """
-        above, depth = (1.0, 0) if node == ROOT else (self._candidates[node].chance, self._candidates[node].depth)
         q_index = CHOSEN if q is None else len(self._distributions)
         if q is not None:
             self._distributions.append(q)
+        return self.open_from(node, tokens, shares, q_index)
+
+    def open_from(self, node: int, tokens: Sequence[int], shares: Sequence[float], q_index: int) -> range:
+        """The same with the number of their distribution among those that `draft` is given; CHOSEN if there is none."""
+        self._drawn |= q_index != CHOSEN
+        above, depth = (1.0, 0) if node == ROOT else (self._candidates[node].chance, self._candidates[node].depth)
         chance = above
         for token, share in zip(tokens, shares, strict=True):
             chance = min(chance, above * share)  # whatever rounding says, a parent and earlier siblings come first
@@ -92,6 +98,22 @@ class Growth:
         """The most levels that the budget buys."""
         return self._budget.longest
 
+    @property
+    def most(self) -> int:
+        """The most nodes."""
+        return self._budget.nodes
+
+    @property
+    def least(self) -> float:
+        """Nodes with a smaller chance stay out."""
+        return self._least
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """What each further node has to be worth; empty where nodes cost nothing."""
+        prices = self._budget.prices
+        return tuple(prices.next(count) for count in range(self.most)) if prices.totals else ()
+
     def node(self, node: int) -> tuple[int, int]:
         """Its token and its parent."""
         return self._candidates[node].token, self._candidates[node].parent
@@ -104,23 +126,30 @@ class Growth:
             node = self._candidates[node].parent
         return tokens[::-1]
 
-    def draft(self, source: str) -> Draft:
-        """The tree as it stands, in the order in which its nodes joined it."""
+    def draft(self, source: str, q: Array | None = None) -> Draft:
+        """The tree as it stands, in the order in which its nodes joined it.
+
+        Args:
+            q: [distributions, vocab], where they lie together and children were opened with their numbers.
+        """
         ranked = self._ranked()
-        if not self._distributions:
+        if not self._drawn:
             ranked = ranked[: self._budget.prices.worthwhile([self._candidates[node].chance for node in ranked])]
         if not ranked:
             return EMPTY
         number = {node: rank for rank, node in enumerate(ranked)} | {ROOT: ROOT}  # of a candidate in the draft
         kept = [self._candidates[node] for node in ranked]
-        used = sorted({candidate.q_index for candidate in kept} - {CHOSEN})
-        q_row = {q_index: row for row, q_index in enumerate(used)} | {CHOSEN: CHOSEN}
-        q = [self._distributions[q_index] for q_index in used]
+        q_rows = tuple(candidate.q_index for candidate in kept)
+        if q is None and self._drawn:
+            used = sorted(set(q_rows) - {CHOSEN})
+            q_row = {q_index: row for row, q_index in enumerate(used)} | {CHOSEN: CHOSEN}
+            q_rows = tuple(q_row[q_index] for q_index in q_rows)
+            q = stack([self._distributions[q_index] for q_index in used]) if used else None
         return Draft(
             tuple(candidate.token for candidate in kept),
             tuple(number[candidate.parent] for candidate in kept),
-            stack(q) if q else None,
-            tuple(q_row[candidate.q_index] for candidate in kept) if q else None,
+            q if self._drawn else None,
+            q_rows if self._drawn and q is not None else None,
             source,
             chances=tuple(candidate.chance for candidate in kept),
         )
@@ -129,7 +158,7 @@ class Growth:
         """The candidates with the largest chances, as many as the budget buys; of equal ones the first found."""
         likely = [node for node, candidate in enumerate(self._candidates) if candidate.chance >= self._least]
         ranked = sorted(likely, key=lambda node: -self._candidates[node].chance)[: self._budget.nodes]
-        if self._distributions:
+        if self._drawn:
             # Drawn one after the other: the first that does not pay is not drawn, nor is any after it.
             pays = (self._budget.prices.pays(rank, self._candidates[node].chance) for rank, node in enumerate(ranked))
             ranked = [node for node, paying in zip(ranked, pays, strict=True) if paying]

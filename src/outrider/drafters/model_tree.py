@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
+from outrider.drafters.grown import plan_of, q_of_drawn, replay
 from outrider.drafters.growth import Growth
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
 from outrider.errors import SettingError, shown
 from outrider.maths.arrays import Array, HostFloats, HostInts, race_order, stack, top
 from outrider.maths.budget import Budget
-from outrider.maths.draft import EMPTY, ROOT, Draft
+from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft
 from outrider.maths.noise import exponential
 from outrider.maths.sampling import UNCHANGED, adjust, common_settings, distribution, live_rows
+from outrider.runtimes.growing import TreePlan, TreeRow
 from outrider.runtimes.loading import as_model
 from outrider.values import require_flag
 
@@ -64,6 +67,11 @@ class ModelTreeDrafter(CachedDrafter):
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         trees = [self._begin(sequence, budget) for sequence, budget in zip(sequences, budgets, strict=True)]
         active = [tree for tree in trees if tree is not None]
+        if active and (plan := self._plan(active)) and self.cache.can_grow(plan):
+            q_of = self._grow_out(active, plan)
+            return [
+                EMPTY if tree is None else tree.growth.draft(self.name, q_of.get(tree.sequence.id)) for tree in trees
+            ]
         while active:
             self._grow_level(active)
             active = [tree for tree in active if tree.asked]
@@ -78,6 +86,35 @@ class ModelTreeDrafter(CachedDrafter):
         row = self.cache.follow(sequence, text)
         growth = Growth(Budget(budget.nodes, depth), beam=self.shape.beam)
         return _Tree(sequence, row, growth, cached={ROOT: len(row.feed) - 1})
+
+    def _plan(self, trees: Sequence[_Tree]) -> TreePlan | None:
+        """How the session grows these trees by itself; None where it cannot, as each level needs the host."""
+        samplings = [tree.sequence.sampling for tree in trees]
+        if any(sampling.adjusts_logits for sampling in samplings):
+            return None
+        rows = [
+            TreeRow(
+                UNCHANGED if sampling.greedy else sampling,
+                chosen=sampling.greedy or self._greedy,
+                keys=tree.sequence.noise.tree(len(tree.sequence.tokens)),
+                nodes=tree.growth.most,
+                depth=tree.growth.longest,
+            )
+            for tree, sampling in zip(trees, samplings, strict=True)
+        ]
+        return plan_of(self.shape, rows)
+
+    def _grow_out(self, trees: Sequence[_Tree], plan: TreePlan) -> dict[int, Array]:
+        """All levels of all trees, where the model runs; the distributions of those that were drawn."""
+        grown = self.cache.grow_trees([tree.row for tree in trees], plan)
+        for index, (tree, row) in enumerate(zip(trees, plan.rows, strict=True)):
+            replay(grown, index, partial(self._open_grown, tree, row.chosen))
+        return q_of_drawn(grown, plan, [tree.sequence.id for tree in trees])
+
+    def _open_grown(
+        self, tree: _Tree, chosen: bool, node: int, tokens: list[int], possible: list[float], place: int
+    ) -> range:
+        return tree.growth.open_from(node, tokens, self.shape.shares(possible), CHOSEN if chosen else place)
 
     def _grow_level(self, active: Sequence[_Tree]) -> None:
         """One more level for each tree, in one forward pass."""

@@ -33,11 +33,14 @@ class Purpose(IntEnum):
     TARGET = 4  # the target's own draw, shared with the drafter under `coupled`
 
 
+STEP, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of SplitMix64
+
+
 def _scramble(word: int) -> int:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014)."""
-    word = (word + 0x9E3779B97F4A7C15) & MASK
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK
+    word = (word + STEP) & MASK
+    word = ((word ^ (word >> 30)) * MIX_1) & MASK
+    word = ((word ^ (word >> 27)) * MIX_2) & MASK
     return word ^ (word >> 31)
 
 
@@ -73,6 +76,28 @@ def exponential_of_tokens(key: Key, tokens: HostInts) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeKeys:
+    """What a device makes the keys of a tree of: `key` with its first two arguments scrambled, and the others to come.
+
+    Attributes:
+        word: of seed and round start.
+        position: of the first draft token.
+        last: what the last step adds, without the branch.
+        branch: what it adds for each branch.
+    """
+
+    word: int
+    position: int
+    last: int
+    branch: int
+
+    def at(self, depth: int, branch: int) -> Key:
+        """The key of a draw after so many draft tokens."""
+        word = _scramble(_scramble(self.word ^ (self.position + depth)) ^ (self.last + branch * self.branch))
+        return word >> 32, word & 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
 class RoundNoise:
     """The random numbers of one round of one sequence.
 
@@ -93,6 +118,13 @@ class RoundNoise:
         if self.shared:
             return self.target(position)
         return key(self.seed, self.start, position, Purpose.DRAFT, (self.drafter << 32) | branch)
+
+    def tree(self, position: int) -> TreeKeys:
+        """The keys that `draft` gives from this position on."""
+        seeded = _scramble(self.seed)
+        if self.shared:
+            return TreeKeys(_scramble(seeded), position, Purpose.TARGET, 0)
+        return TreeKeys(_scramble(seeded ^ self.start), position, (self.drafter << 35) | Purpose.DRAFT, 1 << 3)
 
     def of_drafter(self, number: int) -> RoundNoise:
         """The noise of one of several drafters, counted from 0; there are at most MOST_DRAFTERS."""

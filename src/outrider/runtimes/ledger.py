@@ -98,10 +98,16 @@ class Ledger:
         self._kept[row] = self._kept[source][:length]
         self._drop_tentative(row)
 
-    def name_newest(self, row: int, tokens: Sequence[int]) -> None:
-        """Record the newest tentative tokens, which were not known when they were fed (`rollout` on a device)."""
+    def name_newest(self, row: int, tokens: Sequence[int], parents: Parents | None = None) -> None:
+        """Record the newest tentative tokens, which were not known when they were fed (`rollout` on a device).
+
+        Args:
+            parents: default those that are recorded.
+        """
         first = len(self._tentative[row]) - len(tokens)
         self._tentative[row][first:] = tokens
+        if parents is not None:
+            self._parents[row][first:] = parents
 
     def ancestors(self, row: int, node: int) -> list[int]:
         """The tentative tokens on the path to `node`: the node itself first, then its parent, and so on."""

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
+from outrider.drafters.grown import plan_of, q_of_drawn, replay
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
 from outrider.drafters.heads.learner import Learner
-from outrider.drafters.heads.network import Chains, HeadNetwork, RollsOut
+from outrider.drafters.heads.network import Chains, GrowsOut, HeadNetwork, RollsOut
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
 from outrider.maths.arrays import Array, HostFloats, HostFloats32, HostInts, concatenate, race_order, top
 from outrider.maths.budget import Budget
-from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
+from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft, Verdict
 from outrider.maths.noise import Key, exponential
 from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
 from outrider.runtimes.base import Features
+from outrider.runtimes.growing import TreePlan, TreeRow
 
 DEEPEST_CHAIN = 16
 SHAPE = DynamicTree(most_children=4, depth=6, beam=4)
@@ -126,14 +129,19 @@ class HeadDrafter(Drafter):
             for (sequence, budget), state in zip(able, newest, strict=True)
         }
         active = list(trees.values())
+        q_of: dict[int, Array] = {}
         if active and self._rolls_out(active):
             self._roll_out(active)
+            active = []
+        elif active and (plan := self._plan(active)) is not None:
+            q_of = self._grow_out(active, plan)
             active = []
         while active:
             self._open_level(active)
             active = self._feed_level(active)
         drafts = [
-            trees[sequence.id].growth.draft(self.name) if sequence.id in trees else EMPTY for sequence in sequences
+            trees[sequence.id].growth.draft(self.name, q_of.get(sequence.id)) if sequence.id in trees else EMPTY
+            for sequence in sequences
         ]
         return [draft.knowing(self.experience) for draft in drafts]
 
@@ -220,21 +228,20 @@ class HeadDrafter(Drafter):
             else:
                 row = vocabulary.spread(q[index])
                 tokens = self._draw_children(tree.sequence, row, level, node, len(possible))
-            self._open_node(tree, node, tokens, possible, row)
+            tree.growth.open(node, tokens, self._shares(tree, level, node, tokens, possible, row is None), row)
 
-    def _open_node(
-        self, tree: _Tree, node: int, tokens: Sequence[int], probabilities: Sequence[float], q: Array | None
-    ) -> None:
-        """Add the children of one node.
+    def _shares(
+        self, tree: _Tree, level: int, node: int, tokens: Sequence[int], probabilities: Sequence[float], chosen: bool
+    ) -> list[float]:
+        """The chances of the children of one node; what is expected of them is remembered.
 
         Args:
             probabilities: the largest of q, or of what they were chosen by.
-            q: [vocabulary], what they were drawn from; None if they were chosen.
+            chosen: whether they were chosen, not drawn.
         """
-        estimates, chosen = list(self.shape.shares(probabilities)), q is None
-        shares = self._expectations.corrected(estimates, tree.level, chosen)
+        estimates = list(self.shape.shares(probabilities))
         self._expectations.note(tree.sequence.id, tree.growth.path(node), tokens, estimates, chosen)
-        tree.growth.open(node, tokens, shares, q)
+        return self._expectations.corrected(estimates, level, chosen)
 
     def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:
         """`count` draws from q [vocabulary] without replacement, in their order."""
@@ -243,6 +250,38 @@ class HeadDrafter(Drafter):
     def _key(self, sequence: DraftedSequence, depth: int, node: int) -> Key:
         """For drawing the children of a node."""
         return sequence.noise.knowing(self.experience).draft(len(sequence.tokens) + depth, branch=node + 1)
+
+    def _plan(self, trees: Sequence[_Tree]) -> TreePlan | None:
+        """How these trees grow where the head computes; None where they cannot."""
+        entries, samplings = self.texts.entries, [tree.sequence.sampling for tree in trees]
+        if not self.trees or not isinstance(entries, GrowsOut) or any(each.adjusts_logits for each in samplings):
+            return None
+        rows = []
+        for tree, sampling in zip(trees, samplings, strict=True):
+            chosen, growth = not self.draws or sampling.greedy, tree.growth
+            keys = tree.sequence.noise.knowing(self.experience).tree(len(tree.sequence.tokens))
+            own = UNCHANGED if sampling.greedy else sampling
+            steps = () if chosen else growth.steps
+            rows.append(TreeRow(own, chosen, keys, growth.most, growth.longest, growth.least, steps))
+        plan = plan_of(self.shape, rows, self._expectations.factors())
+        return plan if plan is not None and entries.can_grow(plan, self._known_vocabulary().size) else None
+
+    def _grow_out(self, trees: Sequence[_Tree], plan: TreePlan) -> dict[int, Array]:
+        """All levels of all trees; the distributions of those that were drawn."""
+        entries = self.texts.entries
+        assert isinstance(entries, GrowsOut)
+        made = concatenate([tree.states for tree in trees])
+        grown = entries.grow_trees([tree.row for tree in trees], made, plan, self._known_vocabulary().size)
+        for index, (tree, row) in enumerate(zip(trees, plan.rows, strict=True)):
+            replay(grown, index, partial(self._open_grown, tree, row.chosen))
+        return q_of_drawn(grown, plan, [tree.sequence.id for tree in trees])
+
+    def _open_grown(
+        self, tree: _Tree, chosen: bool, node: int, tokens: list[int], possible: list[float], place: int
+    ) -> range:
+        level = 0 if place == 0 else 1 + (place - 1) // self.shape.beam
+        shares = self._shares(tree, level, node, tokens, possible, chosen)
+        return tree.growth.open_from(node, tokens, shares, CHOSEN if chosen else place)
 
     def _rolls_out(self, trees: Sequence[_Tree]) -> bool:
         """Whether the chains of these texts are rolled out where the head computes."""
@@ -264,7 +303,8 @@ class HeadDrafter(Drafter):
         for index, (tree, chosen) in enumerate(zip(trees, chains.chosen, strict=True)):
             for step, token in enumerate(rolled.tokens[index]):
                 q = None if chosen else rolled.q[step, index]
-                self._open_node(tree, tree.asked[0], [token], [rolled.largest[index][step]], q)
+                node, largest = tree.asked[0], [rolled.largest[index][step]]
+                tree.growth.open(node, [token], self._shares(tree, tree.level, node, [token], largest, chosen), q)
                 tree.asked = tree.growth.next_level()
                 tree.level += 1
                 if not tree.asked:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from outrider.drafters.lookup.calibration import Calibration
+import numpy as np
+
+from outrider.drafters.lookup.calibration import BUCKETS, Calibration
+from outrider.maths.arrays import HostFloats
 
 DEEPEST = 7  # levels that are told apart
 
@@ -38,6 +41,15 @@ class Expectations:
         calibration = self._calibrations[chosen]
         evidence = min(level, DEEPEST)
         return [calibration.calibrated(share, (evidence, min(rank, 1))) for rank, share in enumerate(shares)]
+
+    def factors(self) -> HostFloats:
+        """What `corrected` corrects by: float64 [2 (drawn, chosen), levels, 2 (first child, others), buckets]; 0 where
+        nothing is known."""
+        found = np.zeros((2, DEEPEST + 1, 2, BUCKETS))
+        for chosen, calibration in self._calibrations.items():
+            for ((level, rank), bucket), factor in calibration.factors().items():
+                found[int(chosen), level, rank, bucket] = factor
+        return found
 
     def begin(self, sequence: int, start: int) -> None:
         """A draft begins."""

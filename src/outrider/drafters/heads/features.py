@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 from outrider.drafters.base import Reading
 from outrider.maths.arrays import Array, concatenate
 from outrider.maths.draft import EMPTY, ROOT, Draft
+
+
+class State(NamedTuple):
+    """The target's states at one position: a row of what was told of a whole pass, of all texts."""
+
+    told: Array
+    row: int
+
+
+def joined(states: Sequence[State]) -> Array:
+    """Of several positions, [positions, states of all layers]: one operation for those of one pass."""
+    pieces = []
+    for _, group in groupby(states, key=lambda state: id(state.told)):
+        told, rows = zip(*group, strict=True)
+        first, count = rows[0], len(rows)
+        neighbours = rows == tuple(range(first, first + count))
+        pieces.append(told[0][first : first + count] if neighbours else told[0][list(rows)])
+    return pieces[0] if len(pieces) == 1 else concatenate(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +37,18 @@ class _Last:
     Attributes:
         start: the position of the first token that was fed.
         chain: how many tokens stand before the draft.
-        hidden: [tokens fed, states of all layers].
+        told: of all texts of the pass; the tokens fed begin at row `first`.
     """
 
     start: int
     chain: int
     draft: Draft
-    hidden: Array
+    told: Array
+    first: int
+
+    def states(self, picked: Sequence[int]) -> list[State]:
+        """Of these tokens."""
+        return [State(self.told, self.first + place) for place in picked]
 
 
 class TextFeatures:
@@ -36,23 +61,23 @@ class TextFeatures:
     Attributes:
         first: the position at which the head's row begins.
         end: after the last position whose state is known.
-        states: [positions, states of all layers], of the last positions before `end`.
+        states: of the last positions before `end`.
     """
 
     def __init__(self) -> None:
         self.first = 0
         self.end = 0
-        self.states: Array | None = None
+        self.states: list[State] = []
         self._last: _Last | None = None
 
-    def add(self, reading: Reading, gathered: Callable[[Sequence[Array]], Array]) -> None:
-        """Copy what a pass told; its arrays may be the runtime's own memory.
+    def add(self, reading: Reading, told: Array, first: int) -> None:
+        """Take what a pass told.
 
         Args:
-            gathered: makes the copy (`HeadNetwork.gathered`).
+            told: [tokens, states of all layers], of all texts of the pass; those of this one begin at row `first`.
         """
         draft = EMPTY if reading.draft is None else reading.draft
-        self._last = _Last(reading.start, len(reading.tokens) - len(draft), draft, gathered(reading.hidden))
+        self._last = _Last(reading.start, len(reading.tokens) - len(draft), draft, told, first)
 
     def settle(self, text: Sequence[int]) -> bool:
         """Take in what the newest pass told of tokens that stayed in the text.
@@ -71,21 +96,20 @@ class TextFeatures:
                 break
             picked.append(last.chain + node)
             place += 1
-        if last.start > self.end or self.states is None:
-            self.first, self.states = last.start, last.hidden[picked]
+        if last.start > self.end or not self.states:
+            self.first, self.states = last.start, last.states(picked)
             self.end = last.start + len(picked)
             return True
         known = self.end - last.start  # read once more, after an interrupt
         if len(picked) > known:
-            self.states = concatenate([self.states, last.hidden[picked[known:]]])
+            self.states += last.states(picked[known:])
             self.end += len(picked) - known
         return False
 
-    def since(self, position: int) -> Array:
+    def since(self, position: int) -> list[State]:
         """The states from a position on."""
-        assert self.states is not None
         return self.states[len(self.states) - (self.end - position) :]
 
     def forget_before(self, position: int) -> None:
         """Forget the states of earlier positions."""
-        self.states = concatenate([self.since(position)])
+        self.states = self.since(position)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from outrider.drafters.heads.graphed_rollout import HeadSession
+from outrider.drafters.heads.graphed_rollout import HeadSession, HeadSource
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.network import Chains, Rolled
 from outrider.drafters.heads.states import Rotation, turned
 from outrider.runtimes.base import Parents, Pass, Traits
+from outrider.runtimes.growing import Grown, TreePlan
 from outrider.runtimes.torch.cuda.device import Device
 from outrider.runtimes.torch.cuda.forward import Attend
 from outrider.runtimes.torch.cuda.session import most_padded
@@ -115,6 +116,15 @@ class GraphedStates:
         finally:
             self._forward.given = static
         return made
+
+    def can_grow(self, plan: TreePlan, vocab_size: int) -> bool:
+        return self._session.can_grow(plan, vocab_size)
+
+    @torch.inference_mode()
+    def grow_trees(self, rows: Sequence[int], made: torch.Tensor, plan: TreePlan, vocab_size: int) -> Grown:
+        """As `GrowsOut.grow_trees`."""
+        source = HeadSource(self._head, self._forward.given, self._ids, self._session.outputs, vocab_size)
+        return self._session.grow_after(rows, made, plan, source)
 
     @torch.inference_mode()
     def roll_out(self, rows: Sequence[int], made: torch.Tensor, chains: Chains) -> Rolled:

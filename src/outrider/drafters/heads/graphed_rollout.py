@@ -1,4 +1,4 @@
-"""Chains of a head that are rolled out on a GPU: one launch for each token, and one read at the end."""
+"""Chains and trees of a head that are rolled out on a GPU: one launch for each token or level, one read at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from outrider.drafters.heads.network import Chains, Rolled
 from outrider.errors import ModelError
 from outrider.maths.arrays.torch import exponential_of
 from outrider.runtimes.base import Pass
-from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED
+from outrider.runtimes.growing import Grown, TreePlan
+from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED, Outputs
 from outrider.runtimes.torch.cuda.places import RowPlaces
 from outrider.runtimes.torch.cuda.session import BUCKETS, GraphSession
 from outrider.runtimes.torch.cuda.staging import Layout, Staging
@@ -22,8 +23,40 @@ from outrider.runtimes.torch.cuda.verdicts.settings import SETTINGS, Filters, di
 WORDS = 2  # of a key
 
 
+class HeadSource:
+    """The logits of a head, which goes on from its own states.
+
+    Args:
+        given: from where the next pass takes its states, see `HeadForward`.
+        ids: int64 [draft vocabulary], on the device.
+        outputs: what the head makes of each entry is in place of logits there.
+        vocab_size: of the target.
+    """
+
+    def __init__(self, head: Eagle3, given: torch.Tensor, ids: torch.Tensor, outputs: Outputs, vocab_size: int) -> None:
+        self.ids, self.vocab_size = ids, vocab_size
+        self._head, self._given, self._made = head, given, outputs.logits
+
+    def logits(self, count: int) -> torch.Tensor:
+        return self._head.logits(self._made[:count]).float()
+
+    def pass_on(self, entries: torch.Tensor) -> None:
+        self._given[: len(entries)].copy_(self._head.passed_on(self._made.index_select(0, entries)))
+
+
 class HeadSession(GraphSession):
-    """The session of a head's one layer, which rolls out chains by itself."""
+    """The session of a head's one layer, which rolls out chains and trees by itself."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What passes return."""
+        return self._passes.outputs
+
+    def grow_after(self, rows: Sequence[int], made: torch.Tensor, plan: TreePlan, source: HeadSource) -> Grown:
+        """As `GrowsOut.grow_trees`."""
+        with self._device.guard():
+            self._put(BUCKETS.padded_rows(len(rows)), made)
+            return self._grow(rows, plan, source)
 
     def roll_out(
         self,
@@ -70,15 +103,19 @@ class HeadSession(GraphSession):
         return Rolled(both[0].T.tolist(), both[1].view(np.float64).T.tolist(), q[:count, :used])
 
     def _stage(self, layout: Layout, rows: Sequence[int], made: torch.Tensor, chains: Chains) -> None:
-        """What the head made of the text goes where the first step reads it; rows that are padding repeat the first."""
+        """Make all ready for the first step."""
         starts = [self._ledger.end(row) for row in rows]
         if chains.count > 1:
             self._ledger.extend(rows, [[0] * (chains.count - 1)] * len(rows), None)
         first = [RowPlaces(row, start, 1, start, None) for row, start in zip(rows, starts, strict=True)]
-        into = self._passes.outputs.logits[: layout.rows]
-        into.copy_(made[:1].expand_as(into))
-        into[: len(rows)].copy_(made)
+        self._put(layout.rows, made)
         self._passes.stage(layout, Pass(rows, [[0]] * len(rows)), first)
+
+    def _put(self, rows: int, made: torch.Tensor) -> None:
+        """What the head made of the text goes where the first step reads it; padding repeats the first row."""
+        into = self.outputs.logits[:rows]
+        into.copy_(made[:1].expand_as(into))
+        into[: len(made)].copy_(made)
 
     def _numbers(self, layout: Layout, chains: Chains) -> torch.Tensor:
         """Settings, which rows choose, and the keys of all steps, on the device."""

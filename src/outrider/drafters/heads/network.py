@@ -10,6 +10,7 @@ from outrider.maths.arrays import Array, HostFloats32, HostInts
 from outrider.maths.noise import Key
 from outrider.maths.sampling import SamplingParams
 from outrider.runtimes.base import Parents
+from outrider.runtimes.growing import Grown, TreePlan
 
 
 class Entries(Protocol):
@@ -97,6 +98,25 @@ class RollsOut(Protocol):
 
         Args:
             made: [rows, hidden size], what the head made of the newest entry of each.
+
+        Raises:
+            ModelError: a logit is not a finite number.
+        """
+
+
+@runtime_checkable
+class GrowsOut(Protocol):
+    """Entries that grow trees by themselves, where asking the host about each level would take longer."""
+
+    def can_grow(self, plan: TreePlan, vocab_size: int) -> bool:
+        """Whether there is memory for it."""
+
+    def grow_trees(self, rows: Sequence[int], made: Array, plan: TreePlan, vocab_size: int) -> Grown:
+        """Draft a tree for each row. What was fed is tentative.
+
+        Args:
+            made: [rows, hidden size], what the head made of the newest entry of each.
+            vocab_size: of the target.
 
         Raises:
             ModelError: a logit is not a finite number.

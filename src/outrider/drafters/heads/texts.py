@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from outrider.drafters.base import DraftedSequence, Reading
-from outrider.drafters.heads.features import TextFeatures
+from outrider.drafters.heads.features import State, TextFeatures, joined
 from outrider.drafters.heads.network import Entries, HeadNetwork
 from outrider.maths.arrays import Array, concatenate
 
@@ -46,17 +46,24 @@ class HeadTexts:
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         """As `Drafter.read`."""
-        behind = []
+        behind, first = [], 0
+        told = self._told(readings)
         for sequence, reading in zip(sequences, readings, strict=True):
             features = self._features.setdefault(sequence.id, TextFeatures())
             self._settle(sequence)
-            features.add(reading, self.network.gathered)
+            features.add(reading, told, first)
+            first += len(reading.tokens)
             if reading.prefilled:
                 self._settle(sequence)
                 if features.first < len(sequence.tokens) - 1:
                     behind.append(sequence)
         if behind:
             self.catch_up(behind)
+
+    def _told(self, readings: Sequence[Reading]) -> Array:
+        """A copy of what a pass told of all texts: its arrays may be the runtime's own memory."""
+        layers = list(zip(*(reading.hidden for reading in readings), strict=True))
+        return self.network.gathered([layer[0] if len(layer) == 1 else concatenate(layer) for layer in layers])
 
     def forget(self, sequence: DraftedSequence) -> None:
         """The sequence has ended."""
@@ -113,21 +120,22 @@ class HeadTexts:
     def _read_pieces(
         self,
         sequences: Sequence[DraftedSequence],
-        missing: dict[int, Array],
+        missing: dict[int, list[State]],
         newest: dict[int, Array],
     ) -> None:
         """The next CHUNK entries of each text, in one pass."""
-        entries, rows, tokens, pieces = self.entries, [], [], []
+        entries, rows, tokens, states, counts = self.entries, [], [], list[State](), []
         for sequence in sequences:
             row, piece = self.row_of(sequence), missing[sequence.id][:CHUNK]
             after = self._features[sequence.id].first + entries.length(row) + 1
             rows.append(row)
-            pieces.append(piece)
+            states += piece
             tokens.append(sequence.tokens[after : after + len(piece)])
+            counts.append(len(piece))
             missing[sequence.id] = missing[sequence.id][len(piece) :]
-        made = entries.extend(rows, self.network.read(concatenate(pieces)), tokens)
+        made = entries.extend(rows, self.network.read(joined(states)), tokens)
         end = 0
-        for sequence, row, piece in zip(sequences, rows, pieces, strict=True):
-            end += len(piece)
-            entries.keep(row, len(piece))
+        for sequence, row, count in zip(sequences, rows, counts, strict=True):
+            end += count
+            entries.keep(row, count)
             newest[sequence.id] = made[end - 1 : end]

@@ -40,6 +40,10 @@ class Calibration:
         corrected = share * factor
         return corrected if corrected < LARGEST_SHARE else LARGEST_SHARE
 
+    def factors(self) -> Mapping[tuple[Evidence, int], float]:
+        """What estimates are corrected by, for each evidence and bucket of which something is known."""
+        return self._factors
+
     def learn(self, shares: Mapping[int, float], evidence: Evidence, token: int) -> None:
         """Learn from a context whose next token is known.
 

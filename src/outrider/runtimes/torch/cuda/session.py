@@ -9,24 +9,34 @@ import torch
 
 from outrider.errors import InputError
 from outrider.maths.buckets import Buckets
-from outrider.runtimes.base import Draws, Pass, Scored, Traits
+from outrider.runtimes.base import LAST_KEPT, Draws, Pass, Scored, Traits
+from outrider.runtimes.growing import Grown, TreePlan, fed_in
 from outrider.runtimes.ledger import RaggedSession, scored
 from outrider.runtimes.torch.cuda.drawn_rollout import area_size, draw_out
 from outrider.runtimes.torch.cuda.forward import SlotForward
 from outrider.runtimes.torch.cuda.graphs import CAPTURED_AT
 from outrider.runtimes.torch.cuda.greedy_rollout import roll_out
+from outrider.runtimes.torch.cuda.growing import TreeLayout
 from outrider.runtimes.torch.cuda.outputs import MOST_DRAFTED, Outputs
 from outrider.runtimes.torch.cuda.passes import Passes
 from outrider.runtimes.torch.cuda.places import WORD, RowPlaces
 from outrider.runtimes.torch.cuda.slots import SlotCache
 from outrider.runtimes.torch.cuda.staging import Layout, Staging
+from outrider.runtimes.torch.cuda.tree_rollout import (
+    MOST_CANDIDATES,
+    MOST_Q,
+    Grower,
+    ModelSource,
+    Source,
+    tree_layout_of,
+)
 from outrider.runtimes.torch.cuda.verdicts.judge import DeviceJudge
 
 # Small passes are not padded; larger ones by half at most. A draft of 4, 8, 16, ... has the pending token beside it.
 WIDTHS = (1, 2, 3, 4, 5, 6, 9, 12, 17, 24, 33, 48, 65, 96, 128)
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 BUCKETS = Buckets(ROWS, WIDTHS, CAPTURED_AT)
-MOST_CAPTURED = 1024  # tokens: a larger pass takes longer than its launches
+MOST_CAPTURED = 32 * 65  # tokens: a larger pass takes longer than its launches
 
 
 def most_padded(rows: int) -> int:
@@ -57,6 +67,7 @@ class GraphSession(RaggedSession[SlotCache]):
         self._passes = Passes(model, self._cache, largest, outputs, self._device.attention())
         self._judge = DeviceJudge(self._device, outputs.logits)
         self._draws: Staging | None = None  # made where drafts are first drawn
+        self._growers: dict[tuple[TreeLayout, int], Grower] = {}
 
     @torch.inference_mode()
     def extend(self, work: Pass) -> Scored:
@@ -107,15 +118,55 @@ class GraphSession(RaggedSession[SlotCache]):
         self._name_rolled(rows, found)
         return found, q
 
-    def _begin_rollout(self, layout: Layout, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int) -> None:
-        """Feed what is known, leave its logits in the static outputs, and stage the pass of the first drafted token."""
+    def can_grow(self, plan: TreePlan, vocab_size: int) -> bool:
+        rows = BUCKETS.padded_rows(self.rows)
+        return (
+            self.rows <= ROWS[-1]
+            and plan.beam * tree_layout_of(plan, rows).words <= WIDTHS[-1] * WIDTHS[-1] // WORD  # what is staged
+            and rows * plan.beam <= self._passes.outputs.tokens
+            and plan.places * plan.most_children <= MOST_CANDIDATES
+            and (all(row.chosen for row in plan.rows) or plan.places * rows * vocab_size <= MOST_Q)
+        )
+
+    @torch.inference_mode()
+    def grow_trees(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], plan: TreePlan, vocab_size: int
+    ) -> Grown:
+        source = ModelSource(self._passes.outputs, vocab_size)
+        with self._device.guard():
+            self._feed_known(rows, tokens)
+            return self._grow(rows, plan, source)
+
+    def _grow(self, rows: Sequence[int], plan: TreePlan, source: Source) -> Grown:
+        """Grow trees from the static outputs, and record what they are."""
+        layout = tree_layout_of(plan, BUCKETS.padded_rows(len(rows)))
+        grower = self._growers.get((layout, source.vocab_size))
+        if grower is None:
+            grower = Grower(self._passes, self._cache, self._device, layout, source)
+            self._growers[layout, source.vocab_size] = grower
+        ends = [self._ledger.end(row) for row in rows]
+        nodes = plan.beam * (plan.depth - 1)
+        if nodes:
+            self._ledger.extend(rows, [[0] * nodes] * len(rows), None)
+        grown = grower.grow(plan, rows, ends)
+        for row, end, tokens, parents in zip(rows, ends, *fed_in(grown), strict=True):
+            newest = end - self._ledger.length(row) - 1
+            self._ledger.name_newest(row, tokens, [newest + above if above >= 0 else LAST_KEPT for above in parents])
+        return grown
+
+    def _feed_known(self, rows: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        """Feed what is known, and leave its logits in the static outputs."""
         logits = self.extend(Pass(rows, tokens, wanted=[1] * len(rows))).logits
+        self._passes.outputs.logits[: len(rows)].copy_(logits)
+
+    def _begin_rollout(self, layout: Layout, rows: Sequence[int], tokens: Sequence[Sequence[int]], count: int) -> None:
+        """Feed what is known, and stage the pass of the first drafted token."""
+        self._feed_known(rows, tokens)
         starts = [self._ledger.end(row) for row in rows]
         # Which tokens they are is known when the device has chosen them.
         if count > 1:
             self._ledger.extend(rows, [[0] * (count - 1)] * len(rows), None)
         first = [RowPlaces(row, start, 1, start, None) for row, start in zip(rows, starts, strict=True)]
-        self._passes.outputs.logits[: len(rows)].copy_(logits)
         self._passes.stage(layout, Pass(rows, [[0]] * len(rows)), first)
 
     def _name_rolled(self, rows: Sequence[int], found: Sequence[Sequence[int]]) -> None:
