@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 import transformers
 
 import benchmarks.gpu
-from benchmarks.gpu.first import check_first
+from benchmarks.gpu.apart import BROKEN, MARK, supervise
+from benchmarks.gpu.first import STEPS, check_first
 from benchmarks.gpu.greedy import check_greedy
 from benchmarks.gpu.on_device import check_tests
 from benchmarks.gpu.passes import time_passes
@@ -102,6 +103,8 @@ SECONDS = {  # 275 in all
     "profile": 10,
 }
 LONGEST = 290  # seconds, of all sections
+STUCK = 120  # seconds beyond its time after which a section is killed
+LONGEST_STEP = 90  # of `first`
 
 
 def main(arguments: list[str]) -> int:
@@ -117,44 +120,87 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shapes", default="8b,1b,135m")
     parser.add_argument("--seconds", type=float, default=LONGEST, help="for all sections together")
-    parser.add_argument("--patience", type=float, default=1.0, help="how many times as long a section may take")
+    parser.add_argument("--patience", type=float, help="how many times as long a section may take (dry: 0.1)")
     parser.add_argument("--tests", type=Path, default=ROOT / "tests", help="the repository's tests")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to try the script itself")
+    parser.add_argument("--together", action="store_true", help="no process beside this one, which may be killed")
+    parser.add_argument("--undescribed", action="store_true", help=argparse.SUPPRESS)  # a process that replaces one
+    parser.add_argument("--unsummed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--dry", action="store_true", help="the same without a GPU, in less than a minute")
     given = parser.parse_args(arguments)
     if given.dry:
-        given.tiny, given.device, given.patience = True, "cpu", min(given.patience, DRY)
+        given.tiny, given.device = True, "cpu"
+    if given.patience is None:
+        given.patience = DRY if given.dry else 1.0
     # The tests have a run of their own where there is no GPU.
     asked = [*given.sections, *given.section]
     sections = asked or [section for section in SECTIONS if not (given.dry and section == "tests")]
-    unknown = [section for section in sections if section not in SECTIONS]
+    unknown = [section for section in sections if section.partition("/")[0] not in SECTIONS]
     if unknown:
         parser.error(f"section {unknown[0]} is unknown: choose from {', '.join(SECTIONS)}")
+    if not (given.together or given.dry):
+        return run_apart(sections, given)
     shapes = ["tiny"] if given.tiny else given.shapes.split(",")
     run = Run(Recorder(given.out), torch.device(given.device), shapes, given.tiny, given.tests)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     started = time.perf_counter()
-    describe(run)
-    for section in sections:
+    if not given.undescribed:
+        describe(run)
+    for part in sections:
         left = given.seconds - (time.perf_counter() - started)
         if left <= 0:
             break
+        print(MARK + part, flush=True)
+        section, _, run.step = part.partition("/")
         run.record.begin(section)
         begun = time.perf_counter()
-        run.ends = begun + min(left, given.patience * SECONDS[section])
+        run.ends = begun + min(left, given.patience * SECONDS[section] / (2 if run.step else 1))
         try:
             SECTIONS[section](run)
         except Exception as error:
             run.record(right=False, error=last_lines(error))
+        if run.is_broken():
+            return BROKEN
         run.record(seconds=time.perf_counter() - begun, over=run.over)
-    sum_up(run, given.out)
+    if not given.unsummed:
+        sum_up(run.record.wrong, given.out)
     return 0
 
 
-def sum_up(run: Run, out: Path | None) -> None:
+def run_apart(sections: list[str], given: argparse.Namespace) -> int:
+    """All sections in processes beside this one; each step of `first` may end its process alone."""
+    parts = [
+        part
+        for section in sections
+        for part in ([f"first/{step}" for step in STEPS] if section == "first" else [section])
+    ]
+    options = ["--device", given.device, "--shapes", given.shapes, "--tests", str(given.tests)]
+    options += ["--patience", str(given.patience), *(["--tiny"] if given.tiny else [])]
+    options += [] if given.out is None else ["--out", str(given.out)]
+    wrong, ends = list[str](), time.perf_counter() + given.seconds
+
+    def command(left: Sequence[str], first: bool) -> list[str]:
+        seconds = ["--seconds", str(max(ends - time.perf_counter(), 1))]
+        alone = ["--together", "--unsummed", *([] if first else ["--undescribed"])]
+        return [sys.executable, "-u", "-m", "benchmarks.gpu", *left, *options, *seconds, *alone]
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        if " right=False" in line:
+            wrong.append(line)
+
+    def limit(part: str) -> float:
+        section, _, step = part.partition("/")
+        return float(LONGEST_STEP if step else STUCK + given.patience * SECONDS[section])
+
+    wrong += supervise(parts, command, limit, say)
+    sum_up(wrong, given.out)
+    return 0
+
+
+def sum_up(wrong: list[str], out: Path | None) -> None:
     """What was wrong, and what to do with the findings."""
-    wrong = run.record.wrong
     print(f"\n{len(wrong)} wrong" + ("" if wrong else ": all that was checked is right"))
     for finding in wrong:
         print("  " + finding[:300])

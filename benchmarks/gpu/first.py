@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,11 @@ from benchmarks.gpu.greedy import decode
 from benchmarks.gpu.models import CHECKED, extend, feed, generate, make, some_text
 from benchmarks.gpu.run import Run, last_lines
 from benchmarks.gpu.sampled import (
-    chains_of_a_head_agree,
+    drafts_of_a_head_agree,
     drawn_drafts_agree,
     rounds_launch_and_read_little,
+    several_rules_agree,
+    trees_agree,
     verdicts_agree,
 )
 from outrider import Fixed, SuffixDrafter
@@ -27,6 +30,8 @@ from outrider.runtimes.torch.cuda.model import GraphedLlama
 from outrider.runtimes.torch.cuda.places import RowPlaces
 from outrider.runtimes.torch.cuda.prompts import attend_to_text
 from outrider.runtimes.torch.cuda.sight import Sight
+from outrider.runtimes.torch.linears import DenseLinear
+from outrider.runtimes.torch.quantised import build_of
 
 # Heads, key heads, size of a head; of Llama-3.1-8B, SmolLM2-135M and something odd.
 HEADS = ((32, 8, 128), (9, 3, 64), (4, 4, 80))
@@ -37,23 +42,12 @@ ERRORS = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 
 
 def check_first(run: Run) -> None:
-    """Kernel, prompts, capture, rollout, a text, verdicts, what a round launches: each says whether it works."""
+    """Each step says whether it works."""
     run.record(triton=importlib.util.find_spec("triton") is not None, kernel=attention_for(run.device).__module__)
-    steps: dict[str, Callable[[Run], bool]] = {
-        f"attention over trees, {dtype}": partial(kernel_agrees, dtype=dtype) for dtype in ERRORS
-    }
-    steps |= {
-        "prompts": prompts_agree,
-        "capture": replays_agree,
-        "rollout": rollouts_agree,
-        "a greedy text": text_is_that_of_transformers,
-        "verdicts": verdicts_agree,
-        "drawn drafts": drawn_drafts_agree,
-        "chains of a head": chains_of_a_head_agree,
-        "launches and reads": rounds_launch_and_read_little,
-    }
-    for name, step in steps.items():
-        if run.over:
+    for name, step in STEPS.items():
+        if run.step not in ("", name):
+            continue
+        if run.over and not run.step:
             return
         try:
             run.record(step=name, right=step(run))
@@ -159,3 +153,43 @@ def text_is_that_of_transformers(run: Run) -> bool:
     model = GraphedLlama.of(module, device=run.device)
     texts = [decode(model, drafter, prompt, 32, Fixed(4))[0] for drafter in (None, SuffixDrafter())]
     return all(text == expected for text in texts)
+
+
+def few_bits_agree(run: Run) -> bool:
+    """A text of a model whose weights are in int8 or int4: the most probable token is mostly that of whole weights."""
+    if importlib.util.find_spec("torchao") is None:
+        run.record(few_bits="left out: torchao is not installed")
+        return True
+    right = True
+    for kind in ("int8",) if run.device.type == "cpu" else ("int8", "int4"):
+        module = make(replace(CHECKED, hidden=1024, intermediate=1024), run.device, torch.bfloat16, spread=0.06)
+        models = [
+            GraphedLlama.of(copy.deepcopy(module), device=run.device, build=build)
+            for build in (build_of(kind), DenseLinear)
+        ]
+        sessions = [model.open(1, 256) for model in models]
+        text = some_text(CHECKED.vocabulary, 100, 3)
+        narrow, whole = (extend(session, [0], [text]).float() for session in sessions)
+        alike = float((narrow.argmax(-1) == whole.argmax(-1)).float().mean())
+        for _ in range(4):  # the last of these is replayed
+            found = [extend(session, [0], [[7]]) for session in sessions]
+        run.record(few_bits=kind, same_choice=alike, finite=bool(found[0].isfinite().all()))
+        right = right and alike > 0.5
+    return right
+
+
+STEPS: dict[str, Callable[[Run], bool]] = {
+    **{f"attention over trees, {dtype}": partial(kernel_agrees, dtype=dtype) for dtype in ERRORS},
+    "prompts": prompts_agree,
+    "capture": replays_agree,
+    "rollout": rollouts_agree,
+    "a greedy text": text_is_that_of_transformers,
+    "verdicts": verdicts_agree,
+    "verdicts of several rules": several_rules_agree,
+    "drawn drafts": drawn_drafts_agree,
+    "trees of a model": trees_agree,
+    "chains of a head": partial(drafts_of_a_head_agree, trees=False),
+    "trees of a head": partial(drafts_of_a_head_agree, trees=True),
+    "weights in few bits": few_bits_agree,
+    "launches and reads": rounds_launch_and_read_little,
+}

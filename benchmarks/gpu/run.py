@@ -55,6 +55,7 @@ class Run:
 
     Attributes:
         ends: when the present section has to be over, by time.perf_counter.
+        step: the only one of its steps that is tried; empty for all.
     """
 
     record: Recorder
@@ -63,11 +64,20 @@ class Run:
     tiny: bool
     tests: Path
     ends: float = 0.0
+    step: str = ""
 
     @property
     def over(self) -> bool:
         """Whether the time of the section is over. However little it was, each finds something first."""
         return self.record.findings > 0 and time.perf_counter() > self.ends
+
+    def is_broken(self) -> bool:
+        """Whether the device no longer answers, as after an illegal access of memory."""
+        try:
+            self.synchronize()
+        except RuntimeError:
+            return True
+        return False
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":

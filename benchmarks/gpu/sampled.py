@@ -16,15 +16,18 @@ from benchmarks.gpu.run import Run
 from outrider import (
     Draft,
     Drafter,
+    DynamicTree,
     Engine,
     Fixed,
     ModelDrafter,
+    ModelTreeDrafter,
     Request,
     RoundRecord,
     SamplingParams,
     SuffixDrafter,
     SuffixTreeDrafter,
 )
+from outrider.drafters.grown import plan_of
 from outrider.drafters.heads.drafter import HeadDrafter
 from outrider.drafters.heads.opening import TorchHead
 from outrider.engine.judgement import judge
@@ -32,6 +35,7 @@ from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import RULES, Rule, RuleName
 from outrider.maths.sampling import History
 from outrider.runtimes.base import Draws
+from outrider.runtimes.growing import ABSENT, TreeRow
 from outrider.runtimes.judging import Case
 from outrider.runtimes.torch.cuda.device import Device, Host, device_at
 from outrider.runtimes.torch.cuda.model import GraphedLlama
@@ -70,7 +74,7 @@ def verdicts_agree(run: Run) -> bool:
             cases = _cases(random, rule, drafts, vocabulary)
             logits = _near_drafts(random, drafts, vocabulary)
             buffer[: len(logits)].copy_(logits)
-            verdicts = on_device.launch(rule, cases, buffer[: len(logits)])()
+            verdicts = on_device.launch([rule] * len(cases), cases, buffer[: len(logits)])()
             for case, verdict in zip(cases, verdicts, strict=True):
                 rows = logits[case.first : case.first + 1 + len(case.draft)]
                 differ += verdict != judge(case.draft, rows, case.sampling, case.history, rule, case.noise)
@@ -142,7 +146,67 @@ def _draw(session: GraphSession, number: int) -> list[list[int]]:
     return drawn
 
 
-def chains_of_a_head_agree(run: Run) -> bool:
+def several_rules_agree(run: Run) -> bool:
+    """Rows of three rules in one round, the logits in two parts, against the host."""
+    vocabulary = 500 if run.tiny else 128_256
+    names = ("token", "block", "coupled", "token")
+    random, buffer = np.random.default_rng(2), torch.zeros(64, vocabulary, device=run.device)
+    on_device, differ = DeviceJudge(device_at(run.device), buffer, most=14 * vocabulary), 0
+    for _ in range(5):
+        rules = [RULES[name] for name in names]
+        drafts = [_drawn(random, vocabulary, None) for _ in names]
+        logits, cases = _near_drafts(random, drafts, vocabulary), _cases(random, rules[0], drafts, vocabulary)
+        cases = [
+            replace(case, noise=replace(case.noise, shared=rule.shares_noise))
+            for case, rule in zip(cases, rules, strict=True)
+        ]
+        buffer[: len(logits)].copy_(logits)
+        verdicts = on_device.launch(rules, cases, buffer[: len(logits)])()
+        for rule, case, verdict in zip(rules, cases, verdicts, strict=True):
+            rows = logits[case.first : case.first + 1 + len(case.draft)]
+            differ += verdict != judge(case.draft, rows, case.sampling, case.history, rule, case.noise)
+    run.record(rules=names, judged=5 * len(names), unlike_the_host=differ)
+    return not differ
+
+
+def trees_agree(run: Run) -> bool:
+    """Trees that replayed graphs grow, chosen and drawn, against those of the same passes launched one by one."""
+    module = make(CHECKED, run.device, torch.float32, spread=0.06)
+    ways: list[Device] = [device_at(run.device), Host(run.device)]
+    sessions = [GraphedLlama.of(copy.deepcopy(module), device=device).open(2, 256) for device in ways]
+    for session in sessions:
+        feed(session, 0, some_text(1000, 30, 0))
+        feed(session, 1, some_text(1000, 12, 1))
+    alike = compared = 0
+    for number in range(6):
+        trees = [_grow(session, number) for session in sessions]
+        compared += len(trees[0])
+        alike += sum(a == b for a, b in zip(*trees, strict=True))
+        for session in sessions:
+            session.keep(0, [0])
+            session.keep(1, [0, 1])
+    run.record(places_of_trees=compared, alike=alike)
+    return alike == compared
+
+
+def _grow(session: GraphSession, number: int) -> list[tuple[int, list[int]]]:
+    """Of each place the candidate that has children there, and these; a row is greedy, and one is drawn."""
+    keys = [RoundNoise(row, 40 + number).tree(40 + number) for row in range(2)]
+    shape = DynamicTree(4, 5, 4)
+    rows = [
+        TreeRow(SamplingParams(), number % 2 == 0, keys[0], nodes=16, depth=5),
+        TreeRow(SAMPLINGS[0], False, keys[1], nodes=12, depth=4),
+    ]
+    plan = plan_of(shape, rows)
+    assert plan is not None
+    grown = session.grow_trees([0, 1], [[number], [number, 3]], plan, 1000)
+    if grown.q is None or not bool((grown.q[:1].sum(dim=-1)[:, :2] - 1).abs().max() < 1e-3):
+        raise ArithmeticError("a distribution that children were drawn from does not sum to 1")
+    above, tokens = grown.above.reshape(-1).tolist(), grown.tokens.reshape(-1, grown.tokens.shape[-1]).tolist()
+    return [(each, children if each != ABSENT else []) for each, children in zip(above, tokens, strict=True)]
+
+
+def drafts_of_a_head_agree(run: Run, trees: bool) -> bool:
     """Texts with a head of random weights on replayed passes, against the same launched one operation after the other.
 
     Its drafts are rejected mostly: what is compared is what it drafts.
@@ -158,10 +222,10 @@ def chains_of_a_head_agree(run: Run) -> bool:
         drafts: list[tuple[int, ...]] = []
         engine = Engine(
             target,
-            HeadDrafter(TorchHead(head, embedding, ids, device), trees=False),
-            lookahead=Fixed(4),
+            HeadDrafter(TorchHead(head, embedding, ids, device), trees=trees),
+            lookahead=Fixed(12 if trees else 4),
             max_rows=2,
-            capacity=128,
+            capacity=160,
             observer=partial(_note_drafts, drafts),
         )
         for row, sampling in enumerate((SAMPLINGS[0], SAMPLINGS[3])):
@@ -189,6 +253,7 @@ def rounds_launch_and_read_little(run: Run) -> bool:
         "suffix": SuffixDrafter,
         "suffix tree": SuffixTreeDrafter,
         "model": lambda: ModelDrafter(draft),
+        "model tree": lambda: ModelTreeDrafter(draft, DynamicTree(4, 4, 4)),
     }
     cases: list[tuple[str, RuleName, SamplingParams]] = [
         *((name, "token", SamplingParams(temperature=0)) for name in drafters),

@@ -14,7 +14,7 @@ import torch
 from benchmarks.gpu.models import SHAPES, Language, generate, make
 from benchmarks.gpu.rounds import Situation, device_work
 from benchmarks.gpu.run import Run, attention_of_cudnn, last_lines
-from outrider import Drafter, Fixed, Model, ModelDrafter
+from outrider import Drafter, DynamicTree, Fixed, Model, ModelDrafter, ModelTreeDrafter
 from outrider.drafters.base import DraftedSequence
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft
@@ -75,6 +75,8 @@ def time_table(run: Run) -> None:
             for row in rows_of(run, name):
                 table.append(row)
                 run.record(**row)
+                if "system" in row:
+                    print(as_line(row), flush=True)
                 if run.over:
                     return
             run.free()
@@ -125,6 +127,7 @@ def systems_of(run: Run, name: str, language: Language) -> dict[str, tuple[Calla
         "plain": (lambda: None, 0),
         "one layer 0.8, chain of 4": (lambda: ModelDrafter(good), 4),
         "one layer 0.6, chain of 4": (lambda: ModelDrafter(fair), 4),
+        "one layer 0.8, tree of 16": (lambda: ModelTreeDrafter(good, DynamicTree(4, 5, 4)), 16),
         "oracle 0.8, chain of 4": (lambda: Oracle(language, 0.8, 4, 4), 4),
         "oracle 0.8, tree of 16": (lambda: Oracle(language, 0.8, 16, 6), 16),
         "oracle 0.8, tree of 64": (lambda: Oracle(language, 0.8, 64, 10), 64),
@@ -226,6 +229,11 @@ def as_text(rows: Iterable[Row]) -> str:
     lines = [COLUMNS, *([_cell(row.get(column, "")) for column in COLUMNS] for row in rows if "system" in row)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def as_line(row: Row) -> str:
+    """One of them, while the others are still to come."""
+    return "| " + " | ".join(_cell(row.get(column, "")) for column in COLUMNS) + " |"
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The script for a GPU runs without one, so that a short time on a GPU is not lost to it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from benchmarks.gpu.__main__ import SECTIONS, main
+from benchmarks.gpu.apart import supervise
 
 TESTS = Path(__file__).resolve().parents[1]
 QUICKLY = "0.03"  # of the time that a section may take
@@ -36,3 +38,34 @@ def test_a_section_that_fails_says_so_and_the_next_one_begins(monkeypatch, tmp_p
     assert "1 wrong" in capsys.readouterr().out
     assert any("no kernel image" in each.get("error", "") for each in found)
     assert any(each["section"] == "passes" and "milliseconds" in each for each in found)
+
+
+CHILD = """
+import sys, time
+for part in sys.argv[1:]:
+    print("@part " + part, flush=True)
+    print(part, "begins", flush=True)
+    if part == "hangs":
+        time.sleep(600)
+    if part == "breaks":
+        sys.exit(3)
+"""
+
+
+def test_a_part_that_hangs_or_breaks_its_process_ends_alone():
+    lines, starts = [], []
+
+    def command(parts, first):
+        starts.append((list(parts), first))
+        return [sys.executable, "-c", CHILD, *parts]
+
+    parts = ["one", "breaks", "two", "hangs", "three"]
+    problems = supervise(parts, command, lambda part: 0.5 if part == "hangs" else 60, lines.append)
+    assert [line for line in lines if line.endswith("begins")] == [f"{part} begins" for part in parts]
+    assert starts == [(parts, True), (parts[2:], False), (parts[4:], False)]
+    assert problems == ["breaks ended the process with status 3", "hangs was killed: it took too long"]
+
+
+def test_a_process_that_does_not_start_is_not_started_again():
+    problems = supervise(["one"], lambda *_: [sys.executable, "-c", "1 / 0"], lambda part: 60, lambda line: None)
+    assert problems == ["the start ended the process with status 1"]
