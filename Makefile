@@ -10,7 +10,7 @@ DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
 	--file examples/summarise.txt --show --compare
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all-draws test-ray test-tensor-parallel test-vllm test-vllm-head \
+.PHONY: help demo test test-all-draws test-ray test-tensor-parallel test-launches test-vllm test-vllm-head \
 	lint format coverage wheel examples sanitize test-arm clean
 
 help: ## Say what can be made
@@ -43,6 +43,9 @@ test-ray: $(VENV)/.installed-test ## Decode and serve by processes of Ray, which
 
 test-tensor-parallel: $(VENV)/.installed-test ## Decode with a target that is divided between two processes
 	$(BIN)/python -m pytest -m processes tests/runtimes/test_tensor_parallel.py tests/runtimes/test_lost_ranks.py
+
+test-launches: $(VENV)/.installed-test ## Count what rounds of every shape launch and read on a device that stands for a GPU
+	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet -m launches tests/runtimes/test_launches.py
 
 test-vllm: $(VENV)/.installed-torch $(VENV)/.installed-demo ## Run the proposer inside vLLM for CPUs, in an environment of its own
 	.ci/vllm $(BIN)/python .venv-vllm
