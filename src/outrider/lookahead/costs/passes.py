@@ -62,6 +62,7 @@ class CostCurve:
         self._observations = 0
         self._refinements: dict[int, Refinement] = {}
         self._base: dict[tuple[int, int], HostFloats] = {}
+        self._bases: dict[Point, float] = {}  # single numbers of it
         self._tables: dict[tuple[int, int, float, float], HostFloats] = {}
 
     def __repr__(self) -> str:
@@ -91,7 +92,7 @@ class CostCurve:
         seen = {(rows, tokens) for rows, of_row in self._refinements.items() for tokens in of_row.often(OFTEN)}
         found = {}
         for rows, tokens in [*self._points, *sorted(seen - self._points.keys())][:most]:
-            seconds = float(self._base_table(rows, tokens)[tokens])
+            seconds = self._base_of(rows, tokens)
             refinement = self._refinements.get(rows)
             log = float(refinement.table(tokens, 0.0, 0.0)[tokens]) if refinement is not None else 0.0
             found[rows, tokens] = seconds * math.exp(log)
@@ -131,15 +132,15 @@ class CostCurve:
             tokens = int(self.buckets.padded(rows, np.array([tokens]))[0])
             rows = self.buckets.padded_rows(rows)
         self._tables.clear()
-        base = float(self._base_table(rows, tokens)[tokens])
+        base = self._base_of(rows, tokens)
         if not self._observations:
             self._level = math.log(seconds / base) if not self.measured else 0.0
         self._observations += 1
         beyond, scale = self.depth - self._measured_depth, math.exp(self._level)
-        expected = float(self._attention.added_to(base, rows, tokens, beyond))
+        expected = self._attention.added_to_one(base, rows, tokens, beyond)
         plausible = min(max(seconds / scale, expected / LARGEST_STEP), expected * LARGEST_STEP)
         self._attention.observe(rows, tokens, beyond, plausible - base)
-        expected = float(self._attention.added_to(base, rows, tokens, beyond))
+        expected = self._attention.added_to_one(base, rows, tokens, beyond)
         self._refine(rows, tokens, math.log(seconds / (scale * expected)))
 
     def _refine(self, rows: int, tokens: int, log: float) -> None:
@@ -161,6 +162,12 @@ class CostCurve:
         if refinement is None:
             return np.asarray(base * math.exp(self._level - hope))
         return np.asarray(base * np.exp(refinement.table(most, self._level, hope)))
+
+    def _base_of(self, rows: int, tokens: int) -> float:
+        key = (rows, tokens)
+        if key not in self._bases:
+            self._bases[key] = float(self._base_table(rows, tokens)[tokens])
+        return self._bases[key]
 
     def _base_table(self, rows: int, most: int) -> HostFloats:
         size = table_size(most)

@@ -15,36 +15,33 @@ SMOOTH_FROM = 10.0  # tokens; among n of them, one token more changes a pass by 
 class Refinement:
     """Observations for one row count: how far passes lay from the measured curve, by token count.
 
-    Kernel regression. Its sums are kept up to date with each observation, because every round needs a table.
+    Kernel regression. An observation changes two numbers; what they say about other counts is added up when a table is
+    wanted, which is not in every round.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self._logs = np.empty(0)  # [counts], log of observed over measured seconds at each count
-        self._weights = np.empty(0)  # [counts], how many observations it is made of
+        self._observed: dict[int, tuple[float, float]] = {}  # by count: the log of observed over measured seconds, and
+        # of how many observations it is made
+        self._new: set[int] = set()  # counts whose observations the sums below do not hold yet
+        self._logs = np.empty(0)  # [counts], as in `_observed`
+        self._weights = np.empty(0)  # [counts], as in `_observed`
         self._told = np.empty(0)  # [counts], sum over all counts of nearness x weight x log
         self._evidence = np.empty(0)  # [counts], sum over all counts of nearness x weight
         self._grow(table_size(rows))
 
     def at(self, tokens: int) -> tuple[float, float]:
         """The log at a count, and its weight."""
-        if tokens >= len(self._logs):
-            return 0.0, 0.0
-        return float(self._logs[tokens]), float(self._weights[tokens])
+        return self._observed.get(tokens, (0.0, 0.0))
 
     def often(self, least: float) -> list[int]:
         """The counts that were observed so often, in the weights of `at`."""
-        return [int(tokens) for tokens in np.flatnonzero(self._weights >= least)]
+        return sorted(tokens for tokens, (_, weight) in self._observed.items() if weight >= least)
 
     def put(self, tokens: int, log: float, weight: float) -> None:
         """Replace both."""
-        old_log, old_weight = self.at(tokens)
-        if SPAN * tokens >= len(self._logs):
-            self._grow(table_size(SPAN * tokens))
-        nearness = self._nearness(tokens)
-        self._told += (weight * log - old_weight * old_log) * nearness
-        self._evidence += (weight - old_weight) * nearness
-        self._logs[tokens], self._weights[tokens] = log, weight
+        self._observed[tokens] = log, weight
+        self._new.add(tokens)
 
     def table(self, most: int, level: float, hope: float) -> HostFloats:
         """[most + 1]: log of what passes take, over what was measured.
@@ -53,6 +50,7 @@ class Refinement:
             level: log of how much slower all passes are at present.
             hope: an optimism bonus, the smaller the more was observed.
         """
+        self._add_up()
         told, evidence = self._told[: most + 1], self._evidence[: most + 1]
         logs, weights = self._logs[: most + 1], self._weights[: most + 1]
         correction = told / (evidence + PRIOR)
@@ -64,6 +62,19 @@ class Refinement:
         correction = correction + trust * (logs - correction) + level - hope / (1 + seen)
         beyond = np.full(most + 1 - len(correction), level - hope)  # no observation speaks for these
         return np.concatenate([correction, beyond])
+
+    def _add_up(self) -> None:
+        """Bring the sums up to date."""
+        for tokens in self._new:
+            if SPAN * tokens >= len(self._logs):
+                self._grow(table_size(SPAN * tokens))
+            log, weight = self._observed[tokens]
+            old_log, old_weight = self._logs[tokens], self._weights[tokens]
+            nearness = self._nearness(tokens)
+            self._told += (weight * log - old_weight * old_log) * nearness
+            self._evidence += (weight - old_weight) * nearness
+            self._logs[tokens], self._weights[tokens] = log, weight
+        self._new.clear()
 
     def _nearness(self, tokens: int) -> HostFloats:
         """[counts]: how much an observation at one count says about another."""
