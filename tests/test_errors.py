@@ -19,6 +19,10 @@ def test_a_message_is_one_line_without_control_characters(kind):
     assert str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error)) == str(error)
 
 
+def test_a_message_is_not_endless():
+    assert len(str(outrider.ModelError("x" * 10**6))) == 1000
+
+
 class Unshowable:
     def __repr__(self):
         raise RuntimeError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outrider.pictures import pictures
 
+LONGEST_MESSAGE = 1000  # characters
 LONGEST_VALUE = 60  # characters of a value in a message
 
 
@@ -15,7 +16,8 @@ class OutriderError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(pictures(" ".join(message.splitlines())))
+        line = pictures(" ".join(message.splitlines()))
+        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 3]}...")
 
 
 class SettingError(OutriderError, ValueError):

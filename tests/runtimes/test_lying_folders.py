@@ -75,6 +75,10 @@ FILES = {
     "generation-stop": ("generation_config.json", '{"eos_token_id": "x"}'),
     "tokenizer-settings-list": ("tokenizer_config.json", "[]"),
     "tokenizer-class-list": ("tokenizer_config.json", '{"tokenizer_class": [0]}'),
+    "tokenizer-length-list": (
+        "tokenizer_config.json",
+        '{"tokenizer_class": "LlamaTokenizerFast", "model_max_length": [5]}',
+    ),
     "tokenizer-settings-deep": ("tokenizer_config.json", DEEP),
     "tokenizer-broken": ("tokenizer.json", "{"),
     "tokenizer-list": ("tokenizer.json", "[]"),

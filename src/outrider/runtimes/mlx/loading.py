@@ -37,12 +37,14 @@ def load(place: Place, *, trust_remote_code: bool, progress: Callable[[str], Non
             folder, model_config=older_names(load_config(folder)), trust_remote_code=trust_remote_code
         )
         tokenizer = _tokenizer(folder, config.get("eos_token_id"), trust_remote_code)
+        wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
+        if wrapped is not None:
+            wrapped.encode("")  # where settings of the wrong kind show
     except OutriderError:
         raise
     except Exception as error:  # whatever the libraries stumble over, the files are what is wrong
         raise ModelError(f"model {place.title} cannot be opened by mlx-lm: {reason(error)}") from error
     stop = stop_token_ids(getattr(tokenizer, "eos_token_ids", None), config.get("eos_token_id"))
-    wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
     return MlxModel(module, tokenizer=wrapped, name=place.title, stop_token_ids=stop)
 
 

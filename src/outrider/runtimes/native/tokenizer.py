@@ -115,7 +115,9 @@ def _of_transformers(folder: Path, trust_remote_code: bool) -> HuggingFaceTokeni
         raise ModelError(f"the tokenizer of {folder} needs transformers: pip install transformers") from error
     try:
         # Not left at None: transformers would ask on standard output whether to run the folder's code.
-        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
+        found = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
+        found.encode("")  # where settings of the wrong kind show
+        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(unreadable_tokenizer(folder, error)) from error
 

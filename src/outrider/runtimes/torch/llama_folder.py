@@ -170,9 +170,12 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> HuggingFaceTokenizer | 
         if plain and (folder / "tokenizer.json").exists():
             from transformers import PreTrainedTokenizerFast
 
-            return HuggingFaceTokenizer(PreTrainedTokenizerFast.from_pretrained(folder))
-        from transformers import AutoTokenizer
+            found = HuggingFaceTokenizer(PreTrainedTokenizerFast.from_pretrained(folder))
+        else:
+            from transformers import AutoTokenizer
 
-        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
+            found = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
+        found.encode("")  # where settings of the wrong kind show
+        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(unreadable_tokenizer(folder, error)) from error

@@ -174,7 +174,9 @@ def _tokenizer(folder: Path, arguments: dict[str, Any]) -> HuggingFaceTokenizer 
     if "gguf_file" not in arguments and not _has_tokenizer(folder):
         return None
     try:
-        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(str(folder), **arguments))
+        found = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(str(folder), **arguments))
+        found.encode("")  # where settings of the wrong kind show
+        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(unreadable_tokenizer(folder, error)) from error
 
