@@ -81,7 +81,8 @@ def short(monkeypatch):
 
 
 @pytest.mark.parametrize("behaviour", HOSTILE)
-def test_a_file_that(behaviour, tmp_path, capfd):
+def test_a_file_that(behaviour, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))  # a loop ends in time, whatever else runs here
     text, mistake, example = HOSTILE[behaviour]
     path = tmp_path / "solution.py"
     path.write_text(text)
@@ -93,6 +94,17 @@ def test_a_file_that(behaviour, tmp_path, capfd):
     assert example in " ".join(findings[0].example)
     assert not report.passed
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_busy_machine_is_given_more_time(tmp_path, monkeypatch):
+    path = tmp_path / "solution.py"
+    path.write_text("import time\ntime.sleep(3.5)" + VERIFY + "return 5")
+    found = {}
+    for load in (0.0, 1000.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
+        (verdict,) = check_solution(path, tasks=[2], seconds=0.5).verdicts
+        found[load] = verdict.findings[0].name
+    assert found == {0.0: "it does not come to an end", 1000.0: "a result of another form"}
 
 
 def test_the_lines_of_an_error_are_those_of_the_file(tmp_path):

@@ -21,6 +21,8 @@ CHILD = "outrider.check.learner.child"
 MOST_OUTPUT = 16 << 20  # bytes that a file may print
 MOST_TOLD = 8 << 20  # bytes of observations
 CHUNK = 1 << 16
+USUAL_LOAD = 2.0  # processes that want each core, up to which the limits hold as they are
+MOST_PATIENCE = 5.0
 GRACE = 1.0  # seconds between the dump of where the file is and the end of its process
 
 Message = dict[str, Any]
@@ -59,7 +61,7 @@ class Request:
         task: its number; None only loads the file.
         framework: None is that which the file uses.
         seconds: of observation.
-        limit: seconds after which the process is ended.
+        limit: seconds after which the process is ended, on a machine that is not busy.
     """
 
     path: Path
@@ -73,14 +75,15 @@ class Request:
 def observe(request: Request, stop: Event | None = None) -> Observed:
     """Run the process, to its end or to its limit, or until `stop` is set."""
     told, pipe = os.pipe()
+    limit = request.limit * patience()
     values = {
         "path": str(request.path),
         "pipe": pipe,
         "task": request.task,
         "framework": request.framework,
         "seconds": request.seconds,
-        "limit": request.limit,
-        "dump": time.monotonic() + request.limit - GRACE,  # one clock for all processes of a machine
+        "limit": limit,
+        "dump": time.monotonic() + limit - GRACE,  # one clock for all processes of a machine
         "seed": request.seed,
     }
     process = subprocess.Popen(
@@ -94,13 +97,25 @@ def observe(request: Request, stop: Event | None = None) -> Observed:
     )
     os.close(pipe)
     try:
-        return _listen(process, told, request, stop or Event())
+        return _listen(process, told, request.path, limit, stop or Event())
     finally:
         _end(process)
         os.close(told)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def patience() -> float:
+    """How many times longer than on an idle machine a process may take: the more, the more others want the cores.
+
+    Without it a right file would be said to run without end, where it only gets no turn.
+    """
+    try:
+        wanted = os.getloadavg()[0] / (os.cpu_count() or 1)
+    except OSError:  # where the system does not tell
+        return 1.0
+    return min(max(wanted / USUAL_LOAD, 1.0), MOST_PATIENCE)
 
 
 def _environment() -> dict[str, str]:
@@ -126,9 +141,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _listen(process: subprocess.Popen[bytes], told: int, request: Request, stop: Event) -> Observed:
+def _listen(process: subprocess.Popen[bytes], told: int, path: Path, limit: float, stop: Event) -> Observed:
     observed, buffer, heard = Observed(), b"", 0
-    deadline = time.monotonic() + request.limit
+    deadline = time.monotonic() + limit
     assert process.stdout is not None
     assert process.stderr is not None
     with selectors.DefaultSelector() as selector:
@@ -145,7 +160,7 @@ def _listen(process: subprocess.Popen[bytes], told: int, request: Request, stop:
                 elif key.fd == told:
                     heard += len(data)
                     *lines, buffer = (buffer + data).split(b"\n")
-                    _take(observed, lines, request.path)
+                    _take(observed, lines, path)
                 else:
                     observed.printed += len(data)
             if any(message.get("kind") == "done" for message in observed.messages):
