@@ -161,7 +161,8 @@ def main() -> None:
         differ |= any(answers[name] != answers[names[0]] for name in names[1:] if name != "ngram")
     for name, worker in workers.items():
         if (length := worker.mean_acceptance_length) is not None:
-            print(f"{name:16} {length:.2f} tokens per step: the mean acceptance length")
+            print(f"{name:16} {length:.2f} tokens per step: the mean acceptance length", flush=True)
+    for worker in workers.values():
         worker.close()
     if arguments.same and differ:
         raise SystemExit("error: greedy texts differ")
