@@ -29,6 +29,7 @@ from outrider.maths.arrays import HostFloats
 
 Text = tuple[int, ...]
 TextLaw = dict[Text, float]
+Rounds = dict[State, list[tuple[Text, float]]]  # from a state, what a round emits, with its chance
 # (p, q, p after each token) -> accepted [vocab], rejected and corrected [vocab, vocab]; together all mass.
 Kernel = Callable[[HostFloats, HostFloats, HostFloats], tuple[HostFloats, HostFloats]]
 # (p, q of the position before) -> [vocab], or None for no bonus.
@@ -67,10 +68,21 @@ def plain_law(model: WholeText, prompt: Sequence[int], length: int) -> TextLaw:
 
 
 def decoded_law(
-    decoder: Decoder, target: WholeText, draft: WholeText, prompt: Sequence[int], lookahead: int, length: int
+    decoder: Decoder,
+    target: WholeText,
+    draft: WholeText,
+    prompt: Sequence[int],
+    lookahead: int,
+    length: int,
+    rounds: Rounds | None = None,
 ) -> TextLaw:
-    """The law of the first `length` tokens after the prompt. Mass may be missing where a decoder stands still."""
-    rounds: dict[State, list[tuple[Text, float]]] = {}
+    """The law of the first `length` tokens after the prompt. Mass may be missing where a decoder stands still.
+
+    Args:
+        rounds: of this decoder, lookahead and length, as far as they are known from other prompts; what is found is
+            added.
+    """
+    rounds = {} if rounds is None else rounds
     steps: dict[State, tuple[HostFloats, HostFloats]] = {}
     open_texts: list[TextLaw] = [{} for _ in range(length)]
     open_texts[0][()] = 1.0

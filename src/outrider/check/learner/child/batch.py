@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from outrider.check.learner.child.channel import Channel, Halt, described
-from outrider.check.learner.child.libraries import STYLES, Library, Style, TableFunction, prompt_forms
+from outrider.check.learner.child.libraries import STYLES, Library, Style, TableFunction, prompt_in
 from outrider.check.learner.child.loading import EOS, Found, parameters_of, settings_of
 from outrider.check.learner.child.texts import (
     LOOKS,
@@ -55,7 +55,7 @@ class Decode:
         models = [
             TableFunction(table, self._arrays, self._style, -1 if stop is None else stop) for table in (DRAFT, TARGET)
         ]
-        given = [prompt_forms(self._arrays, prompt)[self._prompt] for prompt in prompts]
+        given = [prompt_in(self._prompt, self._arrays, prompt) for prompt in prompts]
         settings = settings_of(self._function, 4 if self._names else 0, stop) | self._seeds.next()
         if "lookahead" in self._names:
             settings["lookahead"] = LOOKAHEAD

@@ -8,7 +8,15 @@ from itertools import product
 from typing import Any
 
 from outrider.check.learner.child.channel import Channel, Halt, Misfit, described
-from outrider.check.learner.child.libraries import STYLES, Library, Style, TableFunction, prompt_forms, token_list
+from outrider.check.learner.child.libraries import (
+    PROMPT_FORMS,
+    STYLES,
+    Library,
+    Style,
+    TableFunction,
+    prompt_in,
+    token_list,
+)
 from outrider.check.learner.child.loading import EOS, Found, parameters_of, settings_of
 from outrider.check.learner.child.texts import (
     LOOKS,
@@ -68,7 +76,7 @@ class Decoders:
         return self._class(drafter, target, LOOKAHEAD, **settings), drafter, target
 
     def prompt(self, form: Form, tokens: tuple[int, ...]) -> Any:
-        return prompt_forms(self._arrays, tokens)[form.prompt]
+        return prompt_in(form.prompt, self._arrays, tokens)
 
 
 def observe_decoder(channel: Channel, found: Found, arrays: Library) -> None:
@@ -100,7 +108,7 @@ def _draft_form(channel: Channel, decoders: Decoders, found: Found) -> Form:
         Halt: none does; the first failure is told.
     """
     first: dict[str, Any] | None = None
-    for style, prompt in product(STYLES, ("an array [1, L]", "an array [L]", "a list")):
+    for style, prompt in product(STYLES, PROMPT_FORMS):
         form = Form(prompt, style)
         try:
             decoder, _, _ = decoders.make(style)

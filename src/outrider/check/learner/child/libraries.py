@@ -77,7 +77,7 @@ def as_lists(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):
-        return [as_lists(each) for each in value]
+        return [each if type(each) is int else as_lists(each) for each in value]
     return value
 
 
@@ -126,7 +126,7 @@ class TableFunction:
 
     def __call__(self, tokens: Any) -> Any:
         self.calls += 1
-        ids = np.asarray(as_lists(tokens), dtype=np.int64)
+        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else as_lists(tokens), dtype=np.int64)
         if ids.ndim > 2 or ids.size == 0:
             raise ValueError(f"the model was given tokens of shape {ids.shape}: give [1, L] or [L], L at least 1")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
@@ -136,13 +136,14 @@ class TableFunction:
         return Output(logits) if self._style == ".logits" else logits
 
 
-def prompt_forms(arrays: Library, tokens: Sequence[int]) -> dict[str, Any]:
-    """A prompt in every form that the chapter may mean, the more likely ones first."""
-    return {
-        "an array [1, L]": arrays.integers([list(tokens)]),
-        "an array [L]": arrays.integers(list(tokens)),
-        "a list": list(tokens),
-    }
+PROMPT_FORMS = ("an array [1, L]", "an array [L]", "a list")  # that the chapter may mean, the likelier ones first
+
+
+def prompt_in(form: str, arrays: Library, tokens: Sequence[int]) -> Any:
+    """A prompt in one of PROMPT_FORMS."""
+    if form == "a list":
+        return list(tokens)
+    return arrays.integers([list(tokens)] if form == "an array [1, L]" else list(tokens))
 
 
 def whole_number(value: Any, what: str) -> int:
@@ -151,6 +152,8 @@ def whole_number(value: Any, what: str) -> int:
     Raises:
         Misfit: it is something else.
     """
+    if type(value) is int:  # as most are
+        return value
     held = as_lists(value)
     while isinstance(held, list) and len(held) == 1:
         held = held[0]

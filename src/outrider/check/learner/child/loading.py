@@ -7,8 +7,9 @@ import random
 import re
 import sys
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from importlib.machinery import SourceFileLoader
-from inspect import Parameter, isclass, signature
+from inspect import Parameter, Signature, isclass, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -130,9 +131,19 @@ def _kind_of(value: Any) -> str:
 def parameters_of(function: Any) -> dict[str, Parameter]:
     """By name; empty where they cannot be known. Those of a class are its constructor's."""
     try:
+        return dict(_signature(function).parameters)
+    except Exception:  # also of an object of the file that cannot be hashed
+        pass
+    try:
         return dict(signature(function).parameters)
     except (TypeError, ValueError):
         return {}
+
+
+@lru_cache(maxsize=64)
+def _signature(function: Any) -> Signature:
+    """It is asked for before every call."""
+    return signature(function)
 
 
 class Stub:

@@ -8,7 +8,15 @@ from itertools import product
 
 import numpy as np
 
-from outrider.check.learner.decoding_laws import Text, TextLaw, decoded_law, plain_law, wrong_decoders
+from outrider.check.learner.decoding_laws import (
+    Decoder,
+    Rounds,
+    Text,
+    TextLaw,
+    decoded_law,
+    plain_law,
+    wrong_decoders,
+)
 from outrider.check.learner.evidence import Law, Strange, explanation, strangest, tests_of, unlikely
 from outrider.check.learner.judges.wording import chances, comparison, tokens
 from outrider.check.learner.process import Message
@@ -67,10 +75,16 @@ def wrong_laws(prompt: Text, lookahead: int) -> tuple[Law, ...]:
         Law(
             decoder.mistake,
             decoder.detail,
-            at(decoded_law(decoder, TARGET, DRAFT, prompt, lookahead, JOINT), range(JOINT)),
+            at(decoded_law(decoder, TARGET, DRAFT, prompt, lookahead, JOINT, rounds), range(JOINT)),
         )
-        for decoder in wrong_decoders(TARGET)
+        for decoder, rounds in _with_rounds(lookahead)
     )
+
+
+@cache
+def _with_rounds(lookahead: int) -> tuple[tuple[Decoder, Rounds], ...]:
+    """The wrong decoders, each with what is known of its rounds from any prompt."""
+    return tuple((decoder, {}) for decoder in wrong_decoders(TARGET))
 
 
 @cache
