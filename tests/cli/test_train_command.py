@@ -10,7 +10,9 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,14 +29,48 @@ from tiny import gguf as tiny_gguf
 from tiny import plain
 
 torch = pytest.importorskip("torch")
+from outrider.training.heads import making  # noqa: E402
+from outrider.training.heads.trainer import Trainer  # noqa: E402
+
 GREEDY = SamplingParams(temperature=0)
 ON_TORCH = ("--backend", "torch", "--dtype", "float32", "--threads", 1)
+A_ROUND, A_BATCH = 0.02, 0.05  # seconds, by the clock of these tests
+
+
+class Work:
+    """A clock that goes on with the work: how much is done in so many minutes is the same on any machine."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def of(self, seconds):
+        """A clock that goes on by so much at each look."""
+
+        def look():
+            self.now += seconds
+            return self.now
+
+        return look
+
+
+@contextmanager
+def timed_by_work():
+    work, patches = Work(), pytest.MonkeyPatch()
+    patches.setattr(train, "time", SimpleNamespace(monotonic=work.of(0.0)))
+    patches.setattr(writing, "time", SimpleNamespace(monotonic=work.of(A_ROUND)))
+    patches.setattr(making, "Trainer", partial(Trainer, clock=work.of(A_BATCH)))
+    try:
+        yield
+    finally:
+        patches.undo()
 
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch):
     monkeypatch.setattr(synthesis, "SHORTEST_QUESTION", 1)  # the words of the tiny model are short
     monkeypatch.setattr(train, "OPENINGS", ("", "the ", "w3 w4 "))
+    with timed_by_work():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +137,7 @@ def small_model(target, prompts, tmp_path_factory):
     out, errors = tmp_path_factory.mktemp("model"), StringIO()
     words = tiny_gguf.save(tmp_path_factory.mktemp("words") / "words.gguf", vocabulary=len(plain.WORDS))
     flags = ("--drafter", "model", "--minutes", 0.15, "--gguf", words, "--input", prompts, *ON_TORCH)
-    with redirect_stderr(errors):
+    with redirect_stderr(errors), timed_by_work():
         status = run([str(word) for word in ("train", target, "--out", out, *flags)])
     assert status == 0, errors.getvalue()
     return errors.getvalue(), out
