@@ -532,7 +532,7 @@ def test_logits_are_those_of_transformers_itself(name, kind, settings):
     tokens = random.Random(0).choices(range(VOCABULARY), k=30)
     with torch.inference_mode():
         expected = tiny(kind, **settings)(torch.tensor([tokens])).logits[0]
-    same(fresh(MODELS[name](), tokens, 30), to_numpy(expected))
+    same(fresh(made(name), tokens, 30), to_numpy(expected))
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3_text", "mamba", "jamba", "recurrent_gemma"])
@@ -682,7 +682,7 @@ def test_a_model_that_cannot_be_read_token_by_token_is_refused():
 
 @pytest.mark.parametrize(("kind", "steps"), [("torch-mamba", True), ("torch-jamba", True), ("torch-qwen3-next", False)])
 def test_models_of_transformers_that_forget_what_was_before_are_read_token_by_token(kind, steps):
-    session = MODELS[kind]().open(1, CAPACITY)
+    session = made(kind).open(1, CAPACITY)
     assert session._readers[0].stepwise == steps
 
 
@@ -866,7 +866,7 @@ def hidden_of(reference, tokens, layers):
 
 @pytest.mark.parametrize("name", SHOWING)
 def test_hidden_states_are_those_of_transformers(name):
-    model, reference = MODELS[name](), SHOWING[name]()
+    model, reference = made(name), SHOWING[name]()
     last = model.traits.layers
     assert model.traits.hidden_size == 32
     for layers in ((0, 1, last), (last, 1)):
