@@ -260,6 +260,25 @@ def test_a_window_that_only_the_mask_knows_sends_a_model_to_replay(monkeypatch, 
     assert decoded(target, drafter=SuffixDrafter()) == generated(target.module)
 
 
+def test_a_mask_that_a_layer_makes_itself_sends_a_model_to_replay(monkeypatch):
+    """It differs from the causal one only far back, where the trial does not look."""
+    from transformers.models.llama import modeling_llama
+
+    own = modeling_llama.LlamaAttention.forward
+
+    def forward(self, *args, **kwargs):
+        cache, width = kwargs["past_key_values"], kwargs["hidden_states"].shape[1]
+        before = 0 if cache is None else cache.get_seq_length(self.layer_idx)
+        queries, keys = before + torch.arange(width)[:, None], torch.arange(before + width)[None]
+        seen = (keys <= queries) & (keys > queries - 20)
+        return own(self, *args, **kwargs | {"attention_mask": seen[None, None]})
+
+    monkeypatch.setattr(modeling_llama.LlamaAttention, "forward", forward)
+    target = as_model(tiny())
+    assert not target.shares_passes
+    assert decoded(target, PROMPT * 4, SuffixDrafter()) == generated(target.module, PROMPT * 4)
+
+
 FAR = {
     "a window in the mask alone": lambda batch, head, query, key: key > query - 20,
     "a window and the first tokens": lambda batch, head, query, key: (key > query - 20) | (key < 4),
