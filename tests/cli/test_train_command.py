@@ -34,7 +34,7 @@ from outrider.training.heads.trainer import Trainer  # noqa: E402
 
 GREEDY = SamplingParams(temperature=0)
 ON_TORCH = ("--backend", "torch", "--dtype", "float32", "--threads", 1)
-A_ROUND, A_BATCH = 0.02, 0.05  # seconds, by the clock of these tests
+A_ROUND, A_BATCH = 0.04, 0.1  # seconds, by the clock of these tests
 
 
 class Work:
