@@ -51,6 +51,17 @@ def test_errors_and_warnings_are_harmless(outrider, folder, monkeypatch, capsys)
         assert not {"\x1b", "\x07", "\x9b"} & set(err)
 
 
+def test_what_nobody_foresaw_is_harmless(outrider, folder, monkeypatch):
+    def broken(*arguments, **settings):
+        raise RuntimeError(f"odd {HOSTILE}")
+
+    monkeypatch.setattr("outrider.load", broken)
+    status, _, err = outrider("generate", "x", "-m", folder)
+    assert status == 1
+    assert "odd ␛]0;title␇" in err
+    assert not {"\x1b", "\x07", "\x9b"} & set(err)
+
+
 def test_what_the_console_says_is_harmless(capsys):
     messages().print(f"opening {HOSTILE}")
     assert SHOWN in capsys.readouterr().err.replace("\n", "")

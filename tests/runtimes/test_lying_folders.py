@@ -141,6 +141,26 @@ def test_what_an_index_names_need_not_lie_in_the_folder_itself(tmp_path, honest)
     assert outrider.load(folder, backend="torch").traits.layers == 2
 
 
+@pytest.mark.parametrize("backend", ["torch", "mlx", "native"])
+def test_what_an_index_names_outside_is_not_read_even_where_it_is_there(tmp_path, honest, backend):
+    if backend != "torch":
+        pytest.importorskip({"mlx": "mlx_lm", "native": "outrider_native"}[backend])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in honest.items():
+        ((tmp_path if name == "model.safetensors" else folder) / name).write_bytes(content)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "../model.safetensors"}}')
+    with pytest.raises(ModelError, match="not a file in the folder"):
+        outrider.load(folder, backend=backend)
+
+
+def test_a_broken_tokenizer_beside_any_kind_of_model(tmp_path):
+    folder = saved(tmp_path, "Olmo2", **SMALL)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match=r"the tokenizer of [^\n]* cannot be read: "):
+        outrider.load(folder, backend="torch")
+
+
 def without(folder, name):
     """Take a weight out of a folder."""
     from safetensors.torch import load_file, save_file

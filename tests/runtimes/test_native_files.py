@@ -113,6 +113,20 @@ def test_the_tokenizer_of_a_folder_is_that_of_transformers(tmp_path):
     assert ours.fingerprint == theirs.fingerprint
 
 
+def test_a_template_has_no_tools_and_no_documents_where_none_are_given(tmp_path):
+    """As in transformers, where both are None: a template that asks `is not none` writes nothing of them."""
+    from outrider.runtimes.native.tokenizer import of_folder
+    from tiny import tokenizers as tiny_tokenizers
+
+    tiny_tokenizers.byte_level(PIECES).wrapped.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% if tools is not none %}1{% endif %}{% if documents is not none %}2{% endif %}{{ messages[0].content }}"
+    )
+    tokenizer = of_folder(tmp_path)
+    assert tokenizer.decode(tokenizer.encode_chat([{"role": "user", "content": "Hello"}])) == "Hello"
+    assert tokenizer.decode(tokenizer.encode_chat([{"role": "user", "content": "Hello"}], [{"name": "f"}])) == "1Hello"
+
+
 def test_a_tokenizer_that_is_not_read_here_is_that_of_llama_cpp(tmp_path):
     pytest.importorskip("llama_cpp")
     file = tiny_gguf.save(tmp_path / "tiny.gguf", words=WORDS)
