@@ -56,9 +56,8 @@ CORNERS = [
 class Looked(Drafter):
     """Trees of one size, of tokens that some table on the host names."""
 
-    trees = True
-
     def __init__(self, nodes: int, chain: bool) -> None:
+        self.trees = not chain
         self._draft = Draft(
             tuple(range(1, nodes + 1)) if chain else tuple(node % 40 + 1 for node in range(nodes)),
             None if chain else tuple((node - 1) // 2 for node in range(nodes)),
