@@ -127,7 +127,7 @@ def test_llama_cpp_stores_what_the_flags_name():
     from outrider.runtimes.llamacpp.model import CACHE_TYPES
 
     assert get_args(CacheDtype) == tuple(CACHE_TYPES)
-    assert set(get_args(Dtype)) == {"auto", *FILE_TYPES}
+    assert set(get_args(Dtype)) - {"int4"} == {"auto", *FILE_TYPES}  # int4 is of PyTorch on a GPU alone
 
 
 @pytest.mark.parametrize(
