@@ -35,8 +35,19 @@ def replay(grown: Grown, row: int, open_children: Open) -> None:
         names |= {place * children + order: name for order, name in enumerate(opened)}
 
 
-def q_of_drawn(grown: Grown, plan: TreePlan, names: Sequence[int]) -> dict[int, Array]:
-    """The distributions [places, vocab] of the trees that were drawn, by the names of the rows."""
+def open_all(
+    grown: Grown, plan: TreePlan, names: Sequence[int], open_children: Sequence[Callable[[bool], Open]]
+) -> dict[int, Array]:
+    """Open all trees, of rows with these names.
+
+    Args:
+        open_children: of each tree; they are told whether its tokens were chosen, not drawn.
+
+    Returns:
+        the distributions [places, vocab] of the trees that were drawn, by name.
+    """
+    for index, (opening, row) in enumerate(zip(open_children, plan.rows, strict=True)):
+        replay(grown, index, opening(row.chosen))
     if grown.q is None:
         return {}
     rows = enumerate(zip(names, plan.rows, strict=True))

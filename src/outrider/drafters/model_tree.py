@@ -9,7 +9,7 @@ from typing import Any
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
-from outrider.drafters.grown import plan_of, q_of_drawn, replay
+from outrider.drafters.grown import open_all, plan_of
 from outrider.drafters.growth import Growth
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
 from outrider.errors import SettingError, shown
@@ -107,9 +107,8 @@ class ModelTreeDrafter(CachedDrafter):
     def _grow_out(self, trees: Sequence[_Tree], plan: TreePlan) -> dict[int, Array]:
         """All levels of all trees, where the model runs; the distributions of those that were drawn."""
         grown = self.cache.grow_trees([tree.row for tree in trees], plan)
-        for index, (tree, row) in enumerate(zip(trees, plan.rows, strict=True)):
-            replay(grown, index, partial(self._open_grown, tree, row.chosen))
-        return q_of_drawn(grown, plan, [tree.sequence.id for tree in trees])
+        openings = [partial(partial, self._open_grown, tree) for tree in trees]
+        return open_all(grown, plan, [tree.sequence.id for tree in trees], openings)
 
     def _open_grown(
         self, tree: _Tree, chosen: bool, node: int, tokens: list[int], possible: list[float], place: int

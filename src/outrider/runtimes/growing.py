@@ -67,8 +67,12 @@ class TreePlan:
 
     @property
     def places(self) -> int:
-        """Of nodes that may have children: the text, and `beam` of each level but the last."""
-        return 1 + self.beam * (len(self.widths) - 1)
+        return places_of(self.widths, self.beam)
+
+
+def places_of(widths: Sequence[int], beam: int) -> int:
+    """Places of nodes that may have children: the text, and `beam` of each level but the last."""
+    return 1 + beam * (len(widths) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import accumulate
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
-from outrider.drafters.grown import plan_of, q_of_drawn, replay
+from outrider.drafters.grown import open_all, plan_of
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
 from outrider.drafters.heads.learner import Learner
@@ -272,9 +272,8 @@ class HeadDrafter(Drafter):
         assert isinstance(entries, GrowsOut)
         made = concatenate([tree.states for tree in trees])
         grown = entries.grow_trees([tree.row for tree in trees], made, plan, self._known_vocabulary().size)
-        for index, (tree, row) in enumerate(zip(trees, plan.rows, strict=True)):
-            replay(grown, index, partial(self._open_grown, tree, row.chosen))
-        return q_of_drawn(grown, plan, [tree.sequence.id for tree in trees])
+        openings = [partial(partial, self._open_grown, tree) for tree in trees]
+        return open_all(grown, plan, [tree.sequence.id for tree in trees], openings)
 
     def _open_grown(
         self, tree: _Tree, chosen: bool, node: int, tokens: list[int], possible: list[float], place: int

@@ -7,13 +7,13 @@ those that the tree has no node for are empty, and are fed as padding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-import numpy as np
 import torch
 
 from outrider.maths.arrays.torch import exponential_of
-from outrider.runtimes.growing import ABSENT
+from outrider.runtimes.growing import ABSENT, places_of
+from outrider.runtimes.torch.cuda.areas import Area
 from outrider.runtimes.torch.cuda.hashing import keys_of, scrambled
 from outrider.runtimes.torch.cuda.places import WORD
 from outrider.runtimes.torch.cuda.staging import Layout, Sections
@@ -22,11 +22,10 @@ from outrider.runtimes.torch.cuda.verdicts.settings import SETTINGS, Filters
 BAD = -3  # in the place of a candidate: a logit is not finite
 LARGEST_SHARE = 0.98  # of a corrected share, as in drafters/growth.py
 AT_ONCE = 16  # rows of noise that are made together
-FLOATS = {"settings", "least", "steps", "factors"}
 
 
 @dataclass(frozen=True, slots=True)
-class TreeLayout:
+class TreeLayout(Area):
     """What a level of a tree is captured for.
 
     Attributes:
@@ -37,6 +36,8 @@ class TreeLayout:
         factors: shape of the corrections; empty where nothing is corrected.
         filters: what is done to logits.
     """
+
+    floats: ClassVar[frozenset[str]] = frozenset({"settings", "least", "steps", "factors"})
 
     rows: int
     widths: tuple[int, ...]
@@ -53,7 +54,7 @@ class TreeLayout:
 
     @property
     def places(self) -> int:
-        return 1 + self.beam * (len(self.widths) - 1)
+        return places_of(self.widths, self.beam)
 
     @property
     def words(self) -> int:
@@ -76,21 +77,6 @@ class TreeLayout:
         names = ("slots", "ends", "nodes", "depths", "chosen", "words", "positions", "lasts", "branches", "least")
         more = {"settings": (SETTINGS, self.rows), "steps": (self.rows, self.steps), "factors": self.factors}
         return dict.fromkeys(names, each) | {name: shape for name, shape in more.items() if shape}
-
-    @property
-    def size(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.sizes.values())
-
-    def sections(self, area: Any) -> dict[str, Any]:
-        """Views of an area of int64: of a tensor, or of a NumPy array."""
-        floats = torch.float64 if isinstance(area, torch.Tensor) else np.float64
-        found, start = {}, 0
-        for name, shape in self.sizes.items():
-            end = start + int(np.prod(shape))
-            part = area[start:end]
-            found[name] = (part.view(floats) if name in FLOATS else part).reshape(shape)
-            start = end
-        return found
 
 
 class Trees:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import ClassVar
 
-import numpy as np
-import torch
-
+from outrider.runtimes.torch.cuda.areas import Area
 from outrider.runtimes.torch.cuda.verdicts.settings import SETTINGS, Filters
 
 PENALTIES = 3
@@ -23,11 +21,8 @@ class Kind(Enum):
     COUPLED = "coupled"
 
 
-FLOATS = {"settings", "accept", "next", "penalties", "biases"}
-
-
 @dataclass(frozen=True, slots=True)
-class VerdictLayout:
+class VerdictLayout(Area):
     """The shape of a verdict: what is captured as one graph.
 
     Attributes:
@@ -40,6 +35,8 @@ class VerdictLayout:
         pairs: of a row and a token whose logit penalties change.
         filters: what is done to the logits.
     """
+
+    floats: ClassVar[frozenset[str]] = frozenset({"settings", "accept", "next", "penalties", "biases"})
 
     kind: Kind
     rows: int
@@ -70,24 +67,9 @@ class VerdictLayout:
         return sizes | {"counts": (self.rows,), "next": (self.rows, self.most + 1)}
 
     @property
-    def size(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.sizes.values())
-
-    @property
     def results(self) -> int:
         """Numbers that the host reads."""
         return 2 * self.scored if self.kind is Kind.COUPLED else 2 * self.rows + self.scored
-
-    def sections(self, area: Any) -> dict[str, Any]:
-        """Views of an area of int64: of a tensor, or of a NumPy array."""
-        floats = torch.float64 if isinstance(area, torch.Tensor) else np.float64
-        found, start = {}, 0
-        for name, shape in self.sizes.items():
-            end = start + int(np.prod(shape))
-            part = area[start:end]
-            found[name] = (part.view(floats) if name in FLOATS else part).reshape(shape)
-            start = end
-        return found
 
 
 def padded(count: int) -> int:
