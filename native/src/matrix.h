@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "pages.h"
+
 // Kernels are compiled for several instruction sets: none of them may leave a copy of a shared function behind.
 #define OUTRIDER_INLINE __attribute__((always_inline)) inline
 
@@ -25,8 +27,8 @@ enum class Kind { Q8, Q4, Q4M, F32, F16, BF16 };
 struct Matrix {
     Kind kind = Kind::Q8;
     size_t outputs = 0, inputs = 0, tiles = 0, blocks = 0;
-    std::vector<uint8_t> memory;  // quants, then scales
-    size_t quants_at = 0, scales_at = 0;
+    Pages memory;  // quants, then scales
+    size_t scales_at = 0;
 
     OUTRIDER_INLINE bool quantised() const { return kind == Kind::Q8 || kind == Kind::Q4 || kind == Kind::Q4M; }
     // Scales, and minimums, of one tile and block.
@@ -41,8 +43,8 @@ struct Matrix {
             default: return TILE * BLOCK * 2;
         }
     }
-    OUTRIDER_INLINE const uint8_t* quants(size_t tile) const { return memory.data() + quants_at + tile * blocks * block_bytes(); }
-    OUTRIDER_INLINE uint8_t* quants(size_t tile) { return memory.data() + quants_at + tile * blocks * block_bytes(); }
+    OUTRIDER_INLINE const uint8_t* quants(size_t tile) const { return memory.data() + tile * blocks * block_bytes(); }
+    OUTRIDER_INLINE uint8_t* quants(size_t tile) { return memory.data() + tile * blocks * block_bytes(); }
     OUTRIDER_INLINE const uint16_t* scales(size_t tile) const {
         return reinterpret_cast<const uint16_t*>(memory.data() + scales_at) + tile * blocks * block_scales();
     }

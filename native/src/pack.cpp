@@ -182,9 +182,8 @@ Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const 
     m.tiles = (outputs + TILE - 1) / TILE;
     m.blocks = (inputs + BLOCK - 1) / BLOCK;
     const size_t quants = m.tiles * m.blocks * m.block_bytes();
-    m.memory.resize(64 + quants + (m.quantised() ? m.tiles * m.blocks * m.block_scales() * 2 : 0));
-    m.quants_at = (64 - reinterpret_cast<uintptr_t>(m.memory.data()) % 64) % 64;
-    m.scales_at = m.quants_at + quants;
+    m.memory = Pages(quants + (m.quantised() ? m.tiles * m.blocks * m.block_scales() * 2 : 0));
+    m.scales_at = quants;
     Pool::shared().run(m.tiles, threads, [&](size_t tile, size_t) {
         for (size_t output = tile * TILE; output < std::min(outputs, (tile + 1) * TILE); output++)
             pack_row(m, output, data + (order ? order[output] : output) * row, kind);

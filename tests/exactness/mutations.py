@@ -386,15 +386,26 @@ def empty_drafts_without_experience() -> AbstractContextManager:
 @contextmanager
 def head_exchanged_between_a_draw_and_its_q(after: HeadNetwork) -> Iterator[None]:
     """The token is of the head before, and q of the one after."""
-    opened = HeadDrafter._open_node
+    opened, drawn = HeadDrafter._open_children, HeadDrafter._draw_children
+    late = {}  # what the head after says, by node
 
-    def late(self, tree, node, tokens, probabilities, q):
+    def open_children(self, tree, probabilities, places, q=None):
         if q is not None:
-            logits = after.logits(tree.states[[tree.asked.index(node)]])
-            q = self._known_vocabulary().spread(distribution(logits, UNCHANGED)[0])
-        opened(self, tree, node, tokens, probabilities, q)
+            rows = distribution(after.logits(tree.states), UNCHANGED)
+            late.update(
+                {node: self._known_vocabulary().spread(row) for node, row in zip(tree.asked, rows, strict=True)}
+            )
+        opened(self, tree, probabilities, places, q)
 
-    with patch.object(HeadDrafter, "_open_node", late):
+    def draw_children(self, sequence, q, depth, node, count):
+        tokens = drawn(self, sequence, q, depth, node, count)
+        q[...] = late[node]
+        return tokens
+
+    with (
+        patch.object(HeadDrafter, "_open_children", open_children),
+        patch.object(HeadDrafter, "_draw_children", draw_children),
+    ):
         yield
 
 
