@@ -118,14 +118,20 @@ def _cases(random: np.random.Generator, rule: Rule, drafts: list[Draft], vocabul
     return cases
 
 
-def drawn_drafts_agree(run: Run) -> bool:
-    """Drafts that replayed graphs draw, against those of the same passes launched one operation after the other."""
+def _replayed_and_launched(run: Run) -> list[GraphSession]:
+    """Two sessions of one model that hold the same two texts: one replays graphs, the other launches each operation."""
     module = make(CHECKED, run.device, torch.float32, spread=0.06)
     ways: list[Device] = [device_at(run.device), Host(run.device)]
     sessions = [GraphedLlama.of(copy.deepcopy(module), device=device).open(2, 256) for device in ways]
     for session in sessions:
         feed(session, 0, some_text(1000, 30, 0))
         feed(session, 1, some_text(1000, 12, 1))
+    return sessions
+
+
+def drawn_drafts_agree(run: Run) -> bool:
+    """Drafts that replayed graphs draw, against those of the same passes launched one operation after the other."""
+    sessions = _replayed_and_launched(run)
     right = True
     for number in range(5):
         drafts = [_draw(session, number) for session in sessions]
@@ -171,12 +177,7 @@ def several_rules_agree(run: Run) -> bool:
 
 def trees_agree(run: Run) -> bool:
     """Trees that replayed graphs grow, chosen and drawn, against those of the same passes launched one by one."""
-    module = make(CHECKED, run.device, torch.float32, spread=0.06)
-    ways: list[Device] = [device_at(run.device), Host(run.device)]
-    sessions = [GraphedLlama.of(copy.deepcopy(module), device=device).open(2, 256) for device in ways]
-    for session in sessions:
-        feed(session, 0, some_text(1000, 30, 0))
-        feed(session, 1, some_text(1000, 12, 1))
+    sessions = _replayed_and_launched(run)
     alike = compared = 0
     for number in range(6):
         trees = [_grow(session, number) for session in sessions]

@@ -139,20 +139,28 @@ class Growth:
             return EMPTY
         number = {node: rank for rank, node in enumerate(ranked)} | {ROOT: ROOT}  # of a candidate in the draft
         kept = [self._candidates[node] for node in ranked]
-        q_rows = tuple(candidate.q_index for candidate in kept)
-        if q is None and self._drawn:
-            used = sorted(set(q_rows) - {CHOSEN})
-            q_row = {q_index: row for row, q_index in enumerate(used)} | {CHOSEN: CHOSEN}
-            q_rows = tuple(q_row[q_index] for q_index in q_rows)
-            q = stack([self._distributions[q_index] for q_index in used]) if used else None
+        q, q_rows = self._drawn_from(kept, q)
         return Draft(
             tuple(candidate.token for candidate in kept),
             tuple(number[candidate.parent] for candidate in kept),
-            q if self._drawn else None,
-            q_rows if self._drawn and q is not None else None,
+            q,
+            q_rows,
             source,
             chances=tuple(candidate.chance for candidate in kept),
         )
+
+    def _drawn_from(self, kept: Sequence[_Candidate], q: Array | None) -> tuple[Array | None, tuple[int, ...] | None]:
+        """The distributions of nodes, and the number of each one's; None where no node was drawn."""
+        if not self._drawn:
+            return None, None
+        numbers = [candidate.q_index for candidate in kept]
+        if q is not None:
+            return q, tuple(numbers)
+        used = sorted(set(numbers) - {CHOSEN})
+        if not used:
+            return None, None
+        row = {number: row for row, number in enumerate(used)} | {CHOSEN: CHOSEN}
+        return stack([self._distributions[number] for number in used]), tuple(row[number] for number in numbers)
 
     def _ranked(self) -> list[int]:
         """The candidates with the largest chances, as many as the budget buys; of equal ones the first found."""

@@ -35,11 +35,14 @@ class AttentionCost:
         """
         if not beyond:
             return base
-        return np.maximum(base + (self.per_row * rows + self.per_token * tokens) * beyond, LEAST_SHARE * base)
+        return np.maximum(base + self._added(rows, tokens, beyond), LEAST_SHARE * base)
 
     def added_to_one(self, base: float, rows: int, tokens: int, beyond: float) -> float:
         """The same of one pass, in numbers of Python: each pass that is run asks for it."""
-        return max(base + (self.per_row * rows + self.per_token * tokens) * beyond, LEAST_SHARE * base)
+        return max(base + float(self._added(rows, tokens, beyond)), LEAST_SHARE * base)
+
+    def _added(self, rows: int, tokens: Any, beyond: float) -> Any:
+        return (self.per_row * rows + self.per_token * tokens) * beyond
 
     def observe(self, rows: int, tokens: int, beyond: float, seconds: float) -> None:
         """Learn from a pass over texts longer by `beyond` tokens, which took `seconds` more than when measured."""
