@@ -180,10 +180,28 @@ def test_unknown_modules_around_a_model_are_refused():
 
 
 def test_a_model_compiled_in_place():
-    model = tiny()
+    """What was compiled was traced for the user's own calls; passes of Outrider's twin never run it."""
+    runs = []
+
+    def counting(graph, inputs):
+        def run(*tensors):
+            runs.append(graph)
+            return graph.forward(*tensors)
+
+        return run
+
+    model = tiny(num_hidden_layers=1)
     expected = generated(model)
-    model.compile(backend="eager")
-    assert decoded(model) == expected
+    model.compile(backend=counting)
+    assert generated(model) == expected
+    own = len(runs)
+    assert own >= LONGEST
+    target = as_model(model)
+    assert target.shares_passes
+    assert decoded(target, drafter=SuffixDrafter()) == expected
+    assert len(runs) == own
+    assert generated(model) == expected
+    assert len(runs) == 2 * own
 
 
 def test_offloaded_weights():
