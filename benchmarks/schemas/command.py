@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from benchmarks.schemas.run import Count, count_valid, count_valid_with_head
+from benchmarks.schemas.run import TEMPERATURES, WITH_HEAD, Count, count_valid, count_valid_with_head
 from benchmarks.schemas.scribbler import Scribbler
 from outrider import load
 from outrider.cli.bench import tables
@@ -25,11 +25,20 @@ def command(
     head: Annotated[
         str | None, option("--head", "HEAD", "SmolLM2 itself, with a head: smollm2-head, or a folder.")
     ] = None,
+    drafter: Annotated[
+        list[str] | None, option("--drafter", "NAME", f"With --head, these alone: {', '.join(WITH_HEAD)}.")
+    ] = None,
+    temperature: Annotated[list[float] | None, option("--temperature", "X", "These alone. Default: 0 and 1.")] = None,
 ) -> int:
     """Documents of random JSON schemas, by a model that writes at random with SmolLM2's tokenizer."""
     model = load(SMOLLM2)
     counts = []
-    for each in _counts(model, head, count, first):
+    temperatures = tuple(temperature or TEMPERATURES)
+    if head is None:
+        found = _by_a_scribbler(model, count, first, temperatures)
+    else:
+        found = count_valid_with_head(model, head, count, first, temperatures, drafter or tuple(WITH_HEAD))
+    for each in found:
         counts.append(each)
         messages().print(f"{each.drafter} at {each.temperature}: {each.valid} of {each.documents} valid", style="dim")
         for wrong in each.wrong[:5]:
@@ -39,13 +48,11 @@ def command(
     return int(any(each.wrong for each in counts))
 
 
-def _counts(model: Model, head: str | None, count: int, first: int) -> Iterator[Count]:
-    if head is not None:
-        return count_valid_with_head(model, head, count, first)
+def _by_a_scribbler(model: Model, count: int, first: int, temperatures: Sequence[float]) -> Iterator[Count]:
     assert model.tokenizer is not None
     target = Scribbler(model.tokenizer, model.traits.stop_token_ids, 1)
     draft = Scribbler(model.tokenizer, model.traits.stop_token_ids, 2, like=target)
-    return count_valid(target, draft, count, first)
+    return count_valid(target, draft, count, first, temperatures)
 
 
 def _cells(count: Count) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -64,24 +64,40 @@ class Count:
     wrong: list[str] = field(default_factory=list)
 
 
-def count_valid(target: Model, draft: Model, schemas: int, first: int = 0) -> Iterator[Count]:
+def count_valid(
+    target: Model, draft: Model, schemas: int, first: int = 0, temperatures: Sequence[float] = TEMPERATURES
+) -> Iterator[Count]:
     """Documents of `schemas` random schemas, for each drafter and temperature."""
     for name, make in DRAFTERS.items():
-        yield from _count(name, partial(make, draft), target, schemas, first)
+        yield from _count(name, partial(make, draft), target, temperatures, range(first, first + schemas))
 
 
-def count_valid_with_head(target: Model, head: str, schemas: int, first: int = 0) -> Iterator[Count]:
+def count_valid_with_head(
+    target: Model,
+    head: str,
+    schemas: int,
+    first: int = 0,
+    temperatures: Sequence[float] = TEMPERATURES,
+    drafters: Collection[str] = tuple(WITH_HEAD),
+) -> Iterator[Count]:
     """The same for drafters with a head."""
-    for name, make in WITH_HEAD.items():
-        yield from _count(name, partial(make, target, head), target, schemas, first)
+    for name in drafters:
+        make = partial(WITH_HEAD[name], target, head)
+        yield from _count(name, make, target, temperatures, range(first, first + schemas))
 
 
-def _count(name: str, make: Callable[[], Drafter | None], target: Model, schemas: int, first: int) -> Iterator[Count]:
-    for temperature in TEMPERATURES:
+def _count(
+    name: str,
+    make: Callable[[], Drafter | None],
+    target: Model,
+    temperatures: Sequence[float],
+    numbers: range,
+) -> Iterator[Count]:
+    for temperature in temperatures:
         count = Count(name, temperature)
         # A drafter knows no schema, so that one of each rule serves for all documents.
         decoders = [SpeculativeDecoder(make(), target, 5, rule=rule) for rule in RULES]
-        for number in range(first, first + schemas):
+        for number in numbers:
             _add(count, decoders[number % len(decoders)], random_schema(Random(number)), number)
         yield count
 

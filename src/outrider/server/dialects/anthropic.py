@@ -112,7 +112,7 @@ class MessagesBody(TextBody):
             stop=stops,
             structured=choice.grammar(service),
             tools=choice.tools,
-            **speculation_of(self.speculative, service),
+            **speculation_of(self.speculative, self.seed, service),
         )
         return Asked([request], ignored=ignored, tools=choice.tools)
 

@@ -111,7 +111,7 @@ class ChatBody(TextSettings):
             logprobs=self._logprobs(service) or extras.tokens,
             structured=self._grammar(choice.grammar(service), service),
             tools=choice.tools,
-            **speculation_of(self.speculative, service),
+            **speculation_of(self.speculative, self.seed, service),
         )
         drafter = self.speculative.drafter if isinstance(self.speculative, Speculative) else None
         if request.predicted and not service.offers.copies(drafter):

@@ -55,7 +55,7 @@ class CompletionBody(TextSettings):
             "stop_token_ids": self.stop_tokens(service),
             "logprobs": self._logprobs(service) or extras.tokens,
             "structured": self.grammar(service),
-            **speculation_of(self.speculative, service),
+            **speculation_of(self.speculative, self.seed, service),
         }
         return Asked([Request(prompt, **common) for prompt in prompts], n, extras, ignored, salt=self.cache_salt or "")
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from outrider.errors import shown
 from outrider.maths.sampling import SamplingParams
 from outrider.server.errors import ApiError, refused
-from outrider.server.offers import PLAIN, Speculated
+from outrider.server.offers import NO_DRAFTER, Speculated
 from outrider.server.service import Service
 
 if TYPE_CHECKING:
     from outrider.server.dialects.settings import Speculative
+
+REPRODUCIBLE = "coupled"  # the rule under which a text does not depend on drafts
 
 
 def require_model(name: str | None, service: Service) -> None:
@@ -35,15 +37,19 @@ def require_stops(stops: Sequence[str], service: Service, name: str) -> None:
         raise refused(f"a stop string has {longest} characters: at most {limits.stop_characters} may be", name)
 
 
-def speculation_of(asked: Speculative | bool | None, service: Service) -> Speculated:
+def speculation_of(asked: Speculative | bool | None, seed: int | None, service: Service) -> Speculated:
     """The fields of a Request that say how it is drafted.
+
+    A request with a seed is verified by rule `coupled` unless it names another one: a seed then gives the same text,
+    however many tokens were drafted. Under the others it would depend on measured times.
 
     Raises:
         ApiError: a drafter or a rule is asked for that there is not.
     """
+    rule = None if seed is None else REPRODUCIBLE
     if asked is None or isinstance(asked, bool):
-        return PLAIN if asked is False else service.offers.speculated(None, None, None)
-    return service.offers.speculated(asked.drafter, asked.num_draft_tokens, asked.rule)
+        return service.offers.speculated(NO_DRAFTER if asked is False else None, None, rule)
+    return service.offers.speculated(asked.drafter, asked.num_draft_tokens, rule if asked.rule is None else asked.rule)
 
 
 def sampling_of(service: Service, *, seed: int | None, **given: Any) -> SamplingParams:

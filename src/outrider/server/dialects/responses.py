@@ -121,7 +121,7 @@ class ResponsesBody(TextBody):
             sampling=sampling_of(service, seed=self.seed, temperature=self.temperature, top_p=self.top_p),
             structured=self._grammar(choice, service),
             tools=choice.tools,
-            **speculation_of(self.speculative, service),
+            **speculation_of(self.speculative, self.seed, service),
         )
         return Asked([request], ignored=ignored, tools=choice.tools)
 

@@ -89,7 +89,9 @@ class TextSettings(TextBody):
     presence_penalty: Number | None = Field(default=None, description="As OpenAI.")
     frequency_penalty: Number | None = Field(default=None, description="As OpenAI.")
     logit_bias: dict[str, Number] | None = Field(default=None, description="Token ids as keys; -100 bans a token.")
-    seed: int | None = Field(default=None, description="Reproduces a text: under rule `coupled` whatever drafts.")
+    seed: int | None = Field(
+        default=None, description="Reproduces a text, by rule `coupled` unless `speculative` names another."
+    )
     stop: Strings | None = Field(default=None, description="A text or a list of texts.")
     stop_token_ids: list[int] | None = Field(default=None, description="As vLLM: besides the model's own.")
     ignore_eos: bool | None = Field(default=None, description="As vLLM: the model's own stop tokens end nothing.")
