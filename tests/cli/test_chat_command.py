@@ -280,7 +280,13 @@ def test_ctrl_c_clears_the_line_and_the_chat_goes_on(edit, capsys):
 
 
 @pytest.mark.parametrize(
-    "typed, completions", [("/und", ["undo"]), ("/set repet", ["repetition_penalty"]), ("/show o", ["on", "off"])]
+    "typed, completions",
+    [
+        ("/und", ["undo"]),
+        ("/se", ["set "]),
+        ("/set repet", ["repetition_penalty"]),
+        ("/show o", ["on", "off"]),
+    ],
 )
 def test_commands_complete(typed, completions):
     document = pytest.importorskip("prompt_toolkit.document").Document(typed)

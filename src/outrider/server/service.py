@@ -72,7 +72,7 @@ class Service:
         settings: as given.
         model: its name in replies.
         target, tokenizer, capacity: of the engine.
-        drafter: its drafter's name; None where it decodes plainly.
+        drafter: its own drafter's name, as requests name it; None where it decodes plainly.
         offers: what a request may ask of speculation.
         bodies: reads those of requests.
         metrics: counters, for Prometheus.
@@ -96,7 +96,7 @@ class Service:
         self.target: Model = engine.target
         self.tokenizer: Tokenizer = engine.tokenizer
         self.capacity: int = engine.capacity
-        self.drafter: str | None = None if engine.drafter is None else engine.drafter.name
+        self.drafter: str | None = None if engine.drafter is None else settings.drafter or engine.drafter.name
         own = settings.drafter or self.drafter or NO_DRAFTER
         drafters = {own: Offer(None, None, settings.copies), **settings.drafters}
         self.offers = Offers(own, settings.rule, drafters)

@@ -137,12 +137,13 @@ def command_completer() -> Completer:
     from prompt_toolkit.document import Document
 
     files = PathCompleter(expanduser=True)
-    names = [f"/{name}" for name in COMMANDS]
+    taken: dict[str, Completer | None] = {f"/{name}": WordCompleter(choices) for name, choices in CHOICES.items()}
+    taken |= {"/save": files, "/load": files}
+    # A command that takes something ends with a space: what it takes comes next.
+    names = [f"{name} " if name in taken else name for name in (f"/{each}" for each in COMMANDS)]
     # By itself NestedCompleter takes a slash for the end of a word.
     first = WordCompleter(names, sentence=True)
-    rest = NestedCompleter(
-        {f"/{name}": WordCompleter(choices) for name, choices in CHOICES.items()} | {"/save": files, "/load": files}
-    )
+    rest = NestedCompleter(taken)
 
     class Commands(Completer):
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
