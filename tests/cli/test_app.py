@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from calls import PROMPT
 
+from outrider.cli.app import SUMMARIES
+
 
 def test_an_interrupt_sums_up_what_there_is(outrider, folder, monkeypatch):
     def write(self, event):
@@ -73,14 +75,31 @@ def test_an_interrupt_during_the_imports_is_no_traceback(module):
         f"        if name == '{module}': raise KeyboardInterrupt\n"
         f"sys.meta_path.insert(0, Key()); {place}.{function}()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    command = [sys.executable, "-c", code, "generate", "hi"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_help_is_quick_to_load():
-    slow = ("torch", "transformers", "mlx", "matplotlib")
-    code = f"import sys, outrider.cli.app; sys.exit(any(module in sys.modules for module in {slow}))"
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+@pytest.mark.parametrize(
+    "arguments, slow",
+    [
+        ([["--version"], ["--help"], ["nosuch"]], ("numpy", "asyncio", "outrider.engine")),
+        ([[name, "--help"] for name in SUMMARIES], ("torch", "transformers", "mlx", "matplotlib")),
+    ],
+)
+def test_help_is_quick_to_load(arguments, slow):
+    code = (
+        f"import sys\nfrom outrider.cli.app import run\nfor each in {arguments}: run(each)\n"
+        f"sys.exit(any(module in sys.modules for module in {slow}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+def test_help_says_of_each_command_what_the_command_says(outrider):
+    for name, summary in SUMMARIES.items():
+        _, out, _ = outrider(name, "--help")
+        assert summary in " ".join(out.split())
 
 
 @pytest.mark.parametrize("arguments", [("--verbose", "trace", "/no/such/file"), ("trace", "/no/such/file", "-v")])

@@ -377,6 +377,8 @@ def test_what_is_no_array_is_refused() -> None:
 
 
 def test_importing_the_package_imports_no_array_library_but_numpy() -> None:
-    code = "import outrider, sys; print([m for m in ('torch', 'mlx', 'transformers') if m in sys.modules])"
+    code = (
+        "import sys\nfrom outrider import *\nprint([m for m in ('torch', 'mlx', 'transformers') if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from outrider.cli.bench import questions, rows
+from outrider.cli.command import as_command
 from outrider.errors import SettingError
 
 
@@ -28,3 +30,11 @@ def bench(
     overhead: Annotated[bool, _moved("--overhead")] = False,
 ) -> None:
     """Measure systems of Outrider on prompts of your own, interleaved in one run."""
+
+
+def bench_app() -> typer.Typer:
+    """The command with its own commands."""
+    app = typer.Typer(callback=bench, context_settings={"ignore_unknown_options": True})
+    app.command("questions")(as_command(questions.command))
+    app.command("rows")(as_command(rows.command))
+    return app
