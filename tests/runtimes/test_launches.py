@@ -32,8 +32,8 @@ from outrider.runtimes.torch.cuda.model import GraphedLlama  # noqa: E402
 from tiny.standing import Stand, StandingDevice  # noqa: E402
 
 MOST_LAUNCHES, MOST_READS = 30, 2
-SETTLED = 7  # rounds until every shape has been captured; then so many are counted
-COUNTED = 3
+BEGINNING = 2  # rounds that read the prompts and make static buffers; then so many are counted
+COUNTED = 4
 NODES = {"chain of 4": 4, "tree of 16": 16, "tree of 64": 64}
 SHAPES = {"tree of 16": DynamicTree(4, 6, 4), "tree of 64": DynamicTree(8, 6, 16)}
 ROWS = (1, 8, 32)
@@ -80,8 +80,15 @@ def drafter_of(kind, shape, target, device, folder):
     return HeadDrafter(network, trees=shape in SHAPES, shape=SHAPES.get(shape))
 
 
+@pytest.fixture(autouse=True)
+def captured_at_once(monkeypatch):
+    """Shapes are captured when they first come up: how many tokens the rows of a round keep, and so the shape of what
+    follows, differs from round to round, and some shapes are rare."""
+    monkeypatch.setattr("outrider.runtimes.torch.cuda.graphs.CAPTURED_AT", 1)
+
+
 def counts_of(kind, shape, way, rows, folder):
-    """What the cheapest of the settled rounds takes."""
+    """The most that a settled round takes, of each kind."""
     with Stand() as stand:
         device = StandingDevice(stand)
         target = GraphedLlama.of(tiny("Llama", num_hidden_layers=4 if kind == "head" else 2), device=device)
@@ -96,12 +103,13 @@ def counts_of(kind, shape, way, rows, folder):
             for row in range(rows)
         ]
         found = []
-        for _ in range(SETTLED + COUNTED):
+        for _ in range(BEGINNING + COUNTED):
             before = stand.counts()
             engine.step()
             found.append({name: now - before[name] for name, now in stand.counts().items()})
         assert [handle.error for handle in handles] == [None] * rows
-    return min(found[SETTLED:], key=lambda each: each["launches"])
+        assert all(len(handle.tokens) > COUNTED for handle in handles)
+    return {name: max(each[name] for each in found[BEGINNING:]) for name in found[0]}
 
 
 @pytest.mark.parametrize(("kind", "shape", "way", "rows"), CORNERS)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.nn.attention.bias import CausalBias
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from outrider.runtimes.torch.cuda.device import Host
 
@@ -79,7 +78,7 @@ class Stand(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        tensors = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)]
+        tensors = [each for each in _leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
         there = [each for each in tensors if isinstance(each, Standing)]
         if there and name == "__get__":
             asked = getattr(func, "__self__", None)
@@ -112,7 +111,7 @@ class Stand(TorchFunctionMode):
     def _on_device(self, func: Any, name: str, args: Any, kwargs: Any, tensors: Any, there: Any) -> Any:
         if any(isinstance(each, CausalBias) for each in tensors):  # a mask that is never made
             self.launches += not self._replaying
-            return _there(func(*tree_map(_here, args), **tree_map(_here, kwargs)))
+            return _there(func(*_here(args), **_here(kwargs)))
         here = [each for each in tensors if not isinstance(each, Standing) and each.dim()]
         if name == "copy_":
             self._read() if not isinstance(args[0], Standing) else None
@@ -124,7 +123,7 @@ class Stand(TorchFunctionMode):
             raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found cuda:0 and cpu")
         elif name in ("__getitem__", "__setitem__"):
             # Lists and arrays of indices are copied to the device first.
-            flat = tree_flatten(args[1])[0] if not isinstance(args[1], list) else [args[1]]
+            flat = _leaves(args[1]) if not isinstance(args[1], list) else [args[1]]
             listed = isinstance(args[1], list) or any(isinstance(each, list) for each in _each(args[1]))
             if any(isinstance(each, torch.Tensor) and each.dtype is torch.bool for each in flat):
                 self._read()  # of how many there are
@@ -173,22 +172,41 @@ class Stand(TorchFunctionMode):
 
     def _plain(self, func: Any, args: Any, kwargs: Any) -> Any:
         with torch._C.DisableTorchFunction():
-            return func(*tree_map(_here, args), **tree_map(_here, kwargs))
+            return func(*_here(args), **_here(kwargs))
 
 
 def _each(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
+def _leaves(x: Any) -> list[Any]:
+    """What lies in nested tuples, lists and dictionaries. PyTorch's own way would take most of a test's time."""
+    if isinstance(x, dict):
+        x = x.values()
+    elif not isinstance(x, tuple | list):
+        return [x]
+    return [leaf for each in x for leaf in _leaves(each)]
+
+
+def _mapped(change: Callable[[torch.Tensor], torch.Tensor], x: Any) -> Any:
+    """The same nested values with other tensors."""
+    if isinstance(x, torch.Tensor):
+        return change(x)
+    if isinstance(x, dict):
+        return {key: _mapped(change, each) for key, each in x.items()}
+    if isinstance(x, list) or type(x) is tuple:
+        return type(x)([_mapped(change, each) for each in x])
+    if isinstance(x, tuple):  # of PyTorch's own, with names
+        return type(x)(tuple(_mapped(change, each) for each in x))
+    return x
+
+
 def _here(x: Any) -> Any:
-    return x.as_subclass(torch.Tensor) if isinstance(x, Standing) else x
+    return _mapped(lambda each: each.as_subclass(torch.Tensor) if isinstance(each, Standing) else each, x)
 
 
 def _there(x: Any) -> Any:
-    def wrapped(each: Any) -> Any:
-        return each.as_subclass(Standing) if isinstance(each, torch.Tensor) else each
-
-    return tree_map(wrapped, x)
+    return _mapped(lambda each: each.as_subclass(Standing), x)
 
 
 class StandingDevice(Host):

@@ -45,9 +45,10 @@ class _Mail:
         self._items.setdefault(listener.loop, []).append((listener, item))
 
     def send(self) -> list[_Listener]:
-        """Put the items into the queues. Returns the listeners whose event loop is closed."""
+        """Put the items into the queues, once. Returns the listeners whose event loop is closed."""
         lost: list[_Listener] = []
-        for loop, items in self._items.items():
+        sent, self._items = self._items, {}
+        for loop, items in sent.items():
             try:
                 loop.call_soon_threadsafe(_put, items)
             except RuntimeError:  # the loop is closed
@@ -110,6 +111,7 @@ class AsyncEngine:
             raise SettingError(f"a {type(engine).__name__} is no engine: give an Engine, such as Engine(model)")
         self._engine = engine  # used by the thread alone
         self._listeners: dict[int, _Listener] = {}  # by sequence id; used by the thread alone
+        self._mail = _Mail()  # of the last round; used by the thread alone
         self._changed = threading.Condition()  # guards the two below
         self._inbox: list[Callable[[], None]] = []
         self._closed = False
@@ -218,7 +220,7 @@ class AsyncEngine:
         failure: BaseException | None = None
         try:
             while self._work():
-                self._deliver(self._engine.step())
+                self._deliver(self._engine.step(self._send))
         except BaseException as error:
             failure = error
             logger.error("the thread of %r died: %r", self, error, exc_info=error)
@@ -227,13 +229,13 @@ class AsyncEngine:
             left, self._inbox = self._inbox, []
         for action in left:
             action()  # requests that came too late get the same error as the others
-        reason, mail = _why_closed(failure), _Mail()
+        reason = _why_closed(failure)
         for listener in self._listeners.values():
-            mail.add(listener, reason)
+            self._mail.add(listener, reason)
             assert listener.handle is not None
             listener.handle.cancel()
         self._listeners.clear()
-        mail.send()
+        self._send()
 
     def _work(self) -> bool:
         """Do what was posted; rest while nothing is asked, and wait. False once the engine is closed."""
@@ -257,19 +259,24 @@ class AsyncEngine:
             listener.handle.cancel()
 
     def _deliver(self, events: list[TokenEvent]) -> None:
-        by_sequence = defaultdict(list)
+        """What a round brought is handed out while the device works on the next one, but at once where a text ends."""
+        by_sequence, ended = defaultdict(list), False
         for event in events:
             by_sequence[event.sequence].append(event)
-        mail = _Mail()
         for number, listener in list(self._listeners.items()):
             handle = listener.handle
             assert handle is not None
             if number in by_sequence:
-                mail.add(listener, by_sequence[number])
+                self._mail.add(listener, by_sequence[number])
             if handle.finish_reason is not None:
                 del self._listeners[number]
-                mail.add(listener, handle.error)
-        for listener in mail.send():
+                self._mail.add(listener, handle.error)
+                ended = True
+        if ended:
+            self._send()
+
+    def _send(self) -> None:
+        for listener in self._mail.send():
             self._cancel(listener)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 from outrider.engine.feeds import Feed
+from outrider.engine.meanwhile import Meanwhile
 from outrider.engine.record import JudgedDraft, Observer, RoundRecord, SequenceRound
 from outrider.engine.round import Committed, RoundResult
 from outrider.engine.sequence import ActiveSequence
@@ -22,12 +24,16 @@ class Books:
         speculations: their policies learn from every round.
         opened: when the engine was opened, by its clock.
         observer: called with the record of every round.
+        meanwhile: where the observer is called while a device works.
     """
 
-    def __init__(self, speculations: Speculations, observer: Observer | None, opened: float) -> None:
+    def __init__(
+        self, speculations: Speculations, observer: Observer | None, opened: float, meanwhile: Meanwhile
+    ) -> None:
         self._speculations = speculations
         self._observer = observer
         self._opened = opened
+        self._meanwhile = meanwhile
         self._rounds = count()
 
     def enter(self, result: RoundResult, watch: Stopwatch) -> None:
@@ -46,7 +52,8 @@ class Books:
             )
         number = next(self._rounds)
         if self._observer is not None:
-            self._observer(_record_of(number, watch.started - self._opened, result, times))
+            record = _record_of(number, watch.started - self._opened, result, times)
+            self._meanwhile.add(partial(self._observer, record))
 
 
 def _sequence_of(committed: Committed) -> ActiveSequence:

@@ -15,6 +15,7 @@ from outrider.engine.bookkeeping import Books
 from outrider.engine.events import TokenEvent
 from outrider.engine.handle import Handle
 from outrider.engine.kept_costs import kept_costs
+from outrider.engine.meanwhile import Meanwhile
 from outrider.engine.memory import plan_capacity, room_for_branches, widest_draft
 from outrider.engine.prefixes import PrefixCache
 from outrider.engine.record import Observer
@@ -58,7 +59,8 @@ class Engine:
         prefix_caching: whether a new text adopts the KV cache of an earlier one as far as both begin the same way
             (automatic prefix caching). `Request.isolation` limits it to texts of the same key.
         memory_limit: bytes for keys, values and logits; None takes most of the free memory.
-        observer: called with a RoundRecord after every round.
+        observer: called with a RoundRecord after every round; where a device works on its own, while it works on the
+            next one.
         clock: seconds, for statistics and costs.
 
     Attributes:
@@ -115,7 +117,8 @@ class Engine:
         self._scheduler = Scheduler(max_rows, max_waiting)
         self._ids = count()
         self._clock = clock
-        self._books = Books(self._speculations, observer, clock())
+        self._meanwhile = Meanwhile(self.target.traits.asynchronous)
+        self._books = Books(self._speculations, observer, clock(), self._meanwhile)
         self._unsettled = False  # whether a round is going on, or was interrupted
         for each in self._speculations.all:
             each.drafter.prepare(max_rows, self.capacity)
@@ -130,7 +133,7 @@ class Engine:
         learns = self.target.traits.pads_rows or any(
             each.lookahead.costs is self.costs for each in self._speculations.all
         )
-        self._round = Round(self.target, self._session, self._speculations, self.costs, learns, clock)
+        self._round = Round(self.target, self._session, self._speculations, self.costs, learns, clock, self._meanwhile)
         logger.debug("opened %r for texts of up to %d tokens", self, self.capacity)
 
     def __repr__(self) -> str:
@@ -201,13 +204,23 @@ class Engine:
         self._scheduler.add(sequence)
         return Handle(sequence, self._cancel)
 
-    def step(self) -> list[TokenEvent]:
-        """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in."""
+    def step(self, meanwhile: Callable[[], None] | None = None) -> list[TokenEvent]:
+        """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in.
+
+        Args:
+            meanwhile: what the caller has to do anyway, such as handing out the tokens of the last round. It is called
+                once: while the device works, or first of all where nothing works on its own. It leaves the engine
+                alone.
+        """
+        if meanwhile is not None:
+            self._meanwhile.add(meanwhile)
         if self._unsettled:
             self._settle()  # the last round was interrupted, and its settling too
         self._remove_finished()  # texts that ended in a round that was interrupted
         self._scheduler.admit(self._prefixes.place)
         if not self._scheduler.active:
+            self._meanwhile.do()
+            self._meanwhile.check()
             return []
         self._unsettled = True
         try:
@@ -221,6 +234,7 @@ class Engine:
                     sequence.statistics.drafter_failures += failed
             self._books.enter(result, watch)
             self._remove_finished()  # after the policy has seen the outcome of the round
+            self._meanwhile.check()
         except BaseException:
             self._settle()
             raise
@@ -270,6 +284,7 @@ class Engine:
             self._speculations.forget(sequence)
         # Last, so that after an interrupt no row is given away whose text is not known.
         self._scheduler.remove(sequence)
+        self._meanwhile.do()  # whoever asks what became of a text may look at all of its rounds
         if not self._scheduler.active:
             self._prefixes.trust()
 

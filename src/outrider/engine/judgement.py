@@ -73,8 +73,10 @@ def begin(
     Returns:
         what waits for all verdicts, or makes them on the host.
     """
-    if drafts and (judge is not None or not on_host(logits)) and not _all_plainly_greedy(sequences):
+    if drafts and (judge is not None or not on_host(logits)):
         judge = judge or _judge_for(logits)
+        if judge is not None and _all_plainly_greedy(sequences):
+            return _begin_choosing(drafts, logits, sequences, rules, judge)
         if judge is not None:
             return _begin_on_device(drafts, logits, sequences, rules, judge)
     return partial(_judge_on_host, drafts, logits, sequences, rules, top)
@@ -92,6 +94,26 @@ def _judge_for(logits: Array) -> Judge | None:
 def _all_plainly_greedy(sequences: Sequence[Judged]) -> bool:
     common = common_settings([sequence.sampling for sequence in sequences])
     return common is not None and common.greedy
+
+
+def _begin_choosing(
+    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule], judge: Judge
+) -> Callable[[], Verdicts]:
+    """Of greedy rows nothing but the most probable tokens is asked; the host judges rows with a bad logit."""
+    read = judge.choose(logits)
+
+    def finish() -> Verdicts:
+        found, verdicts = read(), Verdicts()
+        for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True):
+            choices = [token for token in found[rows] if token is not None]
+            if len(choices) == 1 + len(draft):
+                verdicts.append(follow(draft, choices))
+            else:
+                case = Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
+                verdicts.append(_judge_case(case, logits, rule))
+        return verdicts
+
+    return finish
 
 
 def _begin_on_device(

@@ -14,6 +14,7 @@ from outrider.engine.grouping import group_by_work
 from outrider.engine.guiding import forced_draft
 from outrider.engine.judgement import Verdicts, logprobs_of
 from outrider.engine.judgement import begin as begin_judging
+from outrider.engine.meanwhile import Meanwhile
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.speculation import Speculation, Speculations
 from outrider.engine.stopwatch import Stopwatch
@@ -78,6 +79,7 @@ class Round:
         costs: what passes cost; groups rows where passes pad them.
         learns: whether `costs` learns from each pass.
         clock: seconds.
+        meanwhile: what the host does while a device works.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Round:
         costs: CostCurve,
         learns: bool,
         clock: Callable[[], float],
+        meanwhile: Meanwhile,
     ) -> None:
         self._target = target
         self._session = session
@@ -95,7 +98,9 @@ class Round:
         self._costs = costs
         self._learns = learns
         self._pads = target.traits.pads_rows
+        self._overlaps = target.traits.asynchronous
         self._clock = clock
+        self._meanwhile = meanwhile
 
     def run(self, active: Sequence[ActiveSequence], watch: Stopwatch) -> RoundResult:
         """One round. A text that fails ends with an error; the others go on."""
@@ -106,7 +111,8 @@ class Round:
         for members in self._groups(feeds):
             for flight in isolated(self._fly, members, self._session, self._target):
                 watch.phase_ends("verification")
-                self._tell_drafters(flight)
+                if not self._overlaps:
+                    self._tell_drafters(flight)
                 watch.phase_ends("drafting")
                 committed += self.commit(flight)  # before the next pass, which may overwrite the logits
                 watch.phase_ends("elsewhere")
@@ -170,7 +176,11 @@ class Round:
             first += feed.wanted
 
     def _fly(self, feeds: list[Feed]) -> Flight:
-        flight = self.collect(self.launch(feeds))
+        flight = self.launch(feeds)
+        if self._overlaps:  # while the device works
+            self._tell_drafters(flight)
+            self._meanwhile.do()
+        self.collect(flight)
         for feed in feeds:
             if not feed.emits:
                 self._session.keep(feed.sequence.row, range(len(feed.tokens)))

@@ -13,6 +13,7 @@ from outrider.maths.rules import Rule
 from outrider.maths.sampling import History, SamplingParams
 
 Reading = Callable[[], list[Verdict | None]]
+Choices = Callable[[], list[int | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,16 @@ class Case:
 
 class Judge(Protocol):
     """Judges drafts on a device. Its verdicts are those of `maths/rules.py`."""
+
+    def choose(self, logits: Array) -> Choices:
+        """Find the most probable token of each row; does not wait.
+
+        Args:
+            logits: of a pass, on the device; perhaps not computed yet.
+
+        Returns:
+            what reads the tokens, and waits for them; None for a row with a NaN or without a finite largest value.
+        """
 
     def judges(self, rule: Rule, case: Case) -> bool:
         """Whether it can; the host judges what it cannot."""

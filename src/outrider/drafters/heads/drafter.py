@@ -131,7 +131,7 @@ class HeadDrafter(Drafter):
         active = list(trees.values())
         q_of: dict[int, Array] = {}
         if active and self._rolls_out(active):
-            self._roll_out(active)
+            q_of = self._roll_out(active)
             active = []
         elif active and (plan := self._plan(active)) is not None:
             q_of = self._grow_out(active, plan)
@@ -287,8 +287,11 @@ class HeadDrafter(Drafter):
         adjusted = any(tree.sequence.sampling.adjusts_logits for tree in trees)
         return not self.trees and not adjusted and isinstance(self.texts.entries, RollsOut)
 
-    def _roll_out(self, trees: Sequence[_Tree]) -> None:
-        """All tokens of all chains. Where a chain ends depends on what was known before its next token was drawn."""
+    def _roll_out(self, trees: Sequence[_Tree]) -> dict[int, Array]:
+        """All tokens of all chains; the distributions of those that were drawn.
+
+        Where a chain ends depends on what was known before its next token was drawn.
+        """
         states, count = self.texts.entries, max(tree.growth.longest for tree in trees)
         assert isinstance(states, RollsOut)
         samplings = [tree.sequence.sampling for tree in trees]
@@ -301,13 +304,15 @@ class HeadDrafter(Drafter):
         rolled = states.roll_out([tree.row for tree in trees], concatenate([tree.states for tree in trees]), chains)
         for index, (tree, chosen) in enumerate(zip(trees, chains.chosen, strict=True)):
             for step, token in enumerate(rolled.tokens[index]):
-                q = None if chosen else rolled.q[step, index]
                 node, largest = tree.asked[0], [rolled.largest[index][step]]
-                tree.growth.open(node, [token], self._shares(tree, tree.level, node, [token], largest, chosen), q)
+                shares = self._shares(tree, tree.level, node, [token], largest, chosen)
+                tree.growth.open_from(node, [token], shares, CHOSEN if chosen else step)
                 tree.asked = tree.growth.next_level()
                 tree.level += 1
                 if not tree.asked:
                     break
+        drawn = enumerate(zip(trees, chains.chosen, strict=True))
+        return {tree.sequence.id: rolled.q[:, index] for index, (tree, chosen) in drawn if not chosen}
 
     def _feed_level(self, trees: Sequence[_Tree]) -> list[_Tree]:
         """Read the newest nodes that may have children, in one pass; the trees that go on."""

@@ -14,7 +14,7 @@ from outrider.maths.arrays import Array
 from outrider.maths.arrays.torch import exponential_of
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.rules import Rule, block, coupled, follow, token
-from outrider.runtimes.judging import Case, Reading
+from outrider.runtimes.judging import Case, Choices, Reading
 from outrider.runtimes.torch.cuda.device import Device, device_at
 from outrider.runtimes.torch.cuda.graphs import Graphs
 from outrider.runtimes.torch.cuda.staging import Staging
@@ -55,6 +55,13 @@ class DeviceJudge:
         return rule.judge in (token, coupled) or (rule.judge is block and case.draft.is_chain)
 
     @torch.inference_mode()
+    def choose(self, logits: Array) -> Choices:
+        with self._device.guard():
+            fetched = self._device.fetch(self._chosen(logits))
+        count = len(logits)
+        return lambda: [None if token < 0 else token for token in fetched()[:count].tolist()]
+
+    @torch.inference_mode()
     def launch(self, rules: Sequence[Rule], cases: Sequence[Case], logits: Array) -> Reading:
         parts = _parts(rules, cases, max(self._most // logits.shape[-1], 1))
         with self._device.guard():
@@ -72,6 +79,25 @@ class DeviceJudge:
             return [found[number] for number in range(len(cases))]
 
         return read
+
+    def _chosen(self, logits: torch.Tensor) -> torch.Tensor:
+        """The most probable token of each row, int64 [at least rows]; -1 where a logit is not finite."""
+        static, count = self._logits, padded(len(logits))
+        if static is None or logits.data_ptr() != static.data_ptr() or count > min(len(static), MOST_NUMBERS):
+            return choices_of(logits)
+        results = self._static_results()[:count]
+
+        def work() -> None:
+            results.copy_(choices_of(static[:count]))
+
+        self._graphs.run(("choices", count), work)
+        return results
+
+    def _static_results(self) -> torch.Tensor:
+        """int64 [MOST_NUMBERS], where graphs leave what the host reads."""
+        if self._results is None:
+            self._results = torch.zeros(MOST_NUMBERS, dtype=torch.int64, device=self._device.place)
+        return self._results
 
     def _launch(self, part: Part, whole: torch.Tensor, first: int) -> torch.Tensor:
         """The numbers that the host reads, on the device.
@@ -99,10 +125,9 @@ class DeviceJudge:
     def _replay(
         self, layout: VerdictLayout, part: Part, static: torch.Tensor, pairs: Pairs | None, first: int
     ) -> torch.Tensor:
-        if self._staging is None or self._results is None:
+        if self._staging is None:
             self._staging = Staging(self._device, MOST_NUMBERS)
-            self._results = torch.zeros(MOST_NUMBERS, dtype=torch.int64, device=self._device.place)
-        staging, results = self._staging, self._results[first : first + layout.results]
+        staging, results = self._staging, self._static_results()[first : first + layout.results]
         logits, area, there = static[part.first : part.first + layout.scored], staging.area(), staging.there
         pack(area, layout, part.cases, pairs)
         q = None
@@ -163,6 +188,12 @@ def _parts(rules: Sequence[Rule], cases: Sequence[Case], most: int) -> list[Part
             part.cases.append(replace(case, first=case.first - part.first))
             parts[-1] = part._replace(end=end)
     return parts
+
+
+def choices_of(logits: torch.Tensor) -> torch.Tensor:
+    """The most probable token of each row, int64 [rows]; -1 where it is not finite."""
+    largest, tokens = logits.max(dim=-1)
+    return torch.where(largest.isfinite(), tokens, -1)
 
 
 def judge_for(logits: torch.Tensor) -> DeviceJudge:
