@@ -204,11 +204,11 @@ class Round:
         """What the drafters of these rows read of the pass. Top tokens take time to find: where drafts do not pay in
         any row of a drafter, neither does learning from them."""
         wanted = [
-            replace(wants, top=0) if wants.top and all(feed.paused for feed in own) else wants
+            replace(wants, top=0) if wants.top and all([feed.paused for feed in own]) else wants
             for speculation, own in self._speculations.shared_out(feeds, _sequence_of)
             for wants in (speculation.drafter.wants,)
         ]
-        return wanted[0] if len(wanted) == 1 else union_of(wanted)
+        return union_of(wanted)
 
     def _groups(self, feeds: list[Feed]) -> list[list[Feed]]:
         """The cheapest partition into rows that share a pass."""

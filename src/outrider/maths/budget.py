@@ -59,6 +59,12 @@ class Prices:
         steps = self._steps
         return count >= len(steps) or (chance <= steps[count] and (count == 0 or steps[count] > steps[count - 1]))
 
+    def scaled(self, factor: float) -> Prices:
+        """The same prices in another unit, such as tokens for seconds."""
+        prices = Prices(tuple([total * factor for total in self.totals]), self.rate * factor)
+        prices.__dict__["_steps"] = tuple([step * factor for step in self._steps])  # their envelope takes long to find
+        return prices
+
     def beyond(self, count: int) -> Prices:
         """The prices of further tokens, where so many are drafted already."""
         if not self.totals:

@@ -117,6 +117,8 @@ def seen(sequence: DraftedSequence, noise: RoundNoise) -> Seen:
 
 def union_of(wants: Sequence[Features]) -> Features:
     """What a pass has to tell for all of these."""
+    if len(wants) == 1:
+        return wants[0]
     return Features(tuple(sorted({layer for each in wants for layer in each.hidden})), max(each.top for each in wants))
 
 

@@ -25,6 +25,11 @@ MEMORY = 0.975  # EMA decay of what one point of the curve knows, per observatio
 LARGEST_STEP = 2.0  # clipping of outliers: the factor by which a pass may differ from what was expected
 OFTEN = 8.0  # observations that make a point of the curve
 LARGEST_RISE = 1.2  # the same upwards, for the curve: other programs can slow a pass down, nothing speeds one up
+# Learning from a pass takes time. Where many like it were observed and the last one took about as long as was expected,
+# the next ones would say the same.
+PLENTY = 32.0  # observations of passes of one size, of those that are remembered
+SURPRISE = 0.1  # in the logarithm of seconds
+PASSED_OVER = 3  # passes that are not looked at after one that was no surprise
 
 
 class CostCurve:
@@ -60,6 +65,7 @@ class CostCurve:
         self._attention = AttentionCost()
         self._level = 0.0
         self._observations = 0
+        self._passed_over = 0  # how many passes may still go by without a look
         self._refinements: dict[int, Refinement] = {}
         self._base: dict[tuple[int, int], HostFloats] = {}
         self._bases: dict[Point, float] = {}  # single numbers of it
@@ -126,6 +132,9 @@ class CostCurve:
 
     def observe(self, rows: int, tokens: int, seconds: float) -> None:
         """Learn from a pass that was run."""
+        if self._passed_over:
+            self._passed_over -= 1
+            return
         if seconds <= 0:
             return
         if self.buckets is not None:
@@ -149,6 +158,8 @@ class CostCurve:
             self._refinements[rows] = Refinement(rows)
         refinement = self._refinements[rows]
         known, weight = refinement.at(tokens)
+        if weight > PLENTY and abs(log - known) < SURPRISE:
+            self._passed_over = PASSED_OVER
         log = known + min(max(log - known, -math.log(LARGEST_STEP)), math.log(LARGEST_RISE))
         self._level += max(LEVEL_STEP, 1 / self._observations) * (log - known) if self._observations > 1 else 0.0
         weight *= MEMORY

@@ -15,15 +15,16 @@ from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.share import Share
 from outrider.lookahead.policy import ANY_DEPTH, Outcome, Times
 from outrider.maths.arrays import HostFloats
-from outrider.maths.budget import NO_BUDGET, Budget, Prices
+from outrider.maths.budget import FREE, NO_BUDGET, Budget, Prices
 
 SEQUENCE_MEMORY = 0.98  # EMA decay, per draft, of how right the estimates are for its sequence
 POOL_MEMORY = 0.998  # the same for all sequences together, and per round in which nothing is drafted
 IDLE_MEMORY = 0.98  # EMA decay of what is known about a sequence, per round without a draft
 GAIN_MEMORY = 0.99  # EMA decay, per round, of what speculation gains
 GAIN_PRIOR = 20.0  # pseudo-counts: plain rounds without gain, against which the first rounds are weighed
-REPRICED = 4  # rounds for which prices stay as they are: computing them takes as long as a short draft
+REPRICED = 4  # rounds for which prices stay as they are
 LASTING = 8  # the same where nothing is drafted
+TABLED = 16  # rounds for which they rest on the same table of passes: making one takes as long as a short draft
 
 
 class PricedGoodput(Learner[Share]):
@@ -59,16 +60,21 @@ class PricedGoodput(Learner[Share]):
         self._spent = self._plain = 0.0  # EMAs of rounds' times, and of those of plain decoding for as many tokens
         self._drafted = RunningMean()  # tokens per row and round
         self._table: HostFloats = np.empty(0)  # seconds of passes, as in the last prices
+        self._seconds = FREE  # prices in seconds, for as many rows as there were last
+        self._rows = self._tabled = 0  # how many these were, and in which round
         self._prices: dict[Hashable, Prices] = {}  # empty when new ones are due
         self._asking = defaultdict[Hashable, Asking](Asking)
 
     def budgets(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Budget]:
         """The largest draft for each sequence, and the prices."""
+        asked = [self._asking[sequence].pays for sequence in sequences]
+        if not any(asked):
+            return [NO_BUDGET] * len(asked)
         if self._prices.keys() != set(sequences):
             self._prices = dict(zip(sequences, self._prices_of(sequences, costs), strict=True))
         return [
-            Budget(self._most, ANY_DEPTH, self._prices[sequence]) if self._asking[sequence].pays else NO_BUDGET
-            for sequence in sequences
+            Budget(self._most, ANY_DEPTH, self._prices[sequence]) if pays else NO_BUDGET
+            for sequence, pays in zip(sequences, asked, strict=True)
         ]
 
     def observe(self, outcomes: Sequence[Outcome], times: Times | None) -> None:
@@ -82,6 +88,14 @@ class PricedGoodput(Learner[Share]):
 
     def _prices_of(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[Prices]:
         rows = len(sequences)
+        if rows != self._rows or self._rounds - self._tabled >= TABLED or self._rounds < TABLED:
+            self._rows, self._tabled = rows, self._rounds
+            self._seconds = self._prices_in_seconds(rows, costs)
+        per_token = self._time_ratio * (float(self._table[rows]) + self.overhead.value) / rows
+        rate = 1.0 / (per_token * self._trust)
+        return [self._seconds.scaled(rate / self._sequences[sequence].factor) for sequence in sequences]
+
+    def _prices_in_seconds(self, rows: int, costs: CostCurve) -> Prices:
         others = rows + (rows - 1) * self._drafted.value
         self._table = costs.table(rows, rows * (1 + self._most))
         passes = np.interp(others + np.arange(self._most + 1), np.arange(len(self._table)), self._table)
@@ -89,11 +103,7 @@ class PricedGoodput(Learner[Share]):
         drafted = np.arange(self._most + 1)
         share = (passes - self._table[rows]) * drafted / np.maximum(drafted + others - rows, 1)
         added = np.maximum(passes - passes[0], share) + (position + token) * drafted
-        per_token = self._time_ratio * (self._table[rows] + self.overhead.value) / rows
-        prices = added / (per_token * self._trust)
-        rate = 1.0 / (per_token * self._trust)
-        factors = [self._sequences[sequence].factor for sequence in sequences]
-        return [Prices(tuple((prices / factor).tolist()), float(rate / factor)) for factor in factors]
+        return Prices(tuple(added.tolist()), 1.0)
 
     @property
     def _time_ratio(self) -> float:
