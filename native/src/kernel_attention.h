@@ -22,9 +22,20 @@ constexpr int across(int side) {
 }
 
 template <bool HALF>
-Lanes load_number(const void* base, size_t at) {
-    return HALF ? Lanes::load_half(static_cast<const uint16_t*>(base) + at)
-                : Lanes::load(static_cast<const float*>(base) + at);
+Lanes load_number(const uint8_t* base, size_t at) {
+    return HALF ? Lanes::load_half(reinterpret_cast<const uint16_t*>(base) + at)
+                : Lanes::load(reinterpret_cast<const float*>(base) + at);
+}
+
+template <bool HALF>
+const uint8_t* keys_of_block(const Span& span, size_t block) {
+    constexpr size_t BLOCKS = Span::SLOTS / 16;
+    return span.keys + block / BLOCKS * span.stride + block % BLOCKS * 16 * span.head_size * (HALF ? 2 : 4);
+}
+
+template <bool HALF>
+const uint8_t* values_of_slot(const Span& span, size_t slot) {
+    return span.values + slot / Span::SLOTS * span.stride + slot % Span::SLOTS * span.value_size * (HALF ? 2 : 4);
 }
 
 // Calls `work` with the number of queries as a constant, for groups of nearly equal size.
@@ -49,12 +60,14 @@ template <bool HALF, int Q, int B>
 void score(const Span& span, size_t block, size_t end, const float* const* queries, float scale,
            float* const* scores) {
     for (; block + B <= end; block += B) {
+        const uint8_t* keys[B];
+        for (int b = 0; b < B; b++) keys[b] = keys_of_block<HALF>(span, block + b);
         Lanes sum[Q][B];
         for (int q = 0; q < Q; q++)
             for (int b = 0; b < B; b++) sum[q][b] = Lanes::set(0);
         for (size_t d = 0; d < span.head_size; d++) {
             Lanes key[B];
-            for (int b = 0; b < B; b++) key[b] = load_number<HALF>(span.keys, ((block + b) * span.head_size + d) * 16);
+            for (int b = 0; b < B; b++) key[b] = load_number<HALF>(keys[b], d * 16);
             for (int q = 0; q < Q; q++) {
                 const Lanes query = Lanes::set(queries[q][d]);
                 for (int b = 0; b < B; b++) sum[q][b] = Lanes::fma(key[b], query, sum[q][b]);
@@ -98,9 +111,9 @@ void mix(const Span& span, Slots slots, size_t part, const float* const* weights
         for (int q = 0; q < Q; q++)
             for (int c = 0; c < C; c++) sum[q][c] = Lanes::load(sums[q] + (part + c) * 16);
         for (size_t i = 0; i < slots.count; i++) {
+            const uint8_t* values = values_of_slot<HALF>(span, slots[i]);
             Lanes value[C];
-            for (int c = 0; c < C; c++)
-                value[c] = load_number<HALF>(span.values, slots[i] * span.value_size + (part + c) * 16);
+            for (int c = 0; c < C; c++) value[c] = load_number<HALF>(values, (part + c) * 16);
             for (int q = 0; q < Q; q++) {
                 const Lanes weight = Lanes::set(weights[q][i]);
                 for (int c = 0; c < C; c++) sum[q][c] = Lanes::fma(value[c], weight, sum[q][c]);

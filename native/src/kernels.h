@@ -5,10 +5,14 @@
 
 namespace outrider {
 
-// Keys of a row and key head: [block of 16 slots][head size][16]. Values: [slot][padded head size].
+// Keys and values of a row and key head, in stretches of SLOTS. Keys of a stretch: [block of 16 slots][head size][16].
+// Values: [slot][padded head size].
 struct Span {
-    const void* keys;
-    const void* values;
+    static constexpr size_t SLOTS = 64;
+
+    const uint8_t* keys;
+    const uint8_t* values;
+    size_t stride;      // bytes from one stretch to the next
     bool half;          // float16, else float32
     size_t head_size;
     size_t value_size;  // head size padded to 16

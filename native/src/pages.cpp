@@ -1,6 +1,7 @@
 #include "pages.h"
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -56,6 +57,33 @@ Pages::Pages(size_t bytes) : size_(bytes) {
         used += needed;
     }
     std::memset(start_.get(), 0, bytes);
+}
+
+void Release::operator()(uint8_t* memory) const {
+#if defined(__linux__)
+    if (mapped) {
+        munmap(start, mapped);
+        return;
+    }
+#endif
+    std::free(memory);
+}
+
+Zeros new_zeros(size_t bytes) {
+    if (bytes > SIZE_MAX - 2 * PAGE) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+    if (!ALONE && bytes >= PAGE) {
+        const size_t mapped = rounded(bytes, PAGE) + PAGE;
+        void* start = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (start == MAP_FAILED) throw std::bad_alloc();
+        auto* memory = reinterpret_cast<uint8_t*>(rounded(reinterpret_cast<uintptr_t>(start), PAGE));
+        madvise(memory, mapped - PAGE, MADV_HUGEPAGE);  // where it is refused, pages are small
+        return {memory, {mapped, start}};
+    }
+#endif
+    auto* memory = static_cast<uint8_t*>(std::calloc(bytes ? bytes : 1, 1));
+    if (memory == nullptr) throw std::bad_alloc();
+    return {memory, {}};
 }
 
 }  // namespace outrider

@@ -1,4 +1,4 @@
-// Memory of weights, in pages of 2 MB where the system has them.
+// Memory of weights, keys and values, in pages of 2 MB where the system has them.
 #pragma once
 
 #include <cstddef>
@@ -24,5 +24,16 @@ class Pages {
     std::shared_ptr<uint8_t> start_;  // keeps the chunk
     size_t size_ = 0;
 };
+
+// Zeros that take no memory before they are touched.
+struct Release {
+    size_t mapped = 0;  // bytes that were mapped from `start` on; 0 where they come from the heap
+    void* start = nullptr;
+    void operator()(uint8_t* memory) const;
+};
+using Zeros = std::unique_ptr<uint8_t, Release>;
+
+// Throws std::bad_alloc.
+Zeros new_zeros(size_t bytes);
 
 }  // namespace outrider
