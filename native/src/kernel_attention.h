@@ -11,6 +11,8 @@ namespace {
 
 constexpr int MOST_SIDE = 6;     // queries that are taken side by side
 constexpr size_t STRETCH = 512;  // slots, in whole blocks of 16
+// Processors fetch ahead within 4 KB, which is soon at its end here: what comes next is asked for.
+constexpr size_t LINE = 64, SLOTS_AHEAD = 16;
 
 // Blocks of keys, or parts of values, that `side` queries take at once: as many as their sums leave registers for.
 constexpr int across(int side) {
@@ -60,14 +62,21 @@ template <bool HALF, int Q, int B>
 void score(const Span& span, size_t block, size_t end, const float* const* queries, float scale,
            float* const* scores) {
     for (; block + B <= end; block += B) {
-        const uint8_t* keys[B];
-        for (int b = 0; b < B; b++) keys[b] = keys_of_block<HALF>(span, block + b);
+        constexpr size_t STEP = HALF ? 32 : 64;  // bytes of a dimension of a block
+        const uint8_t *keys[B], *next[B];
+        for (int b = 0; b < B; b++) {
+            keys[b] = keys_of_block<HALF>(span, block + b);
+            next[b] = keys_of_block<HALF>(span, block + B + b);
+        }
         Lanes sum[Q][B];
         for (int q = 0; q < Q; q++)
             for (int b = 0; b < B; b++) sum[q][b] = Lanes::set(0);
         for (size_t d = 0; d < span.head_size; d++) {
             Lanes key[B];
-            for (int b = 0; b < B; b++) key[b] = load_number<HALF>(keys[b], d * 16);
+            for (int b = 0; b < B; b++) {
+                key[b] = load_number<HALF>(keys[b], d * 16);
+                if (d * STEP % LINE == 0) __builtin_prefetch(next[b] + d * STEP);
+            }
             for (int q = 0; q < Q; q++) {
                 const Lanes query = Lanes::set(queries[q][d]);
                 for (int b = 0; b < B; b++) sum[q][b] = Lanes::fma(key[b], query, sum[q][b]);
@@ -100,6 +109,7 @@ struct Slots {
     const int32_t* list;
 
     size_t operator[](size_t i) const { return list ? static_cast<size_t>(list[i]) : first + i; }
+    size_t ahead(size_t i) const { return list ? static_cast<size_t>(list[i]) : first + i + SLOTS_AHEAD; }
 };
 
 // Adds the weighted values of Q queries, C parts of 16 dimensions at once: for each dimension the positions in turn.
@@ -112,6 +122,8 @@ void mix(const Span& span, Slots slots, size_t part, const float* const* weights
             for (int c = 0; c < C; c++) sum[q][c] = Lanes::load(sums[q] + (part + c) * 16);
         for (size_t i = 0; i < slots.count; i++) {
             const uint8_t* values = values_of_slot<HALF>(span, slots[i]);
+            const uint8_t* next = values_of_slot<HALF>(span, slots.ahead(i)) + part * 16 * (HALF ? 2 : 4);
+            for (size_t at = 0; at < C * 16 * (HALF ? 2 : 4); at += LINE) __builtin_prefetch(next + at);
             Lanes value[C];
             for (int c = 0; c < C; c++) value[c] = load_number<HALF>(values, (part + c) * 16);
             for (int q = 0; q < Q; q++) {
