@@ -204,7 +204,7 @@ class Round:
         """What the drafters of these rows read of the pass. Top tokens take time to find: where drafts do not pay in
         any row of a drafter, neither does learning from them."""
         wanted = [
-            replace(wants, top=0) if wants.top and all([feed.paused for feed in own]) else wants
+            replace(wants, top=0) if wants.top and all(feed.paused for feed in own) else wants
             for speculation, own in self._speculations.shared_out(feeds, _sequence_of)
             for wants in (speculation.drafter.wants,)
         ]
