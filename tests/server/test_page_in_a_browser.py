@@ -334,6 +334,7 @@ def test_a_race_ends_with_the_same_text(page, order):
     page.select_option("#race-order select", order)
     send(page, "abcabcabcabc")
     page.wait_for_selector("#send:not(.stop)")
+    assert page.inner_text("#race-question") == "abcabcabcabc"
     verdict = page.inner_text("#race-verdict")
     assert "Both texts are the same, token for token" in verdict
     assert ("shared every pass" in verdict) == (order == "together")

@@ -57,6 +57,7 @@ export class Race {
     this.plain = new Lane("lane-plain", false);
     this.speculative = new Lane("lane-speculative", true);
     this.verdict = byId("race-verdict");
+    this.question = byId("race-question");
   }
 
   clear() {
@@ -64,6 +65,7 @@ export class Race {
     this.plain.clear();
     this.speculative.clear();
     this.verdict.textContent = "";
+    this.question.hidden = true;
   }
 
   /**
@@ -72,6 +74,8 @@ export class Race {
    */
   async run(question, together, signal) {
     this.clear();
+    this.question.textContent = question;
+    this.question.hidden = false;
     const messages = [{ role: "user", content: question }];
     const lanes = [this.plain, this.speculative];
     if (together) await Promise.all(lanes.map((lane) => lane.run(messages, signal)));
