@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from outrider.drafters.joint.blend import Blend
-from outrider.drafters.joint.growth import JointTerms, JointTree, StepPrices, Wish
+from outrider.drafters.joint.growth import JointTree
+from outrider.drafters.joint.terms import JointTerms, StepPrices, Wish
 from outrider.drafters.lookup.compiled import CompiledLookups
 from outrider.drafters.lookup.growth import Lookups, Terms
 from outrider.drafters.lookup.source import Context

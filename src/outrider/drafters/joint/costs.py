@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outrider.drafters.joint.growth import StepPrices
+from outrider.drafters.joint.terms import StepPrices
 
 STEP = 0.1  # of the EMAs
 OUTLIER = 3.0  # times the EMA: a question that was held up says little

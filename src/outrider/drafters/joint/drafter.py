@@ -11,8 +11,10 @@ from outrider.drafters.heads.drafter import HeadDrafter
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.joint.compiled import CompiledJointTree, Trees
 from outrider.drafters.joint.costs import QuestionCosts
-from outrider.drafters.joint.growth import MOST_READ, JointTerms, JointTree, StepPrices, Wish
+from outrider.drafters.joint.growth import JointTree
 from outrider.drafters.joint.questions import Asked, Questions
+from outrider.drafters.joint.reads import MOST_READ
+from outrider.drafters.joint.terms import JointTerms, StepPrices, Wish
 from outrider.drafters.lookup.drafter import MOST_CHILDREN, LookupDrafter, names_of
 from outrider.drafters.lookup.growth import Terms
 from outrider.drafters.lookup.source import CONTEXT
