@@ -36,7 +36,7 @@ def nested():
     return found
 
 
-# Made anew for each call: some can be read only once.
+# Made for each call: some can be read only once.
 ODD = {
     "nothing": lambda: None,
     "true": lambda: True,

@@ -72,7 +72,7 @@ def of_transformers(kind: str, seed: int) -> Any:
         num_hidden_layers=1,
         initializer_range=0.4,
         bos_token_id=None,
-        eos_token_id=None,  # a text shall not end before its time
+        eos_token_id=None,  # a text must not end early
         **settings,
     )
     return getattr(transformers, f"{kind}ForCausalLM")(config)

@@ -33,7 +33,7 @@ class Waiting(Host):
     """A pass is done only when the client has read all tokens of the rounds before.
 
     Attributes:
-        emitted: how many tokens there were of late.
+        emitted: how many tokens there were in the last rounds.
         read: how many the client has read.
         waited: how often the host waited while tokens were on their way.
     """

@@ -294,7 +294,7 @@ def test_truncated_rows_go_on_from_there(model):
     same(session.extend(Pass([0], [more])).logits, fresh(model, tokens[:5] + more, 3))
 
 
-def test_a_released_row_starts_anew(model):
+def test_a_released_row_starts_empty(model):
     session = model.open(2, CAPACITY)
     session.extend(Pass([0, 1], [text(model, 9), text(model, 5)], wanted=[0, 0]))
     session.keep(0, range(9))

@@ -215,7 +215,7 @@ def test_offloaded_weights():
 
 
 def test_weights_on_the_disk(tmp_path):
-    """Chains and trees, over weights that each pass reads anew from files."""
+    """Chains and trees, over weights that each pass reads from files."""
     accelerate = pytest.importorskip("accelerate")
     model = tiny()
     expected = generated(model)

@@ -14,7 +14,7 @@ SERVING = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 
 def test_the_docs_have_the_table_of_the_code():
-    """To write it anew: python -c "from outrider.server.fields import tables; print(tables())"."""
+    """To write it again: python -c "from outrider.server.fields import tables; print(tables())"."""
     found = re.search(r"<!-- fields -->\n(.*)\n<!-- /fields -->", SERVING.read_text("utf-8"), re.DOTALL)
     assert found is not None
     assert found[1].strip() == tables()
