@@ -43,6 +43,12 @@ def test_what_is_no_whole_number(call, value):
         CALLS[call](value)
 
 
+@pytest.mark.parametrize("call", [name for name in CALLS if name not in ("lookahead", "threads")])
+def test_half_a_token_is_said_to_be_no_whole_number(call):
+    with pytest.raises(OutriderError, match=r"is 2\.5: it must be a whole number"):
+        CALLS[call](2.5)
+
+
 @pytest.mark.parametrize("call", [name for name in CALLS if name not in ("lookahead", "n")])
 def test_none_is_no_number_either(call):
     with pytest.raises(OutriderError, match=r"^[^\n]+$"):

@@ -10,7 +10,7 @@ from outrider.drafters.base import Drafter
 from outrider.drafters.loading import as_drafter
 from outrider.engine.engine import Engine
 from outrider.engine.handle import Handle
-from outrider.errors import BatchError, InputError, SettingError, shown
+from outrider.errors import BatchError, InputError, SettingError
 from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy
 from outrider.maths.rules import Rule, RuleName
 from outrider.maths.sampling import SamplingParams
@@ -20,7 +20,7 @@ from outrider.prompts.tokens import Prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model, as_tokenizer
 from outrider.text import Tokenizer
-from outrider.values import is_whole, listed, require_function
+from outrider.values import listed, require_function, whole
 
 
 @overload
@@ -115,8 +115,7 @@ def batched_speculative_decode(
     words = as_tokenizer(tokenizer) if tokenizer is not None else target.tokenizer
     samples = 1 if n is None else n
     require_samples(samples)
-    if not is_whole(max_rows, 1):
-        raise SettingError(f"max_rows is {shown(max_rows)}: it must be at least 1")
+    whole("max_rows", max_rows, 1)
     if progress is not None:
         require_function("progress", progress)
     prompts = listed("batch_prompts", batch_prompts, "a list of prompts")

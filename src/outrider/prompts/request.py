@@ -16,7 +16,7 @@ from outrider.runtimes.base import Model
 from outrider.structured import Grammar, GrammarConstraint
 from outrider.structured.tools import Tool, function_of
 from outrider.text import Tokenizer, limited
-from outrider.values import is_whole, listed, require_flag
+from outrider.values import is_whole, listed, require_flag, whole
 
 MAX_TOKENS = 100
 MOST_SAMPLES = 2**16  # of one prompt
@@ -70,7 +70,7 @@ class Request:
 
     def __post_init__(self) -> None:
         _require(isinstance(self.sampling, SamplingParams), "sampling", self.sampling, "SamplingParams(...)")
-        _require(is_whole(self.max_tokens, 1), "max_tokens", self.max_tokens, "at least 1")
+        whole("max_tokens", self.max_tokens, 1)
         _require(
             isinstance(self.logprobs, bool) or is_whole(self.logprobs, 0),
             "logprobs",
@@ -91,7 +91,7 @@ class Request:
             self.num_draft_tokens is None or is_whole(self.num_draft_tokens, 0),
             "num_draft_tokens",
             self.num_draft_tokens,
-            "at least 0 (0 decodes plainly), or None",
+            "a whole number, at least 0 (0 decodes plainly), or None",
         )
         _require(self.drafter is None or isinstance(self.drafter, str), "drafter", self.drafter, "a name, or None")
         if self.rule is not None:
@@ -252,7 +252,7 @@ def seeded(sampling: SamplingParams, count: int) -> list[SamplingParams]:
 
 def require_samples(n: Any) -> None:
     """Raises SettingError where n is no number of samples."""
-    _require(is_whole(n, 1) and n <= MOST_SAMPLES, "n", n, f"at least 1, and at most {MOST_SAMPLES}")
+    whole("n", n, 1, MOST_SAMPLES)
 
 
 def _require(holds: bool, name: str, value: object, limit: str) -> None:
