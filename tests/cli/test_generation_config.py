@@ -88,9 +88,9 @@ def test_what_a_gguf_file_recommends_is_the_default(gguf_file, capsys):
 
 def test_what_cannot_be_followed_of_a_gguf_file_is_said(gguf_file, capsys):
     assert SamplingOptions().params(gguf_file(mirostat=2, xtc_probability=0.0)) == SamplingParams(temperature=0)
-    assert capsys.readouterr().err.strip() == "mirostat of the model's GGUF file cannot be followed"
+    assert capsys.readouterr().err.strip() == "mirostat in the model's GGUF file is not supported"
     SamplingOptions().params(gguf_file(penalty_repeat=1.1, penalty_last_n=64))
-    assert "penalty_last_n of it cannot be followed" in capsys.readouterr().err
+    assert "penalty_last_n in it is not supported" in capsys.readouterr().err
 
 
 def test_a_file_that_samples_by_nothing_in_particular_changes_nothing(recommending, capsys):
@@ -105,7 +105,7 @@ def test_what_cannot_be_followed_is_said(recommending, capsys):
     folder = str(recommending(no_repeat_ngram_size=3, num_beams=1, suppress_tokens=[4]))
     assert SamplingOptions().params(folder).logit_bias == {4: -float("inf")}
     said = capsys.readouterr().err
-    assert "no_repeat_ngram_size of it cannot be followed" in said
+    assert "no_repeat_ngram_size in it is not supported" in said
     assert "num_beams" not in said
 
 

@@ -95,10 +95,10 @@ class SamplingParams:
             0 < self.repetition_penalty < math.inf,
             "repetition_penalty",
             self.repetition_penalty,
-            "finite and above 0 (1 is none)",
+            "finite and above 0 (1 is no penalty)",
         )
         for name in ("presence_penalty", "frequency_penalty"):
-            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is none)")
+            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is no penalty)")
         put(self, "top_k", min(int(self.top_k), LARGEST_TOP_K))
         for token, bias in self.logit_bias.items():
             sound = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0

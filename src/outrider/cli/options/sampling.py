@@ -107,9 +107,9 @@ def _said(taken: dict[str, Any], own: Recommended) -> str:
     parts = []
     if taken:
         shown = [name if name == "logit_bias" else f"{name} {value}" for name, value in taken.items()]
-        parts.append(f"{', '.join(shown)} from {own.source} (--generation-config none leaves it out)")
+        parts.append(f"{', '.join(shown)} from {own.source} (--generation-config none ignores it)")
     if own.unsupported:
-        parts.append(f"{', '.join(own.unsupported)} of {'it' if taken else own.source} cannot be followed")
+        parts.append(f"{', '.join(own.unsupported)} in {'it' if taken else own.source} is not supported")
     return " · ".join(parts)
 
 
