@@ -21,10 +21,13 @@ from outrider import (  # noqa: E402
     DynamicTree,
     Engine,
     Fixed,
+    JointDrafter,
+    LookupDrafter,
     ModelDrafter,
     ModelTreeDrafter,
     Request,
     SamplingParams,
+    SuffixSource,
 )
 from outrider.drafters.heads.drafter import HeadDrafter  # noqa: E402
 from outrider.drafters.heads.opening import TorchHead  # noqa: E402
@@ -43,12 +46,13 @@ ALL = [
     each
     for each in product(("model", "head", "lookup"), NODES, RULES, ROWS)
     if each[2] != "block" or each[1] == "chain of 4"  # which judges chains alone
-]
+] + [("joint", shape, "greedy", rows) for shape, rows in product(SHAPES, ROWS)]
 CORNERS = [
     ("model", "tree of 16", "token", 1),
     ("model", "chain of 4", "block", 32),
     ("head", "tree of 64", "greedy", 8),
     ("head", "tree of 16", "token", 1),
+    ("joint", "tree of 16", "greedy", 8),
     ("lookup", "tree of 64", "coupled", 1),
 ]
 
@@ -77,7 +81,8 @@ def drafter_of(kind, shape, target, device, folder):
     settings = {"target_size": 32, "size": 32, "vocab_size": 48, "drafted": range(0, 48, 2)}
     head, ids = parts_of(folder, **settings)
     network = TorchHead(on_gpu(head), target.embedding(), ids, device)
-    return HeadDrafter(network, trees=shape in SHAPES, shape=SHAPES.get(shape))
+    drafter = HeadDrafter(network, trees=shape in SHAPES, shape=SHAPES.get(shape))
+    return JointDrafter(LookupDrafter([SuffixSource()]), drafter, clock=even_clock()) if kind == "joint" else drafter
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +96,9 @@ def counts_of(kind, shape, way, rows, folder):
     """The most that a settled round takes, of each kind."""
     with Stand() as stand:
         device = StandingDevice(stand)
-        target = GraphedLlama.of(tiny("Llama", num_hidden_layers=4 if kind == "head" else 2), device=device)
+        target = GraphedLlama.of(
+            tiny("Llama", num_hidden_layers=2 if kind in ("model", "lookup") else 4), device=device
+        )
         drafter = drafter_of(kind, shape, target, device, folder)
         engine = Engine(
             target, drafter, lookahead=Fixed(NODES[shape]), rule=RULES[way], max_rows=rows, capacity=240,

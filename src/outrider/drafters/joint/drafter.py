@@ -11,6 +11,7 @@ from outrider.drafters.heads.drafter import HeadDrafter
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.joint.compiled import CompiledJointTree, Trees
 from outrider.drafters.joint.costs import QuestionCosts
+from outrider.drafters.joint.grown import HeadTrees
 from outrider.drafters.joint.growth import JointTree
 from outrider.drafters.joint.questions import Asked, Questions
 from outrider.drafters.joint.reads import MOST_READ
@@ -70,6 +71,7 @@ class JointDrafter(Drafter):
         self._blends = {greedy: self._trees.blend() for greedy in (True, False)}
         self._costs = QuestionCosts()
         self._questions: Questions | None = None
+        self._head_trees: HeadTrees | None = None
         self._open: dict[int, JointTree | CompiledJointTree] = {}
 
     def __repr__(self) -> str:
@@ -82,9 +84,10 @@ class JointDrafter(Drafter):
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
         self._open = {}
         self.lookups.prepare(rows, capacity, vocab_size)
-        self.head.texts.open(rows, capacity + MOST_READ)
         vocabulary = DraftVocabulary(self.head.network.ids, vocab_size)
         self._questions = Questions(self.head.texts, vocabulary, MOST_CHILDREN)
+        self._head_trees = HeadTrees(self.head.texts, self.head.shape, MOST_CHILDREN, vocab_size)
+        self.head.texts.open(rows, capacity + max(MOST_READ, self._head_trees.branches))
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         self.lookups.read(sequences, told_to(self.lookups.wants, self.wants, readings))
@@ -129,6 +132,8 @@ class JointDrafter(Drafter):
         if texts.is_ready(sequence):
             prices = self._costs.prices(texts.missing(sequence), budget.prices.rate)
         draws = not greedy and self.head.draws
+        if prices is not None and self._grows_out(sequence, draws):
+            prices = prices._replace(further=0.0)  # all answers come at once
         nodes = budget.nodes if self.trees else budget.longest
         cursors = lookups.at_the_end_of(sequence)
         experience = self._experience(sequence)
@@ -142,7 +147,7 @@ class JointDrafter(Drafter):
             draws,
         )
         noise = sequence.noise.knowing(experience)
-        return Asked(sequence, tree, noise, draws), Terms(self.name, self._names, experience)
+        return Asked(sequence, tree, noise, draws, budget), Terms(self.name, self._names, experience)
 
     def _experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
         return (*self.lookups.experience(sequence), *self.head.experience)
@@ -162,15 +167,22 @@ class JointDrafter(Drafter):
             texts = [each for each, node in going if ROOT not in each.made]
             if texts:
                 self._ask_about_texts(texts)
-            nodes = [(each, node) for each, node in going if node != ROOT]
+            further = [(each, node) for each, node in going if node != ROOT]
+            for each, node in further:
+                if each.grown is not None:
+                    each.answer(node)
+            nodes = [(each, node) for each, node in further if each.grown is None]
             if nodes:
                 self._ask_about_nodes(nodes)
 
     def _next_question(self, each: Asked) -> Wish | None:
         assert self._questions is not None
         wish = each.tree.advance()
-        while wish is not None and wish.draws:
-            self._questions.draw(each, wish.node)
+        while wish is not None and (wish.draws or each.grown is not None):
+            if wish.draws:
+                self._questions.draw(each, wish.node)
+            elif wish.node != ROOT:  # whose answer came first
+                each.answer(wish.node)
             wish = each.tree.advance()
         return wish
 
@@ -180,11 +192,29 @@ class JointDrafter(Drafter):
         missing = [self.head.texts.missing(each.sequence) for each in asked]
         started = self._clock()
         self._questions.read_texts(asked)
-        self._questions.ask(asked, [ROOT] * len(asked))
+        self._grow_heads_trees([each for each in asked if self._grows_out(each.sequence, each.draws)])
+        others = [each for each in asked if each.grown is None]
+        if others:
+            self._questions.ask(others, [ROOT] * len(others))
         seconds = (self._clock() - started) / len(asked)
         self._costs.learn_first(seconds, sum(missing) // len(asked))
         for each in asked:
             each.seconds += seconds
+
+    def _grows_out(self, sequence: DraftedSequence, draws: bool) -> bool:
+        """Whether all questions of its tree are answered at once, by a tree of the head that grows on a device."""
+        return self._head_trees is not None and self._head_trees.answers_for(sequence, draws)
+
+    def _grow_heads_trees(self, asked: Sequence[Asked]) -> None:
+        """Grow a tree of the head for each of these, and answer what follows the text."""
+        assert self._head_trees is not None
+        if not asked:
+            return
+        sequences, budgets = [each.sequence for each in asked], [each.budget for each in asked]
+        found = self._head_trees.grow(sequences, budgets, [each.made[ROOT] for each in asked])
+        for each, answers in zip(asked, found or (), strict=False):
+            each.grown = answers
+            each.answer(ROOT)
 
     def _grow_alone(self, each: Asked, node: int) -> None:
         """Grow a tree that asks about a node to its end, and measure how long questions take."""

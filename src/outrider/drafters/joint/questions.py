@@ -10,8 +10,10 @@ from outrider.drafters.heads.native_entries import NativeEntries
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.joint.compiled import CompiledJointTree
+from outrider.drafters.joint.grown import Answers
 from outrider.drafters.joint.growth import JointTree
 from outrider.maths.arrays import Array, concatenate, sums, top, without
+from outrider.maths.budget import Budget
 from outrider.maths.draft import ROOT
 from outrider.maths.draws import draw, draw_shared, normalised
 from outrider.maths.noise import RoundNoise
@@ -25,9 +27,11 @@ class Asked:
     Attributes:
         noise: what its children are drawn with.
         draws: whether they are drawn.
+        budget: the most nodes and levels.
         made: of each node that the head has read, what it made of it, [1, hidden size].
         cached: of each node that was fed, its number among the tentative entries of the row.
         q: of each node that was asked about, [draft vocabulary], where children are drawn.
+        grown: all answers, where a tree of the head grew on a device.
         seconds: that its questions took.
     """
 
@@ -35,10 +39,18 @@ class Asked:
     tree: JointTree | CompiledJointTree
     noise: RoundNoise
     draws: bool
+    budget: Budget
     made: dict[int, Array] = field(default_factory=dict)
     cached: dict[int, int] = field(default_factory=dict)
     q: dict[int, Array] = field(default_factory=dict)
+    grown: Answers | None = None
     seconds: float = 0.0
+
+    def answer(self, node: int) -> None:
+        """Answer by the tree that grew; what is not in it stays as the lookups have it."""
+        answer = None if self.grown is None else self.grown.get(tuple(self.tree.path(node)))
+        if answer is not None:
+            self.tree.answer(node, *answer)
 
 
 class Questions:
