@@ -6,8 +6,9 @@
     python -m benchmarks.gpu --dry                                   the script itself, in a minute, without a GPU
 
 from the repository's root (PYTHONPATH=src where Outrider is not installed). Nothing but the repository has to be copied
-to the machine. It needs PyTorch, transformers, pytest, hypothesis and scipy, and downloads nothing: models are made
-from configurations with random weights, which take the time of trained ones. Each finding is one line of JSON, written
+to the machine. It needs PyTorch alone, and downloads nothing: models are made from configurations with random weights,
+which take the time of trained ones. What needs transformers, safetensors, scipy or pytest is left out where they are
+missing. Each finding is one line of JSON, written
 at once, so that an interrupted run loses nothing. A section that fails says so and the next one begins. The last lines
 say what was wrong and where the findings go.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import platform
 import subprocess
 import sys
@@ -12,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 import benchmarks.gpu
 from benchmarks.gpu.apart import BROKEN, MARK, supervise
 from benchmarks.gpu.first import STEPS, check_first
 from benchmarks.gpu.greedy import check_greedy
+from benchmarks.gpu.models import TRANSFORMERS
 from benchmarks.gpu.on_device import check_tests
 from benchmarks.gpu.passes import time_passes
 from benchmarks.gpu.rounds import profile_rounds, time_rounds
@@ -35,7 +37,7 @@ def describe(run: Run) -> None:
     """The card and its limits, and what small steps cost."""
     finding: dict[str, Any] = {
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": version_of("transformers"),
         "python": platform.python_version(),
         "device": str(run.device),
     }
@@ -66,6 +68,22 @@ def describe(run: Run) -> None:
     for what, work in small.items():
         finding[f"{what}_microseconds"] = 1000 * min(run.seconds_of(work, 0.1))
     run.record(**finding)
+
+
+def version_of(library: str) -> str:
+    try:
+        return importlib.metadata.version(library) if importlib.util.find_spec(library) else "not installed"
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def quiet() -> None:
+    """No progress bars and no warnings of transformers."""
+    if TRANSFORMERS:
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
 
 
 def driver() -> str:
@@ -142,8 +160,7 @@ def main(arguments: list[str]) -> int:
         return run_apart(sections, given)
     shapes = ["tiny"] if given.tiny else given.shapes.split(",")
     run = Run(Recorder(given.out), torch.device(given.device), shapes, given.tiny, given.tests)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quiet()
     started = time.perf_counter()
     if not given.undescribed:
         describe(run)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.models import CHECKED, GREEDY, SHAPES, Truth, generate, make, opened, some_text
+from benchmarks.gpu.models import CHECKED, GREEDY, SHAPES, TRANSFORMERS, Truth, generate, make, opened, some_text
 from benchmarks.gpu.run import Run
 from outrider import (
     Drafter,
@@ -33,7 +33,8 @@ ROUNDING = {torch.bfloat16: 0.02, torch.float32: 1e-4}  # a smaller gap between 
 
 def check_greedy(run: Run) -> None:
     """Greedy text with and without speculation, and of transformers' generate; where they part, by how much."""
-    check_load(run)
+    if TRANSFORMERS:
+        check_load(run)
     shape = SHAPES["tiny"] if run.tiny else replace(SHAPES["135m"], layers=12)
     for dtype in (torch.bfloat16, torch.float32):
         module = make(shape, run.device, dtype, seed=3, spread=0.06)

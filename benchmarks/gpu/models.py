@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
+from benchmarks.gpu import bare
 from benchmarks.gpu.run import Run
 from outrider import Model, SamplingParams
 from outrider.runtimes.base import Pass, Session
 from outrider.runtimes.torch.cuda.model import GraphedLlama
 
+TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 GREEDY = SamplingParams(temperature=0, seed=0)
 
 
@@ -48,29 +50,36 @@ CHECKED = Shape(1000, 256, 4, 8, 2, 512)  # small enough to be checked in many w
 
 
 def make(shape: Shape, device: torch.device, dtype: torch.dtype, seed: int = 0, spread: float = 0.02) -> Any:
-    """A Llama model of transformers with normally distributed weights, made on the device itself."""
-    config = transformers.LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_heads,
-        max_position_embeddings=16_384,
-        initializer_range=spread,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
+    """A Llama model of transformers with normally distributed weights, made on the device itself; without transformers
+    one of PyTorch's modules."""
+    settings: dict[str, Any] = {
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_heads,
+        "max_position_embeddings": 16_384,
+        "initializer_range": spread,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
     before = torch.get_default_dtype()
     torch.manual_seed(seed)
     try:
         torch.set_default_dtype(dtype)
         with torch.device(device):
-            return transformers.LlamaForCausalLM(config).eval()
+            return _of_transformers(settings) if TRANSFORMERS else bare.LlamaForCausalLM(settings).eval()
     finally:
         torch.set_default_dtype(before)
+
+
+def _of_transformers(settings: dict[str, Any]) -> Any:
+    import transformers
+
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings)).eval()
 
 
 class Language:
@@ -147,7 +156,7 @@ class Truth:
 
 @torch.inference_mode()
 def generate(module: Any, prompts: Sequence[Sequence[int]], length: int, **settings: Any) -> list[list[int]]:
-    """transformers' own greedy generate."""
+    """transformers' own greedy generate; without transformers the text of its numbers."""
     ids = torch.tensor([list(prompt) for prompt in prompts], device=module.device)
     output = module.generate(
         ids,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.models import GREEDY, SHAPES, Language, generate, make, opened, small_draft
+from benchmarks.gpu.models import GREEDY, SHAPES, TRANSFORMERS, Language, generate, make, opened, small_draft
 from benchmarks.gpu.run import Run, attention_of_cudnn, last_lines
 from outrider import (
     Drafter,
@@ -76,6 +76,8 @@ def time_speed_of(run: Run, name: str) -> None:
 
 
 def report_generate(run: Run, shape: str, module: Any, prompt: Sequence[int], length: int, expected: list[int]) -> None:
+    if not TRANSFORMERS:
+        return
     static: dict[str, Any] = {"cache_implementation": "static", "disable_compile": True}
     plain: dict[str, Any] = {}
     for system, settings, cudnn in (

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.models import SHAPES, Language, generate, make
+from benchmarks.gpu.models import SHAPES, TRANSFORMERS, Language, generate, make
 from benchmarks.gpu.rounds import Situation, device_work
 from benchmarks.gpu.run import Run, attention_of_cudnn, last_lines
 from outrider import Drafter, DynamicTree, Fixed, Model, ModelDrafter, ModelTreeDrafter
@@ -183,6 +183,8 @@ def pass_ms(run: Run, target: Model, rows: int, count: int) -> float:
 
 def generated(run: Run, name: str, module: Any, language: Language) -> Iterator[Row]:
     """transformers' own generate, eager and with a static cache, without cuDNN's plans for every length."""
+    if not TRANSFORMERS:
+        return
     tokens = 16 if run.tiny else 32
     settings: dict[str, dict[str, Any]] = {
         "transformers, eager": {},

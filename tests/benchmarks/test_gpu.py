@@ -1,6 +1,8 @@
 """The script for a GPU runs without one, so that a short time on a GPU is not lost to it."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,3 +71,33 @@ def test_a_part_that_hangs_or_breaks_its_process_ends_alone():
 def test_a_process_that_does_not_start_is_not_started_again():
     problems = supervise(["one"], lambda *_: [sys.executable, "-c", "1 / 0"], lambda part: 60, lambda line: None)
     assert problems == ["the start ended the process with status 1"]
+
+
+HIDING = """
+import sys
+from importlib.machinery import PathFinder
+
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {"transformers", "tokenizers", "safetensors", "scipy", "pydantic"}
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Hiding if each is PathFinder else each for each in sys.meta_path]
+"""
+
+
+def test_pytorch_alone_is_enough(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDING)
+    out, paths = tmp_path / "findings.jsonl", [str(tmp_path), str(TESTS.parent / "src")]
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "sessions", "rules", "greedy", "table", "--dry", "--patience", QUICKLY,
+         "--out", str(out)],
+        cwd=TESTS.parent, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, check=True, timeout=120,
+    )  # fmt: skip
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert found[0]["transformers"] == "not installed"
+    assert not [each for each in found if each.get("right") is False]
+    assert {"sessions", "greedy", "table"} <= {
+        each["section"] for each in found if each.get("right") or "round_ms" in each
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +9,12 @@ import torch
 
 from outrider.errors import ModelError
 from outrider.maths.budget import USUAL_DRAFT
-from outrider.runtimes.base import UNBOUNDED, Named, Session, Traits, stop_token_ids
+from outrider.runtimes.base import Named, Session, Traits
 from outrider.runtimes.replay import ReplaySession
 from outrider.runtimes.torch.padded import PaddedForward
 from outrider.runtimes.torch.placement import free_bytes
 from outrider.runtimes.torch.session import Forward, TorchSession
+from outrider.runtimes.torch.stated import context_length_of, stop_token_ids_of
 from outrider.runtimes.torch.transformers_state import Recurrent, find_recurrent
 from outrider.runtimes.torch.trial import WINDOW, shares_passes
 from outrider.runtimes.torch.twins import input_device, move_buffers, twin_of, with_windows
@@ -128,28 +128,3 @@ def _takes_plans(model: Any) -> bool:
         and set(getattr(config, "layer_types", None) or ()) <= ATTENDING_LAYERS
         and bool(getattr(model, "_supports_attention_backend", False))
     )
-
-
-def context_length_of(config: Any, name: str) -> int:
-    """The longest text. Rotations that change where a text grows (longrope) end it there: what was read before would
-    have to be read again, and the longest text of a batch would decide for all of them."""
-    longest = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
-    parameters = getattr(config, "rope_parameters", None) or {}
-    ends = [
-        int(each["original_max_position_embeddings"])
-        for each in (parameters, *parameters.values())
-        if isinstance(each, dict) and each.get("rope_type") == "longrope" and "original_max_position_embeddings" in each
-    ]
-    if ends and min(ends) < longest:
-        warnings.warn(
-            f"model {name} takes texts of up to {min(ends)} tokens here, not {longest}: beyond that its rotations "
-            "(longrope) change for the whole text",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-    return min([longest, *ends])
-
-
-def stop_token_ids_of(model: Any) -> frozenset[int]:
-    generation = getattr(model, "generation_config", None)
-    return stop_token_ids(getattr(generation, "eos_token_id", None), getattr(model.config, "eos_token_id", None))

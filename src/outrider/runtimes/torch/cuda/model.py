@@ -12,7 +12,7 @@ from outrider.runtimes.torch.cuda.forward import SlotLlama
 from outrider.runtimes.torch.cuda.session import BUCKETS, GraphSession
 from outrider.runtimes.torch.linears import Build, DenseLinear
 from outrider.runtimes.torch.llama_layers import Shape, is_llama_like, weights_of, windows_of
-from outrider.runtimes.torch.model import context_length_of, stop_token_ids_of
+from outrider.runtimes.torch.stated import context_length_of, stop_token_ids_of
 from outrider.text import Tokenizer
 
 # Their rotations depend on the length of a text, which the host would have to be asked for.
