@@ -13,8 +13,9 @@ from outrider.maths.budget import USUAL_DRAFT
 from outrider.runtimes.base import NOTHING, Features, Session
 from outrider.runtimes.timing import time_passes
 
-# The ends of the curve come first, in case time runs out.
-TOKENS_OF_ONE_ROW = (1, 16, 4, 2, 8, 3)
+# The ends of the curve come first, in case time runs out. Kernels take 16 tokens at once: a draft of 16, with the
+# pending token, may cost a step more than one of 15.
+TOKENS_OF_ONE_ROW = (1, 17, 16, 4, 2, 8, 3)
 TOKENS_OF_MANY_ROWS = (1, 4, 2)  # per row
 WIDE_TOKENS_OF_ONE_ROW = (1, 128, 16, 512)  # the same where wide drafts may pay
 WIDE_TOKENS_OF_MANY_ROWS = (1, 32, 4)
