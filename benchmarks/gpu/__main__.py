@@ -123,6 +123,7 @@ SECONDS = {  # 275 in all
 LONGEST = 290  # seconds, of all sections
 STUCK = 120  # seconds beyond its time after which a section is killed
 LONGEST_STEP = 90  # of `first`
+LATE = 30  # seconds that a part may go on when the time of all is over
 
 
 def main(arguments: list[str]) -> int:
@@ -209,7 +210,8 @@ def run_apart(sections: list[str], given: argparse.Namespace) -> int:
 
     def limit(part: str) -> float:
         section, _, step = part.partition("/")
-        return float(LONGEST_STEP if step else STUCK + given.patience * SECONDS[section])
+        own = LONGEST_STEP if step else STUCK + given.patience * SECONDS[section]
+        return min(float(own), max(ends - time.perf_counter(), 0.0) + LATE)
 
     wrong += supervise(parts, command, limit, say)
     sum_up(wrong, given.out)
