@@ -196,7 +196,7 @@ def run_apart(sections: list[str], given: argparse.Namespace) -> int:
     options = ["--device", given.device, "--shapes", given.shapes, "--tests", str(given.tests)]
     options += ["--patience", str(given.patience), *(["--tiny"] if given.tiny else [])]
     options += [] if given.out is None else ["--out", str(given.out)]
-    wrong, ends = list[str](), time.perf_counter() + given.seconds
+    wrong, ends = list[str](), time.perf_counter() + float(given.seconds)
 
     def command(left: Sequence[str], first: bool) -> list[str]:
         seconds = ["--seconds", str(max(ends - time.perf_counter(), 1))]
@@ -210,8 +210,9 @@ def run_apart(sections: list[str], given: argparse.Namespace) -> int:
 
     def limit(part: str) -> float:
         section, _, step = part.partition("/")
-        own = LONGEST_STEP if step else STUCK + given.patience * SECONDS[section]
-        return min(float(own), max(ends - time.perf_counter(), 0.0) + LATE)
+        own = float(LONGEST_STEP if step else STUCK + given.patience * SECONDS[section])
+        left: float = ends - time.perf_counter()
+        return min(own, max(left, 0.0) + LATE)
 
     wrong += supervise(parts, command, limit, say)
     sum_up(wrong, given.out)
