@@ -11,6 +11,7 @@ from outrider.maths.arrays import HostFloats
 from outrider.runtimes.table import TableModel
 
 State = tuple[int, int]
+MOST_KEPT = 4096  # texts whose logits a model keeps: those of its vocabulary are few, and come again and again
 
 
 class WholeText:
@@ -24,6 +25,7 @@ class WholeText:
         self.logits = table.table  # [sum, last, vocab]
         weights = np.exp(self.logits.astype(np.float64))
         self.chances: HostFloats = weights / weights.sum(axis=-1, keepdims=True)
+        self._kept: dict[tuple[tuple[int, ...], bytes], np.ndarray] = {}
 
     def state(self, tokens: Sequence[int]) -> State:
         """What the next token depends on."""
@@ -38,9 +40,16 @@ class WholeText:
         return np.asarray(self.chances[self.state(tokens)])
 
     def rows(self, tokens: np.ndarray) -> np.ndarray:
-        """Logits float32 [batch, length, vocab] after each token of `tokens` [batch, length]."""
-        sums = np.cumsum(tokens + 1, axis=1) % self.vocab_size
-        return np.asarray(self.logits[sums, tokens])
+        """Logits float32 [batch, length, vocab] after each token of `tokens` [batch, length]; not to be changed."""
+        text = tokens.shape, tokens.tobytes()
+        found = self._kept.get(text)
+        if found is None:
+            sums = np.cumsum(tokens + 1, axis=1) % self.vocab_size
+            found = np.asarray(self.logits[sums, tokens])
+            found.flags.writeable = False
+            if len(self._kept) < MOST_KEPT:
+                self._kept[text] = found
+        return found
 
 
 VOCAB = 3

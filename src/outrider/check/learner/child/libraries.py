@@ -129,7 +129,7 @@ class TableFunction:
         ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else as_lists(tokens), dtype=np.int64)
         if ids.ndim > 2 or ids.size == 0:
             raise ValueError(f"the model was given tokens of shape {ids.shape}: give [1, L] or [L], L at least 1")
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
+        if ids.view(np.uint64).max() >= self.vocab_size:  # where -1 is larger than any token
             raise ValueError(f"the model was given a token outside its vocabulary of {self.vocab_size}: {ids.tolist()}")
         rows = self._table.rows(np.atleast_2d(ids))
         logits = self._arrays.floats(rows[0] if self._style == "[L, V]" and ids.ndim == 1 else rows)
