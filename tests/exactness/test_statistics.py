@@ -83,13 +83,15 @@ EXPECTED = {(cell,): probability for cell, probability in enumerate(TRUE.tolist(
 def test_a_sample_that_fits_is_given_up_early() -> None:
     samples = [Drawn(TRUE, seed) for seed in range(300)]
     assert all(p_of_stages(sample.first, EXPECTED, 3000) > THRESHOLD for sample in samples)
-    assert sum(sample.drawn == 3000 * STAGES[0][0] for sample in samples) > 180
-    assert np.mean([sample.drawn for sample in samples]) < 0.45 * 3000
+    assert sum(sample.drawn == 3000 * STAGES[0][0] for sample in samples) > 130
+    assert np.mean([sample.drawn for sample in samples]) < 0.4 * 3000
 
 
-@pytest.mark.parametrize(("size", "least", "most"), [(0.15, 30, 100), (0.165, 120, 200), (0.18, 210, 270)])
+@pytest.mark.parametrize(
+    ("size", "least", "most"), [(0.15, 30, 100), (0.165, 120, 200), (0.18, 210, 270), (0.2, 280, 300)]
+)
 def test_a_mistake_that_a_whole_sample_shows_is_found_in_stages(size: float, least: int, most: int) -> None:
-    """Whether it is found seldom, half of the time, or nearly always."""
+    """Whether it is found seldom, half of the time, often, or nearly always."""
     wrong = TRUE * (1 + size * np.resize((1, -1), 50))
     samples = [Drawn(wrong / wrong.sum(), seed) for seed in range(300)]
     found_whole = sum(p_value(sample.first(3000), EXPECTED) < THRESHOLD for sample in samples)
