@@ -1,13 +1,14 @@
 """Drafters that heed prices: drafts end where more does not pay, and the output has the target's distribution."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import pytest
 
 from exactness.draws import Draws, Sample, p_of_mistake, p_of_output, plain_texts, texts_of
 from exactness.mutations import drawn_tokens_weighed_after_the_draw
 from exactness.policies import Priced
-from exactness.statistics import THRESHOLD, joint_distribution
+from exactness.statistics import THRESHOLD, Outcome, joint_distribution
 from outrider import SamplingParams, SpeculativeDecoder, SuffixDrafter, SuffixTreeDrafter, TableModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -59,6 +60,11 @@ def prices_of(drafter: str, greedy: bool, changing: bool) -> Sequence[tuple[floa
     return CHANGING if changing else (step,)
 
 
+@cache
+def plain() -> dict[int, Outcome]:
+    return plain_texts(TARGET, PROMPT, SamplingParams())
+
+
 @pytest.mark.parametrize("changing", [True, False], ids=["changing", "step"])
 @pytest.mark.parametrize("greedy", [False, True], ids=["drawn", "chosen"])
 @pytest.mark.parametrize("drafter", DRAFTERS)
@@ -66,7 +72,7 @@ def test_under_coupled_every_text_is_that_of_plain_decoding(drafter: str, greedy
     decoder = decoder_of(DRAFTERS[drafter](greedy), "coupled", prices_of(drafter, greedy, changing))
     sample = texts_of(decoder, PROMPT, SamplingParams())
     assert many_rejected(sample)
-    assert sample.texts == plain_texts(TARGET, PROMPT, SamplingParams())
+    assert sample.texts == plain()
 
 
 @pytest.mark.parametrize("drafter, rule", [("chain", "token"), ("chain", "block"), ("tree", "token")])
