@@ -87,7 +87,7 @@ def test_drafts_are_as_long_as_a_request_allows(http):
     [
         ({"drafter": "eagle"}, "speculative.drafter is 'eagle': this server has suffix and none"),
         ({"rule": "greedy"}, "speculative.rule is 'greedy': this server has token, block and coupled"),
-        ({"num_draft_tokens": -1}, "num_draft_tokens is -1: it must be at least 0"),
+        ({"num_draft_tokens": -1}, "num_draft_tokens is -1: it must be a whole number, at least 0 (0 decodes plainly)"),
         ({"speed": 3}, "speed"),
     ],
 )
