@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+NO_BYTE = 0xFFFF  # is none of Latin-1
+
 
 def byte_alphabet() -> dict[str, bytes]:
     """The characters by which byte-level tokenizers (GPT-2) write bytes: printable ones as they are, the others from
@@ -11,3 +15,21 @@ def byte_alphabet() -> dict[str, bytes]:
     return {chr(byte): bytes([byte]) for byte in printable} | {
         chr(0x100 + place): bytes([byte]) for place, byte in enumerate(others)
     }
+
+
+def bytes_of_names() -> Callable[[str], bytes]:
+    """A function from a token in this notation to its bytes. A character that stands for no byte is itself.
+
+    A tokenizer's whole vocabulary is asked for while somebody waits for the next token: it is quick.
+    """
+    alphabet = byte_alphabet()
+    elsewhere = {byte: NO_BYTE for byte in range(0x80, 0x100) if chr(byte) not in alphabet}
+    to_byte = elsewhere | {ord(name): byte[0] for name, byte in alphabet.items()}
+
+    def bytes_of(name: str) -> bytes:
+        try:
+            return name.translate(to_byte).encode("latin-1")
+        except UnicodeEncodeError:
+            return b"".join([alphabet.get(character, character.encode()) for character in name])
+
+    return bytes_of

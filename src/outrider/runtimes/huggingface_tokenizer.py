@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from outrider.errors import ModelError
-from outrider.runtimes.byte_level import byte_alphabet
+from outrider.runtimes.byte_level import bytes_of_names
 from outrider.runtimes.control_names import ControlNames, encode_marked
 from outrider.runtimes.fewest_tokens import LongestToken, longest_token
 from outrider.text import Vocabulary, fingerprint_of
@@ -120,15 +120,14 @@ def _control_names(tokenizer: Any) -> Iterator[str]:
 
 def _pads(name: str, token: int) -> bool:
     """Whether a converter added the token as padding, because the embedding has more rows than there are tokens."""
-    return name == f"[PAD{token}]"
+    return name.startswith("[PAD") and name == f"[PAD{token}]"
 
 
 def _speller(tokenizer: Any) -> Callable[[str], bytes]:
     """A function from a token in the tokenizer's notation to its bytes; the tokenizer's decoder tells which."""
     kinds = set(_kinds(tokenizer))
     if "ByteLevel" in kinds:
-        to_byte = byte_alphabet()
-        return lambda name: b"".join(to_byte.get(character, character.encode()) for character in name)
+        return bytes_of_names()
     if "WordPiece" in kinds:
         return lambda name: (name.removeprefix(CONTINUATION) if name.startswith(CONTINUATION) else " " + name).encode()
     return _spell_sentencepiece
