@@ -29,7 +29,7 @@ LARGEST_RISE = 1.2  # the same upwards, for the curve: other programs can slow a
 # the next ones would say the same.
 PLENTY = 32.0  # observations of passes of one size, of those that are remembered
 SURPRISE = 0.1  # in the logarithm of seconds
-PASSED_OVER = 3  # passes that are not looked at after one that was no surprise
+PASSED_OVER = 1  # passes that are not looked at after one that was no surprise; more would miss what texts begin to do
 
 
 class CostCurve:
