@@ -37,8 +37,30 @@ class TreeRow:
     steps: tuple[float, ...] = ()
 
 
+class Spread:
+    """What follows from how broad trees may become.
+
+    Attributes:
+        widths: of each level, the most children of a node; the first level is that of the text.
+        beam: how many nodes of a level may have children.
+    """
+
+    __slots__ = ()
+    widths: tuple[int, ...]
+    beam: int
+
+    @property
+    def most_children(self) -> int:
+        return max(self.widths)
+
+    @property
+    def places(self) -> int:
+        """Of nodes that may have children: the text, and `beam` of each level but the last."""
+        return 1 + self.beam * (len(self.widths) - 1)
+
+
 @dataclass(frozen=True, slots=True)
-class TreePlan:
+class TreePlan(Spread):
     """Trees that grow side by side, best node first, as those of `drafters.growth.Growth`.
 
     Attributes:
@@ -60,19 +82,6 @@ class TreePlan:
     def depth(self) -> int:
         """Levels of the deepest tree."""
         return max(row.depth for row in self.rows)
-
-    @property
-    def most_children(self) -> int:
-        return max(self.widths)
-
-    @property
-    def places(self) -> int:
-        return places_of(self.widths, self.beam)
-
-
-def places_of(widths: Sequence[int], beam: int) -> int:
-    """Places of nodes that may have children: the text, and `beam` of each level but the last."""
-    return 1 + beam * (len(widths) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from outrider.maths.arrays.torch import exponential_of
-from outrider.runtimes.growing import ABSENT, places_of
+from outrider.runtimes.growing import ABSENT, Spread
 from outrider.runtimes.torch.cuda.areas import Area
 from outrider.runtimes.torch.cuda.hashing import keys_of, scrambled
 from outrider.runtimes.torch.cuda.places import WORD
@@ -25,7 +25,7 @@ AT_ONCE = 16  # rows of noise that are made together
 
 
 @dataclass(frozen=True, slots=True)
-class TreeLayout(Area):
+class TreeLayout(Spread, Area):
     """What a level of a tree is captured for.
 
     Attributes:
@@ -47,14 +47,6 @@ class TreeLayout(Area):
     drawn: bool
     factors: tuple[int, ...]
     filters: Filters
-
-    @property
-    def most_children(self) -> int:
-        return max(self.widths)
-
-    @property
-    def places(self) -> int:
-        return places_of(self.widths, self.beam)
 
     @property
     def words(self) -> int:
