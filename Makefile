@@ -112,6 +112,7 @@ $(VENV)/.installed-test: $(VENV)/.installed-torch $(VENV)/.installed-demo
 		echo "MLX cannot be installed here: its tests will be skipped"
 	@if command -v chromium > /dev/null || command -v google-chrome > /dev/null; then $(INSTALL) playwright; \
 		else echo "there is no Chromium here: the tests of the page in a browser will be skipped"; fi
+	@$(INSTALL) litellm || echo "LiteLLM cannot be installed here: its tests will be skipped"
 	@echo "building llama.cpp (two or three minutes, once)"
 	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(INSTALL) llama-cpp-python || \
 		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"

@@ -1,6 +1,9 @@
 """`--show` and `--compare`: where tokens come from, and whether they are those of plain decoding."""
 
+import os
 import re
+import shutil
+import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -109,3 +112,22 @@ def test_marks_and_colours_leave_the_text_as_it_is(monkeypatch, capsys):
         assert bare == ("one\ttwo\n\n  three [x]\r\n" if colour == "always" else "[one\ttwo\n]\n  three [x]\r\n")
         writer.close()
         assert "2 drafted and accepted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("colour", get_args(Colour))
+@pytest.mark.parametrize("columns", [30, 40, 60, 80])
+def test_the_legend_breaks_lines_between_its_entries(monkeypatch, capsys, colour, columns):
+    monkeypatch.setenv("TERM", "xterm")
+    writer = OriginWriter(colour)
+    for origin in Origin:
+        for _ in range(100):
+            writer.write(TokenEvent(0, 0, 0, "", origin))
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    writer.close()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).strip().split("\n")
+    entries = [entry.strip("■[] ") for line in lines for entry in line.split("   ")]
+    assert entries == ["100 drafted and accepted", "100 correction", "100 bonus", "100 plain"]
+    assert max(map(len, lines)) <= columns
+    assert (len(lines) == 1) is (columns == 80)

@@ -82,6 +82,8 @@ def test_a_field_that_changes_nothing_is_named(http):
 
 
 def test_paths_and_methods_that_there_are_not(http):
+    assert set(http.get("/v1/messages").json()) == {"type", "error"}
+    assert http.get("/v1/models/nothing").json()["error"]["code"] == "model_not_found"
     assert http.get("/v1/nothing").status_code == 404
     assert http.get("/v1/chat/completions").status_code == 405
     assert "error" in http.get("/v1/nothing").json()

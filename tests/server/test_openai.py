@@ -100,3 +100,4 @@ def test_errors_are_those_of_the_client(client):
 
 def test_models_are_listed(client):
     assert [model.id for model in client.models.list()] == ["spoken", "other"]
+    assert client.models.retrieve("other").id == "other"

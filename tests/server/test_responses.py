@@ -22,6 +22,7 @@ def test_a_response_is_what_plain_decoding_says(client):
     reply = ask(client)
     assert reply.output_text == plain(HELLO)
     assert (reply.status, reply.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert reply.output[0].status == "incomplete"
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (7, 12)
 
 
@@ -46,6 +47,7 @@ def test_a_tool_is_called_and_its_result_read(client):
     reply = ask(client, max_output_tokens=200, tools=[TOOL], tool_choice="required")
     (call,) = reply.output
     assert (call.type, call.name, reply.status) == ("function_call", "weather", "completed")
+    assert (reply.tools[0].name, reply.tool_choice) == ("weather", "required")
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
     items = [*HELLO, call.model_dump(exclude_none=True), output]
     assert ask(client, input=items, tools=[TOOL]).usage.output_tokens == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,8 @@ MEANINGS = {
     Origin.BONUS: "bonus",
     Origin.PLAIN: "plain",
 }
+
+GAP = "   "  # between two entries of the legend
 
 COLOUR_SYSTEMS = {
     "standard": ColorSystem.STANDARD,
@@ -83,17 +86,32 @@ class OriginWriter:
         sys.stdout.write("\n")
         if self._counts:
             sys.stdout.write("\n")
+            self._write_legend()
+        sys.stdout.flush()
+
+    def _write_legend(self) -> None:
+        """How many tokens came from where. An entry that does not fit begins a line: no terminal breaks a word."""
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+        column = 0
         for origin, meaning in MEANINGS.items():
             if not (count := self._counts[origin]):
                 continue
-            if self._system is not None:
-                self._put(f"■ {count} {meaning}", origin)
-                sys.stdout.write("   ")
+            entry = self._legend_entry(origin, f"{count} {meaning}")
+            if column:
+                fits = column + len(GAP) + len(entry) <= columns
+                sys.stdout.write(GAP if fits else "\n")
+                column = column + len(GAP) if fits else 0
+            column += len(entry)
+            if self._system is None:
+                sys.stdout.write(entry)
             else:
-                sys.stdout.write(f"[{count} {meaning}]   " if origin is Origin.DRAFTED else f"{count} {meaning}   ")
-        if self._counts:
-            sys.stdout.write("\n")
-        sys.stdout.flush()
+                self._put(entry, origin)
+        sys.stdout.write("\n")
+
+    def _legend_entry(self, origin: Origin, words: str) -> str:
+        if self._system is not None:
+            return f"■ {words}"
+        return f"[{words}]" if origin is Origin.DRAFTED else words
 
     def _put(self, text: str, origin: Origin) -> None:
         # Not Console.print, which would lay the text out: tabs and line ends are the model's.

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from outrider.fleet.figures import Figures
 from outrider.fleet.replicas import Replica, Replicas
 from outrider.fleet.routes import keys_of
-from outrider.server.app import ANTHROPIC, OPENAI
+from outrider.server.app import dialect_of, not_found
 from outrider.server.bodies import Bodies
 from outrider.server.dialects.base import Dialect
 from outrider.server.endpoints import CLIENT_LEFT, told
@@ -72,6 +73,7 @@ def create_door(
     app.add_api_route("/health", door.health, methods=["GET"], response_model=None)
     app.add_api_route("/metrics", door.metrics, methods=["GET"], response_model=None)
     app.add_api_route("/{path:path}", door.hand_on, methods=["GET", "POST", "OPTIONS", "HEAD"], response_model=None)
+    app.add_exception_handler(HTTPException, not_found)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
@@ -115,7 +117,7 @@ class Door:
 
     async def hand_on(self, request: Request) -> Response:
         """The reply of a replica. One that is lost before its reply begins costs nothing: another one is asked."""
-        dialect: Dialect = ANTHROPIC if request.url.path.startswith("/v1/messages") else OPENAI
+        dialect = dialect_of(request.url.path)
         try:
             body = await self._bodies.read(request) if request.method == "POST" else b""
             keys = keys_of(_tenant(request), _fields(body)) if body else []
@@ -191,16 +193,18 @@ class _Reply:
     async def events(self, replicas: Replicas, replica: Replica, dialect: Dialect) -> AsyncGenerator[bytes, None]:
         """Whole events. Where the replica is lost, the last one says so."""
         yield self.first
+        sent = self.first.count(END)
         try:
             async for chunk in self._chunks:
                 whole, end, self._rest = (self._rest + chunk).rpartition(END)
                 if end:
+                    sent += whole.count(END) + 1
                     yield whole + end
             replicas.served(replica)
         except httpx.TransportError:
             replicas.suspect(replica)
             lost = ApiError(500, "the replica that made this text was lost: ask again", code="replica_lost")
-            yield dialect.error_event(lost)
+            yield dialect.error_event(lost, sent)
 
 
 def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:

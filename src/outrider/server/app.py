@@ -17,7 +17,8 @@ from outrider.server.dialects.anthropic import Anthropic, MessagesBody, Messages
 from outrider.server.dialects.base import Dialect
 from outrider.server.dialects.chat import ChatBody, ChatReply
 from outrider.server.dialects.completions import CompletionBody, CompletionReply
-from outrider.server.dialects.openai import OpenAI
+from outrider.server.dialects.limited import require_model
+from outrider.server.dialects.openai import OpenAI, Responses
 from outrider.server.dialects.responses import ResponsesBody
 from outrider.server.dialects.responses_reply import ResponsesReply
 from outrider.server.dialects.tokens import detokenize, tokenize
@@ -28,7 +29,7 @@ from outrider.server.page import page_router
 from outrider.server.replies import JsonReply
 from outrider.server.service import Service
 
-OPENAI, ANTHROPIC = OpenAI(), Anthropic()
+OPENAI, RESPONSES, ANTHROPIC = OpenAI(), Responses(), Anthropic()
 Handler = Callable[[Request, str], Awaitable[Response]]
 
 
@@ -51,8 +52,9 @@ def create_app(service: Service, *, cors_origins: Sequence[str] = ()) -> FastAPI
         app.add_api_route(path, guard(handler, dialect), methods=["POST"], response_model=None)
     app.add_api_route("/metrics", guard(_metrics(service), OPENAI), methods=["GET"], response_model=None)
     app.add_api_route("/v1/models", guard(_models(service), OPENAI), methods=["GET"], response_model=None)
+    app.add_api_route("/v1/models/{name:path}", guard(_model(service), OPENAI), methods=["GET"], response_model=None)
     app.add_api_route("/health", _health(service), methods=["GET"], response_model=None)
-    app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(HTTPException, not_found)
     app.include_router(page_router())
     if cors_origins:
         app.add_middleware(
@@ -65,7 +67,7 @@ def _posts(service: Service) -> dict[str, tuple[Handler, Dialect]]:
     return {
         "/v1/chat/completions": (TextEndpoint(service, OPENAI, ChatBody, ChatReply), OPENAI),
         "/v1/completions": (TextEndpoint(service, OPENAI, CompletionBody, CompletionReply), OPENAI),
-        "/v1/responses": (TextEndpoint(service, OPENAI, ResponsesBody, ResponsesReply), OPENAI),
+        "/v1/responses": (TextEndpoint(service, RESPONSES, ResponsesBody, ResponsesReply), RESPONSES),
         "/v1/messages": (TextEndpoint(service, ANTHROPIC, MessagesBody, MessagesReply), ANTHROPIC),
         "/tokenize": (tokenize(service), OPENAI),
         "/detokenize": (detokenize(service), OPENAI),
@@ -98,26 +100,36 @@ def _metrics(service: Service) -> Handler:
 
 def _models(service: Service) -> Handler:
     async def models(request: Request, tenant: str) -> Response:
-        entries = [
-            {
-                "id": name,
-                "object": "model",
-                "created": service.started,
-                "owned_by": "outrider",
-                "max_model_len": service.capacity,
-                "outrider": {
-                    "target": service.target.name,
-                    "drafter": service.drafter,
-                    "drafters": service.offers.names,
-                    "rule": service.settings.rule,
-                    "max_rows": service.max_rows,
-                },
-            }
-            for name in service.settings.models
-        ]
+        entries = [_described(name, service) for name in service.settings.models]
         return JsonReply({"object": "list", "data": entries})
 
     return models
+
+
+def _model(service: Service) -> Handler:
+    async def model(request: Request, tenant: str) -> Response:
+        name = request.path_params["name"]
+        require_model(name, service)
+        return JsonReply(_described(name, service))
+
+    return model
+
+
+def _described(name: str, service: Service) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": service.started,
+        "owned_by": "outrider",
+        "max_model_len": service.capacity,
+        "outrider": {
+            "target": service.target.name,
+            "drafter": service.drafter,
+            "drafters": service.offers.names,
+            "rule": service.settings.rule,
+            "max_rows": service.max_rows,
+        },
+    }
 
 
 def _health(service: Service) -> Callable[[], Awaitable[Response]]:
@@ -129,7 +141,15 @@ def _health(service: Service) -> Callable[[], Awaitable[Response]]:
     return health
 
 
-async def _not_found(request: Request, error: Any) -> Response:
+async def not_found(request: Request, error: Any) -> Response:
     """Paths and methods that there are not."""
     message = f"{request.method} {request.url.path}: {error.detail.lower()}"
-    return JsonReply(OPENAI.error(ApiError(error.status_code, message)), error.status_code, headers=error.headers)
+    found = dialect_of(request.url.path).error(ApiError(error.status_code, message))
+    return JsonReply(found, error.status_code, headers=error.headers)
+
+
+def dialect_of(path: str) -> Dialect:
+    """In whose shape errors of a path are told."""
+    if path.startswith("/v1/messages"):
+        return ANTHROPIC
+    return RESPONSES if path.startswith("/v1/responses") else OPENAI

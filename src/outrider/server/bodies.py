@@ -128,7 +128,7 @@ def _require_json(request: Request) -> None:
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         # What a web page of somebody else may send without being asked first is of other kinds.
-        raise ApiError(415, f"the body is {kind}: send it with the header content-type: {JSON}")
+        raise ApiError(415, f"the body is {kind or 'of no type'}: send it with the header content-type: {JSON}")
 
 
 def parse(kind: type[B], body: bytes) -> B:

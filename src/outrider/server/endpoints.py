@@ -59,12 +59,14 @@ class TextEndpoint(Generic[B]):
 
 async def _guarded(events: Events, dialect: Dialect) -> AsyncGenerator[bytes, None]:
     """The events; where the texts fail, the error is the last one."""
+    sent = 0
     async with aclosing(events):
         try:
             async for event in events:
+                sent += 1
                 yield event
         except Exception as error:
-            yield dialect.error_event(told(error))
+            yield dialect.error_event(told(error), sent)
 
 
 def reply_to(error: Exception, dialect: Dialect, service: Service) -> Response:

@@ -9,7 +9,9 @@ from secrets import token_hex
 from typing import Any
 
 from outrider.engine.events import FinishReason
+from outrider.errors import shown
 from outrider.server.answers import Answer, Step
+from outrider.server.errors import refused
 from outrider.server.service import Service
 from outrider.structured.answers import CallArguments, CallBegins, Content, Piece, Reasoning
 from outrider.structured.reasoning import opened_tag
@@ -98,8 +100,16 @@ class AnswerReading:
 
 
 def with_calls_written(message: Mapping[str, Any], chat_template: str | None) -> dict[str, Any]:
-    """A message with its tool calls as text, for a model whose template knows none."""
+    """A message with its tool calls as text, for a model whose template knows none.
+
+    Raises:
+        ApiError, SettingError: its calls are no calls.
+    """
     calls = message.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        raise refused(f"a message has tool_calls {shown(calls)}: they must be a list", "messages")
+    for call in calls or ():
+        function_of(call)
     if not calls or takes_tools(chat_template):
         return dict(message)
     format = tool_format(chat_template)

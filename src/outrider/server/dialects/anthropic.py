@@ -168,7 +168,9 @@ def _text(content: Any, name: str) -> str:
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if tool.get("type", "custom") != "custom":
         raise refused(f"a tool has the type {shown(tool['type'])}: this server has no tools of its own", "tools")
-    function = {"name": tool.get("name"), "parameters": tool.get("input_schema") or {}}
+    if not isinstance(tool.get("name"), str) or not tool["name"]:
+        raise refused(f"the tool {shown(tool)} has no name: give one", "tools")
+    function = {"name": tool["name"], "parameters": tool.get("input_schema")}
     if tool.get("description"):
         function["description"] = tool["description"]
     return {"type": "function", "function": function}
@@ -271,7 +273,7 @@ class Anthropic:
         kind = ERRORS.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
         return {"type": "error", "error": {"type": kind, "message": str(error)}}
 
-    def error_event(self, error: ApiError) -> bytes:
+    def error_event(self, error: ApiError, sent: int) -> bytes:
         return event(self.error(error), "error")
 
 

@@ -42,5 +42,5 @@ class Dialect(Protocol):
     def error(self, error: ApiError) -> dict[str, Any]:
         """The body of a reply."""
 
-    def error_event(self, error: ApiError) -> bytes:
-        """The end of a stream that failed."""
+    def error_event(self, error: ApiError, sent: int) -> bytes:
+        """The end of a stream that failed, after so many events."""

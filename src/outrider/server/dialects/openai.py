@@ -1,4 +1,4 @@
-"""OpenAI's shape of errors."""
+"""OpenAI's shapes of errors."""
 
 from __future__ import annotations
 
@@ -18,5 +18,13 @@ class OpenAI:
         kind = TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
         return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
 
-    def error_event(self, error: ApiError) -> bytes:
+    def error_event(self, error: ApiError, sent: int) -> bytes:
         return event(self.error(error)) + DONE
+
+
+class Responses(OpenAI):
+    """Errors of responses: in a stream they are numbered events, as the others there."""
+
+    def error_event(self, error: ApiError, sent: int) -> bytes:
+        told = {"code": error.code, "message": str(error), "param": error.param}
+        return event({"type": "error", "sequence_number": sent, **told}, "error")

@@ -38,7 +38,7 @@ class ResponsesReply:
             async for step in steps:
                 for piece in reading.read(step):
                     items.add(piece, reading)
-        items.close()
+        items.close(cut=_is_cut(reading))
         return self._response(reading, items)
 
     async def stream(self, answers: Answers) -> AsyncGenerator[bytes, None]:
@@ -56,7 +56,7 @@ class ResponsesReply:
                 for piece in reading.read(step):
                     for kind, fields in items.add(piece, reading):
                         yield named(kind, **fields)
-        for kind, fields in items.close():
+        for kind, fields in items.close(cut=_is_cut(reading)):
             yield named(kind, **fields)
         response = self._response(reading, items)
         yield named(f"response.{response['status']}", response=response)
@@ -66,7 +66,7 @@ class ResponsesReply:
 
     def _response(self, reading: AnswerReading, items: Items) -> dict[str, Any]:
         reason, sampling = reading.finish_reason, reading.answer.prepared.sampling
-        cut = reason is FinishReason.LENGTH
+        cut = _is_cut(reading)
         read, emitted = len(reading.answer.prepared.prompt), len(reading.answer.tokens)
         usage = {
             "input_tokens": read,
@@ -90,14 +90,22 @@ class ResponsesReply:
             "previous_response_id": None,
             "store": False,
             "temperature": sampling.temperature,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "text": {"format": self._format()},
+            "tool_choice": self._body.tool_choice or "auto",
+            "tools": self._body.tools or [],
             "top_p": sampling.top_p,
             "truncation": "disabled",
             "usage": None if reason is None else usage,
             "metadata": {},
         }
+
+    def _format(self) -> dict[str, Any]:
+        wanted = None if self._body.text is None else self._body.text.format
+        return {"type": "text"} if wanted is None else wanted.model_dump(by_alias=True, exclude_none=True)
+
+
+def _is_cut(reading: AnswerReading) -> bool:
+    return reading.finish_reason is FinishReason.LENGTH
 
 
 Event = tuple[str, dict[str, Any]]
@@ -129,12 +137,12 @@ class Items:
         assert isinstance(piece, CallEnds)
         return self.close()
 
-    def close(self) -> list[Event]:
-        """The events that end the open item."""
+    def close(self, *, cut: bool = False) -> list[Event]:
+        """The events that end the open item; cut is one that the most tokens ended."""
         if not self._open:
             return []
         item, kind, self._open = self.all[-1], self._open, ""
-        item["status"] = "completed"
+        item["status"] = "incomplete" if cut else "completed"
         events: list[Event] = []
         if kind == "function_call":
             done = {"arguments": item["arguments"], "name": item["name"]}

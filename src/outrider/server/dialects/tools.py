@@ -9,7 +9,7 @@ from outrider.errors import shown
 from outrider.server.errors import refused
 from outrider.server.service import Service
 from outrider.structured import Grammar
-from outrider.structured.tools import Tool, calls_grammar, function_of, tool_format
+from outrider.structured.tools import Tool, calls_grammar, function_of, parameters_of, tool_format
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 
@@ -48,14 +48,14 @@ def tool_choice(tools: list[Any] | None, choice: Any, several: bool) -> ToolChoi
 
     Raises:
         ApiError: `tool_choice` is none of the forms that there are.
-        SettingError: a tool has no name.
+        SettingError: a tool has no name, or parameters that are no schema.
     """
     given = tuple(tools or ())
     for tool in given:
         kind = tool.get("type", "function") if isinstance(tool, dict) else None
         if kind != "function":
             raise refused(f"a tool has the type {shown(kind)}: this server knows tools of type function", "tools")
-        function_of(tool)
+        parameters_of(function_of(tool))
     if choice is None or choice == AUTO:
         return ToolChoice(given, several=several)
     if choice == NONE:

@@ -9,10 +9,9 @@ from typing import Any
 from outrider.errors import SettingError, shown
 from outrider.structured.grammars import COMPACT, Grammar, literal
 from outrider.structured.marks import mark
-from outrider.structured.tools.formats import Tool, ToolFormat, function_of
+from outrider.structured.tools.formats import Tool, ToolFormat, function_of, parameters_of
 from outrider.text import Tokenizer
 
-NO_PARAMETERS = {"type": "object", "properties": {}}
 MOST_CALLS = 16  # in one answer
 
 
@@ -34,7 +33,7 @@ def calls_grammar(
         several: whether there may be more than one call, where the format knows that.
 
     Raises:
-        SettingError: there is no tool, or none of that name, or one has no name.
+        SettingError: there is no tool, or none of that name, or one has no name, or parameters that are no schema.
     """
     functions = [function_of(tool) for tool in tools]
     chosen = [function for function in functions if name is None or function["name"] == name]
@@ -71,6 +70,5 @@ def _call_rules(functions: Sequence[Any], tokenizer: Tokenizer, format: ToolForm
 
 
 def _dumped(function: Any) -> str:
-    parameters = function.get("parameters") or NO_PARAMETERS
     options = {**COMPACT, "lenient": not function.get("strict", False)}
-    return json.dumps({**parameters, "x-guidance": options}, ensure_ascii=False)
+    return json.dumps({**parameters_of(function), "x-guidance": options}, ensure_ascii=False)

@@ -10,6 +10,7 @@ from typing import Any
 from outrider.errors import SettingError, shown
 
 Tool = Mapping[str, Any]  # {"type": "function", "function": {"name": ..., "parameters": {...}}}
+NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +104,20 @@ def function_of(tool: Tool) -> Mapping[str, Any]:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
         raise SettingError(f'the tool {shown(tool)} has no name: give {{"type": "function", "function": ...}}')
     return function
+
+
+def parameters_of(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a function's arguments.
+
+    Raises:
+        SettingError: it is no object.
+    """
+    parameters = function.get("parameters")
+    if parameters is None:
+        return NO_PARAMETERS
+    if not isinstance(parameters, Mapping):
+        name = shown(function["name"])
+        raise SettingError(
+            f"the parameters of tool {name} are {shown(parameters)}: they must be a JSON schema, an object"
+        )
+    return parameters or NO_PARAMETERS
