@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
-from benchmarks.schemas.run import TEMPERATURES, WITH_HEAD, Count, count_valid, count_valid_with_head
+from benchmarks.schemas.generator import Schema
+from benchmarks.schemas.run import (
+    TEMPERATURES,
+    WITH_HEAD,
+    Count,
+    count_valid,
+    count_valid_with_head,
+    schemas_of,
+)
 from benchmarks.schemas.scribbler import Scribbler
 from outrider import load
 from outrider.cli.bench import tables
@@ -29,15 +37,17 @@ def command(
         list[str] | None, option("--drafter", "NAME", f"With --head, these alone: {', '.join(WITH_HEAD)}.")
     ] = None,
     temperature: Annotated[list[float] | None, option("--temperature", "X", "These alone. Default: 0 and 1.")] = None,
+    ending: Annotated[bool, option("--ending", None, "Numbers with three digits after the point at the most.")] = False,
 ) -> int:
     """Documents of random JSON schemas, by a model that writes at random with SmolLM2's tokenizer."""
     model = load(SMOLLM2)
     counts = []
     temperatures = tuple(temperature or TEMPERATURES)
+    schemas = schemas_of(range(first, first + count), ending)
     if head is None:
-        found = _by_a_scribbler(model, count, first, temperatures)
+        found = _by_a_scribbler(model, schemas, temperatures)
     else:
-        found = count_valid_with_head(model, head, count, first, temperatures, drafter or tuple(WITH_HEAD))
+        found = count_valid_with_head(model, head, schemas, temperatures, drafter or tuple(WITH_HEAD))
     for each in found:
         counts.append(each)
         messages().print(f"{each.drafter} at {each.temperature}: {each.valid} of {each.documents} valid", style="dim")
@@ -48,11 +58,11 @@ def command(
     return int(any(each.wrong for each in counts))
 
 
-def _by_a_scribbler(model: Model, count: int, first: int, temperatures: Sequence[float]) -> Iterator[Count]:
+def _by_a_scribbler(model: Model, schemas: Mapping[int, Schema], temperatures: Sequence[float]) -> Iterator[Count]:
     assert model.tokenizer is not None
     target = Scribbler(model.tokenizer, model.traits.stop_token_ids, 1)
     draft = Scribbler(model.tokenizer, model.traits.stop_token_ids, 2, like=target)
-    return count_valid(target, draft, count, first, temperatures)
+    return count_valid(target, draft, schemas, temperatures)
 
 
 def _cells(count: Count) -> tuple[str, ...]:

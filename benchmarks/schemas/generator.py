@@ -1,4 +1,8 @@
-"""Random JSON schemas whose documents are short: every length has a bound, so that any model comes to an end."""
+"""Random JSON schemas whose documents are short: every length has a bound but that of a number's digits.
+
+A model that is no good with numbers writes digits without end. `with_last_digits` bounds them too, so that any model
+comes to an end.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,19 @@ def random_schema(random: Random) -> Schema:
     definitions: Schema = {}
     schema = _object(random, 0, definitions) if random.random() < 0.7 else _any(random, 0, definitions)
     return {**schema, "$defs": definitions} if definitions else schema
+
+
+def with_last_digits(schema: Any) -> Any:
+    """The same schema, whose numbers have three digits after the point at the most.
+
+    They are multiples of an eighth, which is exact in floating point, so that validators agree.
+    """
+    if isinstance(schema, list):
+        return [with_last_digits(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounded = {name: with_last_digits(each) for name, each in schema.items()}
+    return {**bounded, "multipleOf": 0.125} if schema.get("type") == "number" else bounded
 
 
 def _any(random: Random, depth: int, definitions: Schema) -> Schema:
@@ -88,9 +105,8 @@ def _integer(random: Random, depth: int, definitions: Schema) -> Schema:
 
 
 def _number(random: Random, depth: int, definitions: Schema) -> Schema:
-    # Without multipleOf a number has no last digit. An eighth is exact in floating point, so that validators agree.
     least = random.randint(-50, 50)
-    return {"type": "number", "minimum": least, "maximum": least + random.randint(1, 100), "multipleOf": 0.125}
+    return {"type": "number", "minimum": least, "maximum": least + random.randint(1, 100)}
 
 
 def _constant(random: Random, depth: int, definitions: Schema) -> Schema:

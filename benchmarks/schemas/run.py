@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any
 
-from benchmarks.schemas.generator import Schema, random_schema
+from benchmarks.schemas.generator import Schema, random_schema, with_last_digits
 from outrider import (
     Drafter,
     JointDrafter,
@@ -64,26 +64,31 @@ class Count:
     wrong: list[str] = field(default_factory=list)
 
 
+def schemas_of(numbers: range, ending: bool) -> dict[int, Schema]:
+    """Random schemas by their numbers; ending ones have numbers with a last digit."""
+    found = {number: random_schema(Random(number)) for number in numbers}
+    return {number: with_last_digits(schema) for number, schema in found.items()} if ending else found
+
+
 def count_valid(
-    target: Model, draft: Model, schemas: int, first: int = 0, temperatures: Sequence[float] = TEMPERATURES
+    target: Model, draft: Model, schemas: Mapping[int, Schema], temperatures: Sequence[float] = TEMPERATURES
 ) -> Iterator[Count]:
-    """Documents of `schemas` random schemas, for each drafter and temperature."""
+    """Documents of schemas, for each drafter and temperature."""
     for name, make in DRAFTERS.items():
-        yield from _count(name, partial(make, draft), target, temperatures, range(first, first + schemas))
+        yield from _count(name, partial(make, draft), target, temperatures, schemas)
 
 
 def count_valid_with_head(
     target: Model,
     head: str,
-    schemas: int,
-    first: int = 0,
+    schemas: Mapping[int, Schema],
     temperatures: Sequence[float] = TEMPERATURES,
     drafters: Collection[str] = tuple(WITH_HEAD),
 ) -> Iterator[Count]:
     """The same for drafters with a head."""
     for name in drafters:
         make = partial(WITH_HEAD[name], target, head)
-        yield from _count(name, make, target, temperatures, range(first, first + schemas))
+        yield from _count(name, make, target, temperatures, schemas)
 
 
 def _count(
@@ -91,14 +96,14 @@ def _count(
     make: Callable[[], Drafter | None],
     target: Model,
     temperatures: Sequence[float],
-    numbers: range,
+    schemas: Mapping[int, Schema],
 ) -> Iterator[Count]:
     for temperature in temperatures:
         count = Count(name, temperature)
         # A drafter knows no schema, so that one of each rule serves for all documents.
         decoders = [SpeculativeDecoder(make(), target, 5, rule=rule) for rule in RULES]
-        for number in numbers:
-            _add(count, decoders[number % len(decoders)], random_schema(Random(number)), number)
+        for number, schema in schemas.items():
+            _add(count, decoders[number % len(decoders)], schema, number)
         yield count
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("llguidance")
 import jsonschema
 
 from benchmarks.schemas.generator import random_schema
-from benchmarks.schemas.run import DRAFTERS, count_valid, why_invalid
+from benchmarks.schemas.run import DRAFTERS, count_valid, schemas_of, why_invalid
 from outrider.structured import GrammarConstraint
 from tiny.pieces import bytes_and_words, json_table
 
@@ -22,7 +22,7 @@ SCHEMAS = 8
 
 
 def test_documents_are_valid_whatever_drafts():
-    counts = list(count_valid(TARGET, DRAFT, SCHEMAS, first=1000))
+    counts = list(count_valid(TARGET, DRAFT, schemas_of(range(1000, 1000 + SCHEMAS), ending=False)))
     assert {count.drafter for count in counts} == set(DRAFTERS)
     assert [wrong for count in counts for wrong in count.wrong] == []
     assert [count.valid for count in counts] == [SCHEMAS] * len(counts)
@@ -32,7 +32,7 @@ def test_documents_are_valid_whatever_drafts():
 
 def test_without_a_mask_they_are_not():
     with patch.object(GrammarConstraint, "__call__", lambda self, output, logits: logits):
-        count = next(count_valid(TARGET, DRAFT, 4))
+        count = next(count_valid(TARGET, DRAFT, schemas_of(range(4), ending=False)))
     assert count.valid == 0
     assert count.wrong or count.unfinished
 
@@ -43,6 +43,12 @@ def test_schemas_are_schemas_and_differ():
         jsonschema.Draft202012Validator.check_schema(schema)
     assert len({json.dumps(schema) for schema in schemas}) > 55
     assert random_schema(Random(7)) == random_schema(Random(7))
+
+
+def test_numbers_have_a_last_digit_where_that_is_asked_for():
+    plain, ending = (json.dumps(schemas_of(range(60), ending)) for ending in (False, True))
+    assert plain.count('"type": "number"') == ending.count('"multipleOf": 0.125') > 5
+    assert ending.replace(', "multipleOf": 0.125', "") == plain
 
 
 def test_what_is_wrong_is_said():

@@ -46,6 +46,9 @@ def inner_fields():
     for name in ("name", "input_schema", "description", "type"):
         tool = {"name": "weather", "input_schema": WEATHER, name: ODDITY}
         yield within(MESSAGES, tools=[tool], tool_choice={"type": "any"})
+    for name in ("type", "name", "disable_parallel_tool_use"):
+        choice = {"type": "tool", "name": "weather", name: ODDITY}
+        yield within(MESSAGES, tools=[{"name": "weather", "input_schema": WEATHER}], tool_choice=choice)
     for kind in ("text", "tool_use", "tool_result", "thinking", ODDITY):
         for name in BLOCK:
             blocks = [{"type": kind, **BLOCK, name: ODDITY}]

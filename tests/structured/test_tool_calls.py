@@ -252,7 +252,7 @@ def test_an_answer_may_be_thought_over_before_its_grammar_begins():
 
 
 def test_tools_that_cannot_be_called_are_refused():
-    with pytest.raises(SettingError, match="tool 'h' is to be called and the tools are f, g"):
+    with pytest.raises(SettingError, match="tool 'h' is to be called and the tools are 'f', 'g'"):
         calls_grammar(TOOLS, PLAIN, FORMATS["hermes"], name="h")
     with pytest.raises(SettingError, match="a tool call is required and the tools are none"):
         calls_grammar([], PLAIN, FORMATS["hermes"])

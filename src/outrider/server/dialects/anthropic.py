@@ -95,9 +95,11 @@ class MessagesBody(TextBody):
             raise refused("messages is empty: give at least one", "messages")
         wanted = self.tool_choice or {}
         kind = wanted.get("type", "auto")
+        if kind not in (*CHOICES, "tool"):
+            raise refused(f"tool_choice.type is {shown(kind)}: it must be auto, any, tool or none", "tool_choice.type")
         choice = tool_choice(
             [_tool(tool) for tool in self.tools or ()],
-            {"type": "function", "name": wanted.get("name")} if kind == "tool" else CHOICES.get(kind, kind),
+            {"type": "function", "name": wanted.get("name")} if kind == "tool" else CHOICES[kind],
             not wanted.get("disable_parallel_tool_use", False),
         )
         stops = tuple(self.stop_sequences or ())

@@ -38,7 +38,7 @@ def calls_grammar(
     functions = [function_of(tool) for tool in tools]
     chosen = [function for function in functions if name is None or function["name"] == name]
     if not chosen:
-        known = ", ".join(function["name"] for function in functions) or "none"
+        known = shown([function["name"] for function in functions]).strip("[]") or "none"
         wanted = "a tool call is required" if name is None else f"tool {shown(name)} is to be called"
         raise SettingError(f"{wanted} and the tools are {known}: give it among tools")
     more = several and format.several and MOST_CALLS > 1
