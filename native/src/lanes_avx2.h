@@ -1,5 +1,5 @@
 // Sixteen numbers in two AVX2 registers. Products of 4-bit numbers are summed in int16, which they cannot overflow;
-// 8-bit weights are taken as two digits of 4 bits.
+// 8-bit weights are taken as two digits of 4 bits, one after the other, so that all sums stay in registers.
 #pragma once
 
 #include <immintrin.h>
@@ -81,65 +81,71 @@ struct Products {
         __builtin_memcpy(&bits, inputs, 4);
         return _mm256_set1_epi32(bits);
     }
-    static __m256i high(__m256i both) {
-        return _mm256_and_si256(_mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+    template <bool HIGH>
+    static __m256i digit(__m256i both) {
+        return _mm256_and_si256(HIGH ? _mm256_srli_epi16(both, 4) : both, _mm256_set1_epi8(15));
     }
-    static __m256i low(__m256i both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
-    // Eight pairs of products in int16: 8 * 2 * 15 * 127 = 30,480 at most.
-    static __m256i add(__m256i sum, __m256i digit, __m256i x) {
-        return _mm256_add_epi16(sum, _mm256_maddubs_epi16(digit, x));
+    // The empty statement keeps the order of sums: compilers choose another one, and then hold dozens of products at
+    // once, which fit into no registers.
+    static void add(__m256i& sum, __m256i digits, __m256i x) {
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(digits, x));
+        __asm__("" : "+x"(sum));
     }
-    // Eight outputs.
+    // Adds the products of digits of 16 outputs with 4 inputs of each token, in int16. Of 32 inputs, which are 8 steps
+    // of 2 pairs, they are 8 * 2 * 15 * 127 = 30,480 at most.
     template <int R>
-    static void q8(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, __m256* out) {
-        __m256i units[R], sixteens[R];
-        for (int r = 0; r < R; r++) units[r] = sixteens[r] = _mm256_setzero_si256();
-#pragma GCC unroll 8
-        for (int k = 0; k < 8; k++) {
-            const __m256i both = load(weights + 64 * k), l = low(both), h = high(both);
-            for (int r = 0; r < R; r++) {
-                const __m256i x = four(inputs + 32 * r + 4 * k);
-                units[r] = add(units[r], l, x);
-                sixteens[r] = add(sixteens[r], h, x);
-            }
-        }
+    static void step(__m256i a, __m256i b, const int8_t* inputs, __m256i* lo, __m256i* hi) {
         for (int r = 0; r < R; r++) {
-            const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(units[r], _mm256_set1_epi16(1)),
-                                                 _mm256_madd_epi16(sixteens[r], _mm256_set1_epi16(16)));
-            out[r] = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(-128 * sums[r])));
+            const __m256i x = four(inputs + 32 * r);
+            add(lo[r], a, x);
+            add(hi[r], b, x);
         }
     }
-    template <int OFFSET, int R>
-    static void q4(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, __m256* out) {
-        __m256i units[R];
-        for (int r = 0; r < R; r++) units[r] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            const __m256i both = load(weights + 64 * k), l = low(both), h = high(both);
-            for (int r = 0; r < R; r++) {
-                units[r] = add(units[r], l, four(inputs + 32 * r + 4 * k));
-                units[r] = add(units[r], h, four(inputs + 32 * r + 16 + 4 * k));
-            }
-        }
-        for (int r = 0; r < R; r++) {
-            const __m256i sum = _mm256_madd_epi16(units[r], _mm256_set1_epi16(1));
-            out[r] = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(-OFFSET * sums[r])));
+    template <bool HIGH, int R>
+    static void add_q8(const uint8_t* weights, const int8_t* inputs, __m256i* lo, __m256i* hi) {
+#pragma GCC unroll 1
+        for (int k = 0; k < 8; k++) {
+            const uint8_t* at = weights + 64 * k;
+            step<R>(digit<HIGH>(load(at)), digit<HIGH>(load(at + 32)), inputs + 4 * k, lo, hi);
         }
     }
     template <int T, int R>
     static void q8(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
-        __m256 lo[R], hi[R];
-        q8<R>(weights[0], inputs, sums, lo);
-        q8<R>(weights[0] + 32, inputs, sums, hi);
-        for (int r = 0; r < R; r++) out[0][r] = {lo[r], hi[r]};
+        __m256i lo[R], hi[R], units_lo[R], units_hi[R];
+        clear<R>(lo, hi);
+        add_q8<false, R>(weights[0], inputs, lo, hi);
+        for (int r = 0; r < R; r++) units_lo[r] = whole(lo[r], 1), units_hi[r] = whole(hi[r], 1);
+        clear<R>(lo, hi);
+        add_q8<true, R>(weights[0], inputs, lo, hi);
+        for (int r = 0; r < R; r++) {
+            const __m256i offset = _mm256_set1_epi32(-128 * sums[r]);
+            const __m256i a = _mm256_add_epi32(whole(lo[r], 16), _mm256_add_epi32(units_lo[r], offset));
+            const __m256i b = _mm256_add_epi32(whole(hi[r], 16), _mm256_add_epi32(units_hi[r], offset));
+            out[0][r] = {_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)};
+        }
     }
     template <int OFFSET, int T, int R>
     static void q4(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
-        __m256 lo[R], hi[R];
-        q4<OFFSET, R>(weights[0], inputs, sums, lo);
-        q4<OFFSET, R>(weights[0] + 32, inputs, sums, hi);
-        for (int r = 0; r < R; r++) out[0][r] = {lo[r], hi[r]};
+        __m256i lo[R], hi[R];
+        clear<R>(lo, hi);
+#pragma GCC unroll 1
+        for (int k = 0; k < 4; k++) {
+            const __m256i a = load(weights[0] + 64 * k), b = load(weights[0] + 64 * k + 32);
+            step<R>(digit<false>(a), digit<false>(b), inputs + 4 * k, lo, hi);
+            step<R>(digit<true>(a), digit<true>(b), inputs + 16 + 4 * k, lo, hi);
+        }
+        for (int r = 0; r < R; r++) {
+            const __m256i offset = _mm256_set1_epi32(-OFFSET * sums[r]);
+            out[0][r] = {_mm256_cvtepi32_ps(_mm256_add_epi32(whole(lo[r], 1), offset)),
+                         _mm256_cvtepi32_ps(_mm256_add_epi32(whole(hi[r], 1), offset))};
+        }
     }
+    template <int R>
+    static void clear(__m256i* lo, __m256i* hi) {
+        for (int r = 0; r < R; r++) lo[r] = hi[r] = _mm256_setzero_si256();
+    }
+    // The sums of two neighbouring numbers in int32, times `factor`.
+    static __m256i whole(__m256i pairs, int16_t factor) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(factor)); }
 };
 
 }  // namespace
