@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+from rich.text import Text
+
 from outrider.cli.chat.chat import Chat, total_of
 from outrider.cli.render import MEANINGS, summary
 from outrider.cli.terminal import messages
@@ -55,8 +58,11 @@ def obey(chat: Chat, line: str) -> bool:
 
 
 def _help(chat: Chat, argument: str) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
     for command in dict.fromkeys(COMMANDS.values()):
-        _say(f"{f'/{command.name} {command.takes}':<22}{command.help}")
+        grid.add_row(Text(f"/{command.name} {command.takes}"), Text(command.help))
+    messages().print(grid, style="dim")
     _say("Alt-Enter begins a new line, as \\ at the end of one does. Ctrl-C stops an answer, Ctrl-D ends the chat.")
 
 
