@@ -156,6 +156,16 @@ def test_an_answer_is_that_of_the_server_and_every_token_has_its_origin(page, ht
     assert page.get_attribute(".chart .line >> nth=0", "points").count(",") > 5
 
 
+def test_code_between_fences_has_a_font_of_its_own(page):
+    pieces = ["See", ":\n", "``", "`py", "\n", "if a", ":\n", "    b", "\n", "```", "\n", "Done", "."]
+    answers_with(page, ("".join(pieces), [token(piece, "plain") for piece in pieces], []))
+    ask(page, "code")
+    assert "".join(page.locator(".answer .code").all_text_contents()).strip() == "if a:\n    b"
+    family = "node => getComputedStyle(node).fontFamily"
+    assert "monospace" in page.locator(".answer .code").first.evaluate(family)
+    assert "monospace" not in page.locator(".answer .t").last.evaluate(family)
+
+
 def test_a_second_question_goes_on_with_the_chat(page):
     ask(page, "abc", system="be brief")
     with page.expect_request("**/v1/chat/completions") as sent:

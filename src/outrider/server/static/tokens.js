@@ -7,6 +7,23 @@ import { KINDS, kindOf } from "./origins.js";
 const SHOWN = new WeakMap();
 const TITLES = Object.fromEntries(KINDS.map((kind) => [kind.name, kind.title]));
 
+const FENCE = "```";
+
+/** Says which tokens of an answer are code: those between two lines that begin with a fence. */
+class Fences {
+  #open = false;
+  #line = "";
+
+  /** Whether this token, the next one of the text, is code. */
+  holds(text) {
+    const was = this.#open;
+    const lines = (this.#line + text).split("\n");
+    this.#line = lines.pop();
+    for (const line of lines) if (line.trimStart().startsWith(FENCE)) this.#open = !this.#open;
+    return was && !this.#line.trimStart().startsWith(FENCE);
+  }
+}
+
 /** The text of one answer as it grows, and the rounds that made it. */
 export class Answer {
   /** @param {HTMLElement} node  what the text is put into */
@@ -18,6 +35,7 @@ export class Answer {
     this.rounds = new Map();
     /** Tokens by kind. */
     this.tally = {};
+    this.fences = new Fences();
     node.classList.add("tokens");
     node.replaceChildren();
   }
@@ -35,7 +53,8 @@ export class Answer {
     this.tally[kind] = (this.tally[kind] || 0) + 1;
     this.tokens.push(token);
     // One stop of the Tab key for the whole answer; arrows go on from there.
-    const node = el("span", { class: `t o-${kind}`, tabindex: this.tokens.length === 1 ? 0 : -1 }, token.text);
+    const look = this.fences.holds(token.text) ? `t code o-${kind}` : `t o-${kind}`;
+    const node = el("span", { class: look, tabindex: this.tokens.length === 1 ? 0 : -1 }, token.text);
     SHOWN.set(node, { token, answer: this });
     return node;
   }
