@@ -133,11 +133,12 @@ def round_of(number, drafted, emitted):
     }
 
 
-TREE = round_of(1, [node(" cat", -1, True), node(" dog", -1, False), node(" sat", 0, True), node(" ran", 1, False)], 3)
-TREE_TOKENS = [token(" cat", "drafted", "suffix", 1), token(" sat", "drafted", "recycling", 1)]
+# The server counts rounds from its start: these are the first and the second one of an answer.
+TREE = round_of(8, [node(" cat", -1, True), node(" dog", -1, False), node(" sat", 0, True), node(" ran", 1, False)], 3)
+TREE_TOKENS = [token(" cat", "drafted", "suffix", 8), token(" sat", "drafted", "recycling", 8)]
 TREE_ANSWER = (
-    ("The", [token("The", "plain")], [round_of(0, [], 1)]),
-    (" cat sat.", [*TREE_TOKENS, token(".", "bonus", round=1)], [TREE]),
+    ("The", [token("The", "plain", round=7)], [round_of(7, [], 1)]),
+    (" cat sat.", [*TREE_TOKENS, token(".", "bonus", round=8)], [TREE]),
 )
 
 
@@ -220,7 +221,7 @@ def test_a_token_says_how_it_came_and_opens_the_draft_of_its_round(page):
     send(page, "hello")
     page.hover(".answer .o-suffix")
     card = page.inner_text("#card")
-    for words in ("␣cat", "drafted: suffix", "61 %", "1: 2 of 4 drafted accepted"):
+    for words in ("␣cat", "drafted: suffix", "61 %", "2: 2 of 4 drafted accepted"):
         assert words in card
     page.click(".answer .o-suffix")
     assert "4 tokens drafted, 2 accepted, 3 emitted" in page.inner_text("#tree header")
@@ -255,7 +256,7 @@ def test_the_keyboard_alone_will_do(page):
     assert page.is_visible("#tree")
     page.focus("#tree .close")
     page.keyboard.press("ArrowLeft")
-    assert "Round 0" in page.inner_text("#tree")
+    assert "Round 1" in page.inner_text("#tree")
     page.keyboard.press("Escape")
     assert page.is_hidden("#tree")
     page.focus("#tab-chat")

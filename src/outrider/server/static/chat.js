@@ -1,7 +1,7 @@
 // The chat: what was said, and the answer that comes.
 
 import * as api from "./api.js";
-import { byId, digits, el } from "./dom.js";
+import { byId, counted, digits, el } from "./dom.js";
 import { request } from "./settings.js";
 import { Answer } from "./tokens.js";
 import { closeTree } from "./tree.js";
@@ -163,6 +163,6 @@ export function summary(answer) {
   const rounds = [...answer.rounds.values()].filter((round) => round.emitted > 0);
   const seconds = rounds.reduce((total, round) => total + round.seconds, 0);
   const count = answer.tokens.length;
-  if (!rounds.length) return count ? `${count} tokens` : "";
-  return `${count} tokens · ${digits(count / seconds)}/s · ${digits(count / rounds.length)} per round`;
+  if (!rounds.length) return count ? counted(count, "token") : "";
+  return `${counted(count, "token")} · ${digits(count / seconds)}/s · ${digits(count / rounds.length)} per round`;
 }

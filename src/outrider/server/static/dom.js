@@ -38,6 +38,9 @@ export function digits(value) {
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 }
 
+/** How many of something: 1 token, 2 tokens. */
+export const counted = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
+
 /** A token as it can be shown in one line: spaces and line ends are visible. */
 export function visible(text) {
   return text === "" ? "(no text)" : text.replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥");

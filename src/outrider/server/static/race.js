@@ -1,7 +1,7 @@
 // The race: one prompt, decoded plainly and speculatively, side by side.
 
 import * as api from "./api.js";
-import { byId, digits } from "./dom.js";
+import { byId, counted, digits } from "./dom.js";
 import { greedy, request } from "./settings.js";
 import { Answer } from "./tokens.js";
 import { closeTree } from "./tree.js";
@@ -39,7 +39,7 @@ class Lane {
       this.seconds = (part.at - began) / 1000;
       const count = this.answer.tokens.length;
       this.figure.textContent = this.seconds ? digits((count - first) / this.seconds) : "–";
-      this.about.textContent = `${count} tokens in ${rounds(this.answer)} passes, ${this.seconds.toFixed(1)} s`;
+      this.about.textContent = `${counted(count, "token")} in ${rounds(this.answer)} passes, ${this.seconds.toFixed(1)} s`;
       this.toEnd();
     });
     this.node.classList.remove("running");

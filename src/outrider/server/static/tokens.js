@@ -40,6 +40,11 @@ export class Answer {
     node.replaceChildren();
   }
 
+  /** The server's numbers of the rounds, in their order; it counts on from answer to answer. */
+  get numbers() {
+    return [...this.rounds.keys()].sort((a, b) => a - b);
+  }
+
   /** Take a part of a stream. */
   add({ text, tokens, rounds }) {
     this.text += text;
@@ -119,7 +124,7 @@ function rows(token, answer) {
   const facts = [["origin", token.source ? `${token.origin}: ${token.source}` : TITLES[kind] || token.origin]];
   if (typeof token.logprob === "number") facts.push(["probability", percent(Math.exp(token.logprob))]);
   const round = answer.rounds.get(token.round);
-  if (token.round !== undefined) facts.push(["round", round ? `${token.round}: ${said(round)}` : String(token.round)]);
+  if (round) facts.push(["round", `${answer.numbers.indexOf(token.round) + 1}: ${said(round)}`]);
   return facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
 }
 

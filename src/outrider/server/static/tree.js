@@ -1,6 +1,6 @@
 // The draft of one round, drawn from left to right: what was accepted, what was rejected, what came instead.
 
-import { byId, el, svg, visible } from "./dom.js";
+import { byId, counted, el, svg, visible } from "./dom.js";
 import { kindOf, kindOfSource } from "./origins.js";
 import { mark, percent } from "./tokens.js";
 
@@ -20,7 +20,7 @@ export function openTree(answer, number) {
   const drawer = byId("tree");
   const round = answer.rounds.get(number);
   if (!round) return;
-  const numbers = [...answer.rounds.keys()].sort((a, b) => a - b);
+  const numbers = answer.numbers;
   const place = numbers.indexOf(number);
   const go = (step) => {
     const next = numbers[place + step];
@@ -43,7 +43,7 @@ export function openTree(answer, number) {
     el(
       "header",
       {},
-      el("h2", {}, `Round ${number}`),
+      el("h2", {}, `Round ${place + 1}`),
       el("p", {}, words(round)),
       button("previous", "‹", "The round before", () => go(-1), place === 0),
       button("next", "›", "The next round", () => go(1), place === numbers.length - 1),
@@ -60,7 +60,7 @@ export const closeTree = () => (byId("tree").hidden = true);
 
 function words(round) {
   if (!round.drafted) return "Nothing was drafted: the pass gave one token, as in plain decoding.";
-  return `${round.drafted} tokens drafted, ${round.accepted} accepted, ${round.emitted} emitted in one pass of ${(1000 * round.seconds).toFixed(0)} ms.`;
+  return `${counted(round.drafted, "token")} drafted, ${round.accepted} accepted, ${round.emitted} emitted in one pass of ${(1000 * round.seconds).toFixed(0)} ms.`;
 }
 
 function drawn(answer, round) {
