@@ -102,6 +102,7 @@ def test_a_reply_that_has_not_begun_is_asked_of_another_replica(broken):
     [
         ("/v1/completions", '"type":"server_error"'),
         ("/v1/messages", "event: error"),
+        ("/v1/responses", '"sequence_number":2'),
     ],
 )
 def test_a_stream_that_breaks_ends_with_an_error_of_its_dialect(path, said):
@@ -112,6 +113,13 @@ def test_a_stream_that_breaks_ends_with_an_error_of_its_dialect(path, said):
     assert "data: 3" not in reply.text
     assert said in reply.text
     assert "the replica that made this text was lost: ask again" in reply.text
+
+
+def test_methods_that_there_are_not_are_refused_in_the_shape_of_the_dialect():
+    fine = lambda _, request: httpx.Response(200)  # noqa: E731
+    reply, seen = asked(fine, "/v1/messages", method="PUT")
+    assert (reply.status_code, reply.json()["type"], seen) == (405, "error", [])
+    assert set(asked(fine, method="PUT")[0].json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_a_stream_that_breaks_before_its_first_event_is_asked_again():

@@ -129,15 +129,24 @@ def test_a_model_that_says_nonsense_fails_that_text_alone():
             lines = [line for line in stream.iter_lines() if line]
         assert "logit of nan" in json.loads(lines[0].removeprefix("data: "))["error"]["message"]
         assert lines[-1] == "data: [DONE]"
-        bad = {"input": "!", "max_output_tokens": 4, "stream": True}
+        assert http.post(PATH, json=SHORT).status_code == 200
+
+
+def test_a_stream_of_a_response_that_fails_ends_with_an_error_of_its_own_kind():
+    spoiled = TableModel(
+        np.full_like(spoken.model().table, np.nan),
+        stop_token_ids=frozenset([spoken.END]),
+        tokenizer=spoken.ByteTokenizer(),
+    )
+    with served({"target": spoiled}) as (_, http):
+        bad = {"input": "hello", "max_output_tokens": 4, "stream": True}
         with http.stream("POST", "/v1/responses", json=bad) as stream:
             lines = [line for line in stream.iter_lines() if line]
-        events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-        assert lines[-2] == "event: error"
-        assert events[-1]["type"] == "error"
-        assert "logit of nan" in events[-1]["message"]
-        assert [event["sequence_number"] for event in events] == list(range(len(events)))
-        assert http.post(PATH, json=SHORT).status_code == 200
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert lines[-2] == "event: error"
+    assert events[-1]["type"] == "error"
+    assert "logit of nan" in events[-1]["message"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
