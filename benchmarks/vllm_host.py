@@ -1,10 +1,12 @@
-"""Outrider's proposer inside vLLM beside vLLM's own decoding: run it with the Python of vLLM's environment.
+r"""Outrider's proposer inside vLLM beside vLLM's own decoding: run it with the Python of vLLM's environment.
 
-    python -m benchmarks.vllm_host MODEL QUESTIONS.jsonl [--systems plain,ngram,outrider] [--rows 1,8] [--agent]
+    python -m benchmarks.vllm_host MODEL QUESTIONS.jsonl [--systems plain,ngram,outrider] [--rows 1,8] [--each N] \
+        [--agent]
 
 --agent adds the turns of a scripted agent that edits a file (benchmarks/agent/script.py). Each system is a vLLM of its
 own, in a process of its own; the systems take turns over portions of the questions, so that a machine that slows down
-favours none. Greedy: every system's text is compared with plain vLLM's.
+favours none. A portion has questions of one category. Each number of rows begins with new processes, so that no system
+remembers answers to the same questions. Greedy: every system's text is compared with plain vLLM's.
 
 --systems plain,eagle3 has vLLM itself draft with a head that `outrider train` wrote (--head), and prints how many
 tokens a step emits.
@@ -20,10 +22,11 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks.agent.script import END, turns
+
+Line = dict[str, Any]  # a question, or an answer
 
 SPECULATION: dict[str, dict[str, Any] | None] = {
     "plain": None,
@@ -35,6 +38,7 @@ SHIPPED = Path(__file__).parents[1] / "src" / "outrider" / "drafters" / "heads" 
 SPECULATION["outrider-lookup"] = SPECULATION["outrider"]
 ENVIRONMENT = {"outrider-lookup": {"OUTRIDER_VLLM_DRAFTER": "lookup"}}
 READY = "ready"
+REST = 1.2  # seconds after an answer: vLLM's worker spins for a second before it sleeps, and would disturb the next one
 STEPS, ACCEPTED = "vllm:spec_decode_num_drafts", "vllm:spec_decode_num_accepted_tokens"
 
 
@@ -64,7 +68,7 @@ def serve(name: str, arguments: argparse.Namespace) -> None:
             return engine.generate(texts, settings, use_tqdm=False)
         return engine.chat([[{"role": "user", "content": text}] for text in texts], settings, use_tqdm=False)
 
-    ask(["Hello"], None)
+    ask(["Hello"] * arguments.serve_rows, None)
     print(READY, file=channel, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
@@ -72,16 +76,18 @@ def serve(name: str, arguments: argparse.Namespace) -> None:
         found = ask(asked["texts"], asked["stop"])
         seconds = time.perf_counter() - begun
         answers = [list(each.outputs[0].token_ids) for each in found]
+        decoding = [each.metrics.last_token_ts - each.metrics.first_token_ts for each in found]
         drafts = {each.name: each.value for each in engine.get_metrics() if each.name in (STEPS, ACCEPTED)}
-        print(json.dumps({"seconds": seconds, "tokens": answers, "drafts": drafts}), file=channel, flush=True)
+        answer = {"seconds": seconds, "decoding": decoding, "tokens": answers, "drafts": drafts}
+        print(json.dumps(answer), file=channel, flush=True)
 
 
 class Worker:
     """A system in its process."""
 
-    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+    def __init__(self, name: str, rows: int, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "benchmarks.vllm_host", arguments.model, arguments.questions, "--serve", name]
-        command += ["--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
+        command += ["--serve-rows", str(rows), "--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
         command += ["--head", str(arguments.head), *(["--eager"] if arguments.eager else [])]
         self.drafts: dict[str, int] = {}
         self._process = subprocess.Popen(
@@ -105,6 +111,7 @@ class Worker:
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         self.drafts = answer["drafts"]
+        time.sleep(REST)
         return answer
 
     @property
@@ -125,7 +132,8 @@ def main() -> None:
     parser.add_argument("questions")
     parser.add_argument("--systems", default="plain,ngram,outrider")
     parser.add_argument("--rows", default="1,8")
-    parser.add_argument("--limit", type=int, default=26)
+    parser.add_argument("--limit", type=int, default=26, help="so many questions, evenly from the file")
+    parser.add_argument("--each", type=int, help="the first so many questions of each category, and no --limit")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--log", type=Path, default=Path(os.devnull))
@@ -133,70 +141,105 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="compile nothing: slower, and sooner ready")
     parser.add_argument("--head", type=Path, default=SHIPPED, help="for eagle3")
     parser.add_argument("--same", action="store_true", help="fail where a text of Outrider's is not the first system's")
+    parser.add_argument("--results", type=Path, help="a file for a line about each portion of each system")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--serve-rows", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve, arguments)
         return
     lines = [json.loads(line) for line in Path(arguments.questions).read_text(encoding="utf-8").splitlines()]
-    chosen = [lines[number * len(lines) // arguments.limit] for number in range(min(arguments.limit, len(lines)))]
-    agent = [
-        {"category": f"agent, {'first' if not turn.attempt else 'later'}", "turns": [turn.prompt], "stop": END}
-        for turn in (turns() if arguments.agent else [])
-    ]
+    chosen = chosen_questions(lines, arguments.each, arguments.limit)
+    if arguments.agent:
+        for turn in turns():
+            category = f"agent, {'first' if not turn.attempt else 'later'}"
+            chosen.append({"category": category, "turns": [turn.prompt], "stop": END})
     names = arguments.systems.split(",")
-    workers = {}
-    for name in names:
-        workers[name] = Worker(name, arguments)
-        workers[name].wait()  # one after the other: each takes all cores to start
     differ = False
     for rows in map(int, arguments.rows.split(",")):
-        print(f"\n{rows} at a time")
-        seconds, answers = measure(workers, names, chosen, rows)
-        in_turn, edits = measure(workers, names, agent, rows)
+        workers = {}
         for name in names:
-            seconds[name] += in_turn[name]
-            answers[name] += edits[name]
-        report(names, chosen + agent, seconds, answers)
-        differ |= any(answers[name] != answers[names[0]] for name in names[1:] if name != "ngram")
-    for name, worker in workers.items():
-        if (length := worker.mean_acceptance_length) is not None:
-            print(f"{name:16} {length:.2f} tokens per step: the mean acceptance length", flush=True)
-    for worker in workers.values():
-        worker.close()
+            workers[name] = Worker(name, rows, arguments)
+            workers[name].wait()  # one after the other: each takes all cores to start
+        print(f"\n{rows} at a time")
+        answers = measure(workers, chosen, rows, arguments.results)
+        report(names, chosen, answers, decoding=rows == 1)
+        texts = {name: [answer["tokens"] for answer in answers[name]] for name in names}
+        differ |= any(texts[name] != texts[names[0]] for name in names[1:] if name != "ngram")
+        for name, worker in workers.items():
+            if (length := worker.mean_acceptance_length) is not None:
+                print(f"{name:16} {length:.2f} tokens per step: the mean acceptance length", flush=True)
+            worker.close()
     if arguments.same and differ:
         raise SystemExit("error: greedy texts differ")
 
 
-def measure(workers: dict[str, Worker], names: list[str], chosen: list[dict[str, Any]], rows: int) -> tuple[Any, Any]:
-    """Seconds and answers of every system for every question, `rows` questions at a time."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    answers: dict[str, list[list[int]]] = defaultdict(list)
-    for turn, start in enumerate(range(0, len(chosen), rows)):
-        portion = [line["turns"][0] for line in chosen[start : start + rows]]
-        order = names if turn % 2 == 0 else names[::-1]
+def chosen_questions(lines: list[Line], each: int | None, limit: int) -> list[Line]:
+    """`each` of every category; otherwise `limit` of all lines, evenly."""
+    if each is None:
+        return [lines[number * len(lines) // limit] for number in range(min(limit, len(lines)))]
+    return [line for _, of_category in by_category(lines) for line in of_category[:each]]
+
+
+def by_category(lines: list[Line]) -> list[tuple[str, list[Line]]]:
+    """The lines of each category, in the order of the categories' first lines."""
+    categories: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        categories[line.get("category", "all")].append(line)
+    return list(categories.items())
+
+
+def measure(workers: dict[str, Worker], chosen: list[Line], rows: int, results: Path | None) -> dict[str, list[Line]]:
+    """The answer of every system to every question, `rows` questions of one category at a time."""
+    answers: dict[str, dict[int, Line]] = {name: {} for name in workers}
+    portions = [
+        (category, lines[start : start + rows])
+        for category, lines in by_category(chosen)
+        for start in range(0, len(lines), rows)
+    ]
+    for turn, (category, portion) in enumerate(portions):
+        order = list(workers) if turn % 2 == 0 else list(workers)[::-1]
         for name in order:
-            found = workers[name].ask(portion, chosen[start].get("stop"))
-            seconds[name] += [found["seconds"] / len(portion)] * len(portion)
-            answers[name] += found["tokens"]
-    return seconds, answers
+            found = workers[name].ask([line["turns"][0] for line in portion], portion[0].get("stop"))
+            for line, tokens, decoding in zip(portion, found["tokens"], found["decoding"], strict=True):
+                seconds = found["seconds"] / len(portion)
+                answers[name][id(line)] = {"tokens": tokens, "seconds": seconds, "decoding": decoding}
+            if results is not None:
+                with results.open("a") as file:
+                    print(json.dumps({"system": name, "rows": rows, "category": category, **found}), file=file)
+    return {name: [answers[name][id(line)] for line in chosen] for name in workers}
 
 
-def report(names: list[str], chosen: list[dict[str, Any]], seconds: Any, answers: Any) -> None:
-    """Tokens per second over all, the ratio to plain decoding by category, and how many texts are plain's."""
-    categories = list(dict.fromkeys(line.get("category", "all") for line in chosen))
-    speed = {
-        name: [len(tokens) / taken for tokens, taken in zip(answers[name], seconds[name], strict=True)]
-        for name in names
-    }
+def report(names: list[str], chosen: list[Line], answers: dict[str, list[Line]], decoding: bool) -> None:
+    """Tokens per second, how many texts are the first system's, and by category the speed relative to that system.
+
+    Args:
+        decoding: whether to add the speed without the reading of prompts.
+    """
     for name in names:
-        emitted, taken = sum(map(len, answers[name])), sum(seconds[name])
-        same = sum(mine == plain for mine, plain in zip(answers[name], answers[names[0]], strict=True))
+        emitted = sum(len(answer["tokens"]) for answer in answers[name])
+        taken = sum(answer["seconds"] for answer in answers[name])
+        same = sum(
+            mine["tokens"] == first["tokens"] for mine, first in zip(answers[name], answers[names[0]], strict=True)
+        )
         print(f"{name:16} {emitted / taken:7.1f} tokens/s  {same} of {len(chosen)} texts as {names[0]}")
-    for category in categories:
-        places = [place for place, line in enumerate(chosen) if line.get("category", "all") == category]
-        ratios = [median([speed[name][place] / speed[names[0]][place] for place in places]) for name in names[1:]]
-        print(f"  {category:16}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
+    print(f"{'':18}" + "".join(f"{name:>10}" for name in names[1:]) + ("   without the prompts" if decoding else ""))
+    for category, lines in [*by_category(chosen), ("all", chosen)]:
+        members = {id(line) for line in lines}
+        places = [place for place, line in enumerate(chosen) if id(line) in members]
+        kinds = ("seconds", "decoding") if decoding else ("seconds",)
+        ratios = [
+            speed(answers[name], places, kind) / speed(answers[names[0]], places, kind)
+            for kind in kinds
+            for name in names[1:]
+        ]
+        print(f"  {category:16}" + "".join(f"{ratio:10.2f}" for ratio in ratios))
+
+
+def speed(answers: list[Line], places: list[int], kind: str) -> float:
+    """Tokens per second in these places."""
+    chosen = [answers[place] for place in places]
+    return sum(len(answer["tokens"]) for answer in chosen) / sum(answer[kind] for answer in chosen)
 
 
 if __name__ == "__main__":
