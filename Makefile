@@ -18,6 +18,8 @@ help: ## Say what can be made
 
 demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, beside plain decoding
 	$(DEMO)
+	@echo; echo "The same with the draft head for SmolLM2, in one tree with suffixes and recycled successors:"
+	$(DEMO) --draft-model smollm2-head --drafter merged
 
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
 	$(MAKE) --no-print-directory lint

@@ -5,11 +5,11 @@ r"""Outrider's proposer inside vLLM beside vLLM's own decoding: run it with the 
 
 --agent adds the turns of a scripted agent that edits a file (benchmarks/agent/script.py). Each system is a vLLM of its
 own, in a process of its own; the systems take turns over portions of the questions, so that a machine that slows down
-favours none. A portion has questions of one category. Each number of rows begins with new processes, so that no system
-remembers answers to the same questions. Greedy: every system's text is compared with plain vLLM's.
+favours none. A portion has questions of one category. Each number of rows begins with a new process of Outrider's,
+which remembers no answers to the same questions. Greedy: every system's text is compared with plain vLLM's.
 
---systems plain,eagle3 has vLLM itself draft with a head that `outrider train` wrote (--head), and prints how many
-tokens a step emits.
+--systems plain,silent has vLLM ask a proposer that never drafts. --systems plain,eagle3 has vLLM itself draft with a
+head that `outrider train` wrote (--head), and prints how many tokens a step emits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ SPECULATION: dict[str, dict[str, Any] | None] = {
     "ngram": {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2},
     "outrider": {"method": "custom_class", "model": "outrider.hosts.vllm.Proposer", "num_speculative_tokens": 8},
     "eagle3": {"method": "eagle3", "num_speculative_tokens": 3},
+    "silent": {"method": "custom_class", "model": "benchmarks.vllm_host.Silent", "num_speculative_tokens": 8},
 }
 SHIPPED = Path(__file__).parents[1] / "src" / "outrider" / "drafters" / "heads" / "smollm2"
 SPECULATION["outrider-lookup"] = SPECULATION["outrider"]
@@ -40,6 +41,19 @@ ENVIRONMENT = {"outrider-lookup": {"OUTRIDER_VLLM_DRAFTER": "lookup"}}
 READY = "ready"
 REST = 1.2  # seconds after an answer: vLLM's worker spins for a second before it sleeps, and would disturb the next one
 STEPS, ACCEPTED = "vllm:spec_decode_num_drafts", "vllm:spec_decode_num_accepted_tokens"
+
+
+class Silent:
+    """A proposer that never drafts: what vLLM takes for being ready to verify."""
+
+    def __init__(self, vllm_config: Any) -> None:
+        """vLLM's own settings say nothing to it."""
+
+    def load_model(self, *arguments: Any, **settings: Any) -> None:
+        """There are no weights."""
+
+    def propose(self, sampled_token_ids: Any, *arguments: Any, **settings: Any) -> list[list[int]]:
+        return [[] for _ in sampled_token_ids]
 
 
 def serve(name: str, arguments: argparse.Namespace) -> None:
@@ -68,7 +82,11 @@ def serve(name: str, arguments: argparse.Namespace) -> None:
             return engine.generate(texts, settings, use_tqdm=False)
         return engine.chat([[{"role": "user", "content": text}] for text in texts], settings, use_tqdm=False)
 
-    ask(["Hello"] * arguments.serve_rows, None)
+    def counted() -> dict[str, int]:
+        return {each.name: each.value for each in engine.get_metrics() if each.name in (STEPS, ACCEPTED)}
+
+    ask(["Hello"] * max(map(int, arguments.rows.split(","))), None)
+    before = Counter(counted())
     print(READY, file=channel, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
@@ -77,7 +95,8 @@ def serve(name: str, arguments: argparse.Namespace) -> None:
         seconds = time.perf_counter() - begun
         answers = [list(each.outputs[0].token_ids) for each in found]
         decoding = [each.metrics.last_token_ts - each.metrics.first_token_ts for each in found]
-        drafts = {each.name: each.value for each in engine.get_metrics() if each.name in (STEPS, ACCEPTED)}
+        now = Counter(counted())
+        drafts, before = now - before, now
         answer = {"seconds": seconds, "decoding": decoding, "tokens": answers, "drafts": drafts}
         print(json.dumps(answer), file=channel, flush=True)
 
@@ -85,11 +104,11 @@ def serve(name: str, arguments: argparse.Namespace) -> None:
 class Worker:
     """A system in its process."""
 
-    def __init__(self, name: str, rows: int, arguments: argparse.Namespace) -> None:
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "benchmarks.vllm_host", arguments.model, arguments.questions, "--serve", name]
-        command += ["--serve-rows", str(rows), "--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
+        command += ["--rows", arguments.rows, "--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
         command += ["--head", str(arguments.head), *(["--eager"] if arguments.eager else [])]
-        self.drafts: dict[str, int] = {}
+        self.drafts = Counter[str]()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -110,14 +129,14 @@ class Worker:
         self._process.stdin.write(json.dumps({"texts": prompts, "stop": stop}) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        self.drafts = answer["drafts"]
+        self.drafts.update(answer["drafts"])
         time.sleep(REST)
         return answer
 
     @property
     def mean_acceptance_length(self) -> float | None:
-        """Tokens that a step of drafting and verifying emitted so far; None where nothing was drafted."""
-        steps = self.drafts.get(STEPS, 0)
+        """Tokens that a step of drafting and verifying emitted; None where nothing was drafted."""
+        steps = self.drafts[STEPS]
         return 1 + self.drafts[ACCEPTED] / steps if steps else None
 
     def close(self) -> None:
@@ -143,7 +162,6 @@ def main() -> None:
     parser.add_argument("--same", action="store_true", help="fail where a text of Outrider's is not the first system's")
     parser.add_argument("--results", type=Path, help="a file for a line about each portion of each system")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--serve-rows", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve, arguments)
@@ -155,11 +173,15 @@ def main() -> None:
             category = f"agent, {'first' if not turn.attempt else 'later'}"
             chosen.append({"category": category, "turns": [turn.prompt], "stop": END})
     names = arguments.systems.split(",")
-    differ = False
+    differ, workers = False, dict[str, Worker]()
     for rows in map(int, arguments.rows.split(",")):
-        workers = {}
         for name in names:
-            workers[name] = Worker(name, rows, arguments)
+            if name in workers and not name.startswith("outrider"):
+                workers[name].drafts.clear()
+                continue
+            if name in workers:
+                workers[name].close()
+            workers[name] = Worker(name, arguments)
             workers[name].wait()  # one after the other: each takes all cores to start
         print(f"\n{rows} at a time")
         answers = measure(workers, chosen, rows, arguments.results)
@@ -169,7 +191,8 @@ def main() -> None:
         for name, worker in workers.items():
             if (length := worker.mean_acceptance_length) is not None:
                 print(f"{name:16} {length:.2f} tokens per step: the mean acceptance length", flush=True)
-            worker.close()
+    for worker in workers.values():
+        worker.close()
     if arguments.same and differ:
         raise SystemExit("error: greedy texts differ")
 
@@ -239,7 +262,8 @@ def report(names: list[str], chosen: list[Line], answers: dict[str, list[Line]],
 def speed(answers: list[Line], places: list[int], kind: str) -> float:
     """Tokens per second in these places."""
     chosen = [answers[place] for place in places]
-    return sum(len(answer["tokens"]) for answer in chosen) / sum(answer[kind] for answer in chosen)
+    taken: float = sum(answer[kind] for answer in chosen)
+    return sum(len(answer["tokens"]) for answer in chosen) / taken
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from tiny import model as tiny_model
 from tiny import native as tiny_native
 
 VOCABULARY = 9
+REACH = 12
 DRAFTED = (1, 2, 4, 5, 8)
 FORMATS = {
     "plain": {},
@@ -126,6 +127,20 @@ def test_a_long_prompt_is_read_in_pieces(tmp_path):
     SpeculativeDecoder(drafter, target, Fixed(1)).generate(prompt, max_tokens=3, temperature=1.0, seed=0)
     assert witness.seen
     assert witness.worst < TOLERANCE
+
+
+@pytest.mark.parametrize(("since", "same"), [(40 - REACH - 1, False), (40 - REACH, True), (40 - REACH + 1, False)])
+def test_in_a_tree_with_lookups_the_head_reads_the_newest_part_of_a_prompt(tmp_path, monkeypatch, since, same):
+    """The reference begins there as well; one that begins a token earlier or later says something else."""
+    monkeypatch.setattr("outrider.drafters.joint.drafter.REACH", REACH)
+    target = table()
+    folder = write(tmp_path / "head")
+    drafter = joint_with(folder, target, trees=False)
+    witness = Witness(drafter, tiny_heads.Reference(folder, target.embedding()), state_of_table(target), since)
+    prompt = random.Random(0).choices(range(VOCABULARY), k=40)
+    SpeculativeDecoder(drafter, target, Fixed(3)).generate(prompt, max_tokens=20, temperature=1.0, seed=0)
+    assert witness.seen > 10
+    assert (witness.worst < TOLERANCE) == same
 
 
 def llama(tmp_path):

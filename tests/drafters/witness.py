@@ -25,12 +25,12 @@ class Moody(LookaheadPolicy):
 
 
 class Witness:
-    """Compares every draft with the reference."""
+    """Compares every draft with the reference, which reads the text from its start or from the token `since`."""
 
-    def __init__(self, drafter, reference, state_of):
+    def __init__(self, drafter, reference, state_of, since=0):
         self.seen = 0
         self.worst = 0.0
-        self._reference, self._state_of = reference, state_of
+        self._reference, self._state_of, self._since = reference, state_of, since
         propose = drafter.propose
 
         def watched(sequences, budgets):
@@ -43,10 +43,10 @@ class Witness:
         drafter.propose = watched
 
     def _compare(self, text, sampling, draft):
-        states = [self._state_of(text[: end + 1]) for end in range(len(text) - 1)]
+        states = [self._state_of(text[: end + 1]) for end in range(self._since, len(text) - 1)]
         for node in range(len(draft)):
             above = [draft.tokens[each] for each in draft.path(node)[:-1]]
-            logits = self._reference.logits_after(text, states, above)
+            logits = self._reference.logits_after(text[self._since :], states, above)
             self.seen += 1
             if draft.q is None:
                 rank = int((logits > logits[draft.tokens[node]] + TOLERANCE).sum())

@@ -110,6 +110,10 @@ class TextFeatures:
         """The states from a position on."""
         return self.states[len(self.states) - (self.end - position) :]
 
+    def begin_at(self, position: int) -> None:
+        """Have the head's row begin at this position, whose state is known."""
+        self.states, self.first = self.since(position), position
+
     def forget_before(self, position: int) -> None:
         """Forget the states of earlier positions."""
         self.states = self.since(position)

@@ -19,10 +19,13 @@ class HeadTexts:
 
     Attributes:
         network: the head.
+        reach: the most entries that are read at once; of a longer prompt, or after a longer pause, the newest ones, and
+            what the head read before is forgotten. None reads all.
     """
 
     def __init__(self, network: HeadNetwork) -> None:
         self.network = network
+        self.reach: int | None = None
         self._entries: Entries | None = None
         self._room: tuple[int, int] | None = None  # rows and capacity for which it was opened
         self._rows: dict[int, int] = {}
@@ -83,7 +86,8 @@ class HeadTexts:
     def missing(self, sequence: DraftedSequence) -> int:
         """How many entries the next `catch_up` of a text that is ready reads."""
         features = self._features[sequence.id]
-        return max(features.end - features.first - self.entries.length(self.row_of(sequence)), 1)
+        missing = features.end - features.first - self.entries.length(self.row_of(sequence))
+        return max(missing if self.reach is None else min(missing, self.reach), 1)
 
     def row_of(self, sequence: DraftedSequence) -> int:
         """The row of the head's cache that the text has."""
@@ -99,6 +103,10 @@ class HeadTexts:
             features, row = self._features[sequence.id], self.row_of(sequence)
             # A state is read with the token after it, which is not known for the last of a prompt.
             known = min(features.end, len(sequence.tokens) - 1) - features.first
+            if self.reach is not None and known - entries.length(row) > self.reach:
+                features.begin_at(features.first + known - self.reach)
+                entries.truncate(row, 0)
+                known = self.reach
             held = min(entries.length(row), known - 1)  # the newest is read once more where nothing came since
             entries.truncate(row, held)
             missing[sequence.id] = features.since(features.first + held)[: known - held]

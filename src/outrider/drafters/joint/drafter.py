@@ -24,6 +24,8 @@ from outrider.errors import SettingError
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 
+REACH = 256  # of a prompt that the head reads: copying from what lies before is for lookups
+
 
 class JointDrafter(Drafter):
     """Lookups and a head grow one tree, and the head is asked only where its answer pays.
@@ -64,6 +66,7 @@ class JointDrafter(Drafter):
         self.wants = union_of([lookups.wants, head.wants])
         self.lookups = lookups
         self.head = head
+        head.texts.reach = REACH
         self._clock = clock
         self._names = names_of([*(source.name for source in lookups.sources), head.name])
         self._trees = Trees(lookups.grower, JointTerms(MOST_CHILDREN if lookups.trees else 1, lookups.min_chance))
