@@ -14,6 +14,8 @@ Build = Callable[[torch.Tensor, torch.Tensor | None], Linear]  # of a weight [ou
 EXPECTED_TOKENS = 8  # per pass; oneDNN chooses its blocks for this number
 INT8_LARGEST = 127
 SECOND_DIGIT = 254  # what remains after the first digit is at most half a step: this factor fills the int8 range
+EXACT_INPUTS = 2**24 // INT8_LARGEST**2  # the sums of so many products of int8 are whole numbers that float32 holds
+OUTPUTS_AT_ONCE = 1024  # whose weights as float32 stay in the processor's cache
 
 
 class DenseLinear:
@@ -88,10 +90,31 @@ class Int8Linear:
         digits = torch.empty((2 * count, x.shape[1]), dtype=torch.int8)
         digits[:count] = first
         digits[count:] = scaled.sub_(first).mul_(SECOND_DIGIT).round_()
-        sums = torch._int_mm(digits, self.weight)  # int32 [2 * tokens, outputs]
+        sums = multiply_int8(digits, self.weight)  # int32 [2 * tokens, outputs]
         y = torch.add(sums[count:], sums[:count], alpha=SECOND_DIGIT) * self.scale * largest
         y = y.to(x.dtype)
         return y if self.bias is None else y + self.bias
+
+
+def multiply_int8(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """int32 [tokens, outputs] of int8 [tokens, inputs] and [inputs, outputs], none of them -128."""
+    return torch._int_mm(x, weight) if computes_int8() else multiply_in_float32(x, weight)
+
+
+def multiply_in_float32(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same numbers, piece by piece in float32, which rounds none of them.
+
+    Where a processor has no instructions for int8, PyTorch's own product takes twice as long for one token, and forty
+    times as long for a prompt.
+    """
+    sums = torch.zeros((len(x), weight.shape[1]), dtype=torch.int32)
+    for first in range(0, weight.shape[0], EXACT_INPUTS):
+        inputs = slice(first, first + EXACT_INPUTS)
+        numbers = x[:, inputs].float()
+        for output in range(0, weight.shape[1], OUTPUTS_AT_ONCE):
+            outputs = slice(output, output + OUTPUTS_AT_ONCE)
+            sums[:, outputs] += torch.mm(numbers, weight[inputs, outputs].float()).to(torch.int32)
+    return sums
 
 
 def build(kind: str, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
@@ -120,6 +143,12 @@ def activation_dtype(kind: str) -> torch.dtype:
 def computes_float16() -> bool:
     """Whether float16 weights can be multiplied in float32: FBGEMM does so on x86 processors."""
     return "fbgemm" in torch.backends.quantized.supported_engines
+
+
+def computes_int8() -> bool:
+    """Whether the processor multiplies int8 by instructions of its own: all but x86 without VNNI."""
+    x86 = bool(torch.cpu._is_avx2_supported())
+    return not x86 or bool(torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def computes_bfloat16() -> bool:
