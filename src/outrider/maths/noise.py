@@ -146,7 +146,7 @@ class RoundNoise:
         seed = self.seed
         for part in experience:
             seed = _scramble(_scramble(seed) ^ part)
-        return replace(self, seed=seed)
+        return RoundNoise(seed, self.start, self.shared, self.drafter)  # several times in each round
 
     def accept(self, position: int, branch: int = 0) -> float:
         """The uniform number in [0, 1) that decides whether the draft token at `position` is accepted."""

@@ -25,6 +25,10 @@ from outrider.maths.arrays.selection import Lines, leading, pieces, probabilitie
 
 RACE_MARGIN = 1e-5  # far more than float32 rounds
 FEW_ROWS = 8  # of which single numbers are read sooner than by an index over all
+FEW_TOKENS = 64  # whose logarithms take less time than to find out which of them are needed
+# Made once: with few tokens it would take as long to make these as to use them.
+FIRST_MIX, SECOND_MIX, BY_13, BY_16 = (np.uint32(number) for number in (MIX_1, MIX_2, 13, 16))
+HALF, UNIT, MOST = (np.float32(number) for number in (0.5, TO_UNIT, BELOW_ONE))
 
 name = "numpy"
 
@@ -144,34 +148,35 @@ def exponential(keys: Sequence[tuple[int, int]], vocab_size: int, like: Array) -
 
 def exponential_of_tokens(keys: Sequence[tuple[int, int]], tokens: HostInts) -> Array:
     """[keys, tokens]: the noise of some tokens only."""
-    return _exponential_of_bits(_bits(keys, _folded(tokens.astype(np.uint32))))
+    folded = _folded(tokens.astype(np.uint32))
+    bits = _bits(*keys[0], folded)[None] if len(keys) == 1 else np.array([_bits(*key, folded) for key in keys])
+    return _exponential_of_bits(bits)
 
 
 def _exponential_of_bits(bits: HostBits) -> Array:
     noise = bits.astype(np.float32)  # every step in place: a row of the vocabulary is large
-    noise += np.float32(0.5)
-    noise *= np.float32(TO_UNIT)
-    np.minimum(noise, np.float32(BELOW_ONE), out=noise)
+    noise += HALF
+    noise *= UNIT
+    np.minimum(noise, MOST, out=noise)
     np.negative(noise, out=noise)
     np.log1p(noise, out=noise)
     return np.negative(noise, out=noise)
 
 
-def _bits(keys: Sequence[tuple[int, int]], folded_tokens: HostBits) -> HostBits:
-    """[keys, tokens]: the hash that the noise is made of.
+def _bits(first: int, second: int, folded_tokens: HostBits) -> HostBits:
+    """[tokens]: the hash of a key, which is two words, and each token: the noise is made of it.
 
     A second folding undoes the first, and both sides of an exclusive or may be folded by themselves: what ends the
     first round of the mixer, the key, and what begins the second are one exclusive or with the folded key.
     """
-    key = _folded(np.asarray(keys, dtype=np.uint32))  # [keys, 2]
-    bits = folded_tokens ^ key[:, 0, None]
-    bits *= np.uint32(MIX_1)
-    bits ^= bits >> np.uint32(13)
-    bits *= np.uint32(MIX_2)
-    bits ^= key[:, 1, None]
-    bits *= np.uint32(MIX_1)
-    bits ^= bits >> np.uint32(13)
-    bits *= np.uint32(MIX_2)
+    bits = folded_tokens ^ np.uint32(first ^ (first >> 16))
+    bits *= FIRST_MIX
+    bits ^= bits >> BY_13
+    bits *= SECOND_MIX
+    bits ^= np.uint32(second ^ (second >> 16))
+    bits *= FIRST_MIX
+    bits ^= bits >> BY_13
+    bits *= SECOND_MIX
     return _folded(bits)
 
 
@@ -184,11 +189,13 @@ def keyed_race(weights: Array, keys: Sequence[tuple[int, int]]) -> HostInts:
 
 
 def _winner(weights: Array, key: tuple[int, int]) -> int:
+    bits = _bits(*key, _all_folded(len(weights)))
+    if len(weights) <= FEW_TOKENS:
+        return int((weights / _exponential_of_bits(bits)).argmax())
     # -log(1 - u) is at least u, so weight / u is an upper bound that takes no logarithm. Only tokens whose bound
     # reaches the exact value of the token with the largest bound can win.
-    bits = _bits([key], _all_folded(len(weights)))[0]
     bounds = bits.astype(np.float32)
-    bounds += np.float32(0.5)
+    bounds += HALF
     np.divide(weights, bounds, out=bounds)  # weight / u x 2^-32
     first = bounds.argmax(keepdims=True)
     reached = float((weights[first] / _exponential_of_bits(bits[first]))[0])
@@ -261,7 +268,7 @@ def race_order(weights: Array, exponential: Array, count: int) -> list[int]:
 
 def _folded(x: HostBits) -> HostBits:
     """x ^ (x >> 16)."""
-    return x ^ (x >> np.uint32(16))
+    return x ^ (x >> BY_16)
 
 
 @lru_cache(maxsize=4)
