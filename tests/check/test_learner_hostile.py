@@ -6,7 +6,8 @@ import time
 import pytest
 
 from outrider import InputError
-from outrider.check.learner import check, check_solution
+from outrider.check.learner import check
+from outrider.check.learner.check import check_solution
 
 VERIFY = "\ndef verify_speculation(draft_tokens, target_logits, draft_logits):\n    "
 WRITES = """

@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 from learners import SOLUTIONS, verdict_on
 
-from outrider.check.learner import check_solution
 from outrider.check.learner.chapter import task_of
+from outrider.check.learner.check import check_solution
 from outrider.check.learner.child.loading import framework_of
 from outrider.check.learner.evidence import FALSE_ALARMS, MOST_TESTS
 

@@ -5,7 +5,8 @@ import json
 import pytest
 from calls import other_last_token
 
-from outrider.check import Answer, against_plain
+from outrider.check import against_plain
+from outrider.check.against_plain import Answer
 from outrider.cli.check import evenly
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from outrider.api.decoder import SpeculativeDecoder
-from outrider.check import (
+from outrider.check.against_plain import (
     Answer,
     Decode,
     LogitsAfter,

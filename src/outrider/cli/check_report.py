@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from outrider.check import Outcome
-from outrider.check.against_plain import ENDED
+from outrider.check.against_plain import ENDED, Outcome
 from outrider.cli.terminal import SafeConsole
 from outrider.runtimes.base import Model
 

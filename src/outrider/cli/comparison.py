@@ -7,7 +7,7 @@ from statistics import median
 
 from outrider.api.decoder import SpeculativeDecoder
 from outrider.api.stream import Generation
-from outrider.check import first_difference, logits_of
+from outrider.check.against_plain import first_difference, logits_of
 from outrider.cli.terminal import working
 from outrider.prompts.request import PreparedRequest
 from outrider.runtimes.backends import Dtype

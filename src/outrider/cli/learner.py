@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from outrider.check.learner import NUMBERS, Framework, check_solution
+from outrider.check.learner.chapter import NUMBERS, Framework
+from outrider.check.learner.check import check_solution
 from outrider.cli.learner_report import as_json, show
 from outrider.cli.options.group import option
 from outrider.cli.render import print_json

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from outrider.check.learner import TITLES, Finding, Report, Verdict
+from outrider.check.learner.chapter import TITLES
+from outrider.check.learner.verdicts import Finding, Report, Verdict
 from outrider.cli.terminal import SafeConsole
 
 WORDS = {"passed": "passed", "wrong": "wrong", "missing": "not defined"}
