@@ -24,7 +24,8 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
 	$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m compileall -q src  # once, and not by every process that a test starts
-	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet
+	@# Tests too are compiled once and kept, whatever the shell says of other programs.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal --quiet
 	$(MAKE) --no-print-directory wheel
 
 test-all-draws: $(VENV)/.installed-test ## Run the statistical tests, with every sample drawn to its end
