@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -225,11 +226,15 @@ def classes_of(name: str) -> tuple[Any, Any]:
 
 def build(config_class: Any, model_class: Any) -> Any | None:
     """A model of a few thousand parameters, or None where none of the sizes fits."""
+    tried: list[dict[str, Any]] = []
     for alternative in ALTERNATIVES:
         try:
             with quiet():
                 config = _config(config_class, SIZES | alternative)
-                with torch.device("meta"):
+                if (stated := config.to_dict()) in tried:  # the class has no such size
+                    continue
+                tried.append(stated)
+                with torch.device("meta"), no_init_weights():
                     size = sum(each.numel() for each in model_class(config).parameters())
                 if size > MOST_PARAMETERS:
                     continue
