@@ -194,7 +194,7 @@ def _winner(weights: Array, key: tuple[int, int]) -> int:
         return int((weights / _exponential_of_bits(bits)).argmax())
     # -log(1 - u) is at least u, so weight / u is an upper bound that takes no logarithm. Only tokens whose bound
     # reaches the exact value of the token with the largest bound can win.
-    bounds = bits.astype(np.float32)
+    bounds: Array = bits.astype(np.float32)
     bounds += HALF
     np.divide(weights, bounds, out=bounds)  # weight / u x 2^-32
     first = bounds.argmax(keepdims=True)
