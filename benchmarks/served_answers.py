@@ -135,10 +135,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--lines", type=int, default=LINES)
     parser.add_argument("--only", choices=["turns", "files"])
+    parser.add_argument("--drafter", choices=["lookup", "suffix"], default="lookup", help="of the server")
     given = parser.parse_args()
     target = outrider.load(given.model, threads=given.threads)
+    drafter = outrider.SuffixDrafter() if given.drafter == "suffix" else given.drafter
     service = Service(
-        lambda observer: Engine(target, outrider.SuffixDrafter(), rule="coupled", max_rows=2, observer=observer),
+        lambda observer: Engine(target, drafter, rule="coupled", max_rows=2, observer=observer),
         ServiceSettings((given.model,), rule="coupled"),
     )
     with httpx.Client(base_url=Serving(service).address, timeout=600) as http:

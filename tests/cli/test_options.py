@@ -131,7 +131,7 @@ def test_llama_cpp_stores_what_the_flags_name():
 
 
 @pytest.mark.parametrize(
-    "backend, name", [("torch", "lookup"), ("mlx", "lookup"), ("llama", "suffix"), ("native", "suffix")]
+    "backend, name", [("torch", "lookup"), ("mlx", "lookup"), ("llama", "suffix"), ("native", "lookup")]
 )
 def test_each_runtime_has_the_default_that_pays_there(backend, name):
     models = ModelOptions(runtime=RuntimeOptions(backend=backend))

@@ -6,6 +6,7 @@ import pytest
 
 from drafters.replay import Replayed
 from outrider import Budget, SuffixDrafter, SuffixTreeDrafter
+from outrider.drafters.lookup.drafter import LookupDrafter
 from outrider.drafters.suffix.expected import Expectation
 from outrider.maths.draft import ROOT
 from outrider.maths.sampling import History
@@ -103,7 +104,9 @@ def rounds(drafter, expected, coming):
     return count
 
 
-@pytest.mark.parametrize("drafter", [SuffixDrafter(), SuffixTreeDrafter()], ids=["chain", "tree"])
+@pytest.mark.parametrize(
+    "drafter", [SuffixDrafter(), SuffixTreeDrafter(), LookupDrafter()], ids=["chain", "tree", "lookups"]
+)
 def test_after_an_edited_line_the_next_one_is_drafted(drafter):
     draw = random.Random(1)
     # Few words, so that every beginning of a line stands in many places.

@@ -252,9 +252,9 @@ def _named(drafter: str | None, models: ModelOptions) -> DrafterKind:
 
 
 def _default(models: ModelOptions) -> str:
-    # Where a further token costs much of a pass (llama.cpp, and native with weights of 4 bits), suffixes lose less
-    # where nothing is copied: measured in docs/drafting.md.
-    return LOOKUP if models.target_backend in ("torch", "mlx") else "suffix"
+    # In llama.cpp a further token costs much of a pass, and suffixes lose less where nothing is copied: measured in
+    # docs/drafting.md.
+    return "suffix" if models.target_backend == "llama" else LOOKUP
 
 
 def _shaped(kind: DrafterKind, widths: str) -> DrafterKind:

@@ -122,6 +122,20 @@ class LookupDrafter(Drafter):
             cursors = self.at_the_end_of(sequence)
             terms = Terms(self.name, self._names, self.experience(sequence))
             draft, self._open[sequence.id] = self.grower.drafted(cursors, context, budget, calibration, terms)
+        if sequence.predicted:
+            return self._predicted(sequence, budget, draft)
+        return draft
+
+    def _predicted(self, sequence: DraftedSequence, budget: Budget, draft: Draft) -> Draft:
+        """What the caller predicts where that is at least as likely, otherwise what was looked up."""
+        likely = draft.chances[0] if draft.chances else 0.0
+        least = 0.0 if budget.prices.totals else self.min_chance
+        for source in self.sources:
+            expectation = source.expectation(sequence)
+            predicted = None if expectation is None else expectation.draft(budget, likely, least, source.name)
+            if predicted is not None:
+                self._open.pop(sequence.id)  # its nodes are not what will be judged
+                return predicted.knowing(draft.experience)
         return draft
 
     def at_the_end_of(self, sequence: DraftedSequence) -> list[Any]:

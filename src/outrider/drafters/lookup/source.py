@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from outrider.drafters.base import DraftedSequence, Reading
+from outrider.drafters.suffix.expected import Expectation
 from outrider.runtimes.base import NOTHING, Features
 
 Context = tuple[int, ...]  # the newest tokens before a place in the tree, the last one last
@@ -64,6 +65,13 @@ class Source(ABC):
 
     def begin(self, sequence: DraftedSequence) -> Any:
         """A cursor at the end of the text; None where the source has none and goes by the newest tokens."""
+        return None
+
+    def expectation(self, sequence: DraftedSequence) -> Expectation | None:
+        """The place of the output in the text that the caller predicts; None where it predicts none.
+
+        One source of a drafter knows it, if any. Asked after `begin`.
+        """
         return None
 
     def experience(self, sequence: DraftedSequence) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
 from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
+from outrider.drafters.suffix.expected import Expectation
 from outrider.drafters.suffix.shares import foreseen
 from outrider.runtimes.native.library import drafting
 
@@ -36,7 +37,8 @@ def after_match(automaton: SuffixAutomaton, match: Cursor, widest: int | None = 
 
 
 class SuffixSource(Source):
-    """What followed earlier occurrences of the end of the text, as SuffixTreeDrafter finds it.
+    """What followed earlier occurrences of the end of the text, as SuffixTreeDrafter finds it, and where it stands in a
+    predicted one.
 
     Args:
         max_tokens: how much text is held; when it is full, the older half is forgotten.
@@ -48,6 +50,7 @@ class SuffixSource(Source):
         self.max_tokens = max_tokens
         self._library = drafting()
         self._texts: dict[int, tuple[SuffixAutomaton, int]] = {}
+        self._expectations: dict[int, Expectation] = {}
 
     def join(self, lookups: Any) -> bool:
         if self._library is not None:
@@ -56,6 +59,7 @@ class SuffixSource(Source):
 
     def prepare(self, vocab_size: int) -> None:
         self._texts = {}
+        self._expectations = {}
 
     def read(self, sequence: DraftedSequence, reading: Reading) -> None:
         if reading.prefilled:
@@ -68,8 +72,17 @@ class SuffixSource(Source):
     def foresee(self, cursor: Any, context: Context) -> Foresight | None:
         return None if cursor is None else after_match(*cursor)
 
+    def expectation(self, sequence: DraftedSequence) -> Expectation | None:
+        if not sequence.predicted:
+            return None
+        expectation = self._expectations.pop(sequence.id, None) or Expectation(sequence.predicted)
+        expectation.follow(sequence.history.tokens)
+        self._expectations[sequence.id] = expectation
+        return expectation
+
     def forget(self, sequence: DraftedSequence) -> None:
         self._texts.pop(sequence.id, None)
+        self._expectations.pop(sequence.id, None)
 
     def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
         # Out of the table while it changes: an interrupt would leave a half-made automaton there.

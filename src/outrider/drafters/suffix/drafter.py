@@ -148,20 +148,10 @@ class SuffixDrafter(Drafter):
         )
 
     def _expected(self, text: _Text, likely: float, budget: Budget) -> Draft | None:
-        """A draft of what the predicted text says next; None where it says nothing, or something less likely.
-
-        Args:
-            likely: the chance of the token that would be drafted first otherwise. It is known before one is drawn, on
-                which the choice between the two drafts must not depend.
-        """
+        """A draft of what the predicted text says next, as `Expectation.draft`."""
         if text.expectation is None:
             return None
-        tokens, chances = text.expectation.ahead(budget.longest)
-        if not chances or chances[0] < likely:
-            return None
-        least = self._least(budget)
-        kept = budget.prices.worthwhile([chance for chance in chances if chance >= least])
-        return Draft(tuple(tokens[:kept]), source=self.name, chances=tuple(chances[:kept]))
+        return text.expectation.draft(budget, likely, self._least(budget), self.name)
 
     def _least(self, budget: Budget) -> float:
         return 0.0 if budget.prices.totals else self.min_survival

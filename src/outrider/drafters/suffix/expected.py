@@ -11,6 +11,9 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 
+from outrider.maths.budget import Budget
+from outrider.maths.draft import Draft
+
 LONGEST = 16  # matched tokens that are told apart
 NEAREST = 32  # places that are looked at after a token that was not expected
 # By how many tokens came as expected before it: the chance that the next one does, as if seen in PRIOR tokens before.
@@ -56,6 +59,21 @@ class Expectation:
             survival *= self._right[known] / self._tried[known]
             chances.append(survival)
         return tokens, chances
+
+    def draft(self, budget: Budget, likely: float, least: float, source: str) -> Draft | None:
+        """A draft of what is expected next; None where nothing is, or something less likely than what else there is.
+
+        Args:
+            likely: the chance of the token that would be drafted first otherwise. Where that one is drawn, it is the
+                chance that was known before: the choice between two drafts must not depend on what was drawn.
+            least: tokens with a smaller chance are left out.
+            source: the name of the draft.
+        """
+        tokens, chances = self.ahead(budget.longest)
+        if not chances or chances[0] < likely:
+            return None
+        kept = budget.prices.worthwhile([chance for chance in chances if chance >= least])
+        return Draft(tuple(tokens[:kept]), source=source, chances=tuple(chances[:kept]))
 
     def _append(self, token: int) -> None:
         self._output.append(token)
