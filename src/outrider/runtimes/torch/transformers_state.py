@@ -186,7 +186,7 @@ def _tried(in_steps: Recurrent, vocab_size: int, name: str) -> Recurrent:
         error = _error(in_steps, text, IN_STEPS, expected)
         precision = torch.finfo(module.dtype).eps
         tolerance = max(1e-3, 4 * precision) * scale
-        if not error <= tolerance:  # also a NaN
+        if not error <= tolerance or amplifies_rounding(module, text, tolerance):  # also a NaN
             cause = _cause(in_pieces, text, error, tolerance, expected)
             raise ModelError(f"model {name} ({type(module).__name__}) {cause}: {REMEDY}")
         moved = _moved_by_positions(module, ids, expected)
@@ -238,6 +238,20 @@ def _cause(model: Recurrent, text: Sequence[int], error: float, tolerance: float
         if _error(model, text, IN_PAIRS, expected) <= tolerance:
             return f"reads a single token otherwise than several at once (its logits are off by {error:.2g})"
     return f"gives other logits when a text is read token by token (they are off by {error:.2g})"
+
+
+def amplifies_rounding(module: Any, text: Sequence[int], most: float) -> bool:
+    """Whether one rounding of the embedded text moves logits by more than `most`.
+
+    Whether such a model looks right on a few tokens is luck, and differs between processors. It is asked in float32
+    alone: in 16 bits one rounding is large for any model, and in float64 it is much smaller than what is compared.
+    Models that take no embeddings are not asked.
+    """
+    if module.dtype != torch.float32:
+        return False
+    with contextlib.suppress(Exception):  # of the model's own code
+        return moved_by_rounding(module, text) > most
+    return False
 
 
 @torch.inference_mode()

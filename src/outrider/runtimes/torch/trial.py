@@ -18,6 +18,7 @@ from outrider.runtimes.torch.attention import without_cudnn
 from outrider.runtimes.torch.masks import masks_are_known
 from outrider.runtimes.torch.padded import PaddedForward
 from outrider.runtimes.torch.session import TorchSession
+from outrider.runtimes.torch.transformers_state import amplifies_rounding
 from outrider.runtimes.torch.twins import input_device, twin_of, window_sizes, with_windows
 
 WINDOW = 5  # tokens, to which windows are shortened for the trial
@@ -85,6 +86,8 @@ def _agree(plain: Any, padded: PaddedForward, name: str, traits: Traits) -> bool
     rounding = _error(other[: len(stem)], long[: len(stem)], sixteen_bits)
     if rounding > MOST_ROUNDING[sixteen_bits] * scale:
         return False  # its tokens see those behind them
+    if amplifies_rounding(plain, stem, MOST_ROUNDING[sixteen_bits] * scale):
+        return False
     least = torch.finfo(plain.dtype).eps if sixteen_bits else LEAST_ROUNDING
     tolerance = TIMES_ROUNDING * max(rounding, least * scale)
     own = _over_its_cache(plain, stem)
