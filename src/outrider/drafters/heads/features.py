@@ -112,7 +112,8 @@ class TextFeatures:
 
     def begin_at(self, position: int) -> None:
         """Have the head's row begin at this position, whose state is known."""
-        self.states, self.first = self.since(position), position
+        self.forget_before(position)
+        self.first = position
 
     def forget_before(self, position: int) -> None:
         """Forget the states of earlier positions."""

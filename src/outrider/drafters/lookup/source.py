@@ -70,7 +70,7 @@ class Source(ABC):
     def expectation(self, sequence: DraftedSequence) -> Expectation | None:
         """The place of the output in the text that the caller predicts; None where it predicts none.
 
-        One source of a drafter knows it, if any. Asked after `begin`.
+        One source of a drafter knows it, if any.
         """
         return None
 

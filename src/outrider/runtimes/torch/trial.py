@@ -84,9 +84,10 @@ def _agree(plain: Any, padded: PaddedForward, name: str, traits: Traits) -> bool
     sixteen_bits = plain.dtype in (torch.float16, torch.bfloat16)
     # The same tokens in passes of different lengths.
     rounding = _error(other[: len(stem)], long[: len(stem)], sixteen_bits)
-    if rounding > MOST_ROUNDING[sixteen_bits] * scale:
+    most = MOST_ROUNDING[sixteen_bits] * scale
+    if rounding > most:
         return False  # its tokens see those behind them
-    if amplifies_rounding(plain, stem, MOST_ROUNDING[sixteen_bits] * scale):
+    if amplifies_rounding(plain, stem, most):
         return False
     least = torch.finfo(plain.dtype).eps if sixteen_bits else LEAST_ROUNDING
     tolerance = TIMES_ROUNDING * max(rounding, least * scale)
