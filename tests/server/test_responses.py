@@ -24,6 +24,8 @@ def test_a_response_is_what_plain_decoding_says(client):
     assert (reply.status, reply.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert reply.output[0].status == "incomplete"
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (7, 12)
+    details = reply.usage.input_tokens_details, reply.usage.output_tokens_details
+    assert (details[0].cache_write_tokens, details[1].reasoning_tokens) == (0, 0)
 
 
 def test_items_and_instructions(client):

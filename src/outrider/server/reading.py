@@ -87,6 +87,11 @@ class AnswerReading:
         return pieces
 
     @property
+    def reasoning_tokens(self) -> int:
+        """How many of the tokens so far were spent on thinking, tags included."""
+        return 0 if self._reader is None else self._reader.reasoning_tokens
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         return self.answer.finish_reason
 

@@ -58,11 +58,14 @@ def legacy_logprobs(events: Sequence[TokenEvent], tokenizer: Tokenizer, offset: 
     }
 
 
-def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
+def usage_of(answers: Sequence[Answer], reasoning_tokens: int) -> dict[str, Any]:
     """Tokens, of all texts together; a prompt counts once, however many texts continue it.
 
     `accepted_prediction_tokens` and `rejected_prediction_tokens` count the tokens of `prediction` that appeared in the
     text, and those that did not, as OpenAI defines them. What else was drafted is no part of them.
+
+    Args:
+        reasoning_tokens: how many of the tokens the model spent on thinking.
     """
     prompts = {id(answer.prepared.prompt): len(answer.prepared.prompt) for answer in answers}
     prompt, completion = sum(prompts.values()), sum(len(answer.tokens) for answer in answers)
@@ -78,6 +81,7 @@ def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(answer.stats.cached_tokens for answer in answers)},
         "completion_tokens_details": {
+            "reasoning_tokens": reasoning_tokens,
             "accepted_prediction_tokens": accepted,
             "rejected_prediction_tokens": rejected,
         },

@@ -39,6 +39,11 @@ class ReasoningSplitter:
         self._thought = Trimmed()
         self._beginning: str | None = ""  # of the answer, as long as it may be a tag or space to leave out
 
+    @property
+    def thinking(self) -> bool:
+        """Whether a tag is open."""
+        return self._close is not None
+
     def push(self, text: str) -> list[Piece]:
         if self._close is None:
             return self._answer(text)

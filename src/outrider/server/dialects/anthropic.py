@@ -290,6 +290,7 @@ def _usage(reading: AnswerReading) -> dict[str, Any]:
         "input_tokens": len(answer.prepared.prompt) - cached,
         "cache_read_input_tokens": cached,
         "output_tokens": len(answer.tokens),
+        "output_tokens_details": {"thinking_tokens": reading.reasoning_tokens},
     }
 
 

@@ -187,7 +187,7 @@ class ChatReply:
             **self._head,
             "object": "chat.completion",
             "choices": [self._whole_choice(reading) for reading in readings],
-            "usage": usage_of(answers.all),
+            "usage": self._usage(answers, readings),
             **closing_fields(answers.all, self._asked.extras),
         }
 
@@ -209,12 +209,12 @@ class ChatReply:
                     yield self._chunk([_choice(step.index, delta)])
                 delta = deltas[-1] if deltas else {}
                 reason = None if step.finish_reason is None else _reason(reading)
-                more = self._more(answers, step)
+                more = self._more(answers, readings, step)
                 if delta or reason or more or self._body.logprobs:
                     yield self._chunk([_choice(step.index, delta, reason, self._logprobs(step.events))], **more)
         if self._body.reports_usage:
             closing = closing_fields(answers.all, self._asked.extras)
-            yield self._chunk([], usage=usage_of(answers.all), **closing)
+            yield self._chunk([], usage=self._usage(answers, readings), **closing)
         yield DONE
 
     @property
@@ -243,16 +243,19 @@ class ChatReply:
             **self._origins(reading.steps),
         }
 
-    def _more(self, answers: Answers, step: Step) -> dict[str, Any]:
+    def _more(self, answers: Answers, readings: Sequence[AnswerReading], step: Step) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if origins := origins_of(step, self._asked.extras, self._service.tokenizer):
             found["outrider"] = origins
         options = self._body.stream_options
         if options is not None and options.continuous_usage_stats:
-            found["usage"] = usage_of(answers.all)
+            found["usage"] = self._usage(answers, readings)
         if not self._body.reports_usage and all(answer.finish_reason for answer in answers.all):
             found |= closing_fields(answers.all, self._asked.extras)
         return found
+
+    def _usage(self, answers: Answers, readings: Sequence[AnswerReading]) -> dict[str, Any]:
+        return usage_of(answers.all, sum(reading.reasoning_tokens for reading in readings))
 
     def _origins(self, steps: Sequence[Step]) -> dict[str, Any]:
         found = [origins_of(step, self._asked.extras, self._service.tokenizer) for step in steps]

@@ -111,7 +111,7 @@ class CompletionReply:
             reason = FINISH[answer.finish_reason or FinishReason.STOP]
             choices.append(self._choice(everything, answer.text, reason, 0))
         closing = closing_fields(answers.all, self._asked.extras)
-        return {**self._head, "choices": choices, "usage": usage_of(answers.all), **closing}
+        return {**self._head, "choices": choices, "usage": usage_of(answers.all, reasoning_tokens=0), **closing}
 
     async def stream(self, answers: Answers) -> AsyncGenerator[bytes, None]:
         """Chunks, one for each round of each text."""
@@ -131,7 +131,7 @@ class CompletionReply:
                 lengths[step.index] += len(text)
         if self._body.reports_usage:
             closing = closing_fields(answers.all, self._asked.extras)
-            yield event({**self._head, "choices": [], "usage": usage_of(answers.all), **closing})
+            yield event({**self._head, "choices": [], "usage": usage_of(answers.all, reasoning_tokens=0), **closing})
         yield DONE
 
     def _choice(self, step: Step, text: str, reason: str | None, offset: int) -> dict[str, Any]:

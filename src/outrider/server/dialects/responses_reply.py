@@ -70,9 +70,10 @@ class ResponsesReply:
         read, emitted = len(reading.answer.prepared.prompt), len(reading.answer.tokens)
         usage = {
             "input_tokens": read,
-            "input_tokens_details": {"cached_tokens": reading.answer.stats.cached_tokens},
+            # No token is written to a cache of its own: rows keep what they hold.
+            "input_tokens_details": {"cached_tokens": reading.answer.stats.cached_tokens, "cache_write_tokens": 0},
             "output_tokens": emitted,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": reading.reasoning_tokens},
             "total_tokens": read + emitted,
         }
         return {

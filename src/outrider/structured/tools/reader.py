@@ -21,6 +21,10 @@ class AnswerReader:
         opened: the tag of reasoning that the prompt ends with (`opened_tag`).
         reasoning: False takes no reasoning apart.
         names: of the tools. Where a format has no tag before a call, JSON without such a name is content.
+
+    Attributes:
+        reasoning_tokens: of those that were pushed, how many the model spent on thinking, tags included. The others
+            are the answer.
     """
 
     def __init__(
@@ -36,6 +40,8 @@ class AnswerReader:
         self._names = names_of(tags, tokenizer)
         self._splitter = ReasoningSplitter(opened) if reasoning else None
         self._calls = CallReader(format, names) if format else None
+        self._pushed = 0
+        self.reasoning_tokens = 0
 
     def push(self, token: int, text: str) -> list[Piece]:
         """The pieces that a token completes.
@@ -44,7 +50,12 @@ class AnswerReader:
             text: what the token adds to the answer's text; empty for most special tokens.
         """
         name = self._names.get(token)
-        return self.push_text(text if name is None or name in text else text + name)
+        thought = self._thinking
+        pieces = self.push_text(text if name is None or name in text else text + name)
+        self._pushed += 1
+        if thought or self._thinking:  # also the tokens of a tag that now is whole, and those before it
+            self.reasoning_tokens = self._pushed
+        return pieces
 
     def push_text(self, text: str) -> list[Piece]:
         """The same for text alone, of a model whose tags are text."""
@@ -56,6 +67,10 @@ class AnswerReader:
         parts = [] if self._splitter is None else self._splitter.flush()
         pieces = [piece for part in parts for piece in self._read(part)]
         return joined([*pieces, *(() if self._calls is None else self._calls.finish())])
+
+    @property
+    def _thinking(self) -> bool:
+        return self._splitter is not None and self._splitter.thinking
 
     def _read(self, part: Piece) -> list[Piece]:
         return list(self._calls.push(part.text)) if self._calls and isinstance(part, Content) else [part]
