@@ -15,9 +15,6 @@ from outrider.cli.chat.command import converse
 from outrider.cli.chat.conversation import Conversation
 from outrider.cli.chat.reading import LineReader, TerminalReader, command_completer
 from outrider.cli.chat.settings import Settings
-from outrider.cli.chat.wrapping import Wrapped
-from outrider.cli.render import PlainWriter
-from outrider.engine.events import Origin, TokenEvent
 
 ENDLESS = {2: -float("inf")}  # no answer ends by itself
 SAMPLED = package.SamplingParams(temperature=1, logit_bias=ENDLESS, seed=1)
@@ -305,11 +302,3 @@ def test_a_history_that_cannot_be_written_is_refused(edit, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(package.InputError, match="--no-history"):
         edit("\x04", tmp_path / "file" / "history")
-
-
-def test_lines_end_between_words(capsys):
-    writer = Wrapped(PlainWriter(), columns=20)
-    for token in ("The", " sky", " is", " blue", ",", " they", " say", ".", "\n", " Is", " it", "?"):
-        writer.write(TokenEvent(0, 0, 0, token, Origin.PLAIN))
-    writer.close()
-    assert capsys.readouterr().out == "The sky is\nblue, they\nsay.\n Is it?\n"

@@ -7,7 +7,7 @@ import math
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.color import ColorSystem
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.style import Style
 
 from outrider.cli.options.output import Colour
+from outrider.cli.wrapping import Span, lines_of_standard_output
 from outrider.engine.events import Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.pictures import pictures
@@ -43,17 +44,21 @@ COLOUR_SYSTEMS = {
 
 
 class PlainWriter:
-    """The text alone, as it comes; on a terminal its control characters as pictures."""
+    """The text alone, as it comes; on a terminal its control characters as pictures, and lines between words."""
 
     def __init__(self) -> None:
         self._shown = _shown_on_standard_output()
+        self._lines = lines_of_standard_output()
 
     def write(self, event: TokenEvent) -> None:
-        sys.stdout.write(self._shown(event.text))
-        sys.stdout.flush()
+        self._put(self._lines.push(self._shown(event.text), event.origin))
 
     def close(self) -> None:
-        sys.stdout.write("\n")
+        self._put([*self._lines.finish(), ("\n", Origin.PLAIN)])
+
+    def _put(self, spans: Iterable[Span]) -> None:
+        for text, _ in spans:
+            sys.stdout.write(text)
         sys.stdout.flush()
 
 
@@ -67,22 +72,21 @@ class OriginWriter:
         # rich finds no colours under TERM=dumb, but always means always.
         self._system = "standard" if system is None and colour == "always" else system
         self._shown = _shown_on_standard_output()
+        self._lines = lines_of_standard_output()
         self._in_draft = False
         self._counts: Counter[Origin] = Counter()
 
     def write(self, event: TokenEvent) -> None:
         self._counts[event.origin] += 1
         text = self._shown(event.text)
-        if self._system is not None:
-            self._put(text, event.origin)
-        elif text:
-            self._mark(event.origin is Origin.DRAFTED)
-            sys.stdout.write(text)
+        if text and self._system is None:
+            text = self._mark(event.origin is Origin.DRAFTED) + text
+        self._put(self._lines.push(text, event.origin))
         sys.stdout.flush()
 
     def close(self) -> None:
-        if self._system is None:
-            self._mark(False)
+        mark = self._mark(False) if self._system is None else ""
+        self._put([*self._lines.push(mark, Origin.PLAIN), *self._lines.finish()])
         sys.stdout.write("\n")
         if self._counts:
             sys.stdout.write("\n")
@@ -102,10 +106,7 @@ class OriginWriter:
                 sys.stdout.write(GAP if fits else "\n")
                 column = column + len(GAP) if fits else 0
             column += len(entry)
-            if self._system is None:
-                sys.stdout.write(entry)
-            else:
-                self._put(entry, origin)
+            self._put([(entry, origin)])
         sys.stdout.write("\n")
 
     def _legend_entry(self, origin: Origin, words: str) -> str:
@@ -113,18 +114,25 @@ class OriginWriter:
             return f"■ {words}"
         return f"[{words}]" if origin is Origin.DRAFTED else words
 
-    def _put(self, text: str, origin: Origin) -> None:
+    def _put(self, spans: Iterable[Span]) -> None:
+        for text, origin in spans:
+            sys.stdout.write(text if self._system is None else self._coloured(text, origin))
+
+    def _coloured(self, text: str, origin: Origin) -> str:
         # Not Console.print, which would lay the text out: tabs and line ends are the model's.
-        style = Style.parse(STYLES[origin])
+        style, system = Style.parse(STYLES[origin]), COLOUR_SYSTEMS[self._system or "standard"]
+        found = ""
         for line in text.splitlines(keepends=True):
             bare = line.rstrip("\r\n")
-            ending = line[len(bare) :]
-            sys.stdout.write(style.render(bare, color_system=COLOUR_SYSTEMS[self._system or "standard"]) + ending)
+            found += style.render(bare, color_system=system) + line[len(bare) :]
+        return found
 
-    def _mark(self, drafted: bool) -> None:
-        if drafted != self._in_draft:
-            sys.stdout.write("[" if drafted else "]")
-            self._in_draft = drafted
+    def _mark(self, drafted: bool) -> str:
+        """The bracket that begins or ends a drafted run; empty where neither does."""
+        if drafted == self._in_draft:
+            return ""
+        self._in_draft = drafted
+        return "[" if drafted else "]"
 
 
 def _shown_on_standard_output() -> Callable[[str], str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from outrider.cli.chat.keys import Stopped
 from outrider.cli.chat.settings import Settings
-from outrider.cli.chat.wrapping import Wrapped
 from outrider.cli.render import OriginWriter, PlainWriter
 from outrider.cli.terminal import working
 from outrider.engine.engine import Engine
@@ -18,7 +17,7 @@ from outrider.prompts.chat import encode_messages
 from outrider.prompts.request import PreparedRequest, Request, prepare_request
 from outrider.prompts.tokens import Message
 
-Writer = PlainWriter | OriginWriter | Wrapped
+Writer = PlainWriter | OriginWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from outrider.cli.chat.answering import Answer, Writer, answer
 from outrider.cli.chat.conversation import Conversation
 from outrider.cli.chat.keys import Stopped
 from outrider.cli.chat.settings import Settings
-from outrider.cli.chat.wrapping import wrapped
 from outrider.cli.options.output import Colour
 from outrider.cli.render import OriginWriter, PlainWriter
 from outrider.cli.terminal import messages
@@ -93,7 +92,7 @@ class Chat:
         messages().print(line_about(found), style="dim")
 
     def _writer(self) -> Writer:
-        return wrapped(OriginWriter(self.colour) if self.settings.show else PlainWriter())
+        return OriginWriter(self.colour) if self.settings.show else PlainWriter()
 
 
 def line_about(found: Answer) -> str:
