@@ -19,6 +19,14 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--runtime",
+        metavar="MODULE:FUNCTION",
+        help="tests/runtimes/test_sessions.py: test the model that this function makes, and no other",
+    )
+
+
 def pytest_collection_finish():
     """Half a million objects of libraries and of the tests themselves stay to the end: they are not searched again.
 

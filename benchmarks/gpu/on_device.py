@@ -34,11 +34,10 @@ class OnDevice:
             return (lambda values: torch.tensor(values, device=device)) if library == "torch" else maker(library)
 
         libraries.array_maker = array_maker
+        self._move_models(importlib.import_module("tiny.runtimes"))
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         for module in {item.module for item in items}:
-            if module.__name__.endswith("test_sessions"):
-                self._move_models(module)
             if module.__name__.endswith("test_runtimes"):
                 make = module.torch
                 module.torch = lambda kind, seed, make=make: self._moved_model(make(kind, seed))
@@ -62,7 +61,8 @@ class OnDevice:
 
             return lambda: TransformersModel(moved(kind, **settings).to(getattr(torch, dtype)))
 
-        module.tiny, module.fused, module.GRAPHED_ON = moved, plain, self._run.device
+        module.tiny, module.GRAPHED_ON = moved, self._run.device
+        module.fused = lambda *kind, **settings: module.Subject(plain(*kind, **settings))
 
     def _move_inputs(self, module: Any, args: Any, kwargs: Any) -> Any:
         def move(value: Any) -> Any:
@@ -92,6 +92,7 @@ TEST_FILES = (
     "maths/test_arrays.py",
     "maths/test_verification.py",
     "maths/test_sampling.py",
+    "runtimes/test_torch_sessions.py",
     "exactness/test_runtimes.py",
     "exactness/test_verify_speculation.py",
     "exactness/test_array_libraries.py",

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -47,6 +48,11 @@ def folder(tmp_path):
 def file(tmp_path):
     pytest.importorskip("gguf")
     return tiny_gguf.save(tmp_path / "tiny.gguf", words=tiny_gguf.WORDS)
+
+
+def test_every_backend_has_a_runtime():
+    assert set(backends.RUNTIMES) == set(get_args(backends.Backend)) - {"auto"}
+    assert all(importlib.util.find_spec(f"outrider.runtimes.{each.opened_by}") for each in backends.RUNTIMES.values())
 
 
 def test_a_model_that_native_computes_goes_there(native, folder, file, tmp_path):

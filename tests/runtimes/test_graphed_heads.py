@@ -2,7 +2,8 @@
 
 import pytest
 from test_graphs import rounds_of
-from test_sessions import tiny
+
+from tiny.runtimes import tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from test_graphed_heads import parts_of
 from test_graphs import even_clock
-from test_sessions import tiny
+
+from tiny.runtimes import tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

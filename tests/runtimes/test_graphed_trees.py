@@ -6,7 +6,9 @@ from unittest.mock import patch
 
 import pytest
 from test_graphs import of_cpu
-from test_sessions import text, tiny
+
+from tiny.runtimes import tiny
+from tiny.sessions import text
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -6,7 +6,9 @@ from itertools import count
 
 import numpy as np
 import pytest
-from test_sessions import CAPACITY, TOLERANCES, VOCABULARY, fresh, same, text, tiny, worst_node
+
+from tiny.runtimes import VOCABULARY, tiny
+from tiny.sessions import CAPACITY, TOLERANCES, fresh, same, text, worst_node
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -9,7 +9,8 @@ from itertools import product
 import pytest
 from test_graphed_heads import on_gpu, parts_of
 from test_graphs import even_clock
-from test_sessions import tiny
+
+from tiny.runtimes import tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -6,11 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_sessions import GEMMA, SLIDING, VOCABULARY, fresh, same, tiny
 
 import outrider
 from outrider import ModelError
 from tiny import model as tiny_model
+from tiny.runtimes import GEMMA, SLIDING, VOCABULARY, tiny
+from tiny.sessions import fresh, same
 
 pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")

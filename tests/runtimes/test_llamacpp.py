@@ -1,4 +1,4 @@
-"""What llama.cpp's sessions, tokenizer and files do beyond what every runtime does (tests/test_sessions.py)."""
+"""What llama.cpp's sessions, tokenizer and files do beyond what every runtime does (test_sessions.py)."""
 
 import json
 import random
@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-from test_sessions import CAPACITY, VOCABULARY, fresh, llamacpp, same, text
 
 import outrider
 from outrider import InputError, ModelError, SettingError, SuffixDrafter, VocabularyError
@@ -16,6 +15,8 @@ from outrider.errors import TooLongError
 from outrider.runtimes.base import Pass
 from tiny import gguf as tiny_gguf
 from tiny.gguf import TEMPLATE, WORDS
+from tiny.runtimes import VOCABULARY, llamacpp
+from tiny.sessions import CAPACITY, fresh, same, text
 
 llama_cpp = pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
@@ -39,12 +40,12 @@ def test_logits_are_those_of_transformers():
     tokens = random.Random(0).choices(range(VOCABULARY), k=30)
     with torch.inference_mode():
         expected = tiny_gguf.as_transformers(tiny_gguf.weights("qwen3", VOCABULARY))(torch.tensor([tokens])).logits[0]
-    same(fresh(llamacpp("qwen3")(), tokens, 30), expected.double().numpy())
+    same(fresh(llamacpp("qwen3").make(), tokens, 30), expected.double().numpy())
 
 
 def test_more_tokens_than_llama_takes_at_once_are_fed_in_pieces(monkeypatch):
     monkeypatch.setattr("outrider.runtimes.llamacpp.context.TOKENS_OF_A_PASS", 80)  # not less than there are sequences
-    model = llamacpp("llama")()
+    model = llamacpp("llama").make()
     session = model.open(2, CAPACITY)
     chain, tree = text(model, 60, 1), text(model, 40, 2)
     parents = [max(node - 1 - node % 3, -1) for node in range(40)]
@@ -57,7 +58,7 @@ def test_more_tokens_than_llama_takes_at_once_are_fed_in_pieces(monkeypatch):
 
 
 def test_logits_outlive_their_session():
-    model = llamacpp("llama")()
+    model = llamacpp("llama").make()
     tokens = text(model, 5)
     found = model.open(1, CAPACITY).extend(Pass([0], [tokens])).logits
     model.open(1, CAPACITY).extend(Pass([0], [text(model, 5, 9)]))
@@ -68,7 +69,7 @@ def test_sequences_go_back_to_the_pool(monkeypatch):
     """Wide trees in turn, on rows that between them need more sequences than there are at once."""
     monkeypatch.setattr("outrider.runtimes.llamacpp.model.FEWEST_LEAVES", 6)
     monkeypatch.setattr("outrider.runtimes.llamacpp.model.LEAVES_OF_A_ROW", 2)
-    model = llamacpp("llama")()
+    model = llamacpp("llama").make()
     session = model.open(3, CAPACITY)
     held = [[], [], []]
     for turn in range(12):
@@ -97,7 +98,7 @@ def test_a_planted_mistake_is_caught(monkeypatch):
         return self._rows[row].main
 
     monkeypatch.setattr("outrider.runtimes.llamacpp.session.LlamaCppSession._holder", always_main)
-    model = llamacpp("llama")()
+    model = llamacpp("llama").make()
     session = model.open(1, CAPACITY)
     stem, tokens, more = text(model, 5), text(model, 4, 8), text(model, 2, 6)
     session.extend(Pass([0], [stem + tokens], [[*range(-1, 4), 4, 4, 5, 6]]))
@@ -184,9 +185,9 @@ def test_a_shorter_context_is_the_models_context(file):
 
 
 def test_keys_and_values_in_float16_say_nearly_the_same():
-    model = llamacpp("llama")()
+    model = llamacpp("llama").make()
     tokens = text(model, 20)
-    found = llamacpp("llama", "float16")().open(1, CAPACITY).extend(Pass([0], [tokens])).logits
+    found = llamacpp("llama", "float16").make().open(1, CAPACITY).extend(Pass([0], [tokens])).logits
     np.testing.assert_allclose(found, fresh(model, tokens, 20), atol=0.1)
 
 
@@ -202,7 +203,7 @@ def test_speculative_text_is_that_of_llama_cpp_itself(model):
 
 
 def test_rows_decoded_alone_after_a_failure_keep_their_own_logits(monkeypatch):
-    model = llamacpp("llama")()
+    model = llamacpp("llama").make()
     prompts = [tuple(text(model, 4, seed)) for seed in range(3)]
     greedy = outrider.SamplingParams(temperature=0, seed=0)
     plain = outrider.SpeculativeDecoder(None, model, 0)

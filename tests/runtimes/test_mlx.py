@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import test_sessions
 
 import outrider
-from outrider import ModelDrafter, ModelError, SamplingParams, SpeculativeDecoder, SuffixDrafter
+from outrider import ModelDrafter, ModelError, SamplingParams, SettingError, SpeculativeDecoder, SuffixDrafter
 from outrider.maths.arrays import to_numpy
 from outrider.runtimes.base import Pass
 from outrider.runtimes.loading import as_model
 from tiny import mlx as tiny_mlx
 from tiny import model as tiny_model
+from tiny.runtimes import tiny
 
 mx = pytest.importorskip("mlx.core")
 pytest.importorskip("mlx_lm")
@@ -262,7 +262,7 @@ GEMMA3 = {
 )
 def test_positions_are_rotated_as_transformers_5_wrote_it_down(kind, settings, tmp_path):
     torch = pytest.importorskip("torch")
-    theirs = test_sessions.tiny(kind, **settings)
+    theirs = tiny(kind, **settings)
     theirs.save_pretrained(tmp_path)
     tokens = list(range(1, 30))
     with torch.inference_mode():
@@ -310,6 +310,12 @@ def test_what_mlx_lm_cannot_open_is_refused_in_one_line(name, message, tmp_path,
     with pytest.raises(ModelError, match=message) as refusal:
         mlx_load(name)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("dtype", "float32"), ("device", "cpu")])
+def test_a_setting_that_mlx_does_not_have_is_refused(name, value, folder):
+    with pytest.raises(SettingError, match=f"{name} is '{value}' and the backend is mlx, which has no choice"):
+        outrider.load(folder, backend="mlx", **{name: value})
 
 
 def test_an_unknown_architecture_is_refused_in_one_line(folder, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from outrider import Engine, ModelError, Request, SamplingParams, SettingError
 from outrider.maths.arrays import to_numpy, top_of_logits
 from outrider.runtimes.base import Features, Pass
-from runtimes.test_sessions import SLIDING, text, tiny
 from tiny import native as tiny_native
+from tiny.runtimes import SLIDING, tiny
+from tiny.sessions import text
 
 library = tiny_native.library()
 SETS = library.instruction_sets()

@@ -13,10 +13,11 @@ from outrider.runtimes.native.weights import SafetensorsSource
 from runtimes.test_lying_folders import CONFIGS
 from runtimes.test_lying_gguf import LIES
 from runtimes.test_native import at_once
-from runtimes.test_sessions import text, tiny
 from tiny import gguf as tiny_gguf
 from tiny import native as tiny_native
 from tiny.gguf import WORDS
+from tiny.runtimes import tiny
+from tiny.sessions import text
 
 library = tiny_native.library()
 

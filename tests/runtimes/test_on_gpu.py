@@ -2,9 +2,9 @@
 
 import pytest
 import test_sessions
-from test_sessions import MAMBA, QWEN3_NEXT, tiny, wrapped
 
 from outrider.runtimes.base import Pass
+from tiny.runtimes import MAMBA, QWEN3_NEXT, tiny, wrapped
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -23,7 +23,7 @@ def test_rows_that_are_written_in_one_kernel_hold_what_they_should(kind, seed, m
         ragged_cache.write_at_once(buffer, new, plan)
 
     monkeypatch.setattr(ragged_cache, "write_row_by_row", at_once)
-    test_sessions.test_any_course_of_calls_equals_a_fresh_prefill(wrapped(kind)(), seed)
+    test_sessions.test_any_course_of_calls_equals_a_fresh_prefill(wrapped(kind).make(), seed)
     assert any(len(set(counts)) > 1 for counts in written), "no padded batch was written"
 
 

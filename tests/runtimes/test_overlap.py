@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import pytest
 from test_graphs import even_clock
-from test_sessions import tiny
+
+from tiny.runtimes import tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

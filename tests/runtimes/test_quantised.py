@@ -3,7 +3,9 @@
 import importlib.util
 
 import pytest
-from test_sessions import fresh, text, tiny
+
+from tiny.runtimes import tiny
+from tiny.sessions import fresh, text
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,29 @@ Backend = Literal["auto", "torch", "native", "llama", "mlx"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4", "q8_0", "q4_1", "q4_0"]
 CacheDtype = Literal["float32", "float16", "q8_0", "q4_0"]  # of keys and values in llama.cpp and native
 FILE_TYPES = ("q8_0", "q4_1", "q4_0")  # that only llama.cpp and native know
-# What a backend needs to be installed, and how to get it.
-MODULES = {
-    "torch": (("torch", "transformers"), "PyTorch and transformers"),
-    "llama": (("llama_cpp",), "llama.cpp"),
-    "mlx": (("mlx", "mlx_lm"), "MLX and mlx-lm"),
+WITH_FILE_TYPES = ("llama", "native")  # and keys and values in a precision of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A runtime, by which `outrider.load` finds it.
+
+    Attributes:
+        opened_by: the module of outrider.runtimes whose `load` opens a model from LoadSettings.
+        needs: what must be installed, as modules.
+        title: what these are called.
+    """
+
+    opened_by: str
+    needs: tuple[str, ...]
+    title: str
+
+
+RUNTIMES = {
+    "torch": Runtime("torch.opening", ("torch", "transformers"), "PyTorch and transformers"),
+    "native": Runtime("native.loading", ("outrider_native",), "the compiled library in native/"),
+    "llama": Runtime("llamacpp.loading", ("llama_cpp",), "llama.cpp"),
+    "mlx": Runtime("mlx.loading", ("mlx", "mlx_lm"), "MLX and mlx-lm"),
 }
 # Settings with which native may be chosen: the others are words of PyTorch's.
 NATIVE_DTYPES = ("auto", "q8_0", "q4_0")
@@ -50,7 +69,7 @@ def find_backend(name: str, *, dtype: str = "auto", device: str = "auto", cache_
 def is_installed(backend: str) -> bool:
     """Whether what a backend needs can be imported; native also has to run here."""
     if backend != "native":
-        return all(importlib.util.find_spec(module) is not None for module in MODULES[backend][0])
+        return all(importlib.util.find_spec(module) is not None for module in RUNTIMES[backend].needs)
     from outrider.runtimes.native.library import core
 
     try:
@@ -67,7 +86,7 @@ def require_installed(backend: str, name: str) -> None:
 
         core()  # it is not on PyPI: its own line says how it is built
     elif not is_installed(backend):
-        raise ModelError(f"model {name} needs {MODULES[backend][1]}: pip install 'outrider[{backend}]'")
+        raise ModelError(f"model {name} needs {RUNTIMES[backend].title}: pip install 'outrider[{backend}]'")
 
 
 def has_gpu() -> bool:

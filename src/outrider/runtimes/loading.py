@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from outrider.errors import ModelError, SettingError, shown
-from outrider.runtimes.backends import FILE_TYPES, Backend, CacheDtype, Dtype, find_backend, require_installed
+from outrider.runtimes.backends import (
+    FILE_TYPES,
+    RUNTIMES,
+    WITH_FILE_TYPES,
+    Backend,
+    CacheDtype,
+    Dtype,
+    find_backend,
+    require_installed,
+)
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.fingerprint import weights_fingerprint
-from outrider.runtimes.folder import CONFIG, check_folder, read_object, says_head
-from outrider.runtimes.places import Place, as_name, find_place, is_hub_name
+from outrider.runtimes.folder import CONFIG, read_object, says_head
+from outrider.runtimes.load_settings import LoadSettings
+from outrider.runtimes.places import as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
 from outrider.values import one_of, require_function, require_word
-
-if TYPE_CHECKING:
-    from outrider.runtimes.torch.offloading import Offloading
-
-WITH_FILE_TYPES = ("llama", "native")
 
 
 def load(
@@ -82,8 +88,8 @@ def load(
     name, report = as_name(name_or_path), progress or _silent
     _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)
-    limited = _offloading(max_memory, offload_folder, chosen)
-    if limited is not None:
+    if max_memory is not None or offload_folder is not None:
+        _require_offloading(max_memory, offload_folder, chosen)
         chosen = "torch"
     elif backend == "auto":
         if is_hub_name(name):
@@ -91,49 +97,26 @@ def load(
             _refuse_head(name, place.path)
         files = name if place is None else str(place.path)
         chosen = find_backend(files, dtype=dtype, device=device, cache_type=cache_type)
-    if cache_type is not None and chosen not in WITH_FILE_TYPES:
-        raise SettingError(
-            f"cache_type is {cache_type} and the backend is {chosen}: only llama and native have a choice"
-        )
-    if dtype in FILE_TYPES and chosen not in WITH_FILE_TYPES:
-        raise SettingError(f"dtype {dtype} is of files and the backend is {chosen}: choose backend llama or native")
-    if dtype == "int4" and chosen != "torch":
-        raise SettingError(f"dtype int4 is of PyTorch on a GPU and the backend is {chosen}: choose backend torch")
+    _require_precision(chosen, dtype, cache_type)
     require_installed(chosen, name)
-    model: Model
-    if chosen == "llama":
-        from outrider.runtimes.llamacpp import loading as llamacpp_loading
-
-        model = llamacpp_loading.load(
-            name, dtype=dtype, device=device, threads=threads, cache_type=cache_type or "float16", progress=report
-        )
-    elif chosen == "native":
-        from outrider.runtimes.native import loading as native_loading
-
-        place = place or native_loading.place_of(name, report)
-        model = native_loading.load(
-            place,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            cache_type=cache_type,
-            progress=report,
-            trust_remote_code=trust_remote_code,
-        )
-    else:
-        place = place or find_place(name, report, code=trust_remote_code)
-        if place.path.is_dir():
-            check_folder(place.path)
-        if chosen == "mlx":
-            from outrider.runtimes.mlx import loading as mlx_loading
-
-            model = mlx_loading.load(place, trust_remote_code=trust_remote_code, progress=report)
-        else:
-            model = _load_torch(place, limited, dtype, device, threads, trust_remote_code, report)
+    asked = LoadSettings(
+        name,
+        place,
+        dtype,
+        device,
+        threads,
+        cache_type,
+        max_memory,
+        offload_folder,
+        trust_remote_code,
+        report,
+    )
+    # By name: a runtime imports its library, which takes long, or is not installed.
+    runtime = importlib.import_module(f"outrider.runtimes.{RUNTIMES[chosen].opened_by}")
+    model: Model = runtime.load(asked)
     shorten(model, context_length)
-    how = [chosen, dtype, device, threads, cache_type, *([] if limited is None else [limited.bytes])]
-    identity = _identity(name, how)
-    model.traits = replace(model.traits, identity=identity)
+    how = [chosen, dtype, device, threads, cache_type, *([] if max_memory is None else [max_memory])]
+    model.traits = replace(model.traits, identity=_identity(name, how))
     return model
 
 
@@ -168,54 +151,25 @@ def _identity(name: str, how: list[Any]) -> str:
     return " ".join(map(str, [name if found is None else found, *how]))
 
 
-def _offloading(max_memory: int | str | None, folder: str | Path | None, backend: str) -> Offloading | None:
-    """How weights beyond a limit of memory are kept; None where there is no limit.
+def _require_precision(backend: str, dtype: str, cache_type: str | None) -> None:
+    """Raises SettingError where the backend does not know a precision of weights, or of keys and values."""
+    if cache_type is not None and backend not in WITH_FILE_TYPES:
+        raise SettingError(
+            f"cache_type is {cache_type} and the backend is {backend}: only llama and native have a choice"
+        )
+    if dtype in FILE_TYPES and backend not in WITH_FILE_TYPES:
+        raise SettingError(f"dtype {dtype} is of files and the backend is {backend}: choose backend llama or native")
+    if dtype == "int4" and backend != "torch":
+        raise SettingError(f"dtype int4 is of PyTorch on a GPU and the backend is {backend}: choose backend torch")
 
-    Raises:
-        SettingError: one of the two is missing, they make no sense, or the backend cannot.
-    """
-    if max_memory is None and folder is None:
-        return None
+
+def _require_offloading(max_memory: int | str | None, folder: str | Path | None, backend: str) -> None:
+    """Raises SettingError where one of the two is missing, or the backend cannot offload weights."""
     if max_memory is None or folder is None:
         given, lacking = ("max_memory", "offload_folder") if folder is None else ("offload_folder", "max_memory")
         raise SettingError(f"{given} is given without {lacking}: give both, or neither")
     if backend not in ("auto", "torch"):
         raise SettingError(f"max_memory is {max_memory} and the backend is {backend}: only torch offloads weights")
-    require_installed("torch", "with max_memory")
-    from outrider.runtimes.torch.offloading import offloading
-
-    return offloading(max_memory, folder)
-
-
-def _load_torch(
-    place: Place,
-    limited: Offloading | None,
-    dtype: str,
-    device: str,
-    threads: int | None,
-    trust_remote_code: bool,
-    report: Callable[[str], None],
-) -> Model:
-    from outrider.runtimes.torch import llama_folder
-
-    how: dict[str, Any] = {
-        "dtype": dtype,
-        "device": device,
-        "trust_remote_code": trust_remote_code,
-        "progress": report,
-    }
-    # transformers takes seconds to import and to build a model: avoid it where possible.
-    model: Model | None = llama_folder.open_known(place, **how) if limited is None else None
-    if model is None:
-        from outrider.runtimes.torch import loading as transformers_loading
-
-        if limited is None:
-            model = transformers_loading.load(place, **how)
-        else:
-            model = transformers_loading.load_offloaded(place, limited, **how)
-    if threads is not None:
-        sys.modules["torch"].set_num_threads(threads)
-    return model
 
 
 def as_model(model: Any, tokenizer: Any = None) -> Model:

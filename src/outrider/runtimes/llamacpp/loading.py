@@ -14,6 +14,7 @@ from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
 from outrider.runtimes.llamacpp.model import LlamaCppModel
+from outrider.runtimes.load_settings import LoadSettings
 from outrider.runtimes.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
 
 # llama.cpp's file types by the name of the dtype.
@@ -31,17 +32,16 @@ CPU = "cpu"
 ALL_LAYERS = -1
 
 
-def load(
-    name: str, *, dtype: str, device: str, threads: int | None, cache_type: str, progress: Callable[[str], None]
-) -> LlamaCppModel:
+def load(asked: LoadSettings) -> LlamaCppModel:
     """See outrider.load."""
+    cache_type = asked.cache_type or "float16"
     if cache_type not in CACHE_TYPES:
         raise SettingError(f"cache type {shown(cache_type)} is unknown: choose one of {', '.join(CACHE_TYPES)}")
-    layers = _layers_on_gpu(device)
-    file = find_file(name, dtype, progress)
-    title = SMOLLM2 if name == SMOLLM2 else file.stem
-    progress(f"opening {title}")
-    return LlamaCppModel(open_file(file, layers), title, Settings(threads, cache_type))
+    layers = _layers_on_gpu(asked.device)
+    file = find_file(asked.name, asked.dtype, asked.progress)
+    title = SMOLLM2 if asked.name == SMOLLM2 else file.stem
+    asked.progress(f"opening {title}")
+    return LlamaCppModel(open_file(file, layers), title, Settings(asked.threads, cache_type))
 
 
 def find_file(name: str, dtype: str, progress: Callable[[str], None]) -> Path:

@@ -10,33 +10,34 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_config, load_model, load_tokenizer
 
-from outrider.errors import ModelError, OutriderError
+from outrider.errors import ModelError, OutriderError, SettingError, shown
 from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.load_settings import LoadSettings
 from outrider.runtimes.mlx.model import MlxModel
-from outrider.runtimes.places import Place
 from outrider.runtimes.refusals import reason
 
 
-def load(place: Place, *, trust_remote_code: bool, progress: Callable[[str], None]) -> MlxModel:
-    """Open a folder that mlx-lm reads, in the precision of its weights.
-
-    Args:
-        place: an MLX folder, or one of transformers.
-        progress: called with a few words about each step.
+def load(asked: LoadSettings) -> MlxModel:
+    """Open a folder that mlx-lm reads, of MLX or of transformers, in the precision of its weights.
 
     Raises:
         ModelError: the folder is damaged, or mlx-lm does not know the architecture.
+        SettingError: a precision or a device is asked for, between which MLX gives no choice.
     """
+    for name, value in (("dtype", asked.dtype), ("device", asked.device)):
+        if value != "auto":
+            raise SettingError(f"{name} is {shown(value)} and the backend is mlx, which has no choice: leave it out")
+    place = asked.found()
     if not place.path.is_dir():
         raise ModelError(f"model file {place.path} is for llama.cpp or transformers: give mlx-lm a folder")
     folder = place.path
-    progress(f"opening {place.title}")
+    asked.progress(f"opening {place.title}")
     try:
         module, config = load_model(
-            folder, model_config=older_names(load_config(folder)), trust_remote_code=trust_remote_code
+            folder, model_config=older_names(load_config(folder)), trust_remote_code=asked.trust_remote_code
         )
-        tokenizer = _tokenizer(folder, config.get("eos_token_id"), trust_remote_code)
+        tokenizer = _tokenizer(folder, config.get("eos_token_id"), asked.trust_remote_code)
         wrapped = None if tokenizer is None else HuggingFaceTokenizer(tokenizer)
         if wrapped is not None:
             wrapped.encode("")  # where settings of the wrong kind show

@@ -11,6 +11,7 @@ from outrider.errors import ModelError, SettingError, shown
 from outrider.runtimes.folder import check_folder, weight_files
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.header import Header
+from outrider.runtimes.load_settings import LoadSettings
 from outrider.runtimes.native import folder as folders
 from outrider.runtimes.native import gguf, tokenizer
 from outrider.runtimes.native.building import SAME, Builder
@@ -29,22 +30,14 @@ FOLDERS_KIND = "q8_0"
 CPU = ("cpu", "auto")
 
 
-def load(
-    place: Place,
-    *,
-    dtype: str,
-    device: str,
-    threads: int | None,
-    cache_type: str | None,
-    progress: Callable[[str], None],
-    trust_remote_code: bool = False,
-) -> NativeModel:
+def load(asked: LoadSettings) -> NativeModel:
     """See outrider.load.
 
     Raises:
         ModelError: the model is damaged, or not of a family that the native runtime knows.
         SettingError: a dtype, device or cache type that it does not have.
     """
+    dtype, device, cache_type = asked.dtype, asked.device, asked.cache_type
     core()  # the line about what to install comes first
     if device not in CPU:
         raise SettingError(
@@ -54,15 +47,17 @@ def load(
         raise SettingError(f"dtype {dtype} is not of the native runtime: choose one of {', '.join(KINDS)}")
     if cache_type not in (None, "float16", "float32"):
         raise SettingError(f"cache_type {cache_type} is not of the native runtime: choose float16 or float32")
+    place = asked.place or place_of(asked.name, asked.progress)
     path, title = place.path, place.title
-    progress(f"opening {title}")
+    asked.progress(f"opening {title}")
+    threads = asked.threads or available_threads()
     cache = cache_type or ("float32" if dtype == "float32" else "float16")
     with opening(title):
         try:
             if path.is_file():
-                return _open_file(path, title, dtype, threads or available_threads(), cache)
+                return _open_file(path, title, dtype, threads, cache)
             check_folder(path)
-            return _open_folder(path, title, dtype, threads or available_threads(), cache, trust_remote_code)
+            return _open_folder(path, title, dtype, threads, cache, asked.trust_remote_code)
         except Unknown as error:
             raise ModelError(
                 f"model {title} is not for the native runtime: {error}; choose backend torch or llama"
