@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet
-INSTALL := $(PIP) install --constraint constraints.txt
+# Python compiles what is used when it is first used: to compile all that is installed takes three times the installing.
+INSTALL := $(PIP) install --no-compile --constraint constraints.txt
+NATIVE := $(wildcard native/src/*) native/CMakeLists.txt native/pyproject.toml
+MAKE_QUIET := $(MAKE) --no-print-directory
 # Of llama.cpp only the library that Outrider calls.
 LEAN_LLAMA := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/lean-llama.cmake
 DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
@@ -22,11 +25,10 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 	$(DEMO) --draft-model smollm2-head --drafter merged
 
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
-	$(MAKE) --no-print-directory lint
+	$(MAKE_QUIET) --jobs 2 lint wheel
 	@$(BIN)/python -m compileall -q src  # once, and not by every process that a test starts
 	@# Tests too are compiled once and kept, whatever the shell says of other programs.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal --quiet
-	$(MAKE) --no-print-directory wheel
 
 test-all-draws: $(VENV)/.installed-test ## Run the statistical tests, with every sample drawn to its end
 	OUTRIDER_ALL_DRAWS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --quiet tests/exactness
@@ -83,13 +85,13 @@ $(VENV)/.created:
 	@touch $@
 
 # The native runtime, or PyTorch where it cannot be built.
-$(VENV)/.installed-native: $(VENV)/.created $(wildcard native/src/*) native/CMakeLists.txt native/pyproject.toml
-	@echo "building the native runtime (half a minute, once)"
-	@if $(PIP) wheel --no-deps --wheel-dir $(VENV)/wheels ./native; then \
+$(VENV)/.installed-native: $(VENV)/.created $(NATIVE)
+	@echo "building the native runtime for this machine (a minute, once)"
+	@if $(PIP) wheel --no-deps --config-settings cmake.define.OUTRIDER_SETS=machine --wheel-dir $(VENV)/wheels ./native; then \
 		$(INSTALL) --force-reinstall --no-deps $(VENV)/wheels/outrider_native-*.whl; \
 	else \
 		echo "the native runtime cannot be built here (it needs a C++ compiler): taking PyTorch instead"; \
-		$(MAKE) --no-print-directory $(VENV)/.installed-torch; \
+		$(MAKE_QUIET) $(VENV)/.installed-torch; \
 	fi
 	@touch $@
 
@@ -108,7 +110,22 @@ $(VENV)/.installed-torch: $(VENV)/.created constraints.txt
 		"or change the version in constraints.txt"; exit 2; }
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed-torch $(VENV)/.installed-demo
+# llama.cpp is compiled while pip installs the rest.
+$(VENV)/.installed-test: $(VENV)/.created constraints.txt pyproject.toml .ci/lean-llama.cmake $(NATIVE)
+	@$(MAKE_QUIET) --jobs 2 $(VENV)/.built-llama $(VENV)/.installed-tools
+	@if ls $(VENV)/wheels/llama_cpp_python-*.whl > /dev/null 2>&1; then \
+		$(INSTALL) --find-links $(VENV)/wheels --only-binary llama-cpp-python llama-cpp-python; fi
+	@touch $@
+
+$(VENV)/.built-llama: $(VENV)/.created constraints.txt .ci/lean-llama.cmake
+	@echo "building llama.cpp (two or three minutes, once)"
+	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(PIP) wheel --no-deps --constraint constraints.txt \
+		--wheel-dir $(VENV)/wheels llama-cpp-python || \
+		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"
+	@touch $@
+
+$(VENV)/.installed-tools: $(VENV)/.installed-torch pyproject.toml $(NATIVE)
+	@$(MAKE_QUIET) $(VENV)/.installed-demo
 	@echo "installing the tools of the tests"
 	@$(INSTALL) --editable '.[torch,dev]'
 	@$(INSTALL) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \
@@ -116,7 +133,4 @@ $(VENV)/.installed-test: $(VENV)/.installed-torch $(VENV)/.installed-demo
 	@if command -v chromium > /dev/null || command -v google-chrome > /dev/null; then $(INSTALL) playwright; \
 		else echo "there is no Chromium here: the tests of the page in a browser will be skipped"; fi
 	@$(INSTALL) litellm || echo "LiteLLM cannot be installed here: its tests will be skipped"
-	@echo "building llama.cpp (two or three minutes, once)"
-	@CMAKE_ARGS="$(LEAN_LLAMA) $(CMAKE_ARGS)" $(INSTALL) llama-cpp-python || \
-		echo "llama.cpp cannot be built here (it needs cmake 3.21 and a C++ compiler): its tests will be skipped"
 	@touch $@

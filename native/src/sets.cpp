@@ -12,14 +12,7 @@
 namespace outrider {
 
 extern const Kernels kernels_portable;
-#if defined(OUTRIDER_HAS_X86)
-extern const Kernels kernels_avx2, kernels_avx512;
-#if defined(OUTRIDER_HAS_AMX)
-extern const Kernels kernels_amx;
-#endif
-#elif defined(OUTRIDER_HAS_NEON)
-extern const Kernels kernels_neon;
-#endif
+extern const Kernels kernels_avx2, kernels_avx512, kernels_amx, kernels_neon;  // those that this build has
 
 namespace {
 
@@ -28,7 +21,7 @@ struct Set {
     bool (*runs)();
 };
 
-#if defined(OUTRIDER_HAS_X86)
+#if defined(OUTRIDER_HAS_AVX512)
 bool runs_avx512() {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -51,18 +44,21 @@ bool runs_amx() {
 #endif
 
 const Set SETS[] = {
-#if defined(OUTRIDER_HAS_X86)
 #if defined(OUTRIDER_HAS_AMX)
     {&kernels_amx, runs_amx},
 #endif
+#if defined(OUTRIDER_HAS_AVX512)
     {&kernels_avx512, runs_avx512},
+#endif
+#if defined(OUTRIDER_HAS_AVX2)
     {&kernels_avx2,
      [] {
          __builtin_cpu_init();
          // F16C came with the generation before AVX2, and some compilers do not know its name here.
          return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
      }},
-#elif defined(OUTRIDER_HAS_NEON)
+#endif
+#if defined(OUTRIDER_HAS_NEON)
     {&kernels_neon, [] { return true; }},  // the build says that the machine has dot products
 #endif
     {&kernels_portable, [] { return true; }},
