@@ -6,7 +6,6 @@ PIP := $(BIN)/python -m pip --quiet
 # Python compiles what is used when it is first used: to compile all that is installed takes three times the installing.
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 NATIVE := $(wildcard native/src/*) native/CMakeLists.txt native/pyproject.toml
-MAKE_QUIET := $(MAKE) --no-print-directory
 # Of llama.cpp only the library that Outrider calls.
 LEAN_LLAMA := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/lean-llama.cmake
 DEMO := $(BIN)/outrider generate --model smollm2 --temp 0 --max-tokens 160 \
@@ -25,7 +24,7 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 	$(DEMO) --draft-model smollm2-head --drafter merged
 
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
-	$(MAKE_QUIET) --jobs 2 lint wheel
+	$(MAKE) --no-print-directory --jobs 2 lint wheel
 	@$(BIN)/python -m compileall -q src  # once, and not by every process that a test starts
 	@# Tests too are compiled once and kept, whatever the shell says of other programs.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal --quiet
@@ -91,7 +90,7 @@ $(VENV)/.installed-native: $(VENV)/.created $(NATIVE)
 		$(INSTALL) --force-reinstall --no-deps $(VENV)/wheels/outrider_native-*.whl; \
 	else \
 		echo "the native runtime cannot be built here (it needs a C++ compiler): taking PyTorch instead"; \
-		$(MAKE_QUIET) $(VENV)/.installed-torch; \
+		$(MAKE) --no-print-directory $(VENV)/.installed-torch; \
 	fi
 	@touch $@
 
@@ -112,7 +111,7 @@ $(VENV)/.installed-torch: $(VENV)/.created constraints.txt
 
 # llama.cpp is compiled while pip installs the rest.
 $(VENV)/.installed-test: $(VENV)/.created constraints.txt pyproject.toml .ci/lean-llama.cmake $(NATIVE)
-	@$(MAKE_QUIET) --jobs 2 $(VENV)/.built-llama $(VENV)/.installed-tools
+	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.built-llama $(VENV)/.installed-tools
 	@if ls $(VENV)/wheels/llama_cpp_python-*.whl > /dev/null 2>&1; then \
 		$(INSTALL) --find-links $(VENV)/wheels --only-binary llama-cpp-python llama-cpp-python; fi
 	@touch $@
@@ -125,7 +124,7 @@ $(VENV)/.built-llama: $(VENV)/.created constraints.txt .ci/lean-llama.cmake
 	@touch $@
 
 $(VENV)/.installed-tools: $(VENV)/.installed-torch pyproject.toml $(NATIVE)
-	@$(MAKE_QUIET) $(VENV)/.installed-demo
+	@$(MAKE) --no-print-directory $(VENV)/.installed-demo
 	@echo "installing the tools of the tests"
 	@$(INSTALL) --editable '.[torch,dev]'
 	@$(INSTALL) $$($(BIN)/python -c 'import sys; print("mlx" if sys.platform == "darwin" else "mlx[cpu]")') mlx-lm || \

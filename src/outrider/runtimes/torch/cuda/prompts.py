@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
 
 functional = torch.nn.functional
 
@@ -26,8 +25,11 @@ def attend_to_text(
     if window is not None and held > window:
         first = max(held - count - window + 1, 0)
         return _attend_within(queries, keys[first:], values[first:], window)
-    mask = None if count in (1, held) else causal_lower_right(count, held)
-    return _attend(queries, keys, values, mask, is_causal=count == held and count > 1)
+    if count in (1, held):
+        return _attend(queries, keys, values, None, is_causal=count > 1)
+    from torch.nn.attention.bias import causal_lower_right  # brings torch.compile along, which takes seconds to import
+
+    return _attend(queries, keys, values, causal_lower_right(count, held), is_causal=False)
 
 
 def _attend_within(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int) -> torch.Tensor:
