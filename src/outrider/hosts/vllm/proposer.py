@@ -114,7 +114,7 @@ class Proposer:
         texts = list(open_rows.values())
         if not texts:
             return {}
-        self._costs.depth = float(np.mean([len(text.tokens) for text in texts]))
+        self._costs.depth = sum(len(text.tokens) for text in texts) / len(texts)
         budgets = self._lookahead.budgets([text.id for text in texts])
         for text, budget in zip(texts, budgets, strict=True):
             room = self._longest - 1 - len(text.tokens)
