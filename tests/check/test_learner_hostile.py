@@ -6,10 +6,11 @@ import time
 import pytest
 
 from outrider import InputError
-from outrider.check.learner import check
+from outrider.check.learner import check, process
 from outrider.check.learner.check import check_solution
 
 VERIFY = "\ndef verify_speculation(draft_tokens, target_logits, draft_logits):\n    "
+ENDLESS = "it does not come to an end"
 WRITES = """
 import os
 for number in range(3, 64):
@@ -22,12 +23,12 @@ HOSTILE = {
     # what the file holds: (the mistake, a part of its example)
     "loops when it is loaded": (
         "while True: pass",
-        "it does not come to an end",
+        ENDLESS,
         "while it is loaded (at line 1, in <module>)",
     ),
     "loops when it is called": (
         VERIFY + "while True: pass",
-        "it does not come to an end",
+        ENDLESS,
         "while verify_speculation is called (at line 3, in verify_speculation)",
     ),
     "exits when it is loaded": ("import sys\nsys.exit(3)", "it ends the program", "it calls sys.exit"),
@@ -75,21 +76,37 @@ HOSTILE = {
 }
 
 
+def limited(monkeypatch, seconds):
+    """Lets a file take so long: to be loaded, and for each task."""
+    monkeypatch.setattr(check, "LOADING", seconds)
+    monkeypatch.setattr(check, "TASK", seconds)
+
+
+@pytest.fixture(scope="module")
+def seconds_of_a_right_file(tmp_path_factory):
+    """How long this machine takes now to load a file in a process of its own."""
+    path = tmp_path_factory.mktemp("right") / "solution.py"
+    path.write_text(VERIFY + "return 0, [1]")
+    began = time.monotonic()
+    assert process.observe(process.Request(path, None, None, 120.0, 120.0)).ending == "done"
+    return time.monotonic() - began
+
+
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(check, "LOADING", 3.0)
-    monkeypatch.setattr(check, "TASK", 4.0)
+def patient(monkeypatch, seconds_of_a_right_file):
+    """What ends by itself may take as long as a busy machine needs."""
+    limited(monkeypatch, 4.0 + 8 * seconds_of_a_right_file)
 
 
 @pytest.mark.parametrize("behaviour", HOSTILE)
-def test_a_file_that(behaviour, tmp_path, capfd, monkeypatch):
+def test_a_file_that(behaviour, tmp_path, capfd, monkeypatch, seconds_of_a_right_file):
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))  # a loop ends in time, whatever else runs here
     text, mistake, example = HOSTILE[behaviour]
+    if mistake == ENDLESS:
+        limited(monkeypatch, 2.0 + 4 * seconds_of_a_right_file)
     path = tmp_path / "solution.py"
     path.write_text(text)
-    began = time.monotonic()
     report = check_solution(path, tasks=[2], seconds=0.5)
-    assert time.monotonic() - began < 12
     findings = [finding for verdict in report.verdicts for finding in verdict.findings]
     assert [finding.name for finding in findings] == [mistake]
     assert example in " ".join(findings[0].example)
@@ -97,15 +114,40 @@ def test_a_file_that(behaviour, tmp_path, capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
+class Clock:
+    """Half a second goes by whenever it is read, up to 5; then the file is told to go on, and time stands still."""
+
+    def __init__(self, told):
+        self._begun, self._gone, self._told = time.monotonic(), 0.0, told
+
+    def monotonic(self):
+        if self._gone < 5.0:
+            self._gone += 0.5
+        else:
+            self._told.touch()
+        return self._begun + self._gone
+
+
 def test_a_busy_machine_is_given_more_time(tmp_path, monkeypatch):
-    path = tmp_path / "solution.py"
-    path.write_text("import time\ntime.sleep(3.5)" + VERIFY + "return 5")
+    told, path = tmp_path / "told", tmp_path / "solution.py"
+    path.write_text(
+        f"import os, time\nwhile not os.path.exists({str(told)!r}):\n    time.sleep(0.01)" + VERIFY + "return 5"
+    )
+    limited(monkeypatch, 3.0)
     found = {}
     for load in (0.0, 1000.0):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
+        monkeypatch.setattr(process, "time", Clock(told))
         (verdict,) = check_solution(path, tasks=[2], seconds=0.5).verdicts
         found[load] = verdict.findings[0].name
-    assert found == {0.0: "it does not come to an end", 1000.0: "a result of another form"}
+    assert found == {0.0: ENDLESS, 1000.0: "a result of another form"}
+
+
+@pytest.mark.parametrize("load, patience", [(0.0, 1.0), (2.0, 1.0), (3.0, 1.5), (10.0, 5.0), (1000.0, 5.0)])
+def test_how_much_more_goes_by_how_many_want_each_core(monkeypatch, load, patience):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (4 * load, 0.0, 0.0))
+    assert process.patience() == patience
 
 
 def test_the_lines_of_an_error_are_those_of_the_file(tmp_path):
@@ -126,7 +168,7 @@ def test_processes_that_a_file_starts_end_with_it(tmp_path):
     )
     check_solution(path, tasks=[2], seconds=0.5)
     number = int(pid.read_text())
-    for _ in range(50):
+    for _ in range(1200):
         try:
             os.kill(number, 0)
         except ProcessLookupError:

@@ -143,3 +143,15 @@ def test_an_unusable_device_is_refused(outrider, folder):
 
 def test_a_folder_without_a_model_is_refused(outrider, tmp_path):
     assert "no config.json" in refusal(outrider, PROMPT, "-m", tmp_path)
+
+
+def test_an_error_is_wrapped_between_words_on_a_terminal_and_one_line_elsewhere(outrider, monkeypatch):
+    unknown = ("generate", "x", "--rule", " ".join(["unknown"] * 30))
+    _, _, line = outrider(*unknown)
+    assert line.count("\n") == 1
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    _, _, wrapped = outrider(*unknown)
+    assert wrapped.count("\n") > 3
+    assert wrapped.split() == line.split()
+    assert all(len(each) <= 60 for each in wrapped.splitlines())

@@ -49,7 +49,7 @@ def ask(port, path, body=None, key="secret"):
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(request, timeout=120) as reply:
         return json.loads(reply.read())
 
 
@@ -60,7 +60,7 @@ def test_it_serves_until_it_is_asked_to_end(outrider, folder, monkeypatch):
     found = {}
 
     def client():
-        for _ in range(1000):
+        for _ in range(6000):
             try:
                 ask(port, "/health")
                 break
@@ -98,7 +98,7 @@ def served(outrider, flags, client):
     found = []
 
     def ask_and_end():
-        for _ in range(1000):
+        for _ in range(6000):
             try:
                 ask(port, "/health")
                 break

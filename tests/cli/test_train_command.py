@@ -211,7 +211,7 @@ def running(*arguments):
 
 
 def wait_for(process, condition):
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not condition():
         assert process.is_alive(), "the command ended before it could be killed"
         assert time.monotonic() < end

@@ -46,7 +46,7 @@ async def tokens_of(running: AsyncEngine, number: int, max_tokens: int = 20) -> 
 
 
 def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, timeout=60))
+    return asyncio.run(asyncio.wait_for(coroutine, timeout=300))
 
 
 def test_many_clients_at_once_each_get_their_own_text() -> None:
@@ -184,7 +184,7 @@ def test_a_call_that_is_cancelled_before_its_turn_hurts_nobody() -> None:
     async def main():
         async with AsyncEngine(engine()) as running:
             held = threading.Event()
-            waiting = asyncio.create_task(running.call(lambda engine: held.wait(10)))
+            waiting = asyncio.create_task(running.call(lambda engine: held.wait(120)))
             late = asyncio.create_task(running.call(lambda engine: 1))
             await asyncio.sleep(0.01)
             late.cancel()

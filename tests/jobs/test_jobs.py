@@ -208,10 +208,12 @@ def test_interrupted_after_every_round(tmp_path, expected):
 
 
 CHILD = """
-import sys
+import sys, time
 sys.path[:0] = sys.argv[1:3]
 import test_jobs as t
-t.decode(sys.argv[3], t.jobs_of(t.KILLED), max_rows=3, lookahead=0)
+most = int(sys.argv[4]) + 30  # results; then it waits for its end, however late that comes
+held = lambda progress: progress.done < most or time.sleep(3600)
+t.decode(sys.argv[3], t.jobs_of(t.KILLED), max_rows=3, lookahead=0, report=held)
 """
 KILLED = [{"prompt": WORDS[place % 8] + WORDS[place // 8 % 8], "max_tokens": 20} for place in range(200)]
 
@@ -223,8 +225,8 @@ def test_killed_again_and_again(tmp_path):
     source = tests.parents[1] / "src"
     command = [sys.executable, "-c", CHILD, str(tests), str(source), str(path)]
     for more in (1, 7, 30):
-        child = subprocess.Popen(command, env=os.environ)
         goal = (path.read_bytes().count(b"\n") if path.exists() else 0) + more
+        child = subprocess.Popen([*command, str(goal)], env=os.environ)
         while child.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < goal):
             time.sleep(0.002)
         child.send_signal(signal.SIGKILL)

@@ -17,6 +17,8 @@ from outrider import Engine, SamplingParams, SuffixDrafter  # noqa: E402
 from outrider.server import Service, ServiceSettings, create_app  # noqa: E402
 from tiny import spoken  # noqa: E402
 
+PATIENCE = 120  # seconds that a test waits for what must come, on however busy a machine
+
 
 def open_engine(observer, **settings):
     given = {"rule": "coupled", "lookahead": 6, "max_rows": 4, "max_waiting": 64} | settings
@@ -31,9 +33,15 @@ def service(engine=None, **settings):
 
 
 @contextmanager
-def running(found, **settings):
-    """Serves in a thread; yields the address."""
+def running(found, *, small_buffers=False, **settings):
+    """Serves in a thread; yields the address.
+
+    Args:
+        small_buffers: the system takes little that a client has not read.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
+    if small_buffers:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = uvicorn.Server(uvicorn.Config(create_app(found, **settings), log_level="warning"))
     server.capture_signals = _no_signals  # of which a thread other than the main one hears nothing
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
@@ -61,7 +69,7 @@ def address():
 
 @pytest.fixture(scope="session")
 def http(address):
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address, timeout=PATIENCE) as client:
         yield client
 
 

@@ -13,14 +13,20 @@ uvicorn = pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
 from outrider.server.connections import careful, most_connections  # noqa: E402
+from server.conftest import PATIENCE  # noqa: E402
 
 HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
 
 
+begun, told = threading.Event(), threading.Event()
+
+
 async def app(scope, receive, send):
-    """Answers at once, whether or not the body has come."""
-    if scope["path"] == "/slow":
-        await asyncio.sleep(0.6)
+    """Answers at once, whether or not the body has come; to /held once it is told to."""
+    if scope["path"] == "/held":
+        begun.set()
+        while not told.is_set():
+            await asyncio.sleep(0.01)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
@@ -41,7 +47,7 @@ def served(**limits):
 
 
 def connected(address, *sent):
-    found = socket.create_connection(address, timeout=10)
+    found = socket.create_connection(address, timeout=PATIENCE)
     for piece in sent:
         found.sendall(piece)
     return found
@@ -65,7 +71,7 @@ def answer(connection):
 
 def works(address):
     host, port = address
-    return httpx.get(f"http://{host}:{port}/").text == "ok"
+    return httpx.get(f"http://{host}:{port}/", timeout=PATIENCE).text == "ok"
 
 
 @pytest.mark.parametrize("beginning", [b"", b"POST / HTT", HEAD, HEAD + b"x: " + b"a" * 100])
@@ -108,11 +114,12 @@ def test_who_is_idle_for_longest_gives_way():
 def test_a_request_in_progress_is_not_idle():
     with (
         served(most=1, seconds=0.2) as address,
-        connected(address, b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n") as connection,
+        connected(address, b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n") as connection,
     ):
-        time.sleep(0.1)
+        assert begun.wait(PATIENCE)
         other = connected(address)  # there is no room, and nobody gives way but itself
         assert ended(other) == b""
+        told.set()
         answer(connection)
 
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from server.conftest import running, service
+from server.conftest import PATIENCE, running, service
 
 LONG = [{"role": "user", "content": "abcdefgh" * 40}]
 KEYS = ("one", "two")
@@ -11,7 +11,7 @@ KEYS = ("one", "two")
 
 @pytest.fixture
 def ask():
-    with running(service(api_keys=KEYS)) as address, httpx.Client(base_url=address, timeout=30) as http:
+    with running(service(api_keys=KEYS)) as address, httpx.Client(base_url=address, timeout=PATIENCE) as http:
 
         def post(key, **fields):
             body = {"messages": LONG, "max_tokens": 4, "temperature": 0} | fields

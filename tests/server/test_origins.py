@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from server.asking import plain
-from server.conftest import running, service
+from server.conftest import PATIENCE, running, service
 
 EVERYTHING = {"tokens": True, "rounds": True, "metrics": True}
 
@@ -105,7 +105,10 @@ def test_the_page_is_there(address):
 
 def test_a_seed_gives_one_text_whatever_drafts():
     asked = ({}, {"speculative": False}, {"speculative": {"num_draft_tokens": 2}}, {"speculative": {"rule": "token"}})
-    with running(service({"rule": "token"}, rule="token")) as address, httpx.Client(base_url=address) as http:
+    with (
+        running(service({"rule": "token"}, rule="token")) as address,
+        httpx.Client(base_url=address, timeout=PATIENCE) as http,
+    ):
         replies = [chunks_of(http, temperature=1, seed=3, outrider=EVERYTHING, **each) for each in asked]
     texts = ["".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) for chunks in replies]
     assert texts[:3] == [plain([{"role": "user", "content": "abcabcabcabc"}], 60, seed=3, temperature=1)] * 3

@@ -53,7 +53,7 @@ def open_page(browser, address):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
         def hear(message):
@@ -95,7 +95,7 @@ def send(page, question):
     page.press("#message", "Enter")
 
 
-def until(page, condition, seconds=10):
+def until(page, condition, seconds=60):
     """Waits for a condition in the page. Its policy forbids the strings of code that `wait_for_function` makes."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):

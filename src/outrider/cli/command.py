@@ -94,8 +94,15 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    print("error: " + pictures(" ".join(message.split())), file=sys.stderr)
+    _tell(f"error: {message}")
     return status
+
+
+def _tell(message: str) -> None:
+    """One line; on a terminal it is wrapped between words."""
+    from outrider.cli.terminal import messages  # here, since most commands have nothing to tell
+
+    messages().print(" ".join(message.split()))
 
 
 def _show_warning(
@@ -108,4 +115,4 @@ def _show_warning(
 ) -> None:
     """One line for what concerns the user; libraries' remarks to programmers are not shown."""
     if issubclass(category, RuntimeWarning):
-        print("warning: " + pictures(" ".join(str(message).split())), file=sys.stderr)
+        _tell(f"warning: {message}")

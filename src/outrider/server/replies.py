@@ -36,18 +36,26 @@ class EventStream(Response):
         events: whole events, as bytes; closed in any case.
         stalled_seconds: how long one event may take to be sent.
         close: called at the end, however it comes.
+        sleep: waits so many seconds.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: Events, stalled_seconds: float, headers: Mapping[str, str], close: Callable[[], None]
+        self,
+        events: Events,
+        stalled_seconds: float,
+        headers: Mapping[str, str],
+        close: Callable[[], None],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._events = events
         self._stalled_seconds = stalled_seconds
         self._close = close
+        self._sleep = sleep
         self._sent = 0  # events
         self._waits = False  # whether the last of them is still on its way
         self._looks = 0  # how often it was found there
@@ -83,7 +91,7 @@ class EventStream(Response):
         """Ends once an event has waited for its client too long. One timer for all events costs less than one each."""
         while True:
             sent, waited = self._sent, self._waits
-            await asyncio.sleep(self._stalled_seconds / LOOKS)
+            await self._sleep(self._stalled_seconds / LOOKS)
             if not (waited and self._waits and sent == self._sent):
                 self._looks = 0
                 continue
