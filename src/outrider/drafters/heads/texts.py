@@ -19,15 +19,13 @@ class HeadTexts:
 
     Attributes:
         network: the head.
-        reach: the most entries that are read at once; of a longer prompt, or after a longer pause, the newest ones, and
-            what the head read before is forgotten. None reads all.
     """
 
     def __init__(self, network: HeadNetwork) -> None:
         self.network = network
-        self.reach: int | None = None
         self._entries: Entries | None = None
         self._room: tuple[int, int] | None = None  # rows and capacity for which it was opened
+        self._reach: int | None = None
         self._rows: dict[int, int] = {}
         self._features: dict[int, TextFeatures] = {}
 
@@ -36,16 +34,21 @@ class HeadTexts:
         assert self._entries is not None, "prepare() comes before propose()"
         return self._entries
 
-    def open(self, rows: int, capacity: int) -> None:
-        """Make room; texts that were followed before do not come back."""
-        self._entries, self._room = self.network.open(rows, capacity), (rows, capacity)
+    def open(self, rows: int, capacity: int, reach: int | None = None) -> None:
+        """Make room; texts that were followed before do not come back.
+
+        Args:
+            reach: the most entries that are read at once; of a longer prompt, or after a longer pause, the newest ones,
+                and what the head read before is forgotten. None reads all.
+        """
+        self._entries, self._room, self._reach = self.network.open(rows, capacity), (rows, capacity), reach
         self._rows, self._features = {}, {}
 
     def exchange(self, network: HeadNetwork) -> None:
         """Go on with another head of the same tokens and layers; texts that were followed before do not come back."""
         self.network = network
         if self._room is not None:
-            self.open(*self._room)
+            self.open(*self._room, self._reach)
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         """As `Drafter.read`."""
@@ -87,7 +90,7 @@ class HeadTexts:
         """How many entries the next `catch_up` of a text that is ready reads."""
         features = self._features[sequence.id]
         missing = features.end - features.first - self.entries.length(self.row_of(sequence))
-        return max(missing if self.reach is None else min(missing, self.reach), 1)
+        return max(missing if self._reach is None else min(missing, self._reach), 1)
 
     def row_of(self, sequence: DraftedSequence) -> int:
         """The row of the head's cache that the text has."""
@@ -103,10 +106,10 @@ class HeadTexts:
             features, row = self._features[sequence.id], self.row_of(sequence)
             # A state is read with the token after it, which is not known for the last of a prompt.
             known = min(features.end, len(sequence.tokens) - 1) - features.first
-            if self.reach is not None and known - entries.length(row) > self.reach:
-                features.begin_at(features.first + known - self.reach)
+            if self._reach is not None and known - entries.length(row) > self._reach:
+                features.begin_at(features.first + known - self._reach)
                 entries.truncate(row, 0)
-                known = self.reach
+                known = self._reach
             held = min(entries.length(row), known - 1)  # the newest is read once more where nothing came since
             entries.truncate(row, held)
             missing[sequence.id] = features.since(features.first + held)[: known - held]

@@ -66,7 +66,6 @@ class JointDrafter(Drafter):
         self.wants = union_of([lookups.wants, head.wants])
         self.lookups = lookups
         self.head = head
-        head.texts.reach = REACH
         self._clock = clock
         self._names = names_of([*(source.name for source in lookups.sources), head.name])
         self._trees = Trees(lookups.grower, JointTerms(MOST_CHILDREN if lookups.trees else 1, lookups.min_chance))
@@ -90,7 +89,7 @@ class JointDrafter(Drafter):
         vocabulary = DraftVocabulary(self.head.network.ids, vocab_size)
         self._questions = Questions(self.head.texts, vocabulary, MOST_CHILDREN)
         self._head_trees = HeadTrees(self.head.texts, self.head.shape, MOST_CHILDREN, vocab_size)
-        self.head.texts.open(rows, capacity + max(MOST_READ, self._head_trees.branches))
+        self.head.texts.open(rows, capacity + max(MOST_READ, self._head_trees.branches), REACH)
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         self.lookups.read(sequences, told_to(self.lookups.wants, self.wants, readings))

@@ -7,9 +7,10 @@ from typing import Any
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
-from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
 from outrider.drafters.suffix.expected import Expectation
 from outrider.drafters.suffix.shares import foreseen
+from outrider.drafters.suffix.texts import Texts
 from outrider.runtimes.native.library import drafting
 
 LONGEST_TOLD = 5  # match lengths from here on count as equally good evidence
@@ -49,8 +50,7 @@ class SuffixSource(Source):
     def __init__(self, max_tokens: int = 65_536) -> None:
         self.max_tokens = max_tokens
         self._library = drafting()
-        self._texts: dict[int, tuple[SuffixAutomaton, int]] = {}
-        self._expectations: dict[int, Expectation] = {}
+        self._texts = Texts(self._library, max_tokens)
 
     def join(self, lookups: Any) -> bool:
         if self._library is not None:
@@ -58,36 +58,21 @@ class SuffixSource(Source):
         return self._library is not None
 
     def prepare(self, vocab_size: int) -> None:
-        self._texts = {}
-        self._expectations = {}
+        self._texts.clear()
 
     def read(self, sequence: DraftedSequence, reading: Reading) -> None:
         if reading.prefilled:
-            self._catch_up(sequence)
+            self._texts.catch_up(sequence)
 
     def begin(self, sequence: DraftedSequence) -> Any:
-        automaton = self._catch_up(sequence)
+        automaton = self._texts.catch_up(sequence).automaton
         return automaton, automaton.match
 
     def foresee(self, cursor: Any, context: Context) -> Foresight | None:
         return None if cursor is None else after_match(*cursor)
 
     def expectation(self, sequence: DraftedSequence) -> Expectation | None:
-        if not sequence.predicted:
-            return None
-        expectation = self._expectations.pop(sequence.id, None) or Expectation(sequence.predicted)
-        expectation.follow(sequence.history.tokens)
-        self._expectations[sequence.id] = expectation
-        return expectation
+        return self._texts.catch_up(sequence).expectation if sequence.predicted else None
 
     def forget(self, sequence: DraftedSequence) -> None:
-        self._texts.pop(sequence.id, None)
-        self._expectations.pop(sequence.id, None)
-
-    def _catch_up(self, sequence: DraftedSequence) -> SuffixAutomaton:
-        # Out of the table while it changes: an interrupt would leave a half-made automaton there.
-        known = self._texts.pop(sequence.id, None)
-        automaton, read = known or (automaton_beside(self._library, sequence.predicted, self.max_tokens), 0)
-        automaton.extend(sequence.tokens[read:])
-        self._texts[sequence.id] = automaton, len(sequence.tokens)
-        return automaton
+        self._texts.forget(sequence)

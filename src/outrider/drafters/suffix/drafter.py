@@ -9,38 +9,20 @@ suffix decoding (arXiv 2411.04975), from which the memory of earlier requests co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
-from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton, automaton_beside
-from outrider.drafters.suffix.expected import Expectation
-from outrider.drafters.suffix.memory import Follower, SuffixMemory
+from outrider.drafters.suffix.automaton import Cursor, SuffixAutomaton
+from outrider.drafters.suffix.memory import SuffixMemory
 from outrider.drafters.suffix.shares import NOVELTY
+from outrider.drafters.suffix.texts import Text, Texts
 from outrider.errors import SettingError, shown
 from outrider.maths.arrays import Array, race
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.noise import Key, RoundNoise, exponential_of_tokens
 from outrider.values import require_flag, share, whole
-
-
-@dataclass(slots=True)
-class _Text:
-    """What is known of one sequence.
-
-    Attributes:
-        automaton: of its own text.
-        follower: its matches in the memory.
-        expectation: its place in the text that the caller predicts; None where there is no such text.
-        read: how many of its tokens all of them hold.
-    """
-
-    automaton: SuffixAutomaton
-    follower: Follower
-    expectation: Expectation | None
-    read: int = 0
 
 
 class SuffixDrafter(Drafter):
@@ -82,16 +64,16 @@ class SuffixDrafter(Drafter):
         self.memory = memory
         self._remembered = SuffixMemory() if memory is None else memory
         self._vocab_size = 0
-        self._texts: dict[int, _Text] = {}
+        self._texts = Texts(self._remembered.library, self.max_tokens, self._remembered)
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
         self._vocab_size = vocab_size
-        self._texts = {}
+        self._texts.clear()
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         for sequence, reading in zip(sequences, readings, strict=True):
             if reading.prefilled:
-                self._catch_up(sequence)
+                self._texts.catch_up(sequence)
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         with self._remembered.lock:
@@ -102,7 +84,7 @@ class SuffixDrafter(Drafter):
             ]
 
     def forget(self, sequence: DraftedSequence) -> None:
-        self._texts.pop(sequence.id, None)
+        self._texts.forget(sequence)
         output = sequence.history.tokens
         if self.memory is not None and output:
             self.memory.add(sequence.tokens if self.memory.prompts else output)
@@ -116,7 +98,7 @@ class SuffixDrafter(Drafter):
         tokens: list[int] = []
         chances: list[float] = []
         q: list[np.ndarray] = []
-        text = self._catch_up(sequence)
+        text = self._texts.catch_up(sequence)
         automaton, match = longest_match(text)
         cursor, followed = automaton.continued(match)
         first = followed[0][1] / (sum(count for _, count in followed) + NOVELTY / cursor.length) if followed else 0.0
@@ -147,7 +129,7 @@ class SuffixDrafter(Drafter):
             tuple(tokens[:kept]), q=np.stack(q) if q else None, source=self.name, chances=tuple(chances[:kept])
         )
 
-    def _expected(self, text: _Text, likely: float, budget: Budget) -> Draft | None:
+    def _expected(self, text: Text, likely: float, budget: Budget) -> Draft | None:
         """A draft of what the predicted text says next, as `Expectation.draft`."""
         if text.expectation is None:
             return None
@@ -166,25 +148,11 @@ class SuffixDrafter(Drafter):
         winner = race(weights[None], exponential_of_tokens(key, candidates)[None])[0]
         return q, int(candidates[winner])
 
-    def _catch_up(self, sequence: DraftedSequence) -> _Text:
-        text = self._texts.get(sequence.id)
-        if text is None:
-            automaton = automaton_beside(self._remembered.library, sequence.predicted, self.max_tokens)
-            expectation = Expectation(sequence.predicted) if sequence.predicted else None
-            text = self._texts[sequence.id] = _Text(automaton, self._remembered.follow(), expectation)
-        fresh = sequence.tokens[text.read :]
-        text.automaton.extend(fresh)
-        text.follower.extend(fresh)
-        if text.expectation is not None:
-            text.expectation.follow(sequence.history.tokens)
-        text.read = len(sequence.tokens)
-        return text
 
-
-def longest_match(text: _Text) -> tuple[SuffixAutomaton, Cursor]:
+def longest_match(text: Text) -> tuple[SuffixAutomaton, Cursor]:
     """The match in the memory where it is longer than that in the text, both as far as something followed them."""
     own = text.automaton
-    remembered = text.follower.cursors()
+    remembered = text.follower.cursors() if text.follower is not None else []
     if not remembered:
         return own, own.match
     automaton, longest = own, own.continued(own.match)[0]

@@ -50,7 +50,7 @@ class SuffixTreeDrafter(SuffixDrafter):
         growth = Growth(budget, least=self._least(budget))
         if budget.longest <= 0:
             return growth.draft(self.name)
-        text = self._catch_up(sequence)
+        text = self._texts.catch_up(sequence)
         automaton, match = longest_match(text)
         widest = None if automaton is text.automaton else WIDEST
         begins = foreseen(automaton, match, widest=widest).continuations if text.expectation is not None else []
