@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from outrider import Engine, Request
-from outrider.engine import engine as engine_module
+from outrider.engine import costs
 from outrider.engine import kept_costs as module
 from outrider.engine.kept_costs import KeptCosts, kept_costs
 from outrider.engine.warmup import measure_costs
@@ -43,7 +43,7 @@ def measured(monkeypatch):
         calls.append(arguments)
         return measure_costs(*arguments)
 
-    monkeypatch.setattr(engine_module, "measure_costs", measure)
+    monkeypatch.setattr(costs, "measure_costs", measure)
     return calls
 
 

@@ -10,7 +10,6 @@ from outrider.engine.feeds import Feed
 from outrider.engine.meanwhile import Meanwhile
 from outrider.engine.record import JudgedDraft, Observer, RoundRecord, SequenceRound
 from outrider.engine.round import Committed, RoundResult
-from outrider.engine.sequence import ActiveSequence
 from outrider.engine.speculation import Speculations
 from outrider.engine.stopwatch import Stopwatch
 from outrider.lookahead import Outcome, Times
@@ -42,7 +41,7 @@ class Books:
         # What a grammar forces says nothing of the drafter.
         free = [each for each in result.committed if not each.feed.forced]
         steady = len(free) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
-        for speculation, own in self._speculations.shared_out(free, _sequence_of):
+        for speculation, own in self._speculations.shared_out(free):
             if speculation.present:
                 its = times if speculation.seconds is None else replace(times, drafting=speculation.seconds)
                 speculation.lookahead.observe([_outcome_of(each) for each in own], its if steady else None)
@@ -56,23 +55,19 @@ class Books:
             self._meanwhile.add(partial(self._observer, record))
 
 
-def _sequence_of(committed: Committed) -> ActiveSequence:
-    return committed.feed.sequence
-
-
 def _outcome_of(committed: Committed) -> Outcome:
     feed, draft, verdict = committed.feed, committed.feed.proposed, committed.verdict
     depths = () if draft.is_chain else draft.depths
     return Outcome(
         feed.sequence.id,
-        feed.budget.nodes,
-        len(draft.tokens),
-        len(verdict.path),
-        depths,
-        verdict.path,
-        feed.budget.depth,
-        sum(draft.chances or ()),
-        draft.weighed,
+        planned=feed.budget.nodes,
+        drafted=len(draft.tokens),
+        accepted=len(verdict.path),
+        depths=depths,
+        path=verdict.path,
+        levels=feed.budget.depth,
+        expected=sum(draft.chances or ()),
+        weighed=draft.weighed,
     )
 
 
@@ -92,16 +87,16 @@ def _part_of(committed: Committed) -> SequenceRound:
     return SequenceRound(
         feed.sequence.id,
         feed.read,
-        None if feed.budget.prices.totals or feed.forced else feed.budget.nodes,
-        drafted,
-        len(verdict.path),
-        tuple([event.token for event in events]),
-        tuple([event.origin for event in events]),
-        draft.source if drafted else "",
-        feed.sequence.finish_reason,
-        () if draft.is_chain else draft.depths,
-        texts if any(texts) else (),
-        _judged(draft, verdict) if drafted else None,
+        planned=None if feed.budget.prices.totals or feed.forced else feed.budget.nodes,
+        drafted=drafted,
+        accepted=len(verdict.path),
+        tokens=tuple([event.token for event in events]),
+        origins=tuple([event.origin for event in events]),
+        source=draft.source if drafted else "",
+        finish_reason=feed.sequence.finish_reason,
+        depths=() if draft.is_chain else draft.depths,
+        texts=texts if any(texts) else (),
+        draft=_judged(draft, verdict) if drafted else None,
     )
 
 
@@ -110,4 +105,14 @@ def _judged(draft: Draft, verdict: Verdict) -> JudgedDraft:
 
 
 def _part_of_reader(feed: Feed) -> SequenceRound:
-    return SequenceRound(feed.sequence.id, feed.read, 0, 0, 0, (), (), "", feed.sequence.finish_reason)
+    return SequenceRound(
+        feed.sequence.id,
+        feed.read,
+        planned=0,
+        drafted=0,
+        accepted=0,
+        tokens=(),
+        origins=(),
+        source="",
+        finish_reason=feed.sequence.finish_reason,
+    )

@@ -12,9 +12,9 @@ from outrider.drafters.base import Drafter
 from outrider.drafters.loading import as_drafter
 from outrider.engine.admission import check_request, require_drafts_judged, require_features, require_size, rule_of
 from outrider.engine.bookkeeping import Books
+from outrider.engine.costs import EngineCosts
 from outrider.engine.events import TokenEvent
 from outrider.engine.handle import Handle
-from outrider.engine.kept_costs import kept_costs
 from outrider.engine.meanwhile import Meanwhile
 from outrider.engine.memory import plan_capacity, room_for_branches, widest_draft
 from outrider.engine.prefixes import PrefixCache
@@ -24,9 +24,8 @@ from outrider.engine.scheduler import Scheduler
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.speculation import speculations
 from outrider.engine.stopwatch import Stopwatch
-from outrider.engine.warmup import longest_measured, measure_costs
 from outrider.errors import InputError
-from outrider.lookahead import AdaptiveSpeculator, CostCurve, LookaheadPolicy, as_policy
+from outrider.lookahead import AdaptiveSpeculator, LookaheadPolicy, as_policy
 from outrider.maths.rules import Rule, RuleName, rule_named
 from outrider.prompts.request import PreparedRequest, Request, drawn_seed, prepare_request
 from outrider.runtimes.base import Model
@@ -124,9 +123,8 @@ class Engine:
             each.drafter.prepare(max_rows, self.capacity)
         self._prefix_caching = prefix_caching
         self._prefixes = PrefixCache(self._session, self._speculations, self.target.traits)
-        longest = min(self._session.capacity, longest_measured(self.target.traits.widest))
-        self._kept_costs = kept_costs(self.target, max_rows, longest, self._speculations.own.drafter.wants)
-        self.costs = self._find_costs()
+        self._costs = EngineCosts.find(self.target, self._session, self._speculations, self._lookahead, clock)
+        self.costs = self._costs.curve
         self.costs.buckets = self.target.traits.buckets
         for each in self._speculations.all:
             each.bind(self.costs)
@@ -239,8 +237,8 @@ class Engine:
             self._settle()
             raise
         self._unsettled = False
-        if self.idle and self._measures_costs:
-            self._kept_costs.keep_if_learned(self.costs)
+        if self.idle:
+            self._costs.keep_if_learned()
         return result.events
 
     def rest(self) -> bool:
@@ -294,19 +292,3 @@ class Engine:
         if isinstance(request, PreparedRequest):
             return request
         raise InputError(f"a {type(request).__name__} cannot be decoded: give a Request, such as Request(prompt)")
-
-    def _find_costs(self) -> CostCurve:
-        """The policy's cost curve; if it wants one and has none, what was kept of an earlier run, or measured now."""
-        self._measures_costs = False
-        if self._lookahead.costs is not None:
-            return self._lookahead.costs
-        wanted = any(each.lookahead.wants_costs and each.present for each in self._speculations.all)
-        if not wanted and not (self.target.traits.pads_rows and self.max_rows > 1):
-            return CostCurve()
-        self._measures_costs = True
-        found = self._kept_costs.read()
-        if found is None:
-            traits, wants = self.target.traits, self._speculations.own.drafter.wants
-            found = measure_costs(self._session, traits.vocab_size, self._clock, wants, traits.buckets, traits.widest)
-            self._kept_costs.keep(found)
-        return found

@@ -109,7 +109,7 @@ def _begin_choosing(
             if len(choices) == 1 + len(draft):
                 verdicts.append(follow(draft, choices))
             else:
-                case = Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
+                case = _case(sequence, draft, rows)
                 verdicts.append(_judge_case(case, logits, rule))
         return verdicts
 
@@ -121,8 +121,7 @@ def _begin_on_device(
 ) -> Callable[[], Verdicts]:
     """What the device cannot judge, and rows with a bad logit, are judged by the host one by one."""
     cases = [
-        Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
-        for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
+        _case(sequence, draft, rows) for draft, rows, sequence in zip(drafts, _rows_of(drafts), sequences, strict=True)
     ]
     able = [number for number, case in enumerate(cases) if judge.judges(rules[number], case)]
     asked = [rules[number] for number in able], [cases[number] for number in able]
@@ -140,15 +139,17 @@ def _judge_on_host(
 ) -> Verdicts:
     if not drafts:
         return []
-    together = _judge_alike(drafts, logits, sequences, rules, top)
-    if together is None:
-        together = _judge_few_tokens(drafts, logits, sequences, rules)
+    together = _judge_together(drafts, logits, sequences, rules, top)
     if together is not None:
         return together
     return [
-        _judge_case(Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft)), logits, rule)
+        _judge_case(_case(sequence, draft, rows), logits, rule)
         for draft, sequence, rule, rows in zip(drafts, sequences, rules, _rows_of(drafts), strict=True)
     ]
+
+
+def _case(sequence: Judged, draft: Draft, rows: slice) -> Case:
+    return Case(draft, rows.start, sequence.sampling, sequence.history, _noise(sequence, draft))
 
 
 def _judge_case(case: Case, logits: Array, rule: Rule) -> Verdict | OutriderError:
@@ -159,17 +160,17 @@ def _judge_case(case: Case, logits: Array, rule: Rule) -> Verdict | OutriderErro
         return error
 
 
-def _judge_alike(
+def _judge_together(
     drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule], top: Top | None
 ) -> Verdicts | None:
     """With one softmax or argmax over all rows: for texts of equal settings.
 
     Returns:
         None where each row must be judged by itself: settings differ, or a logit is not finite. Also where that is
-        faster: on a CPU, where distributions after a rejection need not be computed.
+        faster: on a CPU with a large vocabulary, where distributions after a rejection need not be computed.
     """
-    common = common_settings([sequence.sampling for sequence in sequences])
-    if common is None or (on_host(logits) and not common.greedy):
+    common, host = common_settings([sequence.sampling for sequence in sequences]), on_host(logits)
+    if common is None or (host and not common.greedy and logits.shape[-1] > FEW_TOKENS):
         return None
     try:
         if common.greedy:
@@ -178,31 +179,16 @@ def _judge_alike(
         p = distribution(float32(logits), common)
     except OutriderError:
         return None
-    if p.shape[0] * p.shape[1] <= MOST_READ:
+    if host or p.shape[0] * p.shape[1] <= MOST_READ:
         p, drafts = float32_on_host(p), [_on_host(draft) for draft in drafts]
+    else:
+        drafts = [_beside(draft, p) for draft in drafts]
     return [
-        rule.judge(_beside(draft, p), AllAtOnce(p[rows]), _noise(sequence, draft))
-        for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True)
-    ]
-
-
-def _judge_few_tokens(
-    drafts: Sequence[Draft], logits: Array, sequences: Sequence[Judged], rules: Sequence[Rule]
-) -> Verdicts | None:
-    """On a CPU with one softmax over all rows, of texts of equal settings: for small vocabularies.
-
-    Returns:
-        None as `_judge_alike`.
-    """
-    common = common_settings([sequence.sampling for sequence in sequences])
-    if common is None or logits.shape[-1] > FEW_TOKENS or not on_host(logits):
-        return None
-    try:
-        p = float32_on_host(distribution(float32(logits), common))
-    except OutriderError:
-        return None
-    return [
-        rule.judge(_on_host(draft), OnDemand(1 + len(draft), p[rows].__getitem__), _noise(sequence, draft))
+        rule.judge(
+            draft,
+            OnDemand(1 + len(draft), p[rows].__getitem__) if host else AllAtOnce(p[rows]),
+            _noise(sequence, draft),
+        )
         for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True)
     ]
 

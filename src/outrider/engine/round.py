@@ -51,6 +51,10 @@ class Committed:
     verdict: Verdict
     events: list[TokenEvent]
 
+    @property
+    def sequence(self) -> ActiveSequence:
+        return self.feed.sequence
+
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
@@ -125,7 +129,7 @@ class Round:
         feeds = plan_feeds(active, self._session)
         self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
         drafting = [feed for feed in feeds if self._may_draft(feed) and not self._force(feed)]
-        for speculation, own in self._speculations.shared_out(drafting, _sequence_of):
+        for speculation, own in self._speculations.shared_out(drafting):
             if len(own) == len(drafting):
                 self._draft(speculation, own)
                 speculation.seconds = None
@@ -203,11 +207,10 @@ class Round:
     def _wants(self, feeds: list[Feed]) -> Features:
         """What the drafters of these rows read of the pass. Top tokens take time to find: where drafts do not pay in
         any row of a drafter, neither does learning from them."""
-        wanted = [
-            replace(wants, top=0) if wants.top and all(feed.paused for feed in own) else wants
-            for speculation, own in self._speculations.shared_out(feeds, _sequence_of)
-            for wants in (speculation.drafter.wants,)
-        ]
+        wanted = []
+        for speculation, own in self._speculations.shared_out(feeds):
+            wants = speculation.drafter.wants
+            wanted.append(replace(wants, top=0) if wants.top and all(feed.paused for feed in own) else wants)
         return union_of(wanted)
 
     def _groups(self, feeds: list[Feed]) -> list[list[Feed]]:
@@ -255,7 +258,7 @@ class Round:
     def _tell_drafters(self, flight: Flight) -> None:
         """Tell every drafter what the pass told of its own texts."""
         feeds = flight.feeds
-        parts = [(each, own) for each, own in self._speculations.shared_out(feeds, _sequence_of) if each.present]
+        parts = [(each, own) for each, own in self._speculations.shared_out(feeds) if each.present]
         if not parts:
             return
         given = union_of([speculation.drafter.wants for speculation, _ in parts])
@@ -277,10 +280,6 @@ class Round:
         nodes = min(planned.nodes, self._session.capacity - len(sequence.tokens))
         asked = sequence.request.num_draft_tokens
         return Budget(nodes if asked is None else min(nodes, asked), depth, planned.prices)
-
-
-def _sequence_of(feed: Feed) -> ActiveSequence:
-    return feed.sequence
 
 
 def readings_of(feeds: Sequence[Feed], scored: Scored, features: bool) -> list[Reading]:

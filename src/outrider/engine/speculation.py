@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from outrider.drafters.base import Drafter
 from outrider.engine.drafting import GuardedDrafter
@@ -13,7 +13,15 @@ from outrider.errors import SettingError, shown
 from outrider.lookahead import CostCurve, DraftingTraits, Goodput, LookaheadPolicy
 from outrider.lookahead.fixed import Fixed
 
-T = TypeVar("T")
+
+class OfOneText(Protocol):
+    """What belongs to one text."""
+
+    @property
+    def sequence(self) -> ActiveSequence: ...
+
+
+T = TypeVar("T", bound=OfOneText)
 
 
 @dataclass(slots=True)
@@ -91,9 +99,7 @@ class Speculations:
         """The one that drafts for this text."""
         return self.own if sequence.request.drafter is None else self._named[sequence.request.drafter]
 
-    def shared_out(
-        self, items: Sequence[T], sequence_of: Callable[[T], ActiveSequence]
-    ) -> Iterator[tuple[Speculation, list[T]]]:
+    def shared_out(self, items: Sequence[T]) -> Iterator[tuple[Speculation, list[T]]]:
         """What belongs to each of them; those with nothing are left out."""
         if not self._named:
             if items:
@@ -101,7 +107,7 @@ class Speculations:
             return
         parts: dict[int, list[T]] = {}
         for item in items:
-            parts.setdefault(id(self.of(sequence_of(item))), []).append(item)
+            parts.setdefault(id(self.of(item.sequence)), []).append(item)
         for each in self.all:
             if id(each) in parts:
                 yield each, parts[id(each)]
