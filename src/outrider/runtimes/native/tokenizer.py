@@ -12,7 +12,7 @@ from outrider.errors import ModelError, first_line
 from outrider.runtimes.folder import read_object
 from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.llamacpp.chat_template import compile_template
-from outrider.runtimes.llamacpp.header import STRING, TOKENS, Entries, Header
+from outrider.runtimes.llamacpp.header import STRING, Entries, Header
 from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.native.gguf import numbers, texts
 from outrider.runtimes.refusals import unreadable_tokenizer
@@ -209,7 +209,3 @@ def _add_special(backend: Any, names: Sequence[str], kinds: Sequence[int]) -> No
             backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
         elif kind == USER_TOKEN:
             backend.add_tokens([AddedToken(name, special=False, normalized=False)])
-
-
-def has_tokens(header: Header) -> bool:
-    return TOKENS in header.values

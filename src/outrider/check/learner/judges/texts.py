@@ -162,7 +162,3 @@ def note_no_stop(verdict: Verdict, messages: Sequence[Message]) -> None:
     for message in messages:
         name = "batched_speculative_decode" if message["what"] != "generate" else "generate"
         verdict.notes.append(f"no end at EOS: {name} knows no stop token (an argument eos_token_id would do)")
-
-
-def example_texts(counts: TextLaw) -> str:
-    return tokens(next(iter(counts)))

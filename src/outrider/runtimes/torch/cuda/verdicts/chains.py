@@ -5,7 +5,6 @@ They are those of `maths/rules.py` with the same random numbers, which depend on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +47,6 @@ class Chains:
 
 
 Tensors = tuple[torch.Tensor, torch.Tensor]
-JudgeOfChains = Callable[[Chains, torch.Tensor, torch.Tensor | None], Tensors]
 
 
 def token_on_device(chains: Chains, p: torch.Tensor, q: torch.Tensor | None) -> Tensors:
