@@ -9,20 +9,21 @@ from dataclasses import replace
 from outrider.drafters.base import DraftedSequence, Drafter, Reading
 from outrider.drafters.heads.drafter import HeadDrafter
 from outrider.drafters.heads.vocabulary import DraftVocabulary
+from outrider.drafters.joint.answering import Answering
 from outrider.drafters.joint.compiled import CompiledJointTree, Trees
 from outrider.drafters.joint.costs import QuestionCosts
 from outrider.drafters.joint.grown import HeadTrees
 from outrider.drafters.joint.growth import JointTree
 from outrider.drafters.joint.questions import Asked, Questions
 from outrider.drafters.joint.reads import MOST_READ
-from outrider.drafters.joint.terms import JointTerms, StepPrices, Wish
+from outrider.drafters.joint.terms import JointTerms
 from outrider.drafters.lookup.drafter import MOST_CHILDREN, LookupDrafter, names_of
 from outrider.drafters.lookup.growth import Terms
 from outrider.drafters.lookup.source import CONTEXT
 from outrider.drafters.several.base import told_to, union_of
 from outrider.errors import SettingError
 from outrider.maths.budget import Budget
-from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
+from outrider.maths.draft import EMPTY, Draft, Verdict
 
 REACH = 256  # of a prompt that the head reads: copying from what lies before is for lookups
 
@@ -72,8 +73,7 @@ class JointDrafter(Drafter):
         self._calibrations = {greedy: lookups.grower.calibration() for greedy in (True, False)}
         self._blends = {greedy: self._trees.blend() for greedy in (True, False)}
         self._costs = QuestionCosts()
-        self._questions: Questions | None = None
-        self._head_trees: HeadTrees | None = None
+        self._answering: Answering | None = None
         self._open: dict[int, JointTree | CompiledJointTree] = {}
 
     def __repr__(self) -> str:
@@ -87,22 +87,25 @@ class JointDrafter(Drafter):
         self._open = {}
         self.lookups.prepare(rows, capacity, vocab_size)
         vocabulary = DraftVocabulary(self.head.network.ids, vocab_size)
-        self._questions = Questions(self.head.texts, vocabulary, MOST_CHILDREN)
-        self._head_trees = HeadTrees(self.head.texts, self.head.shape, MOST_CHILDREN, vocab_size)
-        self.head.texts.open(rows, capacity + max(MOST_READ, self._head_trees.branches), REACH)
+        questions = Questions(self.head.texts, vocabulary, MOST_CHILDREN)
+        grown = HeadTrees(self.head.texts, self.head.shape, MOST_CHILDREN, vocab_size)
+        self.head.texts.open(rows, capacity + max(MOST_READ, grown.branches), REACH)
+        self._answering = Answering(self.head.texts, questions, grown, self._costs, self._clock)
 
     def read(self, sequences: Sequence[DraftedSequence], readings: Sequence[Reading]) -> None:
         self.lookups.read(sequences, told_to(self.lookups.wants, self.wants, readings))
         self.head.texts.read(sequences, told_to(self.head.wants, self.wants, readings))
 
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
+        answering = self._answering
+        assert answering is not None, "prepare() comes before propose()"
         with self.lookups.locked():
             opened = {
-                sequence.id: self._begin(sequence, budget)
+                sequence.id: self._begin(sequence, budget, answering)
                 for sequence, budget in zip(sequences, budgets, strict=True)
                 if budget.longest > 0
             }
-            self._grow([asked for asked, _ in opened.values()])
+            answering.answer_all([asked for asked, _ in opened.values()])
         drafts = []
         for sequence in sequences:
             if sequence.id not in opened:
@@ -127,15 +130,11 @@ class JointDrafter(Drafter):
     def rest(self) -> bool:
         return self.head.rest()
 
-    def _begin(self, sequence: DraftedSequence, budget: Budget) -> tuple[Asked, Terms]:
+    def _begin(self, sequence: DraftedSequence, budget: Budget, answering: Answering) -> tuple[Asked, Terms]:
         """A tree of which nothing has grown, and in whose name it is drafted."""
-        greedy, texts, lookups = sequence.sampling.greedy, self.head.texts, self.lookups
-        prices: StepPrices | None = None
-        if texts.is_ready(sequence):
-            prices = self._costs.prices(texts.missing(sequence), budget.prices.rate)
+        greedy, lookups = sequence.sampling.greedy, self.lookups
         draws = not greedy and self.head.draws
-        if prices is not None and self._grows_out(sequence, draws):
-            prices = prices._replace(further=0.0)  # all answers come at once
+        prices = answering.prices(sequence, budget.prices.rate, draws)
         nodes = budget.nodes if self.trees else budget.longest
         cursors = lookups.at_the_end_of(sequence)
         experience = self._experience(sequence)
@@ -153,89 +152,3 @@ class JointDrafter(Drafter):
 
     def _experience(self, sequence: DraftedSequence) -> tuple[int, ...]:
         return (*self.lookups.experience(sequence), *self.head.experience)
-
-    def _grow(self, growing: Sequence[Asked]) -> None:
-        """Grow all trees until none needs the head any more."""
-        assert self._questions is not None, "prepare() comes before propose()"
-        while growing:
-            wishes = [(each, self._next_question(each)) for each in growing]
-            going = [(each, wish.node) for each, wish in wishes if wish is not None]
-            if not going:
-                return
-            growing = [each for each, _ in going]
-            if len(growing) == 1 and self._questions.grows_alone(growing[0]):
-                self._grow_alone(*going[0])
-                return
-            texts = [each for each, node in going if ROOT not in each.made]
-            if texts:
-                self._ask_about_texts(texts)
-            further = [(each, node) for each, node in going if node != ROOT]
-            for each, node in further:
-                if each.grown is not None:
-                    each.answer(node)
-            nodes = [(each, node) for each, node in further if each.grown is None]
-            if nodes:
-                self._ask_about_nodes(nodes)
-
-    def _next_question(self, each: Asked) -> Wish | None:
-        assert self._questions is not None
-        wish = each.tree.advance()
-        while wish is not None and (wish.draws or each.grown is not None):
-            if wish.draws:
-                self._questions.draw(each, wish.node)
-            elif wish.node != ROOT:  # whose answer came first
-                each.answer(wish.node)
-            wish = each.tree.advance()
-        return wish
-
-    def _ask_about_texts(self, asked: Sequence[Asked]) -> None:
-        """The first questions of these trees, and what they take."""
-        assert self._questions is not None
-        missing = [self.head.texts.missing(each.sequence) for each in asked]
-        started = self._clock()
-        self._questions.read_texts(asked)
-        self._grow_heads_trees([each for each in asked if self._grows_out(each.sequence, each.draws)])
-        others = [each for each in asked if each.grown is None]
-        if others:
-            self._questions.ask(others, [ROOT] * len(others))
-        seconds = (self._clock() - started) / len(asked)
-        self._costs.learn_first(seconds, sum(missing) // len(asked))
-        for each in asked:
-            each.seconds += seconds
-
-    def _grows_out(self, sequence: DraftedSequence, draws: bool) -> bool:
-        """Whether all questions of its tree are answered at once, by a tree of the head that grows on a device."""
-        return self._head_trees is not None and self._head_trees.answers_for(sequence, draws)
-
-    def _grow_heads_trees(self, asked: Sequence[Asked]) -> None:
-        """Grow a tree of the head for each of these, and answer what follows the text."""
-        assert self._head_trees is not None
-        if not asked:
-            return
-        sequences, budgets = [each.sequence for each in asked], [each.budget for each in asked]
-        found = self._head_trees.grow(sequences, budgets, [each.made[ROOT] for each in asked])
-        for each, answers in zip(asked, found or (), strict=False):
-            each.grown = answers
-            each.answer(ROOT)
-
-    def _grow_alone(self, each: Asked, node: int) -> None:
-        """Grow a tree that asks about a node to its end, and measure how long questions take."""
-        assert self._questions is not None
-        missing = self.head.texts.missing(each.sequence)
-        started = self._clock()
-        self._questions.read_texts([each])
-        caught_up = self._clock()
-        read = self._questions.grow_alone(each, node)
-        ended = self._clock()
-        self._costs.learn_together(caught_up - started, missing, ended - caught_up, read)
-        each.seconds += ended - started
-
-    def _ask_about_nodes(self, pairs: Sequence[tuple[Asked, int]]) -> None:
-        """Further questions, one of each tree, and what they take."""
-        assert self._questions is not None
-        started = self._clock()
-        read = self._questions.ask([each for each, _ in pairs], [node for _, node in pairs])
-        seconds = self._clock() - started
-        self._costs.learn_further(seconds / read)
-        for each, _ in pairs:
-            each.seconds += seconds / len(pairs)
