@@ -5,6 +5,7 @@ import json
 import pytest
 
 from outrider.check.timing import Cost
+from outrider.cli import doctor
 from outrider.cli.doctor import what_follows
 
 
@@ -22,6 +23,7 @@ def test_doctor_is_readable_and_says_what_follows(outrider, folder):
     assert status == 0, err
     assert "installed" in out
     assert "processor" in out
+    assert folder.name in out.partition("time to score new tokens")[2]
     assert "Verifying 8 tokens costs" in " ".join(out.split())
 
 
@@ -29,6 +31,16 @@ def test_doctor_without_a_curve_needs_no_model(outrider):
     status, out, _ = outrider("doctor", "--no-curve", "--json")
     assert status == 0
     assert "curve" not in json.loads(out)
+
+
+def test_doctor_breaks_no_path_that_fits_into_80_columns(outrider, monkeypatch):
+    paths = [f"/home/user/.cache/outrider/{name}-135M-Instruct.Q4_0.gguf" for name in ("SmolLM2", "Other")]
+    monkeypatch.setattr(doctor, "_models", lambda: {"smollm2": paths[0], paths[1]: doctor.CONVERTED})
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = outrider("doctor", "--no-curve")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["smollm2", paths[0]] in lines
+    assert ["converted", paths[1]] in lines
 
 
 def test_doctor_refuses_a_context_that_the_model_lacks(outrider, folder):

