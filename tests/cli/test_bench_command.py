@@ -1,9 +1,13 @@
 """`outrider bench` on tiny models: every system is measured, and answers every question."""
 
 import json
+import re
 
 import pytest
 from calls import PROMPT
+
+from outrider.cli.bench import questions, rows, tables
+from outrider.cli.options.output import TableOptions
 
 
 def test_bench_reports_every_system_and_category(outrider, folder, tmp_path):
@@ -70,3 +74,22 @@ def test_a_category_that_is_not_there_is_refused_with_those_that_are(outrider, t
     status, _, err = outrider("bench", "questions", questions, "--categories", "dogs")
     assert status == 2
     assert "has cats: choose of these" in err
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+@pytest.mark.parametrize(
+    "headings, cells",
+    [
+        (questions.HEADINGS, ("math_reasoning", "suffix+0", "120", "122.7", "1.33", "1.33", "2.02", "10.1%", "100%")),
+        (rows.HEADINGS, ("lookup", "16", "120", "122.7", "1130.2", "11.33", "117.5", "108.5", "10.49")),
+    ],
+)
+def test_no_heading_and_no_figure_is_cut_on_a_terminal(headings, cells, columns, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    tables.show([], headings, [cells], "remark", TableOptions())
+    *lines, figures, remark = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert sorted("".join("".join(lines).split())) == sorted("".join("".join(headings).split()))
+    assert tuple(figures.split()) == cells
+    assert max(len(line) for line in [*lines, figures]) <= columns
+    assert remark == "remark"
