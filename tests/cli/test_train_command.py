@@ -293,3 +293,19 @@ def test_flags_out_of_their_range_are_refused(outrider, target, tmp_path, flags,
     status, _, err = outrider("train", target, "--out", tmp_path / "head", *flags)
     assert status != 0
     assert words in err
+
+
+def test_measurements_stand_above_the_bar_and_the_first_one_has_no_loss(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    curve = []
+    with train._told(60.0) as tell:
+        for step, loss in enumerate((float("nan"), 17.25)):
+            curve.append(SimpleNamespace(seconds=6.0 * step, agreement=[0.5, 0.25], loss=loss))
+            tell(SimpleNamespace(seconds=6.0 * step, steps=step, curve=curve))
+            time.sleep(0.2)  # the bar is drawn ten times a second
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().err)
+    assert "right" in shown
+    assert not re.search(r"right\s*0", shown.replace("\r", ""))
+    assert "0.0 minutes, step 0: 50.0%, 25.0% of the target's tokens\n" in shown
+    assert "0.1 minutes, step 1: 50.0%, 25.0% of the target's tokens, loss 17.25\n" in shown

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -212,8 +213,9 @@ def _write_tokenizer(target: str, out: Path, gguf: Path | None) -> None:
 
 @contextmanager
 def _told(seconds: float) -> Iterator[Callable[[Progress], None]]:
-    """Shows how a training goes: as a bar, and where nobody is looking a line for each measurement."""
-    with bar("training", seconds) as advance:
+    """Shows how a training goes: as a bar where somebody is looking, and by a line for each measurement."""
+    console = messages()
+    with bar("training", seconds, console) as advance:
         told, measured = 0.0, 0
 
         def tell(progress: Progress) -> None:
@@ -225,9 +227,9 @@ def _told(seconds: float) -> Iterator[Callable[[Progress], None]]:
             if len(progress.curve) > measured:
                 measured = len(progress.curve)
                 shares = ", ".join(f"{share:.1%}" for share in last.agreement)
-                messages().print(
-                    f"{last.seconds / 60:.1f} minutes, step {progress.steps}: {shares} of the target's tokens, loss "
-                    f"{last.loss:.2f}",
+                loss = "" if isnan(last.loss) else f", loss {last.loss:.2f}"  # before the first step there is none
+                console.print(
+                    f"{last.seconds / 60:.1f} minutes, step {progress.steps}: {shares} of the target's tokens{loss}",
                     style="dim",
                 )
 

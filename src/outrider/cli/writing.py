@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich import progress as bars
+from rich.console import Console
 
 from outrider.cli.options.files import STANDARD_INPUT, read_text
 from outrider.cli.terminal import messages
@@ -95,13 +96,19 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar, where somebody is looking. Yields a function that moves it on, and says how things are."""
+def bar(what: str, total: float, console: Console | None = None) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar, where somebody is looking. Yields a function that moves it on, and says how things are.
+
+    Args:
+        console: on which lines may be printed above the bar; another one would print into it.
+    """
     if not sys.stderr.isatty():
         yield lambda step, state: None
         return
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, bars.TextColumn("{task.fields[state]}"), console=messages(), transient=True) as shown:
+    with bars.Progress(
+        *columns, bars.TextColumn("{task.fields[state]}"), console=console or messages(), transient=True
+    ) as shown:
         task = shown.add_task(what, total=total, state="")
 
         def advance(step: float, state: str) -> None:
