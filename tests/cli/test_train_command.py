@@ -299,7 +299,7 @@ def test_measurements_stand_above_the_bar_and_the_first_one_has_no_loss(monkeypa
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "100")
     curve = []
-    with train._told(60.0) as tell:
+    with train.progress_told(60.0) as tell:
         for step, loss in enumerate((float("nan"), 17.25)):
             curve.append(SimpleNamespace(seconds=6.0 * step, agreement=[0.5, 0.25], loss=loss))
             tell(SimpleNamespace(seconds=6.0 * step, steps=step, curve=curve))

@@ -180,7 +180,7 @@ def _train(
     clock.earlier += before
     settings = student.settings(model, batch_for(library.learned), before + max(clock.left, 0.0), seed)
     opening = () if model.tokenizer is None else opened_at_the_user(model.tokenizer) or ()
-    with _told(settings.seconds) as tell:
+    with progress_told(settings.seconds) as tell:
         if student.drafter == "head":
             made = make_head(model, library, opening, out, settings, student.head_sizes, found, tell)
         else:
@@ -212,7 +212,7 @@ def _write_tokenizer(target: str, out: Path, gguf: Path | None) -> None:
 
 
 @contextmanager
-def _told(seconds: float) -> Iterator[Callable[[Progress], None]]:
+def progress_told(seconds: float) -> Iterator[Callable[[Progress], None]]:
     """Shows how a training goes: as a bar where somebody is looking, and by a line for each measurement."""
     console = messages()
     with bar("training", seconds, console) as advance:
