@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet
-# Python compiles what is used when it is first used: to compile all that is installed takes three times the installing.
+# Python compiles what is used when it is first used, and keeps it, whatever the shell says of other programs: to compile
+# all that is installed takes three times the installing.
+export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 NATIVE := $(wildcard native/src/*) native/CMakeLists.txt native/pyproject.toml
 # Of llama.cpp only the library that Outrider calls.
@@ -26,8 +28,7 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
 	$(MAKE) --no-print-directory --jobs 2 lint wheel
 	@$(BIN)/python -m compileall -q src  # once, and not by every process that a test starts
-	@# Tests too are compiled once and kept, whatever the shell says of other programs.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal --quiet
+	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet
 
 test-all-draws: $(VENV)/.installed-test ## Run the statistical tests, with every sample drawn to its end
 	OUTRIDER_ALL_DRAWS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --quiet tests/exactness

@@ -15,6 +15,7 @@ from outrider import FunctionModel, ModelError, SamplingParams, SpeculativeDecod
 from outrider.runtimes.base import Pass  # noqa: E402
 from outrider.runtimes.loading import as_model  # noqa: E402
 from outrider.runtimes.torch.model import TransformersModel  # noqa: E402
+from tiny import runtimes  # noqa: E402
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5]
 LONGEST = 16
@@ -22,23 +23,8 @@ GREEDY = SamplingParams(temperature=0)
 
 
 def tiny(kind="Llama", seed=0, **settings):
-    torch.manual_seed(seed)
-    sizes = {
-        "vocab_size": 48,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 128,
-        "initializer_range": 0.4,
-        "bos_token_id": 1,
-        "eos_token_id": None,
-        "pad_token_id": 0,
-    }
-    config = getattr(transformers, f"{kind}Config")(**sizes | settings)
-    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    ends = {"bos_token_id": 1, "eos_token_id": None, "pad_token_id": 0}
+    return runtimes.tiny(kind, seed, **{"max_position_embeddings": 128, **ends, **settings})
 
 
 def generated(model, prompt=PROMPT):

@@ -67,11 +67,11 @@ def function_of_the_last_token():
     return FunctionModel(lambda ids: inner.logits_after(ids[0].tolist()))
 
 
-def tiny(kind, **settings):
+def tiny(kind, seed=0, **settings):
     """A randomly initialised transformers model of a few thousand parameters."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     sizes = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
@@ -199,19 +199,7 @@ def llamacpp(architecture, cache_type="float32"):
 
 SLIDING = {"sliding_window": 5}
 MAMBA = {"num_hidden_layers": 2, "state_size": 4, "conv_kernel": 3, "time_step_rank": 4}
-JAMBA = {
-    "num_hidden_layers": 2,
-    "attn_layer_offset": 1,
-    "attn_layer_period": 2,
-    "expert_layer_offset": 1,
-    "expert_layer_period": 2,
-    "num_experts": 2,
-    "num_experts_per_tok": 1,
-    "mamba_d_state": 4,
-    "mamba_d_conv": 3,
-    "mamba_dt_rank": 4,
-    "use_mamba_kernels": False,
-}
+JAMBA = {**tiny_mlx.KINDS["jamba"], "use_mamba_kernels": False}
 QWEN3_NEXT = {
     "num_hidden_layers": 2,
     "layer_types": ["linear_attention", "full_attention"],

@@ -100,16 +100,16 @@ def load(
     _require_precision(chosen, dtype, cache_type)
     require_installed(chosen, name)
     asked = LoadSettings(
-        name,
-        place,
-        dtype,
-        device,
-        threads,
-        cache_type,
-        max_memory,
-        offload_folder,
-        trust_remote_code,
-        report,
+        name=name,
+        place=place,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        cache_type=cache_type,
+        max_memory=max_memory,
+        offload_folder=offload_folder,
+        trust_remote_code=trust_remote_code,
+        progress=report,
     )
     # By name: a runtime imports its library, which takes long, or is not installed.
     runtime = importlib.import_module(f"outrider.runtimes.{RUNTIMES[chosen].opened_by}")
