@@ -16,7 +16,7 @@ from outrider.cli.bench.questions import WARM_UP, WARM_UP_TOKENS, open_target, s
 from outrider.cli.options.drafting import ChosenLookaheadOption
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import TableOptions
-from outrider.cli.terminal import bar
+from outrider.cli.terminal import counting_bar
 from outrider.prompts.files import read_prompts
 from outrider.runtimes.base import Model
 
@@ -60,6 +60,6 @@ def command(asked: AgentOptions, models: ModelOptions, table: TableOptions) -> N
     systems = {name: open_system(name, target, asked.num_draft_tokens) for name in names}
     for decoder in systems.values():
         decoder.generate(WARM_UP, max_tokens=WARM_UP_TOKENS)  # the first pass allocates; it is not counted
-    with bar("measuring") as progress:
+    with counting_bar("measuring") as progress:
         answers = measure(tasks, systems, progress)
     show(summarise(answers, names[0]), table)

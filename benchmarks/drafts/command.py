@@ -14,7 +14,7 @@ from outrider.bench.comparison import question_tokens
 from outrider.cli.options.drafters import drafter_with
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
-from outrider.cli.terminal import bar
+from outrider.cli.terminal import counting_bar
 from outrider.maths.sampling import SamplingParams
 from outrider.prompts.files import read_prompts
 
@@ -40,7 +40,7 @@ def command(
     asked = read_prompts(questions)[::every]
     target = runtime.open(model)
     prompts = [(question.category, question_tokens(question, target, max_tokens)) for question in asked]
-    with bar("decoding") as progress:
+    with counting_bar("decoding") as progress:
         done = 0
 
         def step() -> None:

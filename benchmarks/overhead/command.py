@@ -5,14 +5,14 @@ from __future__ import annotations
 from benchmarks.overhead.measurement import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
 from outrider.cli.bench import tables
 from outrider.cli.options.output import TableOptions
-from outrider.cli.terminal import bar
+from outrider.cli.terminal import counting_bar
 
 HEADINGS = ("arrays", "sampling", "rows", "ms per round", "of it code")
 
 
 def command(table: TableOptions) -> None:
     """Measure the time of a round without the passes of the models."""
-    with bar("measuring") as progress:
+    with counting_bar("measuring") as progress:
         overheads = measure_overheads(progress)
     remark = f"a vocabulary of {VOCABULARY}, drafts of {LOOKAHEAD}; the code without the arithmetic over the vocabulary"
     tables.show(overheads, HEADINGS, [_cells(each) for each in overheads], remark, table)

@@ -17,7 +17,7 @@ from benchmarks.simulation.catalogue import scenarios
 from benchmarks.simulation.picture import draw_regrets, title_of
 from benchmarks.simulation.regret import Regret, measure_regret
 from outrider.cli.options.output import TableOptions
-from outrider.cli.terminal import bar, messages
+from outrider.cli.terminal import counting_bar, messages
 from outrider.trace import require_picture_format
 
 NEAR = 0.05  # a regret up to this is shown in green
@@ -34,7 +34,7 @@ def command(
     """Compare lookahead policies with the best possible one, in simulated rounds."""
     if plot is not None:
         require_picture_format(plot)
-    with bar("simulating") as progress:
+    with counting_bar("simulating") as progress:
         regrets = measure_regret(scenarios(), seed, progress, RUNS)
     if plot is not None:
         draw_regrets(regrets, plot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from outrider.errors import SettingError, shown
 
 LARGEST = 2**62  # a whole number beyond it does not fit into the words of other libraries
+UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}  # bytes
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([a-z]*)")
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -44,6 +47,20 @@ def share(name: str, value: Any) -> float:
     if 0 <= number <= 1:
         return float(number)
     raise SettingError(f"{name} is {shown(value)}: it must be a number within 0 to 1")
+
+
+def size_in_bytes(name: str, value: Any) -> int:
+    """Bytes from a whole number, or from a text such as "4GiB" or "800 MB".
+
+    Raises:
+        SettingError: it is neither, or less than one byte.
+    """
+    size = int(value) if is_whole(value, 1) else 0
+    if isinstance(value, str) and (found := SIZE.fullmatch(value.strip().lower())) and found[2] in UNITS:
+        size = int(float(found[1]) * UNITS[found[2]])
+    if 1 <= size <= LARGEST:
+        return size
+    raise SettingError(f"{name} is {shown(value)}: give bytes, or a size such as 4GiB or 800MB")
 
 
 def require_flag(name: str, value: Any) -> None:

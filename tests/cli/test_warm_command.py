@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 from calls import PROMPT, generated
+from rich.progress import Progress
 
 import outrider as library
-from outrider.cli import warm, writing
+from outrider.cli import warm
 from outrider.drafters.lookup.loading import lookup_drafter, warm_file
 from outrider.drafters.recycling.state import load_state
 from outrider.training import synthesis
@@ -157,7 +158,7 @@ def test_a_model_that_never_ends_its_questions_ends_in_time(outrider, talker, tm
 def test_progress_is_shown_where_somebody_looks(outrider, talker, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     shown = []
-    monkeypatch.setattr(writing.bars.Progress, "advance", lambda self, task, step: shown.append(step))
+    monkeypatch.setattr(Progress, "advance", lambda self, task, step: shown.append(step))
     outrider("warm", talker, "--minutes", SECOND / 4, "--output", tmp_path / "state.npz", *FEW)
     assert shown[0] == len(WORDS)
     assert sum(shown[1:]) >= 60 * SECOND / 4

@@ -67,6 +67,17 @@ def test_offloaded_weights_give_the_text_of_those_in_memory(folder, offloaded):
     assert all(text == texts[0] for text in texts)
 
 
+def test_a_limit_as_text_and_as_a_number_is_one_identity(folder, offloaded, tmp_path):
+    """Kept costs are found by it."""
+
+    def identity(limit):
+        model = outrider.load(folder, dtype="float32", max_memory=limit, offload_folder=tmp_path / "weights")
+        return model.traits.identity
+
+    assert identity(16_000) == identity("0.016 mb") == offloaded.traits.identity
+    assert identity(16_384) == identity("16KiB") != offloaded.traits.identity
+
+
 def test_trees_of_512_nodes_are_judged_like_small_ones(offloaded):
     """Greedy, and sampled under the rule whose text does not depend on drafts."""
     for sampling in (GREEDY, SamplingParams(temperature=0.8, seed=1)):
@@ -111,6 +122,8 @@ def peak() -> int:
         ({"max_memory": "4GiB"}, "max_memory is given without offload_folder: give both, or neither"),
         ({"offload_folder": "x"}, "offload_folder is given without max_memory: give both, or neither"),
         ({"max_memory": "much", "offload_folder": "x"}, "max_memory is 'much': give bytes, or a size such as 4GiB"),
+        ({"max_memory": True, "offload_folder": "x"}, "max_memory is True: give bytes, or a size"),
+        ({"max_memory": "0.0001KB", "offload_folder": "x"}, "max_memory is '0.0001KB': give bytes, or a size"),
         ({"max_memory": 0, "offload_folder": "x"}, "max_memory is 0: give bytes, or a size"),
         ({"max_memory": 1, "offload_folder": "x", "backend": "native"}, "the backend is native: only torch offloads"),
         ({"max_memory": "16KB", "offload_folder": "/proc/no"}, "offload_folder /proc/no cannot be made"),

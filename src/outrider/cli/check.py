@@ -29,7 +29,7 @@ from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import OUTPUT, JsonOption
 from outrider.cli.options.prompt import PROMPT
 from outrider.cli.render import print_json
-from outrider.cli.terminal import bar, messages
+from outrider.cli.terminal import counting_bar, messages
 from outrider.errors import SettingError
 from outrider.prompts.chat import Chat, encode_within
 from outrider.prompts.files import FilePrompt, parse_prompts, read_prompts
@@ -122,7 +122,7 @@ def command(solution: SolutionOptions, options: CheckOptions, models: ModelOptio
     }
     margin = _margin(options, models)
     outcomes: list[Outcome] = []
-    with bar("checking") as progress:
+    with counting_bar("checking") as progress:
         found = compare(prompts, systems, judge, max_tokens=options.max_tokens, margin=margin)
         for number, of_prompt in enumerate(found, start=1):
             outcomes += of_prompt

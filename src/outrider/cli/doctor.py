@@ -22,7 +22,7 @@ from outrider.cli.options.group import option
 from outrider.cli.options.models import MODELS, RuntimeOptions
 from outrider.cli.options.output import JsonOption
 from outrider.cli.render import print_json
-from outrider.cli.terminal import SafeConsole, bar, working
+from outrider.cli.terminal import SafeConsole, counting_bar, working
 from outrider.errors import SettingError
 from outrider.runtimes.backends import is_installed
 from outrider.runtimes.native.library import instruction_set
@@ -93,7 +93,7 @@ def _measure(name: str, context: int, runtime: RuntimeOptions) -> list[Cost]:
             f"--context is {context} and the context of {target.name} holds {target.traits.context_length}: "
             f"give {target.traits.context_length - max(COUNTS)} or less"
         )
-    with bar(f"measuring {name}") as progress:
+    with counting_bar(f"measuring {name}") as progress:
         return cost_curve(target, context=context, progress=progress)
 
 

@@ -13,7 +13,7 @@ from outrider.check.learner.check import check_solution
 from outrider.cli.learner_report import as_json, show
 from outrider.cli.options.group import option
 from outrider.cli.render import print_json
-from outrider.cli.terminal import bar
+from outrider.cli.terminal import counting_bar
 from outrider.errors import SettingError
 
 SOLUTION = "Your own file"
@@ -57,7 +57,7 @@ class SolutionOptions:
 def check_file(options: SolutionOptions, json: bool) -> int:
     """Check the file; returns the exit status."""
     assert options.solution is not None
-    with bar("checking") as progress:
+    with counting_bar("checking") as progress:
         report = check_solution(
             options.solution,
             tasks=sorted(set(options.task or ())),

@@ -52,8 +52,8 @@ def working(first: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, where somebody is looking. Yields a function that takes (done, all)."""
+def counting_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that shows "3/8", where somebody is looking. Yields a function that takes (done, all)."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -62,6 +62,27 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=messages(), transient=True) as progress:
         task = progress.add_task(pictures(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def reporting_bar(what: str, total: float, console: Console | None = None) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar with a text beside it, where somebody is looking. Yields a function that takes (step, text).
+
+    Args:
+        console: on which lines may be printed above the bar; another one would print into it.
+    """
+    if not sys.stderr.isatty():
+        yield lambda step, text: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=console or messages(), transient=True) as progress:
+        task = progress.add_task(what, total=total, text="")
+
+        def advance(step: float, text: str) -> None:
+            progress.update(task, text=text)
+            progress.advance(task, step)
+
+        yield advance
 
 
 def _harmless(text: str) -> Text:

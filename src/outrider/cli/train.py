@@ -16,8 +16,8 @@ import typer
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
 from outrider.cli.options.training import StudentOptions
-from outrider.cli.terminal import messages, working
-from outrider.cli.writing import OPENINGS, bar, encoded, make_folder, prompts_of, write_texts
+from outrider.cli.terminal import messages, reporting_bar, working
+from outrider.cli.writing import OPENINGS, encoded, make_folder, prompts_of, write_texts
 from outrider.drafters.lookup.loading import fingerprint
 from outrider.errors import InputError, ModelError, SettingError
 from outrider.runtimes.base import Model
@@ -215,7 +215,7 @@ def _write_tokenizer(target: str, out: Path, gguf: Path | None) -> None:
 def progress_told(seconds: float) -> Iterator[Callable[[Progress], None]]:
     """Shows how a training goes: as a bar where somebody is looking, and by a line for each measurement."""
     console = messages()
-    with bar("training", seconds, console) as advance:
+    with reporting_bar("training", seconds, console) as advance:
         told, measured = 0.0, 0
 
         def tell(progress: Progress) -> None:

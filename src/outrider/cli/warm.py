@@ -9,8 +9,8 @@ import typer
 
 from outrider.cli.options.group import option
 from outrider.cli.options.models import RuntimeOptions
-from outrider.cli.terminal import messages
-from outrider.cli.writing import OPENINGS, bar, encoded, make_folder, prompts_of, write_texts
+from outrider.cli.terminal import messages, reporting_bar
+from outrider.cli.writing import OPENINGS, encoded, make_folder, prompts_of, write_texts
 from outrider.drafters.lookup.loading import fingerprint, warm_file
 from outrider.drafters.recycling.state import save_state
 from outrider.drafters.recycling.successors import KEPT
@@ -59,7 +59,7 @@ def command(
         users_turn_of(target)  # a model that cannot ask itself is refused before its vocabulary is read
     known = [] if data is None else list(read_shards(data, fingerprint(target)))
     warming = Warming(target.traits.vocab_size, fingerprint(target))
-    with bar("vocabulary", target.traits.vocab_size) as advance:
+    with reporting_bar("vocabulary", target.traits.vocab_size) as advance:
         for tokens, top, probabilities in expectations(target, KEPT):
             warming.learn_tokens(tokens, top, probabilities)
             advance(len(tokens), "")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich import progress as bars
-from rich.console import Console
-
 from outrider.cli.options.files import STANDARD_INPUT, read_text
-from outrider.cli.terminal import messages
+from outrider.cli.terminal import reporting_bar
 from outrider.errors import InputError, SettingError
 from outrider.prompts.chat import Chat, encode_prompt
 from outrider.prompts.files import FilePrompt, parse_prompts
@@ -68,7 +63,7 @@ def write_texts(
     held: list[Text] = []
     count = tokens = 0
     try:
-        with bar("writing", 60 * minutes) as advance:
+        with reporting_bar("writing", 60 * minutes) as advance:
             for finished in texts:
                 for text in finished:
                     learn(text)
@@ -93,26 +88,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"folder {folder} cannot be made ({error.strerror}): choose another place") from error
-
-
-@contextmanager
-def bar(what: str, total: float, console: Console | None = None) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar, where somebody is looking. Yields a function that moves it on, and says how things are.
-
-    Args:
-        console: on which lines may be printed above the bar; another one would print into it.
-    """
-    if not sys.stderr.isatty():
-        yield lambda step, state: None
-        return
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(
-        *columns, bars.TextColumn("{task.fields[state]}"), console=console or messages(), transient=True
-    ) as shown:
-        task = shown.add_task(what, total=total, state="")
-
-        def advance(step: float, state: str) -> None:
-            shown.update(task, state=state)
-            shown.advance(task, step)
-
-        yield advance

@@ -28,18 +28,19 @@ class Runtime:
 
     Attributes:
         opened_by: the module of outrider.runtimes whose `load` opens a model from LoadSettings.
-        needs: what must be installed, as modules.
+        needs: the modules of PyPI's packages that must be installed; none for native, whose library says by itself what
+            it lacks (`native/library.py`).
         title: what these are called.
     """
 
     opened_by: str
-    needs: tuple[str, ...]
-    title: str
+    needs: tuple[str, ...] = ()
+    title: str = ""
 
 
 RUNTIMES = {
     "torch": Runtime("torch.opening", ("torch", "transformers"), "PyTorch and transformers"),
-    "native": Runtime("native.loading", ("outrider_native",), "the compiled library in native/"),
+    "native": Runtime("native.loading"),
     "llama": Runtime("llamacpp.loading", ("llama_cpp",), "llama.cpp"),
     "mlx": Runtime("mlx.loading", ("mlx", "mlx_lm"), "MLX and mlx-lm"),
 }

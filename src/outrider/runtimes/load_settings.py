@@ -17,8 +17,8 @@ class LoadSettings:
     Attributes:
         name: a name or path, as text.
         place: where the files are, if somebody has found them already.
-        dtype, device, threads, cache_type, max_memory, offload_folder, trust_remote_code, progress: as in
-            `outrider.load`.
+        max_memory: as in `outrider.load`, in bytes.
+        dtype, device, threads, cache_type, offload_folder, trust_remote_code, progress: as in `outrider.load`.
     """
 
     name: str
@@ -27,7 +27,7 @@ class LoadSettings:
     device: str
     threads: int | None
     cache_type: str | None
-    max_memory: int | str | None
+    max_memory: int | None
     offload_folder: str | Path | None
     trust_remote_code: bool
     progress: Callable[[str], None]

@@ -29,7 +29,7 @@ from outrider.runtimes.load_settings import LoadSettings
 from outrider.runtimes.places import as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
-from outrider.values import one_of, require_function, require_word
+from outrider.values import one_of, require_function, require_word, size_in_bytes
 
 
 def load(
@@ -85,11 +85,12 @@ def load(
         require_function("progress", progress)
     if threads is not None and (not isinstance(threads, Integral) or threads < 1):
         raise SettingError(f"threads is {shown(threads)}: it must be a whole number, at least 1")
+    limit = None if max_memory is None else size_in_bytes("max_memory", max_memory)
     name, report = as_name(name_or_path), progress or _silent
     _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)
-    if max_memory is not None or offload_folder is not None:
-        _require_offloading(max_memory, offload_folder, chosen)
+    if limit is not None or offload_folder is not None:
+        _require_offloading(limit, offload_folder, chosen)
         chosen = "torch"
     elif backend == "auto":
         if is_hub_name(name):
@@ -106,7 +107,7 @@ def load(
         device=device,
         threads=threads,
         cache_type=cache_type,
-        max_memory=max_memory,
+        max_memory=limit,
         offload_folder=offload_folder,
         trust_remote_code=trust_remote_code,
         progress=report,
@@ -115,7 +116,7 @@ def load(
     runtime = importlib.import_module(f"outrider.runtimes.{RUNTIMES[chosen].opened_by}")
     model: Model = runtime.load(asked)
     shorten(model, context_length)
-    how = [chosen, dtype, device, threads, cache_type, *([] if max_memory is None else [max_memory])]
+    how = [chosen, dtype, device, threads, cache_type, *([] if limit is None else [limit])]
     model.traits = replace(model.traits, identity=_identity(name, how))
     return model
 
@@ -163,13 +164,15 @@ def _require_precision(backend: str, dtype: str, cache_type: str | None) -> None
         raise SettingError(f"dtype int4 is of PyTorch on a GPU and the backend is {backend}: choose backend torch")
 
 
-def _require_offloading(max_memory: int | str | None, folder: str | Path | None, backend: str) -> None:
+def _require_offloading(max_memory: int | None, folder: str | Path | None, backend: str) -> None:
     """Raises SettingError where one of the two is missing, or the backend cannot offload weights."""
     if max_memory is None or folder is None:
         given, lacking = ("max_memory", "offload_folder") if folder is None else ("offload_folder", "max_memory")
         raise SettingError(f"{given} is given without {lacking}: give both, or neither")
     if backend not in ("auto", "torch"):
-        raise SettingError(f"max_memory is {max_memory} and the backend is {backend}: only torch offloads weights")
+        raise SettingError(
+            f"max_memory is {max_memory} bytes and the backend is {backend}: only torch offloads weights"
+        )
 
 
 def as_model(model: Any, tokenizer: Any = None) -> Model:

@@ -16,7 +16,7 @@ from outrider.cli.bench import tables
 from outrider.cli.bench.systems import SystemOptions
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import TableOptions
-from outrider.cli.terminal import bar
+from outrider.cli.terminal import counting_bar
 from outrider.errors import InputError
 from outrider.prompts.files import FilePrompt, read_prompts
 from outrider.runtimes.base import Model
@@ -85,7 +85,7 @@ def measure(questions: list[FilePrompt], systems: Mapping[str, System], target: 
     assert target.tokenizer is not None
     for system in systems.values():
         system(target.tokenizer.encode(WARM_UP), WARM_UP_TOKENS)  # the first pass allocates; it is not counted
-    with bar("measuring") as progress:
+    with counting_bar("measuring") as progress:
         answers = run_comparison(questions, systems, target, max_tokens, progress)
     return summarise(answers, next(iter(systems)))
 

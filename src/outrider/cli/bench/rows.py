@@ -16,7 +16,7 @@ from outrider.cli.bench.systems import Named, SystemOptions
 from outrider.cli.options.jobs import DEFAULT_ROWS
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.options.output import TableOptions
-from outrider.cli.terminal import bar
+from outrider.cli.terminal import counting_bar
 from outrider.engine.engine import Engine
 from outrider.engine.record import Observer
 from outrider.runtimes.base import Model
@@ -44,7 +44,7 @@ def command(
         each.name: partial(_engine, each, systems, models, target) for each in named
     }
     prompts = [question_tokens(question, target, asked.max_tokens) for question in questions]
-    with bar("measuring") as progress:
+    with counting_bar("measuring") as progress:
         found = measure_rows(
             prompts, makers, max_rows, asked.max_tokens, target.traits.stop_token_ids, sampling, progress
         )

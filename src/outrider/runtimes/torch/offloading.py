@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from outrider.errors import ModelError, SettingError, shown
+from outrider.errors import ModelError, SettingError
 from outrider.runtimes.host_memory import free_host_bytes
 
 PIECE = 8 << 20  # bytes: the system reads so much at once
@@ -40,24 +41,21 @@ class Offloading:
         return {"device_map": "auto", "max_memory": limits, "offload_folder": str(self.folder)}
 
 
-def offloading(max_memory: int | str, folder: str | Path) -> Offloading:
-    """Raises SettingError where the limit is no number of bytes, or the folder cannot be made."""
-    try:
-        from accelerate.utils import convert_file_size_to_int
-    except ImportError as error:
-        raise ModelError("max_memory needs accelerate: pip install 'outrider[torch]'") from error
-    try:
-        size = int(convert_file_size_to_int(max_memory))
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise SettingError(f"max_memory is {shown(max_memory)}: give bytes, or a size such as 4GiB or 800MB")
+def offloading(max_memory: int, folder: str | Path) -> Offloading:
+    """What is offloaded with so many bytes of memory, to a folder that this makes.
+
+    Raises:
+        ModelError: accelerate is not installed.
+        SettingError: the folder cannot be made.
+    """
+    if importlib.util.find_spec("accelerate") is None:
+        raise ModelError("max_memory needs accelerate: pip install 'outrider[torch]'")
     path = Path(folder).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"offload_folder {folder} cannot be made ({error.strerror}): give another one") from error
-    return Offloading(size, path)
+    return Offloading(max_memory, path)
 
 
 def read_ahead(model: Any, files: Sequence[Path]) -> None:
