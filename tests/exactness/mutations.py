@@ -19,7 +19,7 @@ from outrider import (
 )
 from outrider.drafters.cache import DraftCache
 from outrider.drafters.growth import Growth
-from outrider.drafters.heads.drafter import HeadDrafter
+from outrider.drafters.heads.growing import HeadGrower
 from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.joint.compiled import CompiledJointTree
 from outrider.drafters.joint.growth import JointTree
@@ -386,25 +386,23 @@ def empty_drafts_without_experience() -> AbstractContextManager:
 @contextmanager
 def head_exchanged_between_a_draw_and_its_q(after: HeadNetwork) -> Iterator[None]:
     """The token is of the head before, and q of the one after."""
-    opened, drawn = HeadDrafter._open_children, HeadDrafter._draw_children
+    opened, drawn = HeadGrower._open_children, HeadGrower._draw_children
     late = {}  # what the head after says, by node
 
     def open_children(self, tree, probabilities, places, q=None):
         if q is not None:
             rows = distribution(after.logits(tree.states), UNCHANGED)
-            late.update(
-                {node: self._known_vocabulary().spread(row) for node, row in zip(tree.asked, rows, strict=True)}
-            )
+            late.update({node: self._vocabulary.spread(row) for node, row in zip(tree.asked, rows, strict=True)})
         opened(self, tree, probabilities, places, q)
 
-    def draw_children(self, sequence, q, depth, node, count):
-        tokens = drawn(self, sequence, q, depth, node, count)
+    def draw_children(self, tree, q, node, count):
+        tokens = drawn(self, tree, q, node, count)
         q[...] = late[node]
         return tokens
 
     with (
-        patch.object(HeadDrafter, "_open_children", open_children),
-        patch.object(HeadDrafter, "_draw_children", draw_children),
+        patch.object(HeadGrower, "_open_children", open_children),
+        patch.object(HeadGrower, "_draw_children", draw_children),
     ):
         yield
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
-from outrider.drafters.grown import open_all, plan_of
+from outrider.drafters.grown import open_all, plan_of, row_of
 from outrider.drafters.growth import Growth
 from outrider.drafters.tree_shapes import DynamicTree, TreeShape
 from outrider.errors import SettingError, shown
-from outrider.maths.arrays import Array, HostFloats, HostInts, race_order, stack, top
+from outrider.maths.arrays import Array, HostFloats, HostInts, stack, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft
-from outrider.maths.noise import exponential
+from outrider.maths.draws import draw_several
 from outrider.maths.sampling import UNCHANGED, adjust, common_settings, distribution, live_rows
-from outrider.runtimes.growing import TreePlan, TreeRow
+from outrider.runtimes.growing import TreePlan
 from outrider.runtimes.loading import as_model
 from outrider.values import require_flag
 
@@ -89,26 +88,19 @@ class ModelTreeDrafter(CachedDrafter):
 
     def _plan(self, trees: Sequence[_Tree]) -> TreePlan | None:
         """How the session grows these trees by itself; None where it cannot, as each level needs the host."""
-        samplings = [tree.sequence.sampling for tree in trees]
-        if any(sampling.adjusts_logits for sampling in samplings):
+        if any(tree.sequence.sampling.adjusts_logits for tree in trees):
             return None
-        rows = [
-            TreeRow(
-                UNCHANGED if sampling.greedy else sampling,
-                chosen=sampling.greedy or self._greedy,
-                keys=tree.sequence.noise.tree(len(tree.sequence.tokens)),
-                nodes=tree.growth.most,
-                depth=tree.growth.longest,
-            )
-            for tree, sampling in zip(trees, samplings, strict=True)
-        ]
+        rows = [row_of(tree, tree.sequence.noise, chosen=self._chooses(tree)) for tree in trees]
         return plan_of(self.shape, rows)
+
+    def _chooses(self, tree: _Tree) -> bool:
+        """Whether children are the most probable tokens, and none is drawn."""
+        return self._greedy or tree.sequence.sampling.greedy
 
     def _grow_out(self, trees: Sequence[_Tree], plan: TreePlan) -> dict[int, Array]:
         """All levels of all trees, where the model runs; the distributions of those that were drawn."""
         grown = self.cache.grow_trees([tree.row for tree in trees], plan)
-        openings = [partial(partial, self._open_grown, tree) for tree in trees]
-        return open_all(grown, plan, [tree.sequence.id for tree in trees], openings)
+        return open_all(grown, plan, trees, self._open_grown)
 
     def _open_grown(
         self, tree: _Tree, chosen: bool, node: int, tokens: list[int], possible: list[float], place: int
@@ -154,8 +146,7 @@ class ModelTreeDrafter(CachedDrafter):
 
     def _open(self, tree: _Tree, q: Array, probabilities: HostFloats, tokens: HostInts) -> None:
         """Add the children of the nodes that were asked about, whose most probable tokens are given."""
-        sequence = tree.sequence
-        chosen = sequence.sampling.greedy or self._greedy
+        chosen = self._chooses(tree)
         for index, node in enumerate(tree.asked):
             possible = [share for share in probabilities[index].tolist() if share > 0]
             shares = self.shape.shares(possible)
@@ -163,13 +154,13 @@ class ModelTreeDrafter(CachedDrafter):
                 tree.growth.open(node, tokens[index, : len(possible)].tolist(), shares)
             else:
                 depth = len(tree.growth.path(node))
-                drawn = self._draw_children(sequence, q[index], depth, node, len(possible))
+                drawn = self._draw_children(tree.sequence, q[index], depth, node, len(possible))
                 tree.growth.open(node, drawn, shares, q[index])
 
     def _draw_children(self, sequence: DraftedSequence, q: Array, depth: int, node: int, count: int) -> list[int]:
         """`count` draws from q without replacement, in their order."""
         key = sequence.noise.draft(len(sequence.tokens) + depth, branch=node + 1)
-        return race_order(q, exponential([key], q.shape[-1], q)[0], count)
+        return draw_several(q, key, count)
 
     def _plan_feed(self, tree: _Tree) -> None:
         tree.asked = tree.growth.next_level()

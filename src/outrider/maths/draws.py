@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from outrider.maths.arrays import Array, divide, keyed_race, positive_difference, sums, token_at
-from outrider.maths.noise import Key, uniform
+from outrider.maths.arrays import Array, divide, keyed_race, positive_difference, race_order, sums, token_at
+from outrider.maths.noise import Key, exponential, uniform
 
 
 def draw(weights: Array, key: Key, otherwise: Array | None = None) -> int:
@@ -19,6 +19,11 @@ def draw(weights: Array, key: Key, otherwise: Array | None = None) -> int:
 def draw_shared(weights: Array, key: Key) -> int:
     """One draw by the noise that drafter and target share under `coupled`: argmax(log weight + Gumbel noise)."""
     return int(keyed_race(weights[None], [key])[0])
+
+
+def draw_several(weights: Array, key: Key, count: int) -> list[int]:
+    """`count` draws without replacement, in their order: the first tokens of an exponential race."""
+    return race_order(weights, exponential([key], weights.shape[-1], weights)[0], count)
 
 
 def probability(distribution: Array, token: int) -> float:
