@@ -113,7 +113,7 @@ def test_prompt_and_text_read_right_at_every_door(backend):
 
 def test_the_text_of_mlx_models_keeps_the_space():
     loading = pytest.importorskip("mlx_lm.tokenizer_utils")
-    from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+    from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 
     words = HuggingFaceTokenizer(loading.TokenizerWrapper(sentencepiece().wrapped))
     assert shown(ids(words, " sat"), words, words.encode("the cat")) == " sat"

@@ -21,7 +21,7 @@ from outrider.cli.options.group import option
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import messages
 from outrider.runtimes.base import Model
-from outrider.runtimes.smollm2 import SMOLLM2
+from outrider.runtimes.files.smollm2 import SMOLLM2
 
 HEADINGS = ("drafter", "temperature", "documents", "valid", "cut off", "tokens", "per round", "accepted")
 

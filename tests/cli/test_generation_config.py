@@ -45,7 +45,7 @@ def test_what_the_makers_recommend_is_the_default(recommending, capsys):
 
 def test_smollm2_recommends_what_its_converted_folder_says(recommending, monkeypatch):
     folder = recommending(**QWEN)
-    monkeypatch.setattr("outrider.runtimes.recommended.converted_folder", lambda: folder)
+    monkeypatch.setattr("outrider.runtimes.files.recommended.converted_folder", lambda: folder)
     assert SamplingOptions().params("smollm2").top_k == 20
     assert SamplingOptions(generation_config="none").params("smollm2") == SamplingParams(temperature=0)
 

@@ -36,7 +36,7 @@ from outrider.drafters.loading import as_drafter
 from outrider.drafters.lookup.source import Source
 from outrider.maths import arrays
 from outrider.maths.arrays import to_numpy
-from outrider.runtimes.smollm2 import smollm2_file
+from outrider.runtimes.files.smollm2 import smollm2_file
 from tiny import heads as tiny_heads
 from tiny import model as tiny_model
 from tiny import native as tiny_native

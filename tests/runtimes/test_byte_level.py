@@ -1,6 +1,6 @@
 """Names of byte-level tokens and their bytes."""
 
-from outrider.runtimes.byte_level import byte_alphabet, bytes_of_names
+from outrider.runtimes.tokenizers.byte_level import byte_alphabet, bytes_of_names
 
 
 def test_every_character_becomes_its_byte_or_stays_itself() -> None:

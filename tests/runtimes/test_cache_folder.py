@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.runtimes.smollm2 import cache_folder
+from outrider.runtimes.files.smollm2 import cache_folder
 
 
 def test_the_users_own_choice_comes_first(monkeypatch, tmp_path):

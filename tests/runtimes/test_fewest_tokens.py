@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from outrider import InputError, Request, TableModel
 from outrider.errors import TooLongError
 from outrider.prompts.request import prepare_request
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.text import limited
 from tiny import tokenizers as tiny
 

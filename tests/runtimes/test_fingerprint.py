@@ -1,6 +1,6 @@
 """A model's files are told apart from others under the same path."""
 
-from outrider.runtimes.fingerprint import PIECE, weights_fingerprint
+from outrider.runtimes.files.fingerprint import PIECE, weights_fingerprint
 
 
 def test_other_weights_under_the_same_path(tmp_path):

@@ -17,7 +17,7 @@ from outrider.drafters.heads.layout import fill, read_weights, target_ids  # noq
 from outrider.drafters.heads.module import Eagle3  # noqa: E402
 from outrider.drafters.heads.opening import TorchHead  # noqa: E402
 from outrider.drafters.heads.states import HeadStates  # noqa: E402
-from outrider.runtimes.folder import read_object  # noqa: E402
+from outrider.runtimes.files.folder import read_object  # noqa: E402
 from outrider.runtimes.torch.cuda.device import Host  # noqa: E402
 from outrider.runtimes.torch.cuda.model import GraphedLlama  # noqa: E402
 from tiny import heads as tiny_heads  # noqa: E402

@@ -11,11 +11,11 @@ import outrider
 from outrider import ModelError
 from outrider.cli.generate import _identity
 from outrider.cli.options.models import ModelOptions
-from outrider.runtimes.fingerprint import hub_commit
+from outrider.runtimes.files.fingerprint import hub_commit
 from tiny import model as tiny_model
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
-hub = pytest.importorskip("outrider.runtimes.hub")
+hub = pytest.importorskip("outrider.runtimes.files.hub")
 
 
 @pytest.fixture

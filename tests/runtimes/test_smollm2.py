@@ -15,7 +15,7 @@ from outrider import (
     batched_speculative_decode,
 )
 from outrider.runtimes.base import Pass
-from outrider.runtimes.smollm2 import smollm2_file
+from outrider.runtimes.files.smollm2 import smollm2_file
 
 torch = pytest.importorskip("torch")
 transformers_loading = pytest.importorskip("outrider.runtimes.torch.loading")

@@ -66,7 +66,7 @@ def test_without_tokenizers_the_widths_must_be_equal():
 def fast(vocabulary, decoder, **special):
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
-    from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+    from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 
     plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({name: i for i, name in enumerate(vocabulary)}))
     plain.decoder = decoder(tokenizers.decoders)

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from outrider import Model
 from outrider.runtimes.base import Pass, Scored
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
 from outrider.runtimes.ledger import LedgerSession
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 
 
 class Renumbered:

@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors  # noqa: E402
 
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer  # noqa: E402
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer  # noqa: E402
 
 
 def byte_level(pieces: list[str], *, end: str | None = "</s>", added: Sequence[str] = ()) -> HuggingFaceTokenizer:

@@ -35,7 +35,7 @@ from outrider.prompts.chat import Chat, encode_within
 from outrider.prompts.files import FilePrompt, parse_prompts, read_prompts
 from outrider.runtimes.backends import Dtype, is_installed
 from outrider.runtimes.base import Model
-from outrider.runtimes.places import stands_in_a_file
+from outrider.runtimes.files.places import stands_in_a_file
 
 BUILT_IN_NAME = "prompts.txt"
 BUILT_IN = """

@@ -25,8 +25,8 @@ from outrider.cli.render import print_json
 from outrider.cli.terminal import SafeConsole, counting_bar, working
 from outrider.errors import SettingError
 from outrider.runtimes.backends import is_installed
+from outrider.runtimes.files.smollm2 import cache_folder, smollm2_file
 from outrider.runtimes.native.library import instruction_set
-from outrider.runtimes.smollm2 import cache_folder, smollm2_file
 
 PACKAGES = {
     "torch": "pip install 'outrider[torch]'",

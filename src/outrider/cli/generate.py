@@ -36,8 +36,8 @@ from outrider.prompts.chat import Chat, EncodedPrompt, encode_prompt
 from outrider.prompts.request import PreparedRequest, Request, prepare_request
 from outrider.prompts.tokens import plain_prompt
 from outrider.runtimes.base import Model
-from outrider.runtimes.fingerprint import hub_commit, weights_fingerprint
-from outrider.runtimes.smollm2 import SMOLLM2
+from outrider.runtimes.files.fingerprint import hub_commit, weights_fingerprint
+from outrider.runtimes.files.smollm2 import SMOLLM2
 from outrider.structured import Grammar
 from outrider.text import limited
 from outrider.trace import TraceWriter

@@ -21,8 +21,8 @@ from outrider.cli.writing import OPENINGS, encoded, make_folder, prompts_of, wri
 from outrider.drafters.lookup.loading import fingerprint
 from outrider.errors import InputError, ModelError, SettingError
 from outrider.runtimes.base import Model
-from outrider.runtimes.places import find_place, is_gguf
-from outrider.runtimes.smollm2 import SMOLLM2, smollm2_file
+from outrider.runtimes.files.places import find_place, is_gguf
+from outrider.runtimes.files.smollm2 import SMOLLM2, smollm2_file
 from outrider.training.library import Library
 from outrider.training.shards import Text, read_shard, shards_of
 from outrider.training.synthesis import SynthesisSettings, answered, opened_at_the_user, self_written, users_turn_of

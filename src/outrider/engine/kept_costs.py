@@ -20,8 +20,8 @@ from typing import Any
 from outrider.errors import SettingError
 from outrider.lookahead import CostCurve
 from outrider.runtimes.base import Features, Model
-from outrider.runtimes.smollm2 import cache_folder
-from outrider.runtimes.whole_file import replaced_file
+from outrider.runtimes.files.smollm2 import cache_folder
+from outrider.runtimes.files.whole_file import replaced_file
 
 FORMAT = 1
 PASSES = 1  # raised where a new Outrider runs passes faster or slower: older curves are measured again

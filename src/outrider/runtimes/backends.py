@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from outrider.errors import ModelError
-from outrider.runtimes.folder import CONFIG, head_of, read_object
-from outrider.runtimes.places import is_gguf, is_hub_name
-from outrider.runtimes.smollm2 import SMOLLM2, smollm2_file
+from outrider.runtimes.files.folder import CONFIG, head_of, read_object
+from outrider.runtimes.files.places import is_gguf, is_hub_name
+from outrider.runtimes.files.smollm2 import SMOLLM2, smollm2_file
 
 Backend = Literal["auto", "torch", "native", "llama", "mlx"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4", "q8_0", "q4_1", "q4_0"]
@@ -105,7 +105,7 @@ def _folder(name: str) -> Path | None:
         path = Path(name).expanduser()
         return path if (path / CONFIG).is_file() else None
     try:
-        from outrider.runtimes.hub import fetch_file
+        from outrider.runtimes.files.hub import fetch_file
 
         file = fetch_file(name, CONFIG)
     except (ImportError, ModelError):  # opening it says why

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outrider.runtimes.folder import check_folder
-from outrider.runtimes.places import Place, find_place
+from outrider.runtimes.files.folder import check_folder
+from outrider.runtimes.files.places import Place, find_place
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from outrider.runtimes.backends import (
     require_installed,
 )
 from outrider.runtimes.base import Model, stop_token_ids
-from outrider.runtimes.fingerprint import weights_fingerprint
-from outrider.runtimes.folder import CONFIG, read_object, says_head
+from outrider.runtimes.files.fingerprint import weights_fingerprint
+from outrider.runtimes.files.folder import CONFIG, read_object, says_head
+from outrider.runtimes.files.places import as_name, find_place, is_hub_name
 from outrider.runtimes.load_settings import LoadSettings
-from outrider.runtimes.places import as_name, find_place, is_hub_name
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
 from outrider.values import one_of, require_function, require_word, size_in_bytes
@@ -241,7 +241,7 @@ def as_tokenizer(tokenizer: Any) -> Tokenizer | None:
         raise ModelError(
             f"cannot encode with a {type(tokenizer).__name__}: give an outrider Tokenizer or one of transformers"
         )
-    from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+    from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 
     return HuggingFaceTokenizer(tokenizer)
 

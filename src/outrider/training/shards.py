@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from outrider.errors import InputError, first_line
-from outrider.runtimes.whole_file import whole_file
+from outrider.runtimes.files.whole_file import whole_file
 
 NAME = re.compile(r"texts-(\d+)\.npz")
 ARRAYS = ("tokens", "lengths", "prompts", "top", "probabilities")

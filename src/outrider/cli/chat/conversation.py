@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from outrider.cli.options.files import read_file
 from outrider.errors import InputError
 from outrider.prompts.schema import Message, refusal_of
-from outrider.runtimes.whole_file import whole_file
+from outrider.runtimes.files.whole_file import whole_file
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 

@@ -12,7 +12,7 @@ from outrider.cli.terminal import messages, working
 from outrider.errors import SettingError
 from outrider.runtimes.backends import Backend, CacheDtype, Dtype, find_backend
 from outrider.runtimes.base import Model
-from outrider.runtimes.places import is_gguf, stands_in_a_file
+from outrider.runtimes.files.places import is_gguf, stands_in_a_file
 
 MODELS = "Models"
 

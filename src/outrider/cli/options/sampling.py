@@ -10,7 +10,7 @@ from outrider.cli.options.group import option
 from outrider.cli.terminal import messages
 from outrider.errors import SettingError
 from outrider.maths.sampling import SamplingParams
-from outrider.runtimes.recommended import GREEDY, TRUNCATION, Recommended, recommended
+from outrider.runtimes.files.recommended import GREEDY, TRUNCATION, Recommended, recommended
 
 SAMPLING = "Sampling"
 GenerationConfig = Literal["auto", "none"]

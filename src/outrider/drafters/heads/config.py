@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from outrider.errors import ModelError
-from outrider.runtimes.folder import SPECULATORS_TYPE
+from outrider.runtimes.files.folder import SPECULATORS_TYPE
 from outrider.runtimes.native.description import Rotary, Unknown, rotary_of
 
 EAGLE3 = "eagle3"

@@ -17,7 +17,7 @@ import torch
 from outrider.drafters.heads.layout import read_weights
 from outrider.drafters.heads.rows import Row, RowNetwork
 from outrider.errors import ModelError
-from outrider.runtimes.folder import DFLASH_BY_AUTHORS, architecture_of
+from outrider.runtimes.files.folder import DFLASH_BY_AUTHORS, architecture_of
 from outrider.runtimes.torch.model import TransformersModel
 
 NAMES = {"fc.": "encoder.fc.", "hidden_norm.": "encoder.output_norm_enc."}  # of the authors, and transformers'

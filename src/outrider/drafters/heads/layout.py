@@ -19,8 +19,8 @@ from outrider.drafters.heads.config import EAGLE3, HeadConfig
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.names import EMBEDDING, FROM_TARGET, LAYER, OLDER_LAYER, TO_TARGET
 from outrider.errors import ModelError
-from outrider.runtimes.folder import CONFIG, SPECULATORS_TYPE, WEIGHTS, weight_files
-from outrider.runtimes.whole_file import whole_file
+from outrider.runtimes.files.folder import CONFIG, SPECULATORS_TYPE, WEIGHTS, weight_files
+from outrider.runtimes.files.whole_file import whole_file
 
 PICKLED = "pytorch_model.bin"
 SCALE = "_scale"  # of a weight that is kept in int8: float32 [outputs], beside it

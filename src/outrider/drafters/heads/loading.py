@@ -15,8 +15,8 @@ from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.tree_shapes import TreeShape
 from outrider.errors import ModelError
 from outrider.runtimes.base import Embeds, Model
-from outrider.runtimes.folder import CONFIG, DFLASH_HEADS, UNREAD_HEADS, architecture_of, read_object, says_head
-from outrider.runtimes.places import is_hub_name
+from outrider.runtimes.files.folder import CONFIG, DFLASH_HEADS, UNREAD_HEADS, architecture_of, read_object, says_head
+from outrider.runtimes.files.places import is_hub_name
 
 if TYPE_CHECKING:
     from outrider.drafters.heads.drafter import HeadDrafter
@@ -40,7 +40,7 @@ def is_head(name: Any) -> bool:
     file: Path | None = Path(name).expanduser() / CONFIG
     try:
         if is_hub_name(str(name)) and importlib.util.find_spec("huggingface_hub") is not None:
-            from outrider.runtimes.hub import fetch_file
+            from outrider.runtimes.files.hub import fetch_file
 
             file = fetch_file(str(name), CONFIG)
         return file is not None and file.is_file() and says_head(read_object(file))
@@ -170,7 +170,7 @@ def folder_of(name: str) -> Path:
     """
     path = SHIPPED.get(name) or Path(name).expanduser()
     if name not in SHIPPED and is_hub_name(name) and importlib.util.find_spec("huggingface_hub") is not None:
-        from outrider.runtimes.hub import fetch
+        from outrider.runtimes.files.hub import fetch
 
         return fetch(name)
     if not (path / CONFIG).is_file():

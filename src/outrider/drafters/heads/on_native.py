@@ -13,7 +13,7 @@ from outrider.drafters.heads.names import EMBEDDING, LAYER, OLDER_LAYER, TO_TARG
 from outrider.drafters.heads.native_entries import NativeEntries
 from outrider.errors import ModelError
 from outrider.maths.arrays import Array, HostFloats32, HostInts, to_numpy
-from outrider.runtimes.folder import weight_files
+from outrider.runtimes.files.folder import weight_files
 from outrider.runtimes.native.library import core, instruction_set
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import Raw, SafetensorsSource

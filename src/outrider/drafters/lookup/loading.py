@@ -14,8 +14,8 @@ from outrider.drafters.recycling.state import DrafterState, load_state, tokenize
 from outrider.drafters.suffix.memory import SuffixMemory
 from outrider.errors import InputError
 from outrider.runtimes.base import Model
+from outrider.runtimes.files.smollm2 import cache_folder
 from outrider.runtimes.loading import as_model
-from outrider.runtimes.smollm2 import cache_folder
 
 SHIPPED = Path(__file__).parents[1] / "recycling" / "smollm2.npz"  # made by `outrider warm smollm2`
 

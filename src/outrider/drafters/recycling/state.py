@@ -20,7 +20,7 @@ from outrider.drafters.recycling.frozen import NAMES, Frozen, as_arrays, from_ar
 from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.pruning import most_useful
 from outrider.errors import InputError, first_line
-from outrider.runtimes.whole_file import whole_file
+from outrider.runtimes.files.whole_file import whole_file
 
 FORMAT = "outrider-drafter-state"
 VERSION = 1

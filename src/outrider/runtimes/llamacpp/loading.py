@@ -10,12 +10,12 @@ from pathlib import Path
 import llama_cpp
 
 from outrider.errors import ModelError, SettingError, shown
+from outrider.runtimes.files.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
 from outrider.runtimes.llamacpp.model import LlamaCppModel
 from outrider.runtimes.load_settings import LoadSettings
-from outrider.runtimes.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
 
 # llama.cpp's file types by the name of the dtype.
 FILE_TYPES = {

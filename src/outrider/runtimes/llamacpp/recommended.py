@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from outrider.errors import ModelError
+from outrider.runtimes.files.recommended import USUAL_TEMPERATURE, Recommended
 from outrider.runtimes.llamacpp.header import Damaged, read_header
-from outrider.runtimes.recommended import USUAL_TEMPERATURE, Recommended
 
 SOURCE = "the model's GGUF file"
 PREFIX = "general.sampling."

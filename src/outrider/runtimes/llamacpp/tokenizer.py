@@ -10,9 +10,9 @@ from typing import Any
 
 import llama_cpp
 
-from outrider.runtimes.control_names import ControlNames, encode_marked
-from outrider.runtimes.fewest_tokens import LongestToken
 from outrider.runtimes.llamacpp.chat_template import ChatTemplate
+from outrider.runtimes.tokenizers.control_names import ControlNames, encode_marked
+from outrider.runtimes.tokenizers.fewest_tokens import LongestToken
 from outrider.text import Vocabulary, fingerprint_of
 
 UNUSED = llama_cpp.LLAMA_TOKEN_ATTR_UNUSED

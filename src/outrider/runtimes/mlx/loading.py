@@ -12,10 +12,10 @@ from mlx_lm.utils import load_config, load_model, load_tokenizer
 
 from outrider.errors import ModelError, OutriderError, SettingError, shown
 from outrider.runtimes.base import stop_token_ids
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.files.refusals import reason
 from outrider.runtimes.load_settings import LoadSettings
 from outrider.runtimes.mlx.model import MlxModel
-from outrider.runtimes.refusals import reason
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 
 
 def load(asked: LoadSettings) -> MlxModel:

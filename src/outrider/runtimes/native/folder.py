@@ -8,8 +8,8 @@ from typing import Any
 
 from outrider.errors import first_line
 from outrider.runtimes.base import stop_token_ids
-from outrider.runtimes.folder import CONFIG, architecture_of, read_object
-from outrider.runtimes.llama_weights import REQUIRED
+from outrider.runtimes.files.folder import CONFIG, architecture_of, read_object
+from outrider.runtimes.files.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import Description, Unknown, rotary_of
 

@@ -8,7 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from outrider.errors import ModelError, SettingError, shown
-from outrider.runtimes.folder import check_folder, weight_files
+from outrider.runtimes.files.folder import check_folder, weight_files
+from outrider.runtimes.files.places import Place, find_place, is_gguf
+from outrider.runtimes.files.refusals import opening
+from outrider.runtimes.files.smollm2 import SMOLLM2, require_smollm2_file
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.header import Header
 from outrider.runtimes.load_settings import LoadSettings
@@ -19,9 +22,6 @@ from outrider.runtimes.native.description import Description, Unknown
 from outrider.runtimes.native.library import available_threads, core
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import GgufSource, SafetensorsSource
-from outrider.runtimes.places import Place, find_place, is_gguf
-from outrider.runtimes.refusals import opening
-from outrider.runtimes.smollm2 import SMOLLM2, require_smollm2_file
 from outrider.text import Tokenizer
 
 # Kinds of packed weights by the name of the dtype; embedding and head stay in 8 bits beside 4-bit weights.

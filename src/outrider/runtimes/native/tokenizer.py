@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.folder import read_object
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
+from outrider.runtimes.files.folder import read_object
+from outrider.runtimes.files.refusals import unreadable_tokenizer
 from outrider.runtimes.llamacpp.chat_template import compile_template
 from outrider.runtimes.llamacpp.header import STRING, Entries, Header
 from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.native.gguf import numbers, texts
-from outrider.runtimes.refusals import unreadable_tokenizer
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.text import half_character
 
 # How llama.cpp splits text before it joins pieces, by the name in the file (llama-vocab.cpp).

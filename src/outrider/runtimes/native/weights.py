@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 
 from outrider.errors import ModelError
-from outrider.runtimes.folder import LENGTH_BYTES, head_of
+from outrider.runtimes.files.folder import LENGTH_BYTES, head_of
 from outrider.runtimes.llamacpp.header import Header
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]

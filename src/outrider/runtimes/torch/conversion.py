@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from outrider.runtimes.smollm2 import converted_folder, is_converted, require_smollm2_file
+from outrider.runtimes.files.smollm2 import converted_folder, is_converted, require_smollm2_file
 
 
 def smollm2_folder(progress: Callable[[str], None]) -> Path:

@@ -15,9 +15,9 @@ from transformers.distributed import DistributedConfig
 
 from outrider.errors import OutriderError, SettingError
 from outrider.runtimes.base import Model
-from outrider.runtimes.folder import check_folder
+from outrider.runtimes.files.folder import check_folder
+from outrider.runtimes.files.places import find_place
 from outrider.runtimes.loading import shorten
-from outrider.runtimes.places import find_place
 from outrider.runtimes.torch.liveness import Watch
 from outrider.runtimes.torch.loading import open_part
 from outrider.runtimes.torch.parallel import IDLE, spread

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 
 from outrider.errors import ModelError
 from outrider.runtimes.base import Named, Traits, stop_token_ids
-from outrider.runtimes.folder import architecture_of, read_object, weight_files
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.runtimes.llama_weights import REQUIRED
-from outrider.runtimes.places import Place
-from outrider.runtimes.refusals import opening, unreadable_tokenizer
+from outrider.runtimes.files.folder import architecture_of, read_object, weight_files
+from outrider.runtimes.files.llama_weights import REQUIRED
+from outrider.runtimes.files.places import Place
+from outrider.runtimes.files.refusals import opening, unreadable_tokenizer
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.runtimes.torch.fused_llama import FusedLlama
 from outrider.runtimes.torch.llama_layers import Shape
 from outrider.runtimes.torch.placement import find_device, find_kind, free_bytes, weight_dtype

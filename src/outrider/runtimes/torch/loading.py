@@ -12,9 +12,9 @@ from transformers.utils import logging as transformers_logging
 
 from outrider.errors import ModelError, SettingError
 from outrider.runtimes.base import Model
-from outrider.runtimes.huggingface_tokenizer import HuggingFaceTokenizer
-from outrider.runtimes.places import Place, find_place
-from outrider.runtimes.refusals import opening, unreadable_tokenizer
+from outrider.runtimes.files.places import Place, find_place
+from outrider.runtimes.files.refusals import opening, unreadable_tokenizer
+from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.runtimes.torch.cuda import model as graphed
 from outrider.runtimes.torch.fused_llama import can_take_over, take_over
 from outrider.runtimes.torch.model import TransformersModel

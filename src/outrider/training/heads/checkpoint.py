@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from outrider.errors import InputError, first_line
-from outrider.runtimes.whole_file import whole_file
+from outrider.runtimes.files.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.folder import CONFIG, WEIGHTS, read_object
-from outrider.runtimes.whole_file import replaced_file
+from outrider.runtimes.files.folder import CONFIG, WEIGHTS, read_object
+from outrider.runtimes.files.whole_file import replaced_file
 
 TOKENIZER = "tokenizer."
 PARTS = {

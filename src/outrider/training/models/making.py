@@ -11,7 +11,7 @@ import torch
 from outrider.drafters.heads.opening import tensor_of
 from outrider.errors import InputError
 from outrider.runtimes.base import Embeds, Model
-from outrider.runtimes.folder import WEIGHTS
+from outrider.runtimes.files.folder import WEIGHTS
 from outrider.training.heads.checkpoint import Checkpoint
 from outrider.training.heads.corpus import Reader
 from outrider.training.heads.making import LONGEST, Made, require_enough, teach

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from outrider.errors import ModelError
-from outrider.runtimes.folder import read_object
-from outrider.runtimes.places import is_gguf, is_hub_name
-from outrider.runtimes.smollm2 import SMOLLM2, converted_folder
+from outrider.runtimes.files.folder import read_object
+from outrider.runtimes.files.places import is_gguf, is_hub_name
+from outrider.runtimes.files.smollm2 import SMOLLM2, converted_folder
 
 FILE = "generation_config.json"
 SOURCE = f"the model's {FILE}"
@@ -72,7 +72,7 @@ def recommended(name: str) -> Recommended:
         return recommended_by(path / FILE)
     if importlib.util.find_spec("huggingface_hub") is None:
         return Recommended()  # opening the model says what is missing
-    from outrider.runtimes.hub import fetch_file
+    from outrider.runtimes.files.hub import fetch_file
 
     file = fetch_file(name, FILE)
     return Recommended() if file is None else recommended_by(file)

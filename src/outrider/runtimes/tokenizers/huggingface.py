@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from outrider.errors import ModelError
-from outrider.runtimes.byte_level import bytes_of_names
-from outrider.runtimes.control_names import ControlNames, encode_marked
-from outrider.runtimes.fewest_tokens import LongestToken, longest_token
+from outrider.runtimes.tokenizers.byte_level import bytes_of_names
+from outrider.runtimes.tokenizers.control_names import ControlNames, encode_marked
+from outrider.runtimes.tokenizers.fewest_tokens import LongestToken, longest_token
 from outrider.text import Vocabulary, fingerprint_of
 
 MOST_TOKENS = 2**24  # every id below the largest one has its place in the vocabulary

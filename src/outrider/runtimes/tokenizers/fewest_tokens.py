@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outrider.errors import TooLongError
-from outrider.runtimes.byte_level import byte_alphabet
+from outrider.runtimes.tokenizers.byte_level import byte_alphabet
 
 KEEP_ALL = {"ByteLevel", "Metaspace", "Digits", "Split", "Sequence"}  # pre-tokenizers, which only split
 SPACES = {"Prepend", "Replace", "Sequence"}  # normalizers of SentencePiece, which write spaces as ▁

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-from outrider.runtimes.places import is_hub_name
+from outrider.runtimes.files.places import is_hub_name
 
 PIECE = 1_000_000  # bytes read at each end of a file
 SAMPLES, SAMPLE = 64, 4096  # how many pieces are read in between, and the bytes of each
@@ -48,7 +48,7 @@ def hub_commit(name: str) -> str | None:
     """
     if not is_hub_name(name) or importlib.util.find_spec("huggingface_hub") is None:
         return None
-    from outrider.runtimes.hub import commit_of
+    from outrider.runtimes.files.hub import commit_of
 
     return commit_of(name)
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from outrider.errors import ModelError, first_line
-from outrider.runtimes.llama_weights import LlamaWeights, llama_weights
+from outrider.runtimes.files.llama_weights import LlamaWeights, llama_weights
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outrider.errors import ModelError
-from outrider.runtimes.folder import CONFIG
-from outrider.runtimes.smollm2 import SMOLLM2, converted_folder, is_converted
+from outrider.runtimes.files.folder import CONFIG
+from outrider.runtimes.files.smollm2 import SMOLLM2, converted_folder, is_converted
 
 GGUF = b"GGUF"
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes of a file's name, characters of a path: limits of file systems
@@ -99,7 +99,7 @@ def find_place(name: str, progress: Callable[[str], None], *, code: bool = False
         raise ModelError(f"model file {name} is no GGUF file: give a model folder or a GGUF file")
     if not is_hub_name(name):
         raise ModelError(f"model folder {name} does not exist: check the path")
-    from outrider.runtimes.hub import fetch
+    from outrider.runtimes.files.hub import fetch
 
     progress(f"looking for {name}")
     return Place(fetch(name, code=code), name)

@@ -1,0 +1,1 @@
+"""Tokenizers that all runtimes share."""
