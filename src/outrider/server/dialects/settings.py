@@ -107,7 +107,7 @@ class TextSettings(TextBody):
         description="`false` decodes plainly; `num_draft_tokens` limits drafts; `drafter`, `rule`: for this text.",
     )
     cache_salt: Text | None = Field(default=None, description="As vLLM: only equal ones share a prefix cache.")
-    outrider: OutriderOptions | None = Field(default=None, description="`tokens`, `rounds`, `metrics`: see below.")
+    outrider: OutriderOptions | None = Field(default=None, description="`tokens`, `rounds`, `metrics`: see above.")
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **OF_ACCOUNTS,
