@@ -35,6 +35,7 @@ CHAT = "/v1/chat/completions"
 OURS = "outrider"
 LLAMA = "llama-cpp-python"
 OPENING_SECONDS = 120
+REST = 1.5  # seconds before each server's turn: vLLM's worker spins for a second before it sleeps, and would slow the next
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def measure(servers: list[Server], clients: int, given: argparse.Namespace, toke
         order = servers if number % 2 == 0 else servers[::-1]
         questions = [QUESTION.format(1000 * clients + 100 * number + client) for client in range(clients)]
         for server in order:
+            time.sleep(REST)
             rounds[server.name].append(asyncio.run(serve_clients(server, questions, given.tokens, tokenizer)))
     for server in servers:
         its, ours = rounds[server.name], rounds[servers[0].name]

@@ -20,6 +20,7 @@ for name in ("fastapi", "uvicorn", "prometheus_client"):
     [
         (["--port", 70000], "--port is 70000: it must be from 0 to 65535"),
         (["--max-body-mb", 0], "--max-body-mb is 0"),
+        (["--max-tokens", 0], "--max-tokens is 0: it must be at least 1"),
         (["--api-key", ""], "an --api-key is empty"),
         (["--predict", "text"], "--predict is for one answer"),
         (["--host", "256.1.1.1"], "the server cannot listen on 256.1.1.1"),
@@ -68,7 +69,7 @@ def test_it_serves_until_it_is_asked_to_end(outrider, folder, monkeypatch):
                 time.sleep(0.02)
         try:
             found["models"] = [each["id"] for each in ask(port, "/v1/models")["data"]]
-            body = {"messages": [{"role": "user", "content": "the cat"}], "max_tokens": 5, "logit_bias": {"2": -100}}
+            body = {"messages": [{"role": "user", "content": "the cat"}], "logit_bias": {"2": -100}}
             found["chat"] = ask(port, "/v1/chat/completions", body)
             try:
                 ask(port, "/v1/models", key="wrong")
@@ -80,7 +81,7 @@ def test_it_serves_until_it_is_asked_to_end(outrider, folder, monkeypatch):
     thread = threading.Thread(target=client)
     thread.start()
     status, _, err = outrider(
-        "serve", "-m", folder, "--port", port, "--alias", "mine", "--max-rows", 2, "--alias", "me"
+        "serve", "-m", folder, "--port", port, "--alias", "mine", "--max-rows", 2, "--alias", "me", "-n", 5
     )
     thread.join()
     assert status == 0, err

@@ -1,10 +1,12 @@
-"""The bodies that editors send, by their published sources: Zed's and Continue's."""
+"""The bodies that editors and chat pages send, by their published sources: Zed's, Continue's and Open WebUI's."""
 
 import json
 
+import httpx
 import pytest
 
 from server.asking import HELLO, WEATHER, plain
+from server.conftest import running, service
 
 CHAT = "/v1/chat/completions"
 
@@ -61,3 +63,59 @@ def test_continue(http):
     chunks = streamed(http, "/v1/completions", {"prompt": prompt, **of_both, **penalties, "stop": ["<fim_prefix>"]})
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == plain(prompt, temperature=0.5)
     assert [entry["id"] for entry in http.get("/v1/models").json()["data"]] == ["spoken", "other"]
+
+
+OF_OLLAMA = {
+    "keep_alive": "5m",
+    "num_ctx": 4096,
+    "num_keep": 24,
+    "num_batch": 512,
+    "num_thread": 2,
+    "num_gpu": 1,
+    "use_mmap": True,
+    "use_mlock": True,
+    "think": True,
+    "repeat_last_n": 64,
+    "mirostat_eta": 0.1,
+    "mirostat_tau": 5.0,
+}
+NEUTRAL = {"repeat_penalty": 1.0, "mirostat": 0, "tfs_z": 1.0, "typical_p": 1.0, "num_predict": -1}
+
+
+def test_open_webui_passes_on_what_its_users_set_for_ollama(http):
+    """Answers are those without; the header names what is left out."""
+    asked = {"model": "spoken", "messages": HELLO, "max_tokens": 12, "seed": 1, "stream": False}
+    reply = http.post(CHAT, json=asked | OF_OLLAMA | NEUTRAL)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["choices"][0]["message"]["content"] == plain(HELLO)
+    assert set(reply.headers["x-outrider-ignored"].split(", ")) == set(OF_OLLAMA)
+
+
+@pytest.mark.parametrize(
+    "name, value, remedy",
+    [
+        ("repeat_penalty", 1.1, "use repetition_penalty"),
+        ("num_predict", 12, "use max_tokens"),
+        ("format", "json", "use response_format"),
+        ("mirostat", 1, "mirostat is not offered"),
+        ("tfs_z", 0.9, "tail-free sampling is not offered"),
+    ],
+)
+def test_what_would_change_the_text_is_refused_with_a_remedy(http, name, value, remedy):
+    reply = http.post(CHAT, json={"messages": HELLO, name: value})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == name
+    assert remedy in reply.json()["error"]["message"]
+
+
+def test_a_task_without_a_limit_ends_where_the_server_says():
+    """Open WebUI asks for tags and further questions without max_tokens, and small models go on and on."""
+    with running(service(max_tokens=7)) as address, httpx.Client(base_url=address, timeout=120) as http:
+        task = {"model": "spoken", "messages": HELLO, "stream": False, "seed": 1}
+        reply = http.post(CHAT, json=task).json()
+        assert reply["usage"]["completion_tokens"] == 7
+        assert reply["choices"][0]["finish_reason"] == "length"
+        reply = http.post("/v1/responses", json={"model": "spoken", "input": "hello", "seed": 1}).json()
+        assert reply["usage"]["output_tokens"] == 7
+        reply = http.post(CHAT, json=task | {"max_tokens": 12}).json()
+        assert reply["usage"]["completion_tokens"] == 12

@@ -50,6 +50,15 @@ class ServerOptions:
     max_rows: Annotated[
         int, option("--max-rows --max-num-seqs --parallel -np", "N", "Texts that are decoded at once.", SERVER)
     ] = 8
+    max_tokens: Annotated[
+        int | None,
+        option(
+            "--max-tokens -n --n-predict",
+            "N",
+            "The most tokens of a text, where a request does not say. Default: as many as fit into a row.",
+            SERVER,
+        ),
+    ] = None
     max_waiting: Annotated[int, option("--max-waiting", "N", "Texts that may wait for a row.", SERVER)] = 256
     max_body_mb: Annotated[int, option("--max-body-mb", "N", "The largest request, in MB.", SERVER)] = 10
     stall_seconds: Annotated[
@@ -86,6 +95,8 @@ class ServerOptions:
         ):
             if not least <= value <= most:
                 raise SettingError(f"{name} is {value}: it must be from {least} to {most}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise SettingError(f"--max-tokens is {self.max_tokens}: it must be at least 1")
         if "" in self.keys:
             raise SettingError("an --api-key is empty: give at least one character, or leave it out")
 

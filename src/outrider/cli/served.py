@@ -29,6 +29,8 @@ class ServiceOptions(Protocol):
     @property
     def max_rows(self) -> int: ...
     @property
+    def max_tokens(self) -> int | None: ...
+    @property
     def max_waiting(self) -> int: ...
     @property
     def max_body_mb(self) -> int: ...
@@ -94,6 +96,7 @@ class Serving:
         settings = ServiceSettings(
             models=self.names,
             sampling=self.sampling,
+            max_tokens=self.options.max_tokens,
             rule=self.rule,
             drafter=self.kind.name,
             drafters=others.offers,

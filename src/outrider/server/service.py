@@ -42,6 +42,7 @@ class ServiceSettings:
     Attributes:
         models: the names under which the model may be asked for; replies say the first.
         sampling: what holds where a request says nothing.
+        max_tokens: of a text, where a request does not say; None fills the row.
         rule: of the engine.
         drafter: the name of the engine's own drafter; None takes what it calls itself.
         drafters: that requests may name besides, or the own one with its form without trees.
@@ -53,6 +54,7 @@ class ServiceSettings:
 
     models: tuple[str, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
     rule: str = "token"
     drafter: str | None = None
     drafters: Mapping[str, Offer] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Service:
         settings: as given.
         model: its name in replies.
         target, tokenizer, capacity: of the engine.
+        max_tokens: of a text, where a request does not say.
         drafter: its own drafter's name, as requests name it; None where it decodes plainly.
         offers: what a request may ask of speculation.
         bodies: reads those of requests.
@@ -96,6 +99,7 @@ class Service:
         self.target: Model = engine.target
         self.tokenizer: Tokenizer = engine.tokenizer
         self.capacity: int = engine.capacity
+        self.max_tokens = self.capacity if settings.max_tokens is None else settings.max_tokens
         self.drafter: str | None = None if engine.drafter is None else settings.drafter or engine.drafter.name
         own = settings.drafter or self.drafter or NO_DRAFTER
         drafters = {own: Offer(None, None, settings.copies), **settings.drafters}

@@ -103,7 +103,7 @@ class ChatBody(TextSettings):
         template = service.tokenizer.chat_template
         request = Request(
             [with_calls_written(message.plain(), template) for message in self.messages],
-            max_tokens=service.capacity if most is None else most,
+            max_tokens=service.max_tokens if most is None else most,
             sampling=self.sampling(service),
             stop=self.stops(service),
             stop_token_ids=self.stop_tokens(service),

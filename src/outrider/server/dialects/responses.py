@@ -117,7 +117,7 @@ class ResponsesBody(TextBody):
             raise refused("input is empty: give a text, or at least one message", "input")
         request = Request(
             messages,
-            max_tokens=service.capacity if self.max_output_tokens is None else self.max_output_tokens,
+            max_tokens=service.max_tokens if self.max_output_tokens is None else self.max_output_tokens,
             sampling=sampling_of(service, seed=self.seed, temperature=self.temperature, top_p=self.top_p),
             structured=self._grammar(choice, service),
             tools=choice.tools,

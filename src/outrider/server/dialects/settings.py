@@ -13,6 +13,12 @@ from outrider.prompts.schema import Number, Strings, Text
 from outrider.server.asked import Extras
 from outrider.server.bodies import Part, Refusal
 from outrider.server.dialects.base import TextBody
+from outrider.server.dialects.elsewhere import (
+    IGNORED_OF_LLAMA_CPP,
+    IGNORED_OF_OLLAMA,
+    REFUSED_OF_LLAMA_CPP,
+    REFUSED_OF_OLLAMA,
+)
 from outrider.server.dialects.limited import require_stops, sampling_of
 from outrider.server.errors import refused
 from outrider.server.service import Service
@@ -111,12 +117,12 @@ class TextSettings(TextBody):
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **OF_ACCOUNTS,
-        "cache_prompt": "the cache finds prompts by their text",
         "priority": "requests are served in the order in which they come",
         "request_id": "the server gives ids",
-        "timings_per_token": "timings come once, at the end",
         "session_id": "requests are independent",
         "stream_interval": "a chunk comes for each round of the engine",
+        **IGNORED_OF_LLAMA_CPP,
+        **IGNORED_OF_OLLAMA,
     }
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         "min_tokens": Refusal("a least number of tokens is not offered; ignore_eos goes on to max_tokens", (0,)),
@@ -132,10 +138,6 @@ class TextSettings(TextBody):
         "length_penalty": Refusal("beam search is not offered", (1, 1.0)),
         "logits_processors": Refusal("code is not taken over the network", ([],)),
         "return_tokens_as_token_ids": Refusal("token ids come with outrider: {tokens: true}", (False,)),
-        "typical_p": Refusal("typical sampling is not offered", (1, 1.0)),
-        "mirostat": Refusal("mirostat is not offered", (0,)),
-        "dry_multiplier": Refusal("DRY sampling is not offered", (0, 0.0)),
-        "xtc_probability": Refusal("XTC sampling is not offered", (0, 0.0)),
         "add_special_tokens": Refusal("the tokenizer, or the chat template, decides"),
         "truncation_side": Refusal("prompts are not cut: send a shorter one"),
         "thinking_token_budget": Refusal("how long a model thinks is up to its template"),
@@ -144,12 +146,8 @@ class TextSettings(TextBody):
         "return_token_ids": Refusal("token ids come with outrider: {tokens: true}", (False,)),
         "return_token_offsets": Refusal("tokens come with outrider: {tokens: true}", (False,)),
         "routed_experts_prompt_start": Refusal("experts are not reported"),
-        "grammar": Refusal("use structured_outputs.grammar", ("",)),
-        "json_schema": Refusal("use structured_outputs.json", ({},)),
-        "n_predict": Refusal("use max_tokens", (-1,)),
-        "n_probs": Refusal("use logprobs", (0,)),
-        "samplers": Refusal("settings are applied in the order of transformers", ([],)),
-        "id_slot": Refusal("rows are given by the server", (-1,)),
+        **REFUSED_OF_LLAMA_CPP,
+        **REFUSED_OF_OLLAMA,
         **OF_VLLM,
     }
 
