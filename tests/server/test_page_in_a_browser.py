@@ -356,12 +356,36 @@ def test_a_race_ends_with_the_same_text(page, order):
     assert "60 tokens in 60 passes" in page.inner_text("#lane-plain .about")
 
 
+def test_a_race_is_timed_by_what_came_and_not_by_what_was_shown(page):
+    """A busy page shows many tokens at once: here, all that come within a second."""
+    page.evaluate("() => { window.requestAnimationFrame = (show) => setTimeout(() => show(), 1000); }")
+    choose(page, max_tokens="60")
+    page.click("#tab-race")
+    send(page, "abcabcabcabc")
+    page.wait_for_selector("#send:not(.stop)")
+    plain, speculative = (float(figure) for figure in page.locator(".lane .figure strong").all_inner_texts())
+    found = re.match(r"Speculation was (slower here, by )?([\d.]+) times", page.inner_text("#race-verdict"))
+    assert found is not None
+    ratio = 1 / float(found[2]) if found[1] else float(found[2])
+    assert ratio == pytest.approx(speculative / plain, rel=0.05)  # each is rounded to be shown
+
+
+def test_a_race_of_one_token_names_no_speed(page):
+    choose(page, max_tokens="1")
+    page.click("#tab-race")
+    send(page, "abc")
+    page.wait_for_selector("#send:not(.stop)")
+    assert "too short to time" in page.inner_text("#race-verdict")
+
+
 def test_a_key_is_asked_for_where_the_server_wants_one(open_page):
     with running(service(api_keys=("right",))) as address:
         page = open_page(address, harmless=("401",))
+        assert page.is_hidden("#key-refused")
         page.fill("#key input", "wrong")
         page.click("#key .primary")
         until(page, "document.querySelector('#key input').value === ''")
+        assert page.is_visible("#key-refused")
         page.fill("#key input", "right")
         page.click("#key .primary")
         until(page, "document.querySelector('#model').textContent === 'spoken · suffix'")

@@ -37,17 +37,22 @@ export async function answer(body, signal, hear) {
     signal,
   });
   const frames = new Frames(hear);
+  let first = null;
   try {
     for await (const chunk of events(response.body)) {
       if (chunk.error) throw new ServerError(chunk.error.message || "the server failed");
       const choice = (chunk.choices || [])[0];
       const extension = chunk.outrider || {};
+      const at = performance.now();
+      const tokens = extension.tokens || [];
+      if (!first && tokens.length) first = { at, tokens: tokens.length };
       frames.add({
         text: choice?.delta?.content || "",
-        tokens: extension.tokens || [],
+        tokens,
         rounds: (extension.rounds || []).map(roundOf),
         finish: choice?.finish_reason || null,
-        at: performance.now(),
+        at,
+        first,
       });
     }
   } finally {
@@ -97,7 +102,7 @@ async function asked(path, init) {
     }
     if (response.ok) return response;
     if (response.status !== 401) throw new ServerError(await complaint(response));
-    sessionStorage.setItem(KEY, await askForKey());
+    sessionStorage.setItem(KEY, await askForKey(key !== null));
   }
 }
 
@@ -109,8 +114,10 @@ async function complaint(response) {
   }
 }
 
-function askForKey() {
+/** @param {boolean} refused  whether a key was given, and is wrong */
+function askForKey(refused) {
   const dialog = byId("key");
+  byId("key-refused").hidden = !refused;
   const field = dialog.querySelector("input");
   field.value = "";
   dialog.showModal();

@@ -7,6 +7,7 @@
  * @property {import("./api.js").Round[]} rounds
  * @property {string|null} finish  why the answer ended
  * @property {number} at           when the last of it came, in milliseconds
+ * @property {?{at: number, tokens: number}} first  when the answer's first tokens came, and how many; null before them
  */
 
 /** Gathers parts, and hands them on once per frame. */
@@ -31,6 +32,7 @@ export class Frames {
     before.rounds.push(...part.rounds);
     before.finish = part.finish || before.finish;
     before.at = part.at;
+    before.first = part.first;
   }
 
   /** Hand on what waits. */

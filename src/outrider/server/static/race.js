@@ -20,25 +20,27 @@ class Lane {
   clear() {
     this.answer = new Answer(this.text);
     this.seconds = 0;
+    this.rate = 0; // tokens per second; 0 where the answer is too short to tell
     this.about.textContent = "";
     this.figure.textContent = "–";
     this.node.classList.remove("running", "won");
   }
 
-  /** Decode; the time is counted from the first token on, so that the prompt, read by the first lane, favours none. */
+  /**
+   * Decode; the time is counted from the first tokens on, so that the prompt, read by the first lane, favours none. They
+   * are those that came first, not those that were shown first: a busy page shows many at once.
+   */
   async run(messages, signal) {
     this.node.classList.add("running");
     this.about.textContent = "reading …";
-    let began = 0;
-    let first = 0;
     // Greedy, unless a temperature is set: the two texts can be compared then.
     await api.answer({ temperature: 0, ...request(messages, this.speculate) }, signal, (part) => {
       if (!part.text && !part.tokens.length) return this.answer.add(part);
       this.answer.add(part);
-      if (!began) [began, first] = [part.at, this.answer.tokens.length];
-      this.seconds = (part.at - began) / 1000;
       const count = this.answer.tokens.length;
-      this.figure.textContent = this.seconds ? digits((count - first) / this.seconds) : "–";
+      if (part.first) this.seconds = (part.at - part.first.at) / 1000;
+      if (this.seconds) this.rate = (count - part.first.tokens) / this.seconds;
+      this.figure.textContent = this.rate ? digits(this.rate) : "–";
       this.about.textContent = `${counted(count, "token")} in ${rounds(this.answer)} passes, ${this.seconds.toFixed(1)} s`;
       this.toEnd();
     });
@@ -90,12 +92,17 @@ export class Race {
 
   #judge(together) {
     const { plain, speculative } = this;
-    const ratio = plain.seconds / plain.answer.tokens.length / (speculative.seconds / speculative.answer.tokens.length);
-    const faster = ratio >= 1 ? speculative : plain;
-    faster.node.classList.add("won");
-    const said = ratio >= 1 ? `Speculation was ${digits(ratio)} times as fast` : `Speculation was slower here, by ${digits(1 / ratio)} times`;
-    this.verdict.textContent = `${said}${together ? " (both shared every pass)" : ""}. ${this.#compared()}`;
+    const shared = together ? " (both shared every pass)" : "";
+    this.verdict.textContent = `${this.#timed()}${shared}. ${this.#compared()}`;
     for (const lane of [plain, speculative]) lane.toEnd(); // the verdict takes room
+  }
+
+  #timed() {
+    const { plain, speculative } = this;
+    if (!plain.rate || !speculative.rate) return "The texts are too short to time";
+    const ratio = speculative.rate / plain.rate;
+    (ratio >= 1 ? speculative : plain).node.classList.add("won");
+    return ratio >= 1 ? `Speculation was ${digits(ratio)} times as fast` : `Speculation was slower here, by ${digits(1 / ratio)} times`;
   }
 
   #compared() {
