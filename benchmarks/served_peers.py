@@ -35,7 +35,7 @@ CHAT = "/v1/chat/completions"
 OURS = "outrider"
 LLAMA = "llama-cpp-python"
 OPENING_SECONDS = 120
-REST = 1.5  # seconds before each server's turn: vLLM's worker spins for a second before it sleeps, and would slow the next
+REST = 1.5  # seconds before each turn: vLLM's worker spins for a second after an answer, and would slow the next server
 
 
 @dataclass(frozen=True)
