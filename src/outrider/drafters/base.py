@@ -59,7 +59,7 @@ class DraftedSequence(Protocol):
 class Reading:
     """What one pass of the target fed of one sequence, and what it told.
 
-    The arrays may be the runtime's own memory: they are good until `Drafter.read` returns. Copy what you keep.
+    The arrays may be the runtime's own memory, valid only until `Drafter.read` returns. Copy what you keep.
 
     Attributes:
         start: the position in the text of the first token that was fed.

@@ -1,6 +1,6 @@
 """A draft model's KV cache, which catches up with the texts by itself.
 
-Drafters compose it: a chain, a tree, a draft across tokenizers differ in what they feed, not in how the cache follows.
+Drafters compose it: chains, trees and drafts across tokenizers feed different tokens, but catch up in the same way.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class CachedRow:
 class DraftCache:
     """The session of a draft model, one row for each sequence that it drafts for.
 
-    It needs no news of what became of a draft. `follow` compares what a row was fed with what was emitted, keeps what
-    agrees, drops the rest and says what is missing, whether rounds were skipped or a draft was accepted in full. Rows
-    of texts that have ended are kept for texts that begin the same way.
+    It needs no verdicts. `follow` compares the tokens that a row was fed with those that were emitted, keeps their
+    common prefix, drops the rest and says which tokens are missing. So it catches up after skipped rounds and full
+    acceptance. Rows of texts that have ended are kept for texts that begin the same way.
 
     Args:
         model: the draft model.

@@ -9,8 +9,8 @@ chances are right.
 
 For drawn children this is exact because the share of a child is estimated from the distribution that it is drawn from,
 before the draw, never from the token that came out. So the tree is the one that results from drawing, again and again,
-the child with the largest chance that was not drawn yet. A node that falls out of the budget comes later in this order
-than all that stay, though the draft model may have looked beyond it, and nothing that stays depends on it.
+the child with the largest chance that was not drawn yet. A node beyond the budget comes later in this order
+than all nodes of the tree, so none of them depends on it, even where the draft model has read on beyond it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Growth:
         above, depth = (1.0, 0) if node == ROOT else (self._candidates[node].chance, self._candidates[node].depth)
         chance = above
         for token, share in zip(tokens, shares, strict=True):
-            chance = min(chance, above * share)  # whatever rounding says, a parent and earlier siblings come first
+            chance = min(chance, above * share)  # a parent and earlier siblings come first, rounding included
             self._candidates.append(_Candidate(token, node, depth + 1, chance, q_index))
         return range(len(self._candidates) - len(tokens), len(self._candidates))
 

@@ -38,7 +38,7 @@ class Books:
     def enter(self, result: RoundResult, watch: Stopwatch) -> None:
         """Record a round."""
         times = watch.times
-        # What a grammar forces says nothing of the drafter.
+        # Tokens that a grammar forces are no evidence about the drafter.
         free = [each for each in result.committed if not each.feed.forced]
         steady = len(free) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
         for speculation, own in self._speculations.shared_out(free):

@@ -22,7 +22,7 @@ class GuardedDrafter:
 
     Speculation is an optimisation: without a drafter the output has the same distribution, and takes longer. A drafter
     that failed is tried again when the engine is idle, and, if it goes on failing, after twice as many idle moments
-    each time. One that cannot even be prepared is not.
+    each time. One whose `prepare` fails is not tried again.
 
     Attributes:
         drafter: None where there is none, and while it is dropped.

@@ -33,7 +33,7 @@ def isolated(run: Callable[[list[Feed]], T], feeds: list[Feed], session: Session
 
 
 def forget_tentative(feeds: list[Feed], session: Session) -> None:
-    """Roll back what a failed pass has fed."""
+    """Roll back the tokens that a failed pass has fed."""
     for feed in feeds:
         session.truncate(feed.sequence.row, session.length(feed.sequence.row))
 

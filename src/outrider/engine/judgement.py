@@ -31,7 +31,7 @@ from outrider.runtimes.base import Top
 from outrider.runtimes.judging import Case, Judge
 
 Verdicts = list[Verdict | OutriderError]
-FEW_TOKENS = 512  # vocabularies of which all rows take less time together than those that are read, one by one
+FEW_TOKENS = 512  # up to this vocabulary all rows at once take less time than those that are read, one by one
 # Probabilities that the host reads at once where it judges for a device: a rule would read several times for each row.
 MOST_READ = 2**22
 

@@ -30,12 +30,12 @@ LIBRARIES = ("outrider", "outrider-native", "torch", "transformers", "mlx", "lla
 SWITCH = "OUTRIDER_COSTS"  # "off" keeps nothing and reads nothing
 BETWEEN = 100  # passes observed before a curve is kept again
 MOST_POINTS = 256
-DRIFT = math.log(1.5)  # of the level: by as much passes vary with what else the machine does
+DRIFT = math.log(1.5)  # of the level: the load of the machine changes passes by less
 LARGEST_FILE = 100_000  # bytes
 
 
 class KeptCosts:
-    """One model's curve in the cache folder. No error of the file system is worth ending a run for.
+    """One model's curve in the cache folder. Errors of the file system are ignored: they must not end a run.
 
     Args:
         path: of its file; None keeps nothing.
@@ -93,7 +93,7 @@ def kept_costs(target: Model, rows: int, longest: int, wants: Features) -> KeptC
         longest: tokens that the measurement may use in each row.
         wants: what each pass returns besides logits.
     """
-    from importlib.metadata import version  # imports a parser of letters, for which `import outrider` need not wait
+    from importlib.metadata import version  # imports `email`, which takes time at `import outrider`
 
     identity = target.traits.identity
     if identity is None or os.environ.get(SWITCH) == "off":

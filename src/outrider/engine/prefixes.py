@@ -55,8 +55,8 @@ class PrefixCache:
     def _is_sooner(self, text: Owned, held: int, other: ActiveSequence) -> bool:
         """Whether a text is read sooner if it waits for another to read their common beginning.
 
-        Texts that are read at the same time share the rounds. So without waiting, both are read in the time of
-        `own` tokens, and of as many of the other as come in between.
+        Prompts that are prefilled at the same time share the tokens of each round equally. So without waiting this one
+        is complete after `own` + min(`own`, `unread`) tokens of both.
 
         Args:
             held: tokens of the text that a row holds already.

@@ -9,7 +9,7 @@ from itertools import islice
 from outrider.engine.sequence import ActiveSequence
 from outrider.errors import QueueFullError
 
-# The row of a sequence, of the free ones, or None where it is better to wait; the third argument is what is active.
+# From a sequence, the free rows and the active sequences to its row; None leaves it in the queue.
 Place = Callable[[ActiveSequence, Sequence[int], Sequence[ActiveSequence]], int | None]
 SMALLEST_SHARE = 16  # prompt tokens per row and round, at least
 

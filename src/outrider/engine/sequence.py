@@ -89,7 +89,7 @@ class ActiveSequence:
 
     @property
     def most_drafted(self) -> int:
-        """How many tokens a draft may be deep: a round emits one token more than it accepts."""
+        """The most levels of a draft: a round emits one token more than it accepts."""
         asked = self.request.num_draft_tokens
         return max(self.room - 1 if asked is None else min(asked, self.room - 1), 0)
 

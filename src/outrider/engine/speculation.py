@@ -137,8 +137,7 @@ def speculations(
 ) -> Speculations:
     """The engine's own drafter with its policy, and the others.
 
-    A number of tokens holds for all drafters. Any other policy is made for one of them: the others are drafted with for
-    the highest expected tokens per second.
+    A number of tokens holds for all drafters. Any other policy learns from one drafter: the others get Goodput.
 
     Raises:
         SettingError: a name is given to what is no drafter.

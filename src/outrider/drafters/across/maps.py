@@ -1,4 +1,4 @@
-"""What a draft model with another tokenizer is shown, and what its logits mean."""
+"""Which tokens a draft model with another tokenizer reads, and what its logits mean."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ from outrider.runtimes.loading import as_model
 class StringDrafter(CachedDrafter):
     """Drafts text with a model of any tokenizer, and proposes it in the target's tokens.
 
-    The tokens are proposed as chosen deterministically: what the draft model's probabilities say of a text, its tokens
-    in another vocabulary do not have. That is exact. Once the text is drafted the proposal is a fixed sequence, and the
-    target's verdict on any fixed sequence, with noise that had no part in it, emits the target's distribution. A
-    token x is then accepted with probability p(x), so that the most probable text is the best to propose, and the model
-    drafts greedily whatever the sampling settings are.
+    The draft has no q, because the draft model's probabilities are not those of the target's tokens. So the tokens are
+    proposed as chosen, not drawn. That is exact: the proposal is a fixed sequence once the text is drafted, and a
+    verdict on any fixed sequence, with independent noise, emits the target's distribution. A token x is then accepted
+    with probability p(x), so the most probable text is the best proposal, and the model drafts greedily under all
+    settings.
 
-    Of `lookahead` drafted tokens at most as many are proposed. What is half a character, what the target's tokenizer
-    does not spell as it was drafted, and all behind a special token is left out.
+    At most `lookahead` tokens are proposed. Half characters, text that the target's tokenizer writes otherwise than it
+    was drafted, and everything behind a special token are left out.
 
     Args:
         model: the draft model, in any form that `as_model` takes.

@@ -1,4 +1,4 @@
-"""How often what a head expects comes: its probabilities, corrected by what was seen so far."""
+"""How often a head's tokens come: its probabilities, calibrated by the tokens that were emitted."""
 
 from __future__ import annotations
 

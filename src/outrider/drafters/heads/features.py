@@ -1,4 +1,4 @@
-"""What the target said of one text, until the head has read it: hidden states by position."""
+"""The target's hidden states of one text, by position, until the head has read them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def joined(states: Sequence[State]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The newest pass of the target over a text, of which it is not known yet what stays.
+    """The newest pass of the target over a text, of which the accepted tokens are not known yet.
 
     Attributes:
         start: the position of the first token that was fed.
@@ -54,9 +54,9 @@ class _Last:
 class TextFeatures:
     """The target's hidden states of one text that the head has not read, and the newest one that it has read.
 
-    Which nodes of a draft were accepted is read off the text itself, at the next call: no news of a verdict is needed,
-    and rounds may be skipped. The states that are known are those of neighbouring positions. Where some are missing
-    between them and new ones (a prefix that another text has read), the old ones are forgotten.
+    The text itself shows at the next call which nodes of a draft were accepted. So no verdict is needed, and
+    rounds may be skipped. The states that are known are those of neighbouring positions. Where some are missing between
+    them and new ones (a prefix that another text has read), the old ones are forgotten.
 
     Attributes:
         first: the position at which the head's row begins.
@@ -90,7 +90,7 @@ class TextFeatures:
             return False
         picked = list(range(last.chain))
         place, node = last.start + last.chain, ROOT
-        while place < len(text) - 1:  # of the pending token the target has not told yet
+        while place < len(text) - 1:  # the target has not fed the pending token yet
             node = next((child for child in last.draft.children(node) if last.draft.tokens[child] == text[place]), ROOT)
             if node == ROOT:
                 break

@@ -117,7 +117,7 @@ class HeadGrower:
         samplings = [tree.sequence.sampling for tree in trees]
         ends = list(accumulate(len(tree.asked) for tree in trees))
         if all(sampling.greedy and not sampling.adjusts_logits for sampling in samplings):
-            # Nobody needs whole distributions: the most probable tokens are found where the logits are made.
+            # No whole distributions are needed: the head's runtime finds the most probable tokens.
             widest = max(self._shape.width(tree.level) for tree in trees)
             places, probabilities = self._texts.network.likely(made, widest)
             for tree, end in zip(trees, ends, strict=True):
@@ -132,7 +132,7 @@ class HeadGrower:
         """The same for one text; logits [asked, draft vocabulary]."""
         sampling = tree.sequence.sampling
         if sampling.adjusts_logits:
-            # Penalties and grammars speak of the target's tokens.
+            # Penalties and grammars are given in the target's tokens.
             paths = [tree.growth.path(node) for node in tree.asked]
             wide = adjust(self._vocabulary.widened(logits), sampling, tree.sequence.history, paths)
             logits = self._vocabulary.narrowed(wide)

@@ -1,4 +1,4 @@
-"""The drafter that looks up: suffixes of the text and successors that the target had in mind, in one tree."""
+"""The drafter that looks up: suffixes of the text and recycled successors, in one tree."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_CHILDREN = 8
 
 
 class LookupDrafter(Drafter):
-    """Proposes what was seen before, whoever saw it: one tree from several sources of lookups.
+    """Proposes tokens that followed the same context before: one tree from several sources of lookups.
 
     At every node all sources are asked; together they say how likely each token is (mixture.py). The tree takes the
     likeliest nodes. Its chances are corrected by what was accepted so far.
@@ -154,7 +154,7 @@ class LookupDrafter(Drafter):
 
 
 class RecyclingDrafter(LookupDrafter):
-    """Proposes trees of successors that the target had in mind after the last one and two tokens.
+    """Proposes trees of the tokens that the target expected after the last one and two tokens.
 
     Token recycling (arXiv 2408.08696): at every token that the target scores, rejected ones included, its most probable
     next tokens are kept.

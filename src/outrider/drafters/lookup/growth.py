@@ -72,7 +72,7 @@ class Tree:
             experience: of the draft.
         """
         if not count:
-            return EMPTY.knowing(experience)  # that nothing is proposed tells of what was learned too
+            return EMPTY.knowing(experience)  # an empty draft depends on what was learned as well
         parents = self.parents[:count]
         chain = all(parent == node - 1 for node, parent in enumerate(parents))
         return Draft(

@@ -14,7 +14,7 @@ from typing import Any
 
 from outrider.drafters.lookup.source import Context, Foresight, Source
 
-LEAST_LEFT = 1e-3  # where less probability is left, no further source has a say
+LEAST_LEFT = 1e-3  # where less probability is left, no further source is asked
 
 
 @dataclass(slots=True)

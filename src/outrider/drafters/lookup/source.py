@@ -51,7 +51,7 @@ class Source(ABC):
         return f"{type(self).__name__}()"
 
     def join(self, lookups: Any) -> bool:
-        """Tell the compiled growth (compiled.py) where it finds what this source knows; False where it cannot.
+        """Give the compiled growth (compiled.py) access to what this source knows; False where it cannot use it.
 
         Then its cursors are `None`, or an automaton of the compiled library and a match in it.
         """

@@ -38,8 +38,8 @@ def after_match(automaton: SuffixAutomaton, match: Cursor, widest: int | None = 
 
 
 class SuffixSource(Source):
-    """What followed earlier occurrences of the end of the text, as SuffixTreeDrafter finds it, and where it stands in a
-    predicted one.
+    """What followed earlier occurrences of the end of the text, as SuffixTreeDrafter finds it, and the place of the
+    output in a predicted text.
 
     Args:
         max_tokens: how much text is held; when it is full, the older half is forgotten.

@@ -1,4 +1,4 @@
-"""What the target expected after a context, averaged over the times it was there: bounded, oldest out first."""
+"""What the target expected after a context, averaged over its occurrences; the least recently met is dropped first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Known(NamedTuple):
     """What is known of a context.
 
     Attributes:
-        times: how often the target was there.
+        times: how often the context occurred.
         successors: tokens with their mean probabilities, likeliest first.
     """
 

@@ -12,9 +12,9 @@ LONGEST_REST = 256
 class Account:
     """One of several drafters that work together.
 
-    It pays as long as the tokens that it alone brings, or brings in least time, would take longer to decode than it
-    takes to draft. One that does not is rested, and probed for a few rounds after each rest (exploration with
-    exponential back-off): each probe that does not change the decision doubles the next rest.
+    It pays as long as decoding the tokens that it is credited with (those that it alone brings, or brings in least
+    time) would take longer than its drafting. One that does not pay is rested, and probed for a few rounds after each
+    rest (exploration with exponential back-off): each probe that does not change the decision doubles the next rest.
 
     Attributes:
         rounds: in which it took part.
@@ -62,7 +62,7 @@ class Account:
         self.credit += credit
         self.seconds += seconds
         if self._returning:
-            # It caught up with the text, which says nothing of what its tokens cost; what was before the rest is old.
+            # It caught up with the text, so this round shows no usual time. Figures before the rest are old.
             self._returning = False
             self._recent_credit = self._recent_seconds = self._weight = 0.0
             return

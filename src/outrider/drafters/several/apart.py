@@ -1,4 +1,4 @@
-"""A drafter for each tenant, so that what the texts of one taught cannot be seen in the times of another's."""
+"""A drafter for each tenant, so that timing reveals nothing of what another tenant's texts taught."""
 
 from __future__ import annotations
 

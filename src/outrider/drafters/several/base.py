@@ -73,9 +73,7 @@ class Several(Drafter):
         return any(self.call(number, lambda drafter: drafter.rest()) for number in self.present)
 
     def call(self, number: int, call: Callable[[Drafter], T]) -> T | None:
-        """Call a drafter that is present; None where it fails. The failure of the last one is raised: nobody is left to
-        go on.
-        """
+        """Call a drafter that is present; None where it fails. If none is left then, the failure is raised."""
         drafter = self.drafters[number]
         assert drafter is not None
         try:

@@ -12,7 +12,7 @@ from outrider.maths.draft import EMPTY, Draft, Verdict
 
 
 class Chained(Several):
-    """The first drafter that has something to say about a text; the next one is asked where it has not.
+    """Drafts of the first drafter whose draft is not empty.
 
     Args:
         drafters: in their order.
@@ -56,7 +56,7 @@ class Chained(Several):
         budgets: Sequence[Budget],
     ) -> Sequence[Draft]:
         """One drafter's drafts for some of the sequences, for which those before it had nothing to say."""
-        # What made the others silent, if they learn from other texts, must not depend on what this one draws.
+        # The others' empty drafts may rest on other texts: what this one draws must be independent of them.
         asked = [seen(sequences[index], sequences[index].noise.knowing(before[index].experience)) for index in some]
         allowed = [budgets[index] for index in some]
         drafts = self.call(number, lambda drafter: drafter.propose(asked, allowed))

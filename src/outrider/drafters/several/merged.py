@@ -150,7 +150,7 @@ class Merged(Several):
             nodes = nodes // shares + (drawing.index(number) < nodes % shares)  # the first of them get the odd ones
         drafter = self.drafters[number]
         if drafter is not None and not drafter.estimates and not drafter.trees:
-            # It does not heed prices; one token is always asked for, so that its habit is known.
+            # It ignores prices; at least one token is asked for, so that its acceptance is known.
             longest = self._habits[number].chain(min(nodes, budget.depth))
             nodes = min(nodes, max(budget.prices.worthwhile(longest), 1))
         return Budget(nodes, budget.depth, budget.prices)

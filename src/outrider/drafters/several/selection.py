@@ -1,4 +1,4 @@
-"""From several drafts of chosen tokens the one tree that promises most, whoever proposed its nodes.
+"""From several drafts of chosen tokens one tree of the likeliest nodes.
 
 Every node has a chance. A token that several drafters propose in the same place is likelier than one that a single
 drafter proposes: it fails only if all of them are wrong, as if they were wrong independently. Nodes join best first, so

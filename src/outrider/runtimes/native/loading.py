@@ -106,7 +106,7 @@ def computes_config(folder: Path) -> bool:
 
 
 def _described(path: Path) -> tuple[Header, Description]:
-    """What a GGUF file says of itself; read once while the file stays the same, for it takes as long as many passes.
+    """What a GGUF file says of itself. Reading it takes as long as many passes, so it is done once for each file.
 
     Raises:
         ModelError: it is damaged.

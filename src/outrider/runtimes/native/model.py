@@ -61,8 +61,8 @@ class NativeModel(Named):
 
 
 class NativeCache:
-    """A RowCache. A token reads the keys and values of its own ancestors alone, so that a released row needs no wiping:
-    a NaN there reaches no other text."""
+    """A RowCache. A token reads the keys and values of its own ancestors alone, so that a released row need not be
+    cleared: a NaN there reaches no other text."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled

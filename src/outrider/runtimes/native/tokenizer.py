@@ -116,7 +116,7 @@ def _of_transformers(folder: Path, trust_remote_code: bool) -> HuggingFaceTokeni
     try:
         # Not left at None: transformers would ask on standard output whether to run the folder's code.
         found = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code))
-        found.encode("")  # where settings of the wrong kind show
+        found.encode("")  # where settings of the wrong type raise an error
         return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(unreadable_tokenizer(folder, error)) from error
