@@ -27,7 +27,7 @@ class _Tree:
     """A tree while it grows, and where its nodes stand in the draft model's cache.
 
     Attributes:
-        asked: the nodes fed in the coming pass, whose children it will tell; ROOT for the tokens emitted last.
+        asked: the nodes fed in the coming pass, which gives their children; ROOT for the tokens emitted last.
         cached: of each node that was fed, its number among the tentative tokens of the row.
     """
 
@@ -127,7 +127,7 @@ class ModelTreeDrafter(CachedDrafter):
             self._plan_feed(tree)
 
     def _open_adjusted(self, tree: _Tree, logits: Array) -> None:
-        """The same as `_open`, for a text whose distributions depend on what it says so far."""
+        """As `_open`, for a text whose distributions depend on its tokens so far (penalties, processors)."""
         sampling = tree.sequence.sampling
         paths = [tree.growth.path(node) for node in tree.asked]
         logits = adjust(logits, sampling, tree.sequence.history, paths)

@@ -17,8 +17,8 @@ class Encoder:
     """A tokenizer that encodes the beginning of a text, its middle, and what follows emitted tokens.
 
     At the beginning of a text many tokenizers put a special token, or a space that is not in the text. So text from the
-    middle is encoded after a primer, whose tokens are removed. They must come out as they do alone: otherwise
-    something merged over the boundary, and another primer is tried.
+    middle is encoded after a primer, whose tokens are removed. They must be the same as without the text: otherwise
+    tokens merged over the boundary, and another primer is tried.
 
     Attributes:
         special: tokens that stand for no text. Added tokens that do, such as runs of spaces, are ordinary ones.

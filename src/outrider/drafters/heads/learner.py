@@ -1,4 +1,4 @@
-"""What teaches a head while nothing is asked, as the drafter calls it. `training/idle.py` has one."""
+"""The protocol of what trains a head while the engine is idle. `training/idle.py` implements it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Learner(Protocol):
     def experience(self) -> tuple[int, ...]:
         """A hash of all texts that it was ever given, as in `Draft.experience`; empty before the first one.
 
-        What is drafted rests on all of them, whether the head was exchanged or not: that it was not tells of them too.
+        Drafts depend on all of them, even if the head was not exchanged: that decision depends on them as well.
         """
 
     def remember(self, tokens: Sequence[int], prompt: int) -> None:

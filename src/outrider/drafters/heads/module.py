@@ -1,8 +1,8 @@
 """The network of an EAGLE-3 head (arXiv 2503.01840, section 3.1; 3.1: the norms of vLLM's `fc_norm` and `norm_output`).
 
-At position t it reads what the target made of the text up to t, and the embedding of the token at t + 1, which the
-target has not read yet. What comes out says what the token at t + 2 is; and it takes the place of the target's states
-at t + 1, where a draft goes on from its own token.
+At position t it reads the target's hidden states at t, and the embedding of the token at t + 1, which the target has
+not read yet. Its output predicts the token at t + 2. It also replaces the target's states at t + 1 where a draft goes
+on from its own token.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The multi-token prediction layers that a model comes with (DeepSeek-V3, arXiv 2412.19437, section 2.2).
 
-Layer k reads, at position t, what layer k - 1 made of t (layer 0: the target's last state), and the token at
-t + k + 1; what it makes says what the token at t + k + 2 is. transformers computes the layers. A model with one layer
-drafts further tokens with it, each from what it made of the last; one with several drafts one token with each, and
-goes on with the last.
+Layer k reads, at position t, the output of layer k - 1 at t (layer 0: the target's last state), and the token at
+t + k + 1; its output predicts the token at t + k + 2. transformers computes the layers. A model with one layer drafts
+further tokens with it, each from its own last output. A model with several layers drafts one token with each, and goes
+on with the last layer.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class MtpRow:
         return made[start - first : end - first]
 
     def _forget(self) -> None:
-        """What no layer will ask for again, though the newest entry is read once more."""
+        """Forget the outputs that no layer will need again. The newest entry is read once more."""
         for layer in range(self._depth):
             reader = self._cached[min(layer + 1, self._depth - 1)]
             made, least = self._made[layer], max(reader - self._depth - 1, self._first[layer])

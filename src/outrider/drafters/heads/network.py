@@ -1,4 +1,4 @@
-"""What computes a draft head: the network as the drafter calls it, whoever computes it."""
+"""The protocol of a draft head's network, as the drafter calls it."""
 
 from __future__ import annotations
 

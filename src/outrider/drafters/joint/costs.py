@@ -5,7 +5,7 @@ from __future__ import annotations
 from outrider.drafters.joint.terms import StepPrices
 
 STEP = 0.1  # of the EMAs
-OUTLIER = 3.0  # times the EMA: a question that was held up says little
+OUTLIER = 3.0  # times the EMA: longer times are clipped to it, since another program held the question up
 FEW = 4  # entries that every first question reads
 HORIZON = 8  # questions over which a longer way to catch up is spread
 

@@ -25,15 +25,15 @@ from outrider.errors import SettingError
 from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, Draft, Verdict
 
-REACH = 256  # of a prompt that the head reads: copying from what lies before is for lookups
+REACH = 256  # of a prompt that the head reads: lookups copy from what lies before
 
 
 class JointDrafter(Drafter):
     """Lookups and a head grow one tree, and the head is asked only where its answer pays.
 
     Every node has a chance, from what lookups and head say together; the likeliest nodes join, whoever proposed them
-    (growth.py). A question to the head has a price, the time that it takes. How far each is believed, what questions
-    bring and what they take is learned while texts are decoded.
+    (growth.py). A question to the head has a price, the time that it takes. The weights of both, the gain of questions
+    and their time are learned while texts are decoded.
 
     Where the target samples, lookups are chosen and children from the head are drawn, and both mix exactly.
 

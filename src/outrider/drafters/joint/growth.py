@@ -1,9 +1,9 @@
-"""How one tree grows from lookups and a head: best first, and the head is a question that has a price.
+"""How one tree grows from lookups and a head: best first, where each question to the head has a price.
 
 Lookups are asked at every node, as in lookup/growth.py: that costs next to nothing. The head is slow, so a question to
 it waits among the candidates, with the chance of the best child that it may bring. When its turn comes, it is asked if
-what it is expected to bring, in tokens, exceeds the time that it takes. Its answer then changes what the lookups said
-of the same children, and adds others.
+what it is expected to bring, in tokens, exceeds the time that it takes. Its answer is interpolated with the lookups'
+probabilities of the same children, and adds others.
 
 Where the target samples, children from the head are drawn from its distribution q without those that the node already
 has. A child that was looked up may stand before or after a drawn one: siblings are tried in the order in which they

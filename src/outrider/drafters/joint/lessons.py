@@ -1,4 +1,4 @@
-"""What the verdict on a joint tree teaches: how far lookups, the head and drawn tokens are to be believed."""
+"""Learns from the verdict on a joint tree: calibrations and weights of lookups, head and drawn tokens."""
 
 from __future__ import annotations
 

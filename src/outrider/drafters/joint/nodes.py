@@ -24,7 +24,7 @@ class Place:
         looked_up: calibrated shares of the lookups.
         asked: what the head answered; None where it was not asked.
         shares: of both together, before correction.
-        answers: how often children were ranked; what waits from an earlier ranking is out of date.
+        answers: how often children were ranked; candidates of an earlier ranking are out of date.
         children: the tokens that joined, in their order.
         ranks: what the head gives to its likeliest tokens, falling.
     """

@@ -1,4 +1,4 @@
-"""Asks the head for trees that grow: feeds it nodes, and draws children from what it says."""
+"""Answers the questions of growing trees: feeds the head nodes, and draws children from its distributions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Asked:
     seconds: float = 0.0
 
     def answer(self, node: int) -> None:
-        """Answer by the tree that grew; what is not in it stays as the lookups have it."""
+        """Answer by the tree that grew; other nodes keep the estimates of the lookups."""
         answer = None if self.grown is None else self.grown.get(tuple(self.tree.path(node)))
         if answer is not None:
             self.tree.answer(node, *answer)
@@ -135,7 +135,7 @@ class Questions:
         states = made[0] if len(made) == 1 else concatenate(made)
         samplings = [each.sequence.sampling for each in asked]
         if all(sampling.greedy and not sampling.adjusts_logits for sampling in samplings):
-            # Nobody needs whole distributions: the most probable tokens are found where the logits are made.
+            # No whole distributions are needed: the head's runtime finds the most probable tokens.
             places, probabilities = self._texts.network.likely(states, self._told)
             for row, (each, node) in enumerate(zip(asked, nodes, strict=True)):
                 each.tree.answer(node, self._vocabulary.in_target(places[row]), probabilities[row].tolist())
@@ -148,7 +148,7 @@ class Questions:
         """By the settings of its text; logits [1, draft vocabulary]."""
         sampling = each.sequence.sampling
         if sampling.adjusts_logits:
-            # Penalties and grammars speak of the target's tokens.
+            # Penalties and grammars are given in the target's tokens.
             wide = self._vocabulary.widened(logits)
             logits = self._vocabulary.narrowed(adjust(wide, sampling, each.sequence.history, [each.tree.path(node)]))
             if not live_rows(logits):

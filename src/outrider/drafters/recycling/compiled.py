@@ -36,7 +36,7 @@ class CompiledSuccessors(Successors):
         return None if found is None else Known(*found)
 
     def mark(self, key: int) -> object:
-        return object()  # what was foreseen is not kept: the library finds it sooner
+        return object()  # foresight is not cached: the library computes it faster than a cache is read
 
     def learned(self) -> dict[int, Known]:
         return {key: Known(*found) for key, found in self.core.learned()}

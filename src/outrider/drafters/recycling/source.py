@@ -1,8 +1,8 @@
 """Recycled successors as a source of lookups.
 
-At every token that the target scores, rejected ones included, its most probable next tokens are known and mostly
-thrown away. Token recycling (arXiv 2408.08696) keeps them, by the last token, and drafts trees of them. Here they are
-kept by the last two tokens as well, with the target's probabilities, averaged.
+At every token that the target scores, rejected ones included, its most probable next tokens are known. Token recycling
+(arXiv 2408.08696) keeps them, by the last token, and drafts trees of them. Here they are kept by the last two tokens as
+well, with the target's probabilities, averaged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from outrider.maths.draft import ROOT
 from outrider.maths.noise import MASK
 from outrider.runtimes.base import Features
 
-# How far the mean successors of a context are believed before the shorter context is asked for the rest. Of the last
+# The weight of a context's mean successors; the shorter context gets the rest. Of the last
 # two tokens, by how often they were met (deleted interpolation, Jelinek and Mercer 1980): measured on greedy answers.
 TRUST = (0.6, 0.7)  # one token, two tokens
 DOUBT = 0.3  # pseudo-counts against a context of two tokens that was met rarely
@@ -81,7 +81,7 @@ class RecyclingSource(Source):
         first = len(reading.tokens) - len(tokens)  # of the fed tokens, the first one that was scored
         places: Sequence[int] = range(len(tokens))
         if not math.isfinite(float(probabilities.sum())):
-            # A text whose logits are no numbers fails, and the others go on.
+            # A text with NaN among its logits fails; the others go on.
             places = np.flatnonzero(np.isfinite(probabilities).all(axis=1)).tolist()
             tokens, probabilities = tokens[places], probabilities[places]
         contexts = [
@@ -103,7 +103,7 @@ class RecyclingSource(Source):
 
 
 def _mixed(pair: Known | None, last: Known | None) -> Foresight | None:
-    """What the last two tokens say, and the last one of what they leave over; None where nothing is known."""
+    """The successors of the last two tokens, interpolated with those of the last one; None where nothing is known."""
     if pair is None and last is None:
         return None
     shares: dict[int, float] = {}

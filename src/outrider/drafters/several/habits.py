@@ -1,4 +1,4 @@
-"""How far the drafts of one of several drafters are accepted: for those that do not say, and against those that err."""
+"""The acceptance of one of several drafters' drafts: for drafters without estimates, and to correct wrong ones."""
 
 from __future__ import annotations
 

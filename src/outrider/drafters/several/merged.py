@@ -17,7 +17,7 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import EMPTY, ROOT, Draft, Verdict
 
 STEP = 0.1  # of the EMA of seconds per token
-OUTLIER = 4.0  # times the EMA: a round that was held up says little
+OUTLIER = 4.0  # times the EMA: longer times are clipped to it, since another program held the round up
 
 
 @dataclass(frozen=True, slots=True)

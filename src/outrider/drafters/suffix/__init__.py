@@ -1,1 +1,1 @@
-"""Drafts copied from what the text, or a predicted text, said before."""
+"""Drafts copied from earlier in the text, or from a predicted text."""

@@ -1,4 +1,4 @@
-"""Where an output stands in the text that is expected of it, as a line-by-line comparison of two files would tell.
+"""The place of an output in a predicted text, aligned as a comparison of two files does.
 
 A suffix alone says little after an edit: the end of a line, or its first words, stand in many places. The place tells
 them apart. It is the one behind the last token that came as expected; after one that did not, it is the
@@ -43,7 +43,7 @@ class Expectation:
         self.matched = 1 if self._tokens else 0  # an output is expected to begin at the beginning
 
     def follow(self, output: Sequence[int]) -> None:
-        """The output is this by now; it began with what it was before."""
+        """Follow the output, which has grown since the last call."""
         for token in output[len(self._output) :]:
             self._append(token)
 
@@ -90,8 +90,8 @@ class Expectation:
     def _find(self, token: int, before: int) -> None:
         """The place behind this token that most of the output leads to; of several the next one after `before`.
 
-        So a line that is not as expected is taken for one that was replaced. If it was added, the next token that is
-        not as expected tells.
+        So an unexpected line is taken for a replaced one. If it was added, the next unexpected token corrects the
+        place.
         """
         places = self._behind.get(token, ())
         middle = bisect_right(places, before)

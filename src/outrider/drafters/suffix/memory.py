@@ -1,4 +1,4 @@
-"""What earlier requests said: their texts in one bounded structure, to be matched by those that come.
+"""The texts of earlier requests in one bounded structure, for later requests to copy from.
 
 Suffix decoding (arXiv 2411.04975) keeps a suffix tree of earlier outputs beside that of the text itself. Here a few
 automata of equal size, the *generations*, stand side by side. Documents join the newest one. When it is full it is
@@ -26,7 +26,7 @@ SMALLEST = 4 * GENERATIONS  # tokens
 # How many of a sequence's newest tokens are read again when documents were added: a match that only these make possible
 # is found up to this length, which is as good for drafting as a longer one.
 READ_AGAIN = 64
-# A match that so many different tokens followed says little, and looking through them takes long.
+# A match that so many different tokens followed predicts little, and takes long to search.
 WIDEST = 64
 
 

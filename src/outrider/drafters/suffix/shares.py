@@ -1,4 +1,4 @@
-"""What comes after a match: the likely tokens, and how likely each is."""
+"""The tokens after a match, with their estimated probabilities."""
 
 from __future__ import annotations
 

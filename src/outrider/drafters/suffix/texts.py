@@ -1,4 +1,4 @@
-"""The texts that suffixes are looked up in: what is known of each while it is decoded."""
+"""The texts in which suffixes are looked up, and their automata."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Texts:
 
     def catch_up(self, sequence: DraftedSequence) -> Text:
         """Read what the text has by now."""
-        # Out of the table while it changes: an interrupt would leave a text there that is read in part.
+        # Removed while it changes: after an interrupt the table must not hold a text that is read in part.
         text = self._texts.pop(sequence.id, None) or self._new(sequence)
         fresh = sequence.tokens[text.read :]
         text.automaton.extend(fresh)

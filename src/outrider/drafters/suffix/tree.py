@@ -1,4 +1,4 @@
-"""The suffix drafter that proposes trees: continuations that compete."""
+"""The suffix drafter that proposes trees of continuations."""
 
 from __future__ import annotations
 
