@@ -22,7 +22,7 @@ FLOORS = (
     ("maths.arrays",),
     ("maths.processors", "maths.buckets"),
     ("maths.noise", "maths.sampling", "maths.budget", "maths.draft"),
-    ("maths.draws",),
+    ("maths.draws", "maths.lessons"),
     ("maths.distributions",),
     ("maths.rules",),
     ("lookahead", "runtimes", "structured"),

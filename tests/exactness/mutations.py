@@ -30,6 +30,7 @@ from outrider.maths.budget import FREE
 from outrider.maths.distributions import Distributions, OnDemand
 from outrider.maths.draft import EMPTY, Verdict
 from outrider.maths.draws import draw, normalised
+from outrider.maths.lessons import Lessons
 from outrider.maths.noise import RoundNoise, key, uniform
 from outrider.maths.rules import RULES, _block_residual
 from outrider.maths.sampling import UNCHANGED, adjust, distribution
@@ -373,6 +374,11 @@ def _cut(draft: Draft, count: int) -> Draft:
 def experience_left_out_of_the_key() -> AbstractContextManager:
     """A text and the draft that is copied from an earlier one share their noise where they share a seed."""
     return patch.object(RoundNoise, "knowing", lambda noise, experience: noise)
+
+
+def lessons_left_out_of_the_key() -> AbstractContextManager:
+    """A text has the noise of an earlier one of its seed, from which drafter or policy learned how to draft."""
+    return patch.object(Lessons, "total", lambda lessons, seed: 0)
 
 
 def empty_drafts_without_experience() -> AbstractContextManager:

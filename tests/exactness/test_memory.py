@@ -178,7 +178,7 @@ def test_that_nothing_is_proposed_tells_of_earlier_texts_too() -> None:
 
 
 def test_with_noise_of_empty_drafts_that_leaves_the_memory_out_of_its_key_it_is_found() -> None:
-    with mutations.empty_drafts_without_experience():
+    with mutations.empty_drafts_without_experience(), mutations.lessons_left_out_of_the_key():
         assert Lasts(3, hesitant, "token").p_value(1 / 3, 1 / 2) < THRESHOLD
 
 

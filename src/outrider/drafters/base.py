@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from outrider.maths.arrays import Array
 from outrider.maths.budget import Budget
 from outrider.maths.draft import Draft, Verdict
+from outrider.maths.lessons import Lessons
 from outrider.maths.noise import RoundNoise
 from outrider.maths.sampling import History, SamplingParams
 from outrider.runtimes.base import NOTHING, Features, Top
@@ -110,6 +112,20 @@ class Drafter(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    @property
+    def learns(self) -> bool:
+        """Whether what became of one text's drafts (`observe`) may change the drafts of another.
+
+        Where it may, texts of one seed have other noise each (`lessons`). True for a drafter that overrides `observe`.
+        What it learns from the texts themselves is `Draft.experience`.
+        """
+        return type(self).observe is not Drafter.observe
+
+    @cached_property
+    def lessons(self) -> Lessons:
+        """Which seeds the texts had from which it learned; the engine fills it in."""
+        return Lessons()
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:  # noqa: B027 (a choice, not a duty)
         """Called once before the first round, and again when an engine needs more room.

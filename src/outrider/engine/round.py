@@ -195,6 +195,8 @@ class Round:
         if not speculation.present:
             return
         sequences = [feed.sequence for feed in feeds]
+        for sequence in sequences:
+            sequence.heed(speculation.taught(sequence))
         planned = speculation.lookahead.budgets([sequence.id for sequence in sequences])
         trees = speculation.trees
         budgets = [self._within_row(budget, s, trees) for budget, s in zip(planned, sequences, strict=True)]
@@ -249,7 +251,10 @@ class Round:
 
     def _tell_verdict(self, feed: Feed, verdict: Verdict) -> None:
         """Tell the drafter what became of its own draft."""
-        drafter = self._speculations.of(feed.sequence).drafter
+        speculation = self._speculations.of(feed.sequence)
+        drafter = speculation.drafter
+        if not feed.forced:
+            speculation.learn(feed.sequence)  # first, so that after an interrupt nothing is learned unnoticed
         if feed.cut is not None:
             drafter.observe(feed.sequence, feed.cut.made, feed.cut.on_made(verdict))
         elif not feed.forced:

@@ -52,10 +52,12 @@ class ActiveSequence:
         self.error: Exception | None = None
         self.seed = seed
         self.isolation = isolation
+        self.lessons: tuple[int, ...] = ()  # what it has taught itself, as `Speculation.lessons`
         self.constraints = [each for each in request.sampling.logits_processors if isinstance(each, Constraint)]
         self._pieces: list[str] = []
         # What is expected may be an earlier text of this seed, so that a draft copied from it knows the noise.
         self._expected = (hash(request.predicted) & MASK,) if request.predicted else ()
+        self._taught: tuple[int, ...] = ()
         self._noise: RoundNoise | None = None
         self._tokenizer = tokenizer
         self._detokenizer = self._new_detokenizer()
@@ -101,8 +103,14 @@ class ActiveSequence:
     def noise(self) -> RoundNoise:
         """The random numbers of the coming round, whose first token follows the pending one."""
         if self._noise is None or self._noise.start != len(self.tokens):  # one round asks for it many times
-            self._noise = RoundNoise(self.seed, len(self.tokens), self.rule.shares_noise).knowing(self._expected)
+            known = (*self._expected, *self._taught)
+            self._noise = RoundNoise(self.seed, len(self.tokens), self.rule.shares_noise).knowing(known)
         return self._noise
+
+    def heed(self, taught: tuple[int, ...]) -> None:
+        """The coming draft rests on what other texts of this seed taught (`Speculation.taught`)."""
+        if taught != self._taught:
+            self._taught, self._noise = taught, None
 
     def advance(self, draft: Draft, verdict: Verdict, logprobs: Sequence[TokenLogprobs] | None) -> list[TokenEvent]:
         """Emit what a round decided, up to a stop; nothing if the text was cancelled during the round."""

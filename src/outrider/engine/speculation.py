@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Protocol, TypeVar
 
 from outrider.drafters.base import Drafter
@@ -12,6 +13,8 @@ from outrider.engine.sequence import ActiveSequence
 from outrider.errors import SettingError, shown
 from outrider.lookahead import CostCurve, DraftingTraits, Goodput, LookaheadPolicy
 from outrider.lookahead.fixed import Fixed
+from outrider.maths.lessons import Lessons
+from outrider.maths.noise import MASK
 
 
 class OfOneText(Protocol):
@@ -34,17 +37,39 @@ class Speculation:
         given: the drafter; None decodes plainly.
         drafter: the same behind its guard: where it fails, its own texts are decoded plainly.
         seconds: how long it drafted in the present round; None where no other one did.
+        lessons: of drafter and policy, where what one text teaches them changes the drafts of others.
     """
 
     given: Drafter | None
     drafter: GuardedDrafter
     lookahead: LookaheadPolicy
     seconds: float | None = None
+    lessons: list[Lessons] = field(default_factory=list, init=False)
 
     @property
     def trees(self) -> bool:
         """Whether it may propose trees."""
         return self.given is not None and self.given.trees
+
+    def __post_init__(self) -> None:
+        if self.given is not None:
+            learners: tuple[Drafter | LookaheadPolicy, ...] = (self.given, self.lookahead)
+            self.lessons = [each.lessons for each in learners if each.learns]
+
+    def taught(self, sequence: ActiveSequence) -> tuple[int, ...]:
+        """What other texts of its seed taught; empty where that is nothing."""
+        totals = [each.total(sequence.seed) for each in self.lessons]
+        others = [(total - own) & MASK for total, own in zip_longest(totals, sequence.lessons, fillvalue=0)]
+        return tuple(others) if any(others) else ()
+
+    def learn(self, sequence: ActiveSequence) -> None:
+        """A draft of this text was judged, from which drafter and policy may learn."""
+        if not self.lessons or sequence.sampling.greedy or sequence.rule.shares_noise:
+            return  # its drafts tell of no noise that another text's verdicts look at
+        added = [each.add(sequence.seed) for each in self.lessons]
+        sequence.lessons = tuple(
+            [(before + lesson) & MASK for before, lesson in zip_longest(sequence.lessons, added, fillvalue=0)]
+        )
 
     @property
     def present(self) -> bool:

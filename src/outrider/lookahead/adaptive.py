@@ -130,6 +130,10 @@ class Adaptive(LookaheadPolicy):
         return f"Adaptive({self._pattern!r})"
 
     @property
+    def learns(self) -> bool:
+        return False  # from one text for another
+
+    @property
     def most(self) -> int:
         return self._pattern.max_lookahead
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from outrider.lookahead.costs.passes import CostCurve
 from outrider.maths.budget import Budget
+from outrider.maths.lessons import Lessons
 
 ANY_DEPTH = 2**20  # levels of a tree: no bound
 
@@ -97,6 +99,19 @@ class LookaheadPolicy(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    @property
+    def learns(self) -> bool:
+        """Whether what became of one text's drafts may change the plans of another.
+
+        Where it may, texts of one seed have other noise each (`lessons`). True for a policy that overrides `observe`.
+        """
+        return type(self).observe is not LookaheadPolicy.observe
+
+    @cached_property
+    def lessons(self) -> Lessons:
+        """Which seeds the texts had from which it learned; the engine fills it in."""
+        return Lessons()
 
     @property
     def most(self) -> int | None:

@@ -8,6 +8,7 @@ From the ground up:
     budget          how large a draft may be, and what it costs
     draft           drafts, chains and trees, and the verdict on them
     draws           from weights to a token
+    lessons         which seeds the texts had from which drafters and policies learned
     distributions   the target's distributions of one draft, computed at once or when they are read
     rules           which draft tokens stay: token, block, coupled
 """

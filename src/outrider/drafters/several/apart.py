@@ -40,9 +40,14 @@ class Apart(Drafter):
         self.trees = self._spare.trees
         self.estimates = self._spare.estimates
         self.bytes_per_token = self._spare.bytes_per_token
+        self._learns = self._spare.learns
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, {len(self._kept)} keys)"
+
+    @property
+    def learns(self) -> bool:
+        return self._learns
 
     def prepare(self, rows: int, capacity: int, vocab_size: int) -> None:
         self._room = rows, capacity, vocab_size

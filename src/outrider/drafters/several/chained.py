@@ -27,6 +27,10 @@ class Chained(Several):
         self.trees = any(drafter.trees for drafter in self.drafters if drafter is not None)
         self._spoke: dict[int, int] = {}  # for each sequence the drafter of the last draft
 
+    @property
+    def learns(self) -> bool:
+        return any(drafter.learns for drafter in self.drafters if drafter is not None)
+
     def propose(self, sequences: Sequence[DraftedSequence], budgets: Sequence[Budget]) -> list[Draft]:
         drafts = [EMPTY] * len(sequences)
         silent = [index for index, budget in enumerate(budgets) if budget.longest > 0]
