@@ -165,15 +165,18 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
         ("top_p", math.nan, "above 0 and at most 1 (1 keeps all tokens)"),
         ("min_p", -0.1, "from 0 to 1 (0 keeps all tokens)"),
         ("min_p", 1.5, "from 0 to 1 (0 keeps all tokens)"),
-        ("repetition_penalty", 0, "finite and above 0 (1 is no penalty)"),
-        ("repetition_penalty", math.nan, "finite and above 0 (1 is no penalty)"),
-        ("repetition_penalty", math.inf, "finite and above 0 (1 is no penalty)"),
-        ("presence_penalty", math.inf, "a finite number (0 is no penalty)"),
-        ("presence_penalty", math.nan, "a finite number (0 is no penalty)"),
-        ("frequency_penalty", -math.inf, "a finite number (0 is no penalty)"),
-        ("logit_bias", {-1: 0.5}, "{token id >= 0: number}"),
-        ("logit_bias", {1: math.inf}, "{token id >= 0: number}"),
-        ("logit_bias", {1: math.nan}, "{token id >= 0: number}"),
+        ("repetition_penalty", 0, "from 1e-06 to 1e+06 (1 is no penalty)"),
+        ("repetition_penalty", math.nan, "from 1e-06 to 1e+06 (1 is no penalty)"),
+        ("repetition_penalty", math.inf, "from 1e-06 to 1e+06 (1 is no penalty)"),
+        ("repetition_penalty", 5e-324, "from 1e-06 to 1e+06 (1 is no penalty)"),
+        ("presence_penalty", 1e308, "a number from -1e20 to 1e20 (0 is no penalty)"),
+        ("logit_bias", {1: 1e39}, "{token id >= 0: number of at most 1e20}"),
+        ("presence_penalty", math.inf, "a number from -1e20 to 1e20 (0 is no penalty)"),
+        ("presence_penalty", math.nan, "a number from -1e20 to 1e20 (0 is no penalty)"),
+        ("frequency_penalty", -math.inf, "a number from -1e20 to 1e20 (0 is no penalty)"),
+        ("logit_bias", {-1: 0.5}, "{token id >= 0: number of at most 1e20}"),
+        ("logit_bias", {1: math.inf}, "{token id >= 0: number of at most 1e20}"),
+        ("logit_bias", {1: math.nan}, "{token id >= 0: number of at most 1e20}"),
         ("seed", 1.5, "a whole number from 0 to 2**64 - 1, or None"),
         ("seed", -1, "a whole number from 0 to 2**64 - 1, or None"),
         ("seed", 2**64, "a whole number from 0 to 2**64 - 1, or None"),
@@ -188,6 +191,17 @@ def test_a_setting_out_of_its_range_is_refused(field: str, value, limit: str) ->
 def test_the_bounds_themselves_are_allowed() -> None:
     SamplingParams(temperature=0, top_k=0, top_p=1, min_p=0, seed=0)
     SamplingParams(temperature=1e-6, top_p=1e-9, min_p=1, seed=2**64 - 1, logit_bias={0: -math.inf})
+
+
+@pytest.mark.parametrize("least", [True, False])
+def test_at_the_bounds_every_logit_stays_a_number(least: bool) -> None:
+    sign, factor = (-1, 1e-6) if least else (1, 1e6)
+    params = SamplingParams(1e-6, 0, 1, 0, factor, -1e20, -1e20, {0: 1e20, 1: sign * 1e20})
+    history = History((0, 1))
+    history.extend([0, 1] * 1000)
+    adjusted = adjust(np.array([[1e4, -1e4, 0.0]], dtype=np.float32), params, history, [()])
+    assert np.isfinite(adjusted / params.temperature).all()
+    assert np.isfinite(distribution(adjusted, params)).all()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -61,7 +61,7 @@ def test_arguments_of_earlier_calls_are_objects_for_the_template():
         return [{"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]}, *ASKED]
 
     assert shown(called('{"a": [1]}'), tools=()) == repr([[], called({"a": [1]})])
-    for kept in ("no JSON", "[1]", {"a": 1}):
+    for kept in ("no JSON", "[1]", {"a": 1}, '{"a":' * 50_000):
         assert shown(called(kept), tools=()) == repr([[], called(kept)])
 
 

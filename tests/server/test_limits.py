@@ -60,6 +60,8 @@ def test_a_malformed_body_is_refused(http, body, message, param):
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs is 21: it must be from 0 to 20"),
         ({"top_logprobs": 2}, "top_logprobs needs logprobs"),
         ({"logit_bias": {"a": 1}}, "keys are token ids"),
+        ({"logit_bias": {"1" * 5000: 1}}, "keys are token ids"),
+        ({"logit_bias": {"1": 1e39}}, "number of at most 1e20"),
         ({"logit_bias": {"999": 1}}, "logit_bias holds token 999"),
         ({"logit_bias": {str(place): 1 for place in range(1025)}}, "at most 1024 may be biased"),
         ({"top_p": 0}, "top_p is 0"),

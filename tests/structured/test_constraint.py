@@ -12,7 +12,7 @@ pytest.importorskip("llguidance")
 
 from pydantic import BaseModel
 
-from outrider import InputError, ModelError, SettingError, SpeculativeDecoder, VocabularyError
+from outrider import InputError, SettingError, SpeculativeDecoder, VocabularyError
 from outrider.maths.arrays import to_numpy
 from outrider.structured import Grammar, GrammarConstraint, choice, grammar, json_object, json_schema, regex
 from tiny.pieces import Pieces, bytes_and_words, json_table
@@ -224,7 +224,7 @@ def test_a_grammar_of_letters_that_no_token_has_is_refused_when_it_comes_to_them
     letters = Pieces(["a", "b"])
     found = constraint(regex("a[xy]"), tokenizer=letters, size=2, stop=frozenset())
     assert found.allowed([]).tolist() == [True, False]
-    with pytest.raises(ModelError, match="wants text that no token of the vocabulary can begin"):
+    with pytest.raises(InputError, match="wants text that no token of the vocabulary can begin"):
         found.allowed([0])
 
 
@@ -272,7 +272,7 @@ def test_a_grammar_needs_a_tokenizer_and_a_grammar():
 def test_a_grammar_that_the_target_cannot_follow_further_fails_alone(monkeypatch):
     found = constraint(Grammar("start: /a/"))
     monkeypatch.setattr("outrider.structured.cursors.Cursors.at", lambda self, text: _Broken())
-    with pytest.raises(ModelError, match="too complex to go on with"):
+    with pytest.raises(InputError, match="too complex to go on with"):
         found.allowed([])
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from outrider.drafters.adjusting import adjusted
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedRow, DraftCache
 from outrider.maths.arrays import Array, concatenate
@@ -14,7 +15,6 @@ from outrider.maths.draft import EMPTY, Draft
 from outrider.maths.draws import draw, draw_shared, probability
 from outrider.maths.sampling import (
     SamplingParams,
-    adjust,
     common_settings,
     distribution,
     live_rows,
@@ -192,7 +192,7 @@ class ChainGrower:
 
     def _choose(self, chain: Chain, logits: Array) -> None:
         """The next token of one chain, by its settings."""
-        logits = adjust(logits, chain.sampling, chain.sequence.history, [chain.tokens])
+        logits = adjusted(logits, chain.sampling, chain.sequence.history, [chain.tokens])
         if chain.sampling.logits_processors and not live_rows(logits):
             chain.longest = len(chain.tokens)
             return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from outrider.drafters.adjusting import adjusted
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.cache import CachedDrafter, CachedRow, DraftCache
 from outrider.drafters.grown import open_all, plan_of, row_of
@@ -16,7 +17,7 @@ from outrider.maths.arrays import Array, HostFloats, HostInts, stack, top
 from outrider.maths.budget import Budget
 from outrider.maths.draft import CHOSEN, EMPTY, ROOT, Draft
 from outrider.maths.draws import draw_several
-from outrider.maths.sampling import UNCHANGED, adjust, common_settings, distribution, live_rows
+from outrider.maths.sampling import UNCHANGED, common_settings, distribution, live_rows
 from outrider.runtimes.growing import TreePlan
 from outrider.runtimes.loading import as_model
 from outrider.values import require_flag
@@ -130,7 +131,7 @@ class ModelTreeDrafter(CachedDrafter):
         """As `_open`, for a text whose distributions depend on its tokens so far (penalties, processors)."""
         sampling = tree.sequence.sampling
         paths = [tree.growth.path(node) for node in tree.asked]
-        logits = adjust(logits, sampling, tree.sequence.history, paths)
+        logits = adjusted(logits, sampling, tree.sequence.history, paths)
         if sampling.logits_processors:
             live = live_rows(logits)
             if not live:

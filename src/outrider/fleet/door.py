@@ -219,6 +219,6 @@ def _fields(body: bytes) -> Mapping[str, Any]:
     """What stands in a body; nothing where it is no JSON object, which the replica refuses."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from outrider.errors import InputError, shown
-from outrider.maths.arrays import Array, gather, stack
+from outrider.errors import InputError, OutriderError, first_line, shown
+from outrider.maths.arrays import Array, float32, gather, stack
 
 
 class LogitsProcessor(Protocol):
@@ -70,7 +70,7 @@ def process(
         float32 [rows, vocab], a new array.
 
     Raises:
-        InputError: a processor returns another shape.
+        InputError: a processor fails, or returns another shape.
     """
     rows: list[Array] = []
     row_of: dict[tuple[int, ...], int] = {}
@@ -83,15 +83,26 @@ def process(
         text = [*output, *path]
         changed = logits[row]
         for processor in () if path in dead else processors:
-            changed = processor(text, changed)
+            changed = _changed(processor, text, changed)
             if (shape := _shape(changed)) != (logits.shape[-1],):
                 raise InputError(
                     f"a logits processor returned {f'shape {shape}' if shape else shown(changed)}: return logits of "
                     f"shape ({logits.shape[-1]},), as it was given"
                 )
+            changed = float32(changed, like=logits)
         row_of[path] = row
         rows.append(changed)
     return stack(rows)
+
+
+def _changed(processor: LogitsProcessor, text: Sequence[int], logits: Array) -> Array:
+    """What the processor returns. Whatever a function of the caller's raises ends its own text alone."""
+    try:
+        return processor(text, logits)
+    except OutriderError:
+        raise
+    except Exception as error:
+        raise InputError(f"a logits processor failed ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _shape(returned: Any) -> tuple[int, ...]:

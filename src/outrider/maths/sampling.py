@@ -26,9 +26,12 @@ from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp,
 from outrider.maths.processors import LogitsProcessor, process
 
 SMALLEST_TEMPERATURE = 1e-6
-BIAS = "{token id >= 0: number}"
+BIAS = "{token id >= 0: number of at most 1e20}"
 LARGEST_TOP_K = 2**31  # beyond every vocabulary
 LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
+# Larger numbers, divided by the smallest temperature, leave what a float32 holds.
+LARGEST_SHIFT = 1e20  # of logit bias and penalties that are added
+LARGEST_FACTOR = 1e6  # of the repetition penalty, and 1 over it
 LEAST_TEMPERATURE = f"0 or at least {SMALLEST_TEMPERATURE} (use 0 for greedy)"
 NUMBERS = (
     "temperature",
@@ -92,17 +95,18 @@ class SamplingParams:
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (1 keeps all tokens)")
         _require(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1 (0 keeps all tokens)")
         _require(
-            0 < self.repetition_penalty < math.inf,
+            1 / LARGEST_FACTOR <= self.repetition_penalty <= LARGEST_FACTOR,
             "repetition_penalty",
             self.repetition_penalty,
-            "finite and above 0 (1 is no penalty)",
+            "from 1e-06 to 1e+06 (1 is no penalty)",
         )
         for name in ("presence_penalty", "frequency_penalty"):
-            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number (0 is no penalty)")
+            value = getattr(self, name)
+            _require(abs(value) <= LARGEST_SHIFT, name, value, "a number from -1e20 to 1e20 (0 is no penalty)")
         put(self, "top_k", min(int(self.top_k), LARGEST_TOP_K))
         for token, bias in self.logit_bias.items():
             sound = isinstance(token, Integral) and isinstance(bias, Real) and token >= 0
-            _require(sound and _plain("logit_bias", bias) < math.inf, "logit_bias", {token: bias}, BIAS)
+            _require(sound and _plain("logit_bias", bias) <= LARGEST_SHIFT, "logit_bias", {token: bias}, BIAS)
         if not all(type(token) is int and type(bias) is float for token, bias in self.logit_bias.items()):
             plain = {int(token): _plain("logit_bias", bias) for token, bias in self.logit_bias.items()}
             put(self, "logit_bias", plain)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from outrider.errors import ModelError, first_line
+from outrider.errors import InputError, first_line
 from outrider.maths.arrays import Array, HostTruths, keep_where
 from outrider.maths.processors import Constraint
 from outrider.structured.cursors import Cursors
@@ -57,7 +57,7 @@ class GrammarConstraint(Constraint):
         return f"{type(self).__name__}({self.grammar!r})"
 
     def __call__(self, output: Sequence[int], logits: Array, /) -> Array:
-        """Raises ModelError where the grammar is too complex to go on with."""
+        """Raises InputError where the grammar is too complex to go on with."""
         allowed = self.allowed(output)
         return logits if allowed is None else keep_where(logits, allowed, -math.inf)
 
@@ -65,7 +65,7 @@ class GrammarConstraint(Constraint):
         """[vocab]: which tokens may follow; None behind the end of a text.
 
         Raises:
-            ModelError: the grammar is too complex to go on with.
+            InputError: the grammar is too complex to go on with.
         """
         with self._lock:
             matcher = self._cursors.at(output)
@@ -95,9 +95,9 @@ class GrammarConstraint(Constraint):
             return
         reason = first_line(ValueError(matcher.get_error()))
         if reason.startswith("NoExtension"):
-            raise ModelError(
+            raise InputError(
                 f"the {self.grammar.kind} wants text that no token of the vocabulary can begin: allow other text"
             )
-        raise ModelError(
+        raise InputError(
             f"the {self.grammar.kind} is too complex to go on with ({reason}): write it with fewer alternatives"
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from outrider.drafters.adjusting import adjusted
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.grown import open_all, plan_of, row_of
 from outrider.drafters.growth import Growth
@@ -19,7 +20,7 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import CHOSEN, ROOT
 from outrider.maths.draws import draw_several
 from outrider.maths.noise import Key, RoundNoise
-from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
+from outrider.maths.sampling import UNCHANGED, distribution, live_rows
 from outrider.runtimes.growing import TreePlan
 
 TINY = 1e-3  # a chance that no price is worth
@@ -134,7 +135,7 @@ class HeadGrower:
         if sampling.adjusts_logits:
             # Penalties and grammars are given in the target's tokens.
             paths = [tree.growth.path(node) for node in tree.asked]
-            wide = adjust(self._vocabulary.widened(logits), sampling, tree.sequence.history, paths)
+            wide = adjusted(self._vocabulary.widened(logits), sampling, tree.sequence.history, paths)
             logits = self._vocabulary.narrowed(wide)
             live = live_rows(logits)
             if not live:

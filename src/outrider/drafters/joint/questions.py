@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from outrider.drafters.adjusting import adjusted
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.heads.native_entries import NativeEntries
 from outrider.drafters.heads.texts import HeadTexts
@@ -17,7 +18,7 @@ from outrider.maths.budget import Budget
 from outrider.maths.draft import ROOT
 from outrider.maths.draws import draw, draw_shared, normalised
 from outrider.maths.noise import RoundNoise
-from outrider.maths.sampling import UNCHANGED, adjust, distribution, live_rows
+from outrider.maths.sampling import UNCHANGED, distribution, live_rows
 
 
 @dataclass(slots=True, eq=False)
@@ -150,7 +151,7 @@ class Questions:
         if sampling.adjusts_logits:
             # Penalties and grammars are given in the target's tokens.
             wide = self._vocabulary.widened(logits)
-            logits = self._vocabulary.narrowed(adjust(wide, sampling, each.sequence.history, [each.tree.path(node)]))
+            logits = self._vocabulary.narrowed(adjusted(wide, sampling, each.sequence.history, [each.tree.path(node)]))
             if not live_rows(logits):
                 each.tree.answer(node, [], [])
                 return

@@ -298,5 +298,5 @@ def _input(arguments: str) -> Any:
     """The arguments as an object; as they are where the answer ended before they did."""
     try:
         return json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"incomplete": arguments}

@@ -24,6 +24,7 @@ from outrider.server.errors import refused
 from outrider.server.service import Service
 from outrider.structured import Grammar, choice, grammar, json_object, json_schema, regex
 
+LONGEST_ID = 20  # digits of a token id
 KEEPS_ALL = -1  # of top_k, in vLLM's words
 # Fields of every endpoint of OpenAI's that are about accounts and their stores, and why they are ignored.
 OF_ACCOUNTS: Mapping[str, str] = {
@@ -185,7 +186,7 @@ class TextSettings(TextBody):
         most = service.settings.limits.biased_tokens
         if len(bias) > most:
             raise refused(f"logit_bias has {len(bias)} tokens: at most {most} may be biased", "logit_bias")
-        wrong = next((token for token in bias if not token.isdecimal()), None)
+        wrong = next((token for token in bias if not token.isdecimal() or len(token) > LONGEST_ID), None)
         if wrong is not None:
             raise refused(f"logit_bias has the key {shown(wrong)}: keys are token ids", "logit_bias")
         return {int(token): value for token, value in bias.items()}

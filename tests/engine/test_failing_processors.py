@@ -1,0 +1,93 @@
+"""A logits processor that fails ends its own text, and nothing else."""
+
+import asyncio
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from outrider import (
+    AsyncEngine,
+    Engine,
+    InputError,
+    LookupDrafter,
+    ModelDrafter,
+    ModelTreeDrafter,
+    Request,
+    SamplingParams,
+    SuffixDrafter,
+)
+from tiny.tables import DRAFT, TARGET
+
+DRAFTERS = {
+    "none": lambda: None,
+    "model": lambda: ModelDrafter(DRAFT),
+    "model-tree": lambda: ModelTreeDrafter(DRAFT),
+    "suffix": SuffixDrafter,
+    "lookup": LookupDrafter,
+}
+
+
+def failing(error: Exception):
+    def processor(output, logits):
+        if len(output) >= 6:
+            raise error
+        return logits
+
+    return processor
+
+
+def request(*processors, temperature=1.0) -> Request:
+    return Request((0, 1, 2), 20, SamplingParams(temperature, seed=1, logits_processors=processors))
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("error", [KeyError("gone"), InputError("gone")], ids=["foreign", "own"])
+def test_other_texts_go_on_and_go_on_being_drafted(drafter: str, error: Exception, temperature: float) -> None:
+    engine = Engine(TARGET, DRAFTERS[drafter](), lookahead=3, max_rows=2, capacity=64)
+    failed = engine.submit(request(failing(error), temperature=temperature))
+    other = engine.submit(request(temperature=temperature))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        while not engine.idle:
+            engine.step()
+    assert isinstance(failed.error, InputError)
+    assert "gone" in str(failed.error)
+    assert len(failed.tokens) <= 6
+    assert (other.error, len(other.tokens)) == (None, 20)
+    assert engine.drafter_failures == 0
+
+
+def test_an_asynchronous_engine_goes_on() -> None:
+    async def decoded():
+        async with AsyncEngine(Engine(TARGET, ModelDrafter(DRAFT), lookahead=3, max_rows=2, capacity=64)) as engine:
+            with pytest.raises(InputError, match=r"a logits processor failed \(KeyError: 'gone'\)"):
+                [event async for event in engine.stream(request(failing(KeyError("gone"))))]
+            return [event async for event in engine.stream(request())]
+
+    assert len(asyncio.run(decoded())) == 20
+
+
+def test_a_processor_may_return_numbers_of_another_kind_and_library() -> None:
+    torch = pytest.importorskip("torch")
+    table = np.log(np.random.default_rng(3).dirichlet(np.ones(8), size=8)).astype(np.float32)
+
+    def model(tokens):
+        return torch.from_numpy(table[np.asarray(tokens).ravel()])
+
+    def without_0(output, logits):
+        if len(output) % 2:
+            return logits
+        numbers = np.asarray(logits, dtype=np.float64).copy()
+        numbers[0] = -math.inf
+        return numbers
+
+    engine = Engine(model, SuffixDrafter(), lookahead=3, max_rows=1, capacity=64)
+    for temperature in (0, 1):
+        handle = engine.submit(request(without_0, temperature=temperature))
+        while not engine.idle:
+            engine.step()
+        assert handle.error is None
+        assert 0 not in handle.tokens[::2]
