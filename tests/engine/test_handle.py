@@ -1,5 +1,7 @@
 """What a user holds of a text in an engine, and how it is let go."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from outrider import (
     Request,
     SamplingParams,
     SpeculativeDecoder,
+    SuffixDrafter,
     TableModel,
 )
 from tiny.tables import TARGET
@@ -43,6 +46,49 @@ def run(engine):
     while not engine.idle:
         events += engine.step()
     return events
+
+
+class Stumbling(Letters):
+    """As a tokenizer that has fewer tokens than the model has logits."""
+
+    def decode(self, tokens):
+        if 4 in tokens:
+            raise IndexError("piece id is out of range")
+        return super().decode(tokens)
+
+
+@pytest.mark.parametrize("drafter", [None, SuffixDrafter])
+def test_a_tokenizer_that_fails_ends_the_text_alone(drafter):
+    engine = engine_of(TableModel(TARGET.table, tokenizer=Stumbling()), drafter and drafter(), lookahead=3, max_rows=2)
+    failed = engine.submit(Request(PROMPT, 20, SamplingParams(seed=1)))
+    other = engine.submit(Request(PROMPT, 20, SamplingParams(seed=1, logit_bias={4: -math.inf})))
+    run(engine)
+    assert failed.finish_reason is FinishReason.ERROR
+    assert isinstance(failed.error, ModelError)
+    assert "failed on this text alone: piece id is out of range" in str(failed.error)
+    assert (other.error, len(other.tokens), len(other.text)) == (None, 20, 20)
+
+
+def test_so_it_does_while_a_round_is_rolled_back():
+    failing = []
+
+    class Failing(Letters):
+        def decode(self, tokens):
+            if failing:
+                raise IndexError("piece id is out of range")
+            return super().decode(tokens)
+
+    def interrupted(record):
+        failing.append(record)
+        raise KeyboardInterrupt
+
+    engine = engine_of(TableModel(TARGET.table, tokenizer=Failing()), observer=interrupted)
+    handle = engine.submit(Request(PROMPT, 20, SamplingParams(seed=1)))
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    assert isinstance(handle.error, ModelError)
+    engine.step()
+    assert engine.idle
 
 
 def test_a_handle_follows_its_text():

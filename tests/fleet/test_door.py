@@ -168,7 +168,7 @@ def test_what_the_door_refuses_itself():
     assert (reply.status_code, seen) == (413, [])
     reply, seen = asked(lambda _, request: httpx.Response(200, stream=Pieces([])), body=json.dumps([1]).encode())
     assert (reply.status_code, len(seen)) == (200, 1)  # the replica refuses it in its own words
-    reply, seen = asked(lambda _, request: httpx.Response(200, stream=Pieces([])), body=b"[" * 1500)
+    reply, seen = asked(lambda _, request: httpx.Response(200, stream=Pieces([])), body=b"[" * 990)
     assert (reply.status_code, len(seen)) == (200, 1)  # that as well
     reply, _ = asked(None, "/health", b"", "GET")
     assert reply.json() == {"status": "ok", "replicas": 2}

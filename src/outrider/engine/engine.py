@@ -14,6 +14,7 @@ from outrider.engine.admission import check_request, require_drafts_judged, requ
 from outrider.engine.bookkeeping import Books
 from outrider.engine.costs import EngineCosts
 from outrider.engine.events import TokenEvent
+from outrider.engine.failures import as_text_error
 from outrider.engine.handle import Handle
 from outrider.engine.meanwhile import Meanwhile
 from outrider.engine.memory import plan_capacity, room_for_branches, widest_draft
@@ -256,7 +257,10 @@ class Engine:
         If an interrupt stops this too, the next step settles first.
         """
         for sequence in self._scheduler.active:
-            sequence.settle()
+            try:
+                sequence.settle()
+            except Exception as error:  # of its tokenizer, or of a grammar
+                sequence.fail(as_text_error(self.target, error))
             # The cache may hold more of a verdict than the text: cut it to the text.
             held = min(self._session.length(sequence.row), len(sequence.tokens) - 1)
             self._session.truncate(sequence.row, held)

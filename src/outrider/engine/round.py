@@ -233,7 +233,11 @@ class Round:
         logprobs = None
         if sequence.request.logprobs:
             logprobs = logprobs_of(draft, verdict, logits[first : first + feed.wanted], sequence.request.top_logprobs)
-        events = sequence.advance(draft, verdict, logprobs)
+        try:
+            events = sequence.advance(draft, verdict, logprobs)
+        except Exception as error:  # of its tokenizer, or of a grammar
+            sequence.fail(as_text_error(self._target, error))
+            events = []
         self._tell_verdict(feed, verdict)
         return events
 
