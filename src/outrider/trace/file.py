@@ -114,7 +114,8 @@ def read_trace(path: str | Path) -> Trace:
         lines = Path(path).read_bytes().split(b"\n")
     except (OSError, TypeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise InputError(f"the trace {shown(path)} cannot be read ({reason}): check the path") from error
+        named = path if isinstance(path, Path) else shown(path)
+        raise InputError(f"the trace {named} cannot be read ({reason}): check the path") from error
     header = _header(lines[0], path)
     if lines[-1] == b"":
         lines.pop()
