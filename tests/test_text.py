@@ -194,3 +194,32 @@ def test_tokens_without_text_are_passed_over():
     pieces, rest = pushed([0x41, *[256, 257] * 500, 0xE2, 256, 0x82, 257, 0xAC], tokenizer := Bytes())
     assert "".join(pieces) + rest == "A€"
     assert tokenizer.decoded < 6000
+
+
+class Unspelled:
+    """The same tokenizer, which does not say that a text is the bytes of its tokens."""
+
+    def __init__(self, tokenizer):
+        self.vocabulary = tokenizer.vocabulary
+        self.special_tokens = tokenizer.special_tokens
+        self.decode = tokenizer.decode
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tokens_that_are_spelled_come_as_those_that_are_decoded(seed):
+    from outrider.runtimes.tokenizers.byte_level import byte_alphabet
+    from tiny.tokenizers import byte_level
+
+    words = byte_level([*byte_alphabet(), "th", "Ġt", "Ã©", "ðŁ"], added=["<tool>"])  # two letters, " t", é, half a cat
+    assert words.speller() is not None
+    rng = np.random.default_rng(seed)
+    # Of all tokens, and of bytes that mostly begin or continue a character; some ids are beyond the vocabulary.
+    tokens = rng.integers(len(words.vocabulary) + 2, size=400)
+    amid = [token for token, piece in enumerate(words.vocabulary) if piece and piece[0] >= 0x80]
+    tokens = np.where(rng.random(400) < 0.5, rng.choice(amid, 400), tokens).tolist()
+    for before in ([], tokens[:1], tokens[:7], [*tokens[:7], min(words.special_tokens)]):
+        assert pushed(tokens[7:], words, before) == pushed(tokens[7:], Unspelled(words), before)
+
+
+def test_a_tokenizer_whose_words_lose_their_space_does_not_spell():
+    assert sentencepiece().speller() is None

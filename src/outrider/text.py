@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
@@ -79,6 +79,20 @@ class LimitableTokenizer(Protocol):
         """
 
 
+Speller = Callable[[int], bytes]
+
+
+@runtime_checkable
+class SpellingTokenizer(Protocol):
+    """A tokenizer that may know what each token adds to a text, whatever stands before it."""
+
+    def speller(self) -> Speller | None:
+        """A function from a token to the bytes that it adds, none for a silent one (most special tokens).
+
+        The text of some tokens is their bytes one after the other, in UTF-8. None where that is not so.
+        """
+
+
 def limited(tokenizer: Tokenizer | None, room: int) -> Tokenizer | None:
     """The tokenizer for texts of fewer than `room` tokens, where it can tell; else as it is."""
     if tokenizer is None:  # first, because asking after a protocol takes as long as a small request
@@ -144,9 +158,10 @@ def _is_text(piece: bytes) -> bool:
 class Detokenizer:
     """Turns tokens into text as they come, each in constant time.
 
-    A token's text may depend on the one before (SentencePiece drops the space before the first word of a text), so it
-    is the difference of two decodings. Bytes that are not yet a character, or never become one, are read as UTF-8: what
-    can no longer become a character is shown as replacement characters at once. A character has at most 4 bytes.
+    Where the tokenizer spells its tokens, a text is their bytes. Elsewhere a token's text may depend on the one before
+    (SentencePiece drops the space before the first word of a text), so it is the difference of two decodings. Bytes
+    that are not yet a character, or never become one, are read as UTF-8: what can no longer become a character is shown
+    as replacement characters at once. A character has at most 4 bytes.
 
     Args:
         before: the tokens that the text goes on from. They are not shown again, but the first word keeps its space.
@@ -156,13 +171,19 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._context: list[int] = []  # what the next token is decoded beside
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._spell = tokenizer.speller() if isinstance(tokenizer, SpellingTokenizer) else None
         last = before[-1:]
-        if last and not self._is_silent(last[0]):
+        if self._spell is not None:
+            if last and self._spell(last[0]):  # a character may have begun before
+                self._utf8.decode(b"".join([self._spell(token) for token in before[-MOST_BYTES:]]))
+        elif last and not self._is_silent(last[0]):
             self._context = list(last)
             self._read_beginning(before)
 
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character is incomplete."""
+        if self._spell is not None:
+            return self._utf8.decode(self._spell(token))
         if self._splits_a_character:
             return self._push_bytes(token)
         known = self._tokenizer.decode(self._context)

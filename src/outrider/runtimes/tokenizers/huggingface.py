@@ -13,7 +13,7 @@ from outrider.errors import ModelError
 from outrider.runtimes.tokenizers.byte_level import bytes_of_names
 from outrider.runtimes.tokenizers.control_names import ControlNames, encode_marked
 from outrider.runtimes.tokenizers.fewest_tokens import LongestToken, longest_token
-from outrider.text import Vocabulary, fingerprint_of
+from outrider.text import REPLACEMENT, Speller, Vocabulary, fingerprint_of
 
 MOST_TOKENS = 2**24  # every id below the largest one has its place in the vocabulary
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes one
@@ -71,6 +71,28 @@ class HuggingFaceTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.wrapped.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def speller(self) -> Speller | None:
+        return self._spelling
+
+    @cached_property
+    def _spelling(self) -> Speller | None:
+        """For byte-level tokenizers alone. Each token is decoded once."""
+        if list(_kinds(self.wrapped)) != ["ByteLevel"]:
+            return None
+        known: dict[int, bytes] = {}
+
+        def spell(token: int) -> bytes:
+            piece = known.get(token)
+            if piece is None:
+                text = self.decode([token])
+                piece = known[token] = self._bytes_of(token) if REPLACEMENT in text else text.encode()
+            return piece
+
+        return spell
+
+    def _bytes_of(self, token: int) -> bytes:
+        return (self.vocabulary[token] if token < len(self.vocabulary) else None) or b""
 
     @property
     def chat_template(self) -> str | None:
