@@ -27,8 +27,8 @@ from outrider_native._core import (
 
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
-INTERFACE = 4
-DRAFTING = 2
+INTERFACE = 5
+DRAFTING = 3
 
 __all__ = [
     "DRAFTING",

@@ -9,6 +9,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "joint.h"
 
 namespace nb = nanobind;
@@ -42,20 +45,24 @@ nb::tuple known_of(const Known& known) {
 }
 
 // What the target was most likely to say after contexts, each the last token but one (none at a start) and the last one.
-void note(Successors& pairs, Successors& single,
+// Whether it was noted: nothing is where a probability is no number.
+bool note(Successors& pairs, Successors& single,
           const std::vector<std::pair<std::optional<uint32_t>, uint32_t>>& contexts, const Table2<int64_t>& tokens,
-          const Table2<double>& probabilities) {
+          const Table2<float>& probabilities) {
     const size_t count = tokens.shape(1);
     if (tokens.shape(0) != contexts.size() || probabilities.shape(0) != contexts.size() ||
         probabilities.shape(1) != count)
         throw std::invalid_argument("contexts and tokens of different numbers");
+    std::vector<double> all(probabilities.data(), probabilities.data() + contexts.size() * count);
+    if (!std::all_of(all.begin(), all.end(), [](double share) { return std::isfinite(share); })) return false;
     for (size_t i = 0; i < contexts.size(); i++) {
         const auto& [before, last] = contexts[i];
         const int64_t* row = tokens.data() + i * count;
-        const double* shares = probabilities.data() + i * count;
+        const double* shares = all.data() + i * count;
         single.note(last, row, shares, count);
         if (before) pairs.note(static_cast<uint64_t>(*before) << 32 | last, row, shares, count);
     }
+    return true;
 }
 
 std::vector<Match> matches_of(nb::sequence cursors) {

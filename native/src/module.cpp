@@ -61,15 +61,17 @@ struct Session {
 
 nb::tuple forward(Session& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
                   const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
-                  const std::vector<size_t>& wanted, const std::vector<size_t>& hidden) {
+                  const std::vector<size_t>& wanted, const std::vector<size_t>& hidden, size_t most_probable) {
     if (rows.size() != kept.size() || rows.size() != parents.size() || rows.size() != tokens.size() ||
         rows.size() != wanted.size())
         throw std::invalid_argument("lists of different lengths");
     std::vector<Row> work;
     for (size_t i = 0; i < rows.size(); i++) work.push_back({rows[i], kept[i], parents[i], tokens[i], wanted[i]});
+    Top top;
     {
         nb::gil_scoped_release release;
         session.model->forward(*session.cache, work, hidden, session.result);
+        if (most_probable) top = session.model->top(session.result, most_probable);  // while the threads are awake
     }
     Result& result = session.result;
     nb::list states;
@@ -77,17 +79,11 @@ nb::tuple forward(Session& session, const std::vector<size_t>& rows, const std::
         states.append(owned(std::move(layer), result.tokens, session.model->hidden_size()));
     auto* held = new std::shared_ptr<std::vector<float>>(result.logits);
     nb::capsule owner(held, [](void* p) noexcept { delete static_cast<std::shared_ptr<std::vector<float>>*>(p); });
-    return nb::make_tuple(Floats((*held)->data(), {result.wanted, session.model->vocabulary()}, owner), states);
-}
-
-nb::tuple top_of(const Session& session, size_t count) {
-    Top top;
-    {
-        nb::gil_scoped_release release;
-        top = session.model->top(session.result, count);
-    }
-    const size_t rows = session.result.wanted;
-    return nb::make_tuple(owned(std::move(top.tokens), rows, count), owned(std::move(top.probabilities), rows, count));
+    nb::object tops = nb::none();
+    if (most_probable)
+        tops = nb::make_tuple(owned(std::move(top.tokens), result.wanted, most_probable),
+                              owned(std::move(top.probabilities), result.wanted, most_probable));
+    return nb::make_tuple(Floats((*held)->data(), {result.wanted, session.model->vocabulary()}, owner), states, tops);
 }
 
 }  // namespace
@@ -162,8 +158,8 @@ NB_MODULE(_core, m) {
         .def_prop_ro("threads", &Model::threads);
     nb::class_<Session>(m, "Session")
         .def(nb::init<std::shared_ptr<Model>, size_t, size_t, bool>(), "model"_a, "rows"_a, "capacity"_a, "half"_a)
-        .def("forward", &forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "wanted"_a, "hidden"_a)
-        .def("top", &top_of, "count"_a)  // of the last pass
+        .def("forward", &forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "wanted"_a, "hidden"_a,
+             "most_probable"_a = 0)
         .def(
             "copy",
             [](Session& self, size_t row, size_t source, size_t count) { self.cache->copy_row(row, source, count); },

@@ -324,7 +324,10 @@ def test_each_scored_token_teaches_what_follows_it(trees: bool, rows: int, lengt
 
 
 def test_a_top_row_of_the_wrong_node_would_be_noticed(monkeypatch) -> None:
-    monkeypatch.setattr("outrider.drafters.recycling.source._before", lambda *args: 0)
+    def as_in_a_chain(sequence: object, reading: Reading, scored: int) -> list[tuple[int, int]]:
+        return list(zip([0, *reading.tokens[-scored:]], reading.tokens[-scored:], strict=False))
+
+    monkeypatch.setattr("outrider.drafters.recycling.source._contexts", as_in_a_chain)
     with pytest.raises(AssertionError):
         test_each_scored_token_teaches_what_follows_it(True, 1, 9)
 

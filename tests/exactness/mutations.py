@@ -498,4 +498,7 @@ def tree_read_as_a_chain() -> Iterator[None]:
 
 def top_tokens_of_another_node() -> AbstractContextManager:
     """No mistake of the kind: what a drafter learns is its own affair."""
-    return patch("outrider.drafters.recycling.source._before", lambda sequence, reading, scored, first: 0)
+    return patch(
+        "outrider.drafters.recycling.source._contexts",
+        lambda sequence, reading, scored: [(0, token) for token in reading.tokens[-scored:]],
+    )

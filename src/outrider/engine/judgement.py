@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Protocol
-
-import numpy as np
 
 from outrider.engine.events import TokenLogprobs
 from outrider.errors import OutriderError
@@ -204,9 +203,10 @@ def _greedy_choices(logits: Array, top: Top | None) -> list[int]:
         ModelError: a row holds a NaN, or no finite largest value.
     """
     # On an accelerator any of equal tokens may come first in `top`. A bad logit makes its row of `top` NaN.
-    if top is None or not on_host(logits) or np.isnan(top.probabilities[:, 0]).any():
+    if top is None or not on_host(logits) or any(map(math.isnan, top.probabilities[:, 0].tolist())):
         return [int(token) for token in most_probable(logits)]
-    return [int(token) for token in top.tokens[:, 0]]
+    found: list[int] = top.tokens[:, 0].tolist()
+    return found
 
 
 def _rows_of(drafts: Sequence[Draft]) -> list[slice]:

@@ -295,6 +295,9 @@ def readings_of(feeds: Sequence[Feed], scored: Scored, features: bool) -> list[R
     """The reading of each row: what the pass returned for it."""
     if not features:
         return [Reading(feed.start, feed.tokens, feed.draft) for feed in feeds]
+    if len(feeds) == 1:  # nothing to cut
+        top = scored.top if feeds[0].wanted else None
+        return [Reading(feeds[0].start, feeds[0].tokens, feeds[0].draft, scored.hidden, top)]
     readings = []
     fed = judged = 0
     for feed in feeds:

@@ -11,7 +11,7 @@ import numpy as np
 from outrider.errors import InputError
 from outrider.maths.arrays import Array, stack, top_of_logits
 from outrider.maths.sampling import most_probable
-from outrider.runtimes.base import LAST_KEPT, Parents, Pass, Scored, Top, Traits, at_once
+from outrider.runtimes.base import LAST_KEPT, NOTHING, Parents, Pass, Scored, Top, Traits, at_once
 
 
 class Ledger:
@@ -139,6 +139,7 @@ class LedgerSession(ABC):
         self._ledger = Ledger(rows, capacity)
         self._name = name
         self._traits = traits
+        self._granted = NOTHING  # the features that a pass was asked for last; checked once
 
     @property
     def rows(self) -> int:
@@ -175,10 +176,11 @@ class LedgerSession(ABC):
 
     def _append(self, work: Pass) -> None:
         """Record the tokens of a pass as tentative; refuse what cannot be computed."""
-        if work.features.hidden or work.features.top:
+        if work.features is not self._granted:
             refusal = self._traits.refusal(work.features)
             if refusal is not None:
                 raise InputError(f"model {self._name} cannot be asked for this: {refusal}")
+            self._granted = work.features
         self._ledger.extend(work.rows, work.tokens, work.parents)
 
 

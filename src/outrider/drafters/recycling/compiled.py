@@ -47,7 +47,14 @@ class CompiledSuccessors(Successors):
         contexts: Sequence[tuple[int | None, int]],
         tokens: np.ndarray,
         probabilities: np.ndarray,
-    ) -> None:
-        """As `note`, for contexts of two tokens here and of one in `single`; arguments as `RecyclingMemory.learn`."""
-        shares = np.ascontiguousarray(probabilities, dtype=np.float64)
-        self._library.note(self.core, single.core, contexts, tokens, shares)
+    ) -> bool:
+        """As `note`, for contexts of two tokens here and of one in `single`.
+
+        Args:
+            contexts: as `RecyclingMemory.learn`.
+            tokens, probabilities: int64 and float32, in one piece each.
+
+        Returns:
+            False where a probability is no finite number; then nothing is noted.
+        """
+        return self._library.note(self.core, single.core, contexts, tokens, probabilities)  # type: ignore[no-any-return]

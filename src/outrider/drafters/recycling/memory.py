@@ -88,25 +88,34 @@ class RecyclingMemory:
 
         Args:
             contexts: of each, the last token but one (None at the start of a text) and the last one.
-            tokens, probabilities: [contexts, count], its most probable next tokens, likeliest first.
+            tokens, probabilities: [contexts, count], its most probable next tokens, likeliest first. Contexts with a
+                probability that is no finite number are left out.
         """
         if not len(contexts):
             return 0
-        tokens, probabilities = np.asarray(tokens), np.asarray(probabilities)
+        tokens = np.ascontiguousarray(tokens, dtype=np.int64)
+        probabilities = np.ascontiguousarray(probabilities, dtype=np.float32)
         if len(tokens) != len(contexts) or tokens.shape != probabilities.shape:
             raise InputError(f"{len(contexts)} contexts have {tokens.shape} tokens and {probabilities.shape} shares")
-        tokens = np.ascontiguousarray(tokens, dtype=np.int64)
-        added = _hash(contexts, tokens)
         with self.lock:
+            if not self._note(contexts, tokens, probabilities):
+                fine = np.flatnonzero(np.isfinite(probabilities).all(axis=1)).tolist()
+                return self.learn([contexts[place] for place in fine], tokens[fine], probabilities[fine])
+            added = _hash(contexts, tokens)
             self.experience = (self.experience + added) & MASK
-            if isinstance(self.pairs, CompiledSuccessors) and isinstance(self.single, CompiledSuccessors):
-                self.pairs.note_all(self.single, contexts, tokens, probabilities)
-                return added
-            for (before, last), row in zip(contexts, packed(tokens, probabilities), strict=True):
-                self.single.note(last, row)
-                if before is not None:
-                    self.pairs.note(pair_key(before, last), row)
         return added
+
+    def _note(self, contexts: Sequence[tuple[int | None, int]], tokens: np.ndarray, probabilities: np.ndarray) -> bool:
+        """Note all of them, or none where a probability is no finite number; whether they were noted."""
+        if isinstance(self.pairs, CompiledSuccessors) and isinstance(self.single, CompiledSuccessors):
+            return self.pairs.note_all(self.single, contexts, tokens, probabilities)
+        if not np.isfinite(probabilities).all():
+            return False
+        for (before, last), row in zip(contexts, packed(tokens, probabilities), strict=True):
+            self.single.note(last, row)
+            if before is not None:
+                self.pairs.note(pair_key(before, last), row)
+        return True
 
     def everything(self) -> tuple[dict[int, Known], dict[int, Known]]:
         """All contexts of one token and of two, those that it started from included; what is known of each."""

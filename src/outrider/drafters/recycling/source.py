@@ -7,11 +7,7 @@ well, with the target's probabilities, averaged.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.lookup.source import Context, Foresight, Source
@@ -20,7 +16,6 @@ from outrider.drafters.recycling.memory import RecyclingMemory
 from outrider.drafters.recycling.successors import KEPT, Known
 from outrider.errors import SettingError, shown
 from outrider.maths.arrays import float32_on_host, to_numpy
-from outrider.maths.draft import ROOT
 from outrider.maths.noise import MASK
 from outrider.runtimes.base import Features
 
@@ -77,17 +72,9 @@ class RecyclingSource(Source):
         if reading.top is None:
             return
         tokens = to_numpy(reading.top.tokens)
-        probabilities = float32_on_host(reading.top.probabilities)
-        first = len(reading.tokens) - len(tokens)  # of the fed tokens, the first one that was scored
-        places: Sequence[int] = range(len(tokens))
-        if not math.isfinite(float(probabilities.sum())):
-            # A text with NaN among its logits fails; the others go on.
-            places = np.flatnonzero(np.isfinite(probabilities).all(axis=1)).tolist()
-            tokens, probabilities = tokens[places], probabilities[places]
-        contexts = [
-            (_before(sequence, reading, first + place, first), reading.tokens[first + place]) for place in places
-        ]
-        added = self.memory.learn(contexts, tokens, probabilities)
+        added = self.memory.learn(
+            _contexts(sequence, reading, len(tokens)), tokens, float32_on_host(reading.top.probabilities)
+        )
         self._own[sequence.id] = (self._own.get(sequence.id, 0) + added) & MASK
 
     def foresee(self, cursor: object, context: Context) -> Foresight | None:
@@ -122,18 +109,20 @@ def _mixed(pair: Known | None, last: Known | None) -> Foresight | None:
     return Foresight(list(shares.items()), 0.0, {}, evidence)
 
 
-def _before(sequence: DraftedSequence, reading: Reading, scored: int, first: int) -> int | None:
-    """The token that a scored one follows; None at the start of a text.
+def _contexts(sequence: DraftedSequence, reading: Reading, scored: int) -> list[tuple[int | None, int]]:
+    """Of each scored token, the token that it follows (None at the start of a text) and itself.
 
     Args:
-        scored: its number among the tokens that were fed.
-        first: the number of the pending token; after it come the nodes of the draft.
+        scored: how many of the last fed tokens these are: the pending one, and after it the nodes of the draft.
     """
-    parent = scored - 1
-    if scored > first and reading.draft is not None:
-        above = reading.draft.parent(scored - first - 1)
-        parent = first if above == ROOT else first + 1 + above
-    if parent >= 0:
-        return reading.tokens[parent]
-    place = reading.start + scored - 1
-    return sequence.tokens[place] if place >= 0 else None
+    fed = reading.tokens
+    first = len(fed) - scored
+    place = reading.start + first - 1
+    before = fed[first - 1] if first else sequence.tokens[place] if place >= 0 else None
+    parents = None if reading.draft is None else reading.draft.parents
+    if parents is None:
+        return list(zip([before, *fed[first:]], fed[first:], strict=False))
+    found: list[tuple[int | None, int]] = [(before, fed[first])]
+    for node, parent in enumerate(parents[: scored - 1], start=first + 1):
+        found.append((fed[first + 1 + parent], fed[node]))  # the pending token stands before the first node
+    return found

@@ -14,7 +14,6 @@ from outrider.lookahead.goodput.asking import Asking
 from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.share import Share
 from outrider.lookahead.policy import ANY_DEPTH, Outcome, Times
-from outrider.maths.arrays import HostFloats
 from outrider.maths.budget import FREE, NO_BUDGET, Budget, Prices
 
 SEQUENCE_MEMORY = 0.98  # EMA decay, per draft, of how right the estimates are for its sequence
@@ -59,7 +58,7 @@ class PricedGoodput(Learner[Share]):
         self._quiet = True  # whether nothing was drafted in the last round
         self._spent = self._plain = 0.0  # EMAs of rounds' times, and of those of plain decoding for as many tokens
         self._drafted = RunningMean()  # tokens per row and round
-        self._table: HostFloats = np.empty(0)  # seconds of passes, as in the last prices
+        self._table: list[float] = []  # seconds of passes, as in the last prices
         self._seconds = FREE  # prices in seconds, for as many rows as there were last
         self._rows = self._tabled = 0  # how many these were, and in which round
         self._prices: dict[Hashable, Prices] = {}  # empty when new ones are due
@@ -91,17 +90,18 @@ class PricedGoodput(Learner[Share]):
         if rows != self._rows or self._rounds - self._tabled >= TABLED or self._rounds < TABLED:
             self._rows, self._tabled = rows, self._rounds
             self._seconds = self._prices_in_seconds(rows, costs)
-        per_token = self._time_ratio * (float(self._table[rows]) + self.overhead.value) / rows
+        per_token = self._time_ratio * (self._table[rows] + self.overhead.value) / rows
         rate = 1.0 / (per_token * self._trust)
         return [self._seconds.scaled(rate / self._sequences[sequence].factor) for sequence in sequences]
 
     def _prices_in_seconds(self, rows: int, costs: CostCurve) -> Prices:
         others = rows + (rows - 1) * self._drafted.value
-        self._table = costs.table(rows, rows * (1 + self._most))
-        passes = np.interp(others + np.arange(self._most + 1), np.arange(len(self._table)), self._table)
+        table = costs.table(rows, rows * (1 + self._most))
+        self._table = table.tolist()
+        passes = np.interp(others + np.arange(self._most + 1), np.arange(len(table)), table)
         _, position, token = self.draft_cost.prices
         drafted = np.arange(self._most + 1)
-        share = (passes - self._table[rows]) * drafted / np.maximum(drafted + others - rows, 1)
+        share = (passes - table[rows]) * drafted / np.maximum(drafted + others - rows, 1)
         added = np.maximum(passes - passes[0], share) + (position + token) * drafted
         return Prices(tuple(added.tolist()), 1.0)
 
@@ -145,8 +145,8 @@ class PricedGoodput(Learner[Share]):
         rows, counts = len(outcomes), [outcome.drafted for outcome in outcomes]
         drafted = sum(counts)
         self._drafted.add(drafted / rows)
-        plain = float(self._table[rows]) + self.overhead.value
-        spent = float(self._table[rows + drafted]) + self.overhead.value + self.draft_cost.seconds(max(counts), drafted)
+        plain = self._table[rows] + self.overhead.value
+        spent = self._table[rows + drafted] + self.overhead.value + self.draft_cost.seconds(max(counts), drafted)
         spent += sum(outcome.weighed for outcome in outcomes)
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
         asked = [outcome for outcome in outcomes if outcome.planned]
@@ -164,7 +164,7 @@ class PricedGoodput(Learner[Share]):
             per_token: seconds per emitted token, in plain decoding.
         """
         _, position, token = self.draft_cost.prices
-        spent = float(self._table[rows + outcome.drafted] - self._table[rows])
+        spent = self._table[rows + outcome.drafted] - self._table[rows]
         spent += call + (position + token) * outcome.drafted + outcome.weighed
         return outcome.accepted - spent / (per_token * self._time_ratio)
 

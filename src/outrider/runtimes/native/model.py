@@ -89,13 +89,13 @@ class NativeSession(RaggedSession[NativeCache]):
     def extend(self, work: Pass) -> Scored:
         self._append(work)
         ledger = self._ledger
-        logits, hidden = self._compiled.forward(
+        logits, hidden, top = self._compiled.forward(
             list(work.rows),
             [ledger.length(row) for row in work.rows],
-            [list(ledger.parents(row)) for row in work.rows],
+            [ledger.parents(row) for row in work.rows],
             [list(new) for new in work.tokens],
             work.wanted_counts,
             list(work.features.hidden),
+            work.features.top,
         )
-        count = work.features.top
-        return Scored(logits, tuple(hidden), Top(*self._compiled.top(count)) if count else None)
+        return Scored(logits, tuple(hidden), None if top is None else Top(*top))
