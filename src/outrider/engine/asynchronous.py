@@ -34,8 +34,8 @@ class _Listener:
 
 
 class _Mail:
-    """What a round brings all listeners. An event loop is woken once for all of its own: each wake-up costs it more
-    than a token does.
+    """The tokens of a round for all listeners. An event loop is woken once for all of its listeners: a wake-up takes
+    longer than a token.
     """
 
     def __init__(self) -> None:

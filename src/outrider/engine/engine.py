@@ -208,9 +208,9 @@ class Engine:
         """One round for every active text: draft, verify, commit. Finished texts leave, waiting ones come in.
 
         Args:
-            meanwhile: what the caller has to do anyway, such as handing out the tokens of the last round. It is called
-                once: while the device works, or first of all where nothing works on its own. It leaves the engine
-                alone.
+            meanwhile: work of the caller's own, such as handing out the tokens of the last round. It is called once:
+                while the device works, or before the round where passes return only when they are done. It must not
+                use the engine.
         """
         if meanwhile is not None:
             self._meanwhile.add(meanwhile)

@@ -74,7 +74,7 @@ class Feed:
         self._put(draft if self.cut is None else self.cut.draft)
 
     def force(self, draft: Draft) -> None:
-        """Add what a grammar leaves no choice about."""
+        """Add the tokens that a grammar forces, as a draft."""
         self.forced = True
         self._put(draft)
 

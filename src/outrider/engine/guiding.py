@@ -1,4 +1,4 @@
-"""What grammars tell the engine besides masks: drafts that are certain, and where drafts end."""
+"""What grammars add besides masks: forced tokens as drafts, and cuts of drafts."""
 
 from __future__ import annotations
 

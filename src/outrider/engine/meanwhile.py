@@ -27,7 +27,7 @@ class Meanwhile:
             work()
 
     def do(self) -> None:
-        """Do all of it now. An error is none of the pass that runs: it is kept for `check`."""
+        """Do all of it now. An error is kept for `check`, so that it does not fail the pass that runs."""
         while self._work:
             try:
                 self._work.pop(0)()

@@ -17,7 +17,7 @@ SHARE = 0.8  # of free memory, which an engine takes by default
 LOGITS_OF_A_ROW = 17  # tokens scored in one round: the pending one and a draft of 16
 BYTES_OF_A_LOGIT = 12  # of the logit, its probability and its noise
 DRAFTS_SHARE = 0.25  # of that memory, for the logits and branches of wide drafts
-STEP = 256  # tokens, to a multiple of which a capacity is rounded down
+STEP = 256  # tokens; a capacity is rounded down to a multiple of it
 NODES_OF_A_TREE = 64  # room after a row's last token for branches that are rejected
 
 

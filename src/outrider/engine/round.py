@@ -265,7 +265,7 @@ class Round:
             drafter.observe(feed.sequence, feed.proposed, verdict)
 
     def _tell_drafters(self, flight: Flight) -> None:
-        """Tell every drafter what the pass told of its own texts."""
+        """Let every drafter read the pass: its part for the drafter's own texts."""
         feeds = flight.feeds
         parts = [(each, own) for each, own in self._speculations.shared_out(feeds) if each.present]
         if not parts:

@@ -1,4 +1,4 @@
-"""Who drafts for which text: the engine's own drafter, and others that requests may name, each with its policy."""
+"""Which drafter drafts for which text: the engine's own, and others that requests may name, each with its policy."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _fastest(
     clock: Callable[[], float],
     features: Features,
 ) -> Points:
-    """The fastest pass of each count; of each bucket, not counting its first uses, which say nothing."""
+    """The fastest pass of each count; of each bucket, without its first uses, which take longer."""
     begun, runs = clock(), Counter[int]()
     passes = time_passes(
         session,
