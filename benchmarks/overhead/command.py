@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from benchmarks.overhead.measurement import LOOKAHEAD, VOCABULARY, Overhead, measure_overheads
 from outrider.cli.bench import tables
+from outrider.cli.options.group import option
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import counting_bar
 
 HEADINGS = ("arrays", "sampling", "rows", "ms per round", "of it code")
 
 
-def command(table: TableOptions) -> None:
+def command(
+    table: TableOptions,
+    weights: Annotated[
+        int,
+        option("--weights", "MB", "What each pass reads, as a real one does: then no cache holds the code of a round."),
+    ] = 0,
+) -> None:
     """Measure the time of a round without the passes of the models."""
     with counting_bar("measuring") as progress:
-        overheads = measure_overheads(progress)
-    remark = f"a vocabulary of {VOCABULARY}, drafts of {LOOKAHEAD}; the code without the arithmetic over the vocabulary"
+        overheads = measure_overheads(weights, progress)
+    read = f"passes that read {weights} MB, " if weights else ""
+    drafts = f"a vocabulary of {VOCABULARY}, drafts of {LOOKAHEAD}"
+    remark = f"{read}{drafts}; the code without the arithmetic over the vocabulary"
     tables.show(overheads, HEADINGS, [_cells(each) for each in overheads], remark, table)
 
 

@@ -74,13 +74,19 @@ class _Stopwatch:
 
 
 class _Instant:
-    """A model that is its own session; its logits are computed beforehand."""
+    """A model that is its own session; its logits are computed beforehand.
+
+    Args:
+        weights: what each pass reads, as a real one reads its weights: code and data of the round are then no longer in
+            the processor's caches.
+    """
 
     name = "instant"
     tokenizer: Tokenizer | None = None
 
-    def __init__(self, logits: Array, stopwatch: _Stopwatch) -> None:
+    def __init__(self, logits: Array, stopwatch: _Stopwatch, weights: np.ndarray[Any, Any]) -> None:
         self.traits = Traits(int(logits.shape[-1]), 100_000)
+        self._weights = weights
         self._logits = logits
         self._stopwatch = stopwatch
 
@@ -98,6 +104,7 @@ class _Instant:
         with self._stopwatch:
             self._ledger.extend(work.rows, work.tokens, work.parents)
             logits = self._logits[: sum(work.wanted_counts)]
+            self._weights.max(initial=0)
         return scored(work, logits)  # the most probable tokens are looked for by Outrider, not by the model
 
     def rollout(
@@ -139,12 +146,14 @@ def measure_overhead(
     make_logits: Callable[[np.ndarray[Any, Any]], Array],
     vocab_size: int,
     rounds: int,
+    weights: int = 0,
 ) -> float:
     """Median seconds per round that the engine itself takes: planning, judging, bookkeeping and a record.
 
     Args:
         wants: what the drafter asks of each pass; finding it counts.
         make_logits: converts a NumPy array to the library to measure.
+        weights: megabytes that each pass reads.
     """
     stopwatch = _Stopwatch()
     generator = np.random.default_rng(0)
@@ -153,7 +162,7 @@ def measure_overhead(
     logits = make_logits(numbers)
     records: list[RoundRecord] = []
     engine = Engine(
-        _Instant(logits, stopwatch),
+        _Instant(logits, stopwatch, np.ones(weights * 2**20, dtype=np.uint8)),
         _InstantDrafter(stopwatch, wants),
         lookahead=_Planned(),
         rule=rule,
@@ -173,10 +182,11 @@ def measure_overhead(
     return statistics.median(own)
 
 
-def measure_overheads(progress: Callable[[int, int], None] | None = None) -> list[Overhead]:
+def measure_overheads(weights: int = 0, progress: Callable[[int, int], None] | None = None) -> list[Overhead]:
     """One row and 16 rows, greedy and sampled under each rule; with NumPy, and with PyTorch if it is installed.
 
     Args:
+        weights: megabytes that each pass reads.
         progress: called with (measurements done, all measurements).
     """
     libraries: dict[str, Callable[[np.ndarray[Any, Any]], Array]] = {"numpy, float32": lambda array: array}
@@ -191,7 +201,7 @@ def measure_overheads(progress: Callable[[int, int], None] | None = None) -> lis
     found = []
     for number, (library, sampling, rows) in enumerate(cases):
         whole, code = (
-            1000 * measure_overhead(rows, *SAMPLING[sampling], libraries[library], size, ROUNDS)
+            1000 * measure_overhead(rows, *SAMPLING[sampling], libraries[library], size, ROUNDS, weights)
             for size in (VOCABULARY, FEW_TOKENS)
         )
         found.append(Overhead(library, sampling, rows, whole, code))
