@@ -181,6 +181,7 @@ def main() -> None:
                 continue
             if name in workers:
                 workers[name].close()
+            print(f"starting vLLM: {name} (a minute, more while other programs run)", file=sys.stderr, flush=True)
             workers[name] = Worker(name, arguments)
             workers[name].wait()  # one after the other: each takes all cores to start
         print(f"\n{rows} at a time")
