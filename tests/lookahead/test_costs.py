@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from outrider import CostCurve, SettingError
-from outrider.lookahead.costs.drafting import DraftCost
+from outrider.lookahead.costs.drafting import DraftCost, solved
 from outrider.lookahead.costs.running_mean import RunningMean
 from outrider.maths.buckets import Buckets
 
@@ -135,3 +135,13 @@ def test_a_mean_is_that_of_all_values_at_first_and_later_that_of_the_last() -> N
     for _ in range(200):
         mean.add(7.0)
     assert mean.value == pytest.approx(7.0, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_small_equations_are_solved(size):
+    generator = np.random.default_rng(size)
+    for _ in range(20):
+        factors = generator.normal(size=(size, size + 1))
+        matrix = factors @ factors.T + 1e-6 * np.eye(size)
+        x = generator.normal(size=size)
+        assert solved(matrix.tolist(), (matrix @ x).tolist()) == pytest.approx(x.tolist(), rel=1e-5, abs=1e-5)
