@@ -322,8 +322,12 @@ def test_a_sampled_round_reads_twice_at_most_and_launches_thirty_times(drafter, 
     assert used["launches"] <= 10
 
 
-@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
-def test_drafts_are_drawn_on_the_device_as_they_are_on_the_host(rule):
+@pytest.mark.parametrize(
+    "rules",
+    [("token",) * 3, ("block",) * 3, ("coupled",) * 3, ("token", "block", "coupled"), ("coupled", "token", "block")],
+    ids="+".join,
+)
+def test_drafts_are_drawn_on_the_device_as_they_are_on_the_host(rules):
     """Rows of unlike settings, of which one is greedy, and unlike lookaheads."""
     prompts = [[3, 5, 7, 9] * 5, text(of_cpu(), 9, 4), text(of_cpu(), 17, 2)]
     samplings = [SamplingParams(temperature=0.7, seed=1), GREEDY, SamplingParams(top_k=9, top_p=0.9, seed=3)]
@@ -331,12 +335,11 @@ def test_drafts_are_drawn_on_the_device_as_they_are_on_the_host(rule):
     for make in (of_cpu, lambda: GraphedLlama.of(tiny("Llama"), device="cpu")):
         rounds = []
         engine = Engine(
-            make(), ModelDrafter(make()), lookahead=Fixed(4), rule=rule, max_rows=3, capacity=128,
-            observer=rounds.append,
-        )  # fmt: skip
+            make(), ModelDrafter(make()), lookahead=Fixed(4), max_rows=3, capacity=128, observer=rounds.append
+        )
         handles = [
-            engine.submit(Request(tuple(prompt), 30, sampling, num_draft_tokens=4 - number))
-            for number, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
+            engine.submit(Request(tuple(prompt), 30, sampling, num_draft_tokens=4 - number, rule=rule))
+            for number, (prompt, sampling, rule) in enumerate(zip(prompts, samplings, rules, strict=True))
         ]
         while not engine.idle:
             engine.step()

@@ -159,20 +159,33 @@ class ChainGrower:
         return min(max(left), MOST_TOGETHER, *(chain.room - len(chain.tokens) for chain in active))
 
     def _draw_out(self, active: Sequence[Chain]) -> None:
-        """The next tokens of all chains, drawn where the model runs."""
+        """The next tokens of all chains, drawn where the model runs.
+
+        A call draws all of its tokens in one way. Those that share the target's noise are drawn by themselves: drawn as
+        the others, they would seldom be what the target draws.
+        """
+        ways = {chain.sequence.noise.shared for chain in active if not chain.chosen}
+        if len(ways) < 2:
+            groups = [(True in ways, active)]
+        else:
+            groups = [(way, [chain for chain in active if chain.sequence.noise.shared is way]) for way in (False, True)]
+        for number, (shared, chains) in enumerate(groups, start=1):
+            self._draw_alike(chains, shared)
+            if number < len(groups) or not all(map(self._is_complete, active)):  # the next call overwrites q
+                for chain in chains:
+                    chain.q[-1:] = [concatenate(chain.q[-1:])] if chain.q else []
+
+    def _draw_alike(self, active: Sequence[Chain], shared: bool) -> None:
         count = self._count_together(active)
         keys = [[chain.sequence.noise.draft(chain.position + step) for step in range(count)] for chain in active]
         samplings = [MOST_PROBABLE if chain.chosen else chain.sampling for chain in active]
-        draws = Draws(samplings, keys, active[0].sequence.noise.shared)
+        draws = Draws(samplings, keys, shared)
         drafted, q = self._cache.draw_out([chain.row for chain in active], draws)
         for index, (chain, tokens) in enumerate(zip(active, drafted, strict=True)):
             before = len(chain.tokens)
             self._add_up_to_end(chain, tokens)
             if not chain.chosen:
                 chain.q.append(q[: len(chain.tokens) - before, index])
-        if not all(map(self._is_complete, active)):  # the next call overwrites q
-            for chain in active:
-                chain.q[-1:] = [concatenate(chain.q[-1:])] if chain.q else []
 
     def _add_up_to_end(self, chain: Chain, tokens: Sequence[int]) -> None:
         for token in tokens[: chain.longest - len(chain.tokens)]:
