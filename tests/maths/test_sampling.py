@@ -153,9 +153,10 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
 @pytest.mark.parametrize(
     "field, value, limit",
     [
-        ("temperature", -0.1, "finite and at least 0 (0 is greedy)"),
-        ("temperature", math.nan, "finite and at least 0 (0 is greedy)"),
-        ("temperature", math.inf, "finite and at least 0 (0 is greedy)"),
+        ("temperature", -0.1, "from 0 to 1e20 (0 is greedy)"),
+        ("temperature", math.nan, "from 0 to 1e20 (0 is greedy)"),
+        ("temperature", 1e300, "from 0 to 1e20 (0 is greedy)"),
+        ("temperature", math.inf, "from 0 to 1e20 (0 is greedy)"),
         ("temperature", 1e-9, "0 or at least 1e-06 (use 0 for greedy)"),
         ("top_k", -1, "a whole number >= 0"),
         ("top_k", math.inf, "a whole number >= 0"),

@@ -26,6 +26,7 @@ from outrider.maths.arrays import Array, HostInts, gather, largest, log_sum_exp,
 from outrider.maths.processors import LogitsProcessor, process
 
 SMALLEST_TEMPERATURE = 1e-6
+LARGEST_TEMPERATURE = 1e20  # beyond a float32 a banned token has no probability that is a number
 BIAS = "{token id >= 0: number of at most 1e20}"
 LARGEST_TOP_K = 2**31  # beyond every vocabulary
 LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
@@ -83,7 +84,7 @@ class SamplingParams:
             put(self, name, _plain(name, getattr(self, name)))
         _require(isinstance(self.logit_bias, Mapping), "logit_bias", self.logit_bias, BIAS)
         _require(
-            0 <= self.temperature < math.inf, "temperature", self.temperature, "finite and at least 0 (0 is greedy)"
+            0 <= self.temperature <= LARGEST_TEMPERATURE, "temperature", self.temperature, "from 0 to 1e20 (0 is greedy)"
         )
         _require(
             self.temperature == 0 or self.temperature >= SMALLEST_TEMPERATURE,
