@@ -3,7 +3,18 @@
 import pytest
 
 from exactness.drafters import TreeDrafter
-from outrider import Engine, Goodput, ModelDrafter, Origin, Request, SamplingParams
+from exactness.simulated_time import Clock, TimedModel, steady
+from outrider import (
+    Engine,
+    Goodput,
+    LookupDrafter,
+    ModelDrafter,
+    Origin,
+    Request,
+    SamplingParams,
+    SuffixDrafter,
+    TableModel,
+)
 from tiny.tables import DRAFT, TARGET
 
 PROMPT = (0, 1, 2)
@@ -37,3 +48,17 @@ def test_a_policy_that_learns_goes_on_beside_plain_texts():
     assert drafted[0] == drafted[2] == 0
     assert drafted[3] <= 1
     assert len({tuple(handle.tokens) for handle in handles}) == 1
+
+
+@pytest.mark.parametrize("drafter", [SuffixDrafter, LookupDrafter])
+def test_long_drafts_go_on_beside_many_plain_texts(drafter):
+    clock = Clock()
+    target = TimedModel(TableModel.random(8, 1, spread=9, seed=3), clock, steady(1, 0.001))
+    engine = Engine(target, drafter(), max_rows=8, capacity=200, clock=clock)
+    greedy = SamplingParams(temperature=0)
+    drafted = engine.submit(Request(PROMPT * 4, 100, greedy))
+    plain = [engine.submit(Request(PROMPT, 100, greedy, num_draft_tokens=0)) for _ in range(7)]
+    while not engine.idle:
+        engine.step()
+    assert [handle.stats.drafted for handle in plain] == [0] * 7
+    assert drafted.stats.accepted > 40

@@ -41,7 +41,8 @@ class Books:
         # Tokens that a grammar forces are no evidence about the drafter.
         free = [each for each in result.committed if not each.feed.forced]
         steady = len(free) == len(result.feeds) and all(feed.read == 0 for feed in result.feeds)
-        for speculation, own in self._speculations.shared_out(free):
+        # A policy hears of the texts that it planned for: what it knows of passes ends with them.
+        for speculation, own in self._speculations.shared_out([each for each in free if each.feed.planned]):
             if speculation.present:
                 its = times if speculation.seconds is None else replace(times, drafting=speculation.seconds)
                 speculation.lookahead.observe([_outcome_of(each) for each in own], its if steady else None)

@@ -27,6 +27,7 @@ class Feed:
         draft: None while the prompt is not read to its end.
         forced: whether the draft comes from a grammar, and not from the drafter.
         cut: where a grammar left out tokens of the drafter's draft, what it left out.
+        planned: whether the policy was asked about it.
         paused: whether the policy leaves the drafter out in this round.
     """
 
@@ -38,6 +39,7 @@ class Feed:
     draft: Draft | None = None
     forced: bool = False
     cut: Cut | None = None
+    planned: bool = False
     paused: bool = False
 
     @property

@@ -201,7 +201,7 @@ class Round:
         trees = speculation.trees
         budgets = [self._within_row(budget, s, trees) for budget, s in zip(planned, sequences, strict=True)]
         for feed, budget in zip(feeds, planned, strict=True):
-            feed.paused = budget.longest <= 0
+            feed.planned, feed.paused = True, budget.longest <= 0
         drafts = speculation.drafter.propose(sequences, budgets) or ()
         for feed, budget, draft in zip(feeds, budgets, drafts, strict=False):
             feed.add(budget, draft)

@@ -83,9 +83,8 @@ class SamplingParams:
         for name in NUMBERS:
             put(self, name, _plain(name, getattr(self, name)))
         _require(isinstance(self.logit_bias, Mapping), "logit_bias", self.logit_bias, BIAS)
-        _require(
-            0 <= self.temperature <= LARGEST_TEMPERATURE, "temperature", self.temperature, "from 0 to 1e20 (0 is greedy)"
-        )
+        hot = "from 0 to 1e20 (0 is greedy)"
+        _require(0 <= self.temperature <= LARGEST_TEMPERATURE, "temperature", self.temperature, hot)
         _require(
             self.temperature == 0 or self.temperature >= SMALLEST_TEMPERATURE,
             "temperature",
