@@ -140,7 +140,7 @@ def q_masked_after_the_draw():
     """The draft token is drawn from what the draft model says, and q is told with the mask."""
 
     def choose(self, chain, logits):
-        masked = chains.adjust(logits, chain.sampling, chain.sequence.history, [chain.tokens])
+        masked = chains.adjusted(logits, chain.sampling, chain.sequence.history, [chain.tokens])
         self._draw(chain, distribution(logits, chain.sampling)[0])
         if chains.live_rows(masked):
             chain.q[-1] = distribution(masked, chain.sampling)
