@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --quiet
 # all that is installed takes three times the installing.
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
+# Within a make that has two jobs already, these two are shared.
+TWO_JOBS = $(if $(findstring --jobserver,$(MAKEFLAGS)),,--jobs 2)
 NATIVE := $(wildcard native/src/*) native/CMakeLists.txt native/pyproject.toml
 # Of llama.cpp only the library that Outrider calls.
 LEAN_LLAMA := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/lean-llama.cmake
@@ -26,7 +28,7 @@ demo: $(VENV)/.installed-demo ## Set up, and see SmolLM2 decode speculatively, b
 	$(DEMO) --draft-model smollm2-head --drafter merged
 
 test: $(VENV)/.installed-test ## Set up, and run every check: style, types, tests
-	$(MAKE) --no-print-directory --jobs 2 lint wheel
+	$(MAKE) --no-print-directory $(TWO_JOBS) lint wheel
 	@$(BIN)/python -m compileall -q src  # once, and not by every process that a test starts
 	$(BIN)/python -m pytest -n 2 --dist worksteal --quiet
 
@@ -86,7 +88,7 @@ $(VENV)/.created:
 
 # The native runtime is compiled while pip installs the rest; where it cannot be, PyTorch is taken instead.
 $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml $(NATIVE)
-	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.built-native $(VENV)/.installed-outrider
+	@$(MAKE) --no-print-directory $(TWO_JOBS) $(VENV)/.built-native $(VENV)/.installed-outrider
 	@if ls $(VENV)/wheels/outrider_native-*.whl > /dev/null 2>&1; then \
 		$(INSTALL) --force-reinstall --no-deps $(VENV)/wheels/outrider_native-*.whl; \
 	else \
@@ -118,7 +120,7 @@ $(VENV)/.installed-torch: $(VENV)/.created constraints.txt
 
 # llama.cpp is compiled while pip installs the rest.
 $(VENV)/.installed-test: $(VENV)/.created constraints.txt pyproject.toml .ci/lean-llama.cmake $(NATIVE)
-	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.built-llama $(VENV)/.installed-tools
+	@$(MAKE) --no-print-directory $(TWO_JOBS) $(VENV)/.built-llama $(VENV)/.installed-tools
 	@if ls $(VENV)/wheels/llama_cpp_python-*.whl > /dev/null 2>&1; then \
 		$(INSTALL) --find-links $(VENV)/wheels --only-binary llama-cpp-python llama-cpp-python; fi
 	@touch $@
