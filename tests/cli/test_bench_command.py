@@ -43,7 +43,7 @@ def test_bench_measures_several_rows_of_every_system(outrider, folder, tmp_path)
         assert row["tokens_alone"] == row["tokens_together"] == rows[0]["tokens_alone"] > 0
     status, out, _ = outrider(*arguments, "--max-rows", 2)
     assert status == 0
-    assert "speed-up" in out
+    assert "speed-" in out  # broken between lines where the machine is fast and numbers are wide
 
 
 @pytest.mark.parametrize(

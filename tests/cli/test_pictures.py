@@ -9,7 +9,7 @@ import pytest
 
 from outrider.cli.bench import tables
 from outrider.cli.render import OriginWriter, PlainWriter
-from outrider.cli.terminal import SafeFormatter, bar, messages, working
+from outrider.cli.terminal import SafeFormatter, counting_bar, messages, working
 from outrider.engine.events import Origin, TokenEvent
 from outrider.errors import ModelError
 from outrider.pictures import pictures
@@ -70,7 +70,7 @@ def test_what_the_console_says_is_harmless(capsys):
 MARKUP = "[/b] [red] {done} :x:"  # all of which steers rich, or its columns
 
 
-@pytest.mark.parametrize("shown", [working, bar])
+@pytest.mark.parametrize("shown", [working, counting_bar])
 def test_names_of_others_are_text_beside_a_spinner_and_a_bar(monkeypatch, capsys, shown):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
