@@ -9,6 +9,7 @@ from outrider.cli.bench import tables
 from outrider.cli.options.group import option
 from outrider.cli.options.output import TableOptions
 from outrider.cli.terminal import counting_bar
+from outrider.errors import SettingError
 
 HEADINGS = ("arrays", "sampling", "rows", "ms per round", "of it code")
 
@@ -21,6 +22,8 @@ def command(
     ] = 0,
 ) -> None:
     """Measure the time of a round without the passes of the models."""
+    if weights < 0:
+        raise SettingError(f"--weights is {weights}: give megabytes, or 0 for passes that read nothing")
     with counting_bar("measuring") as progress:
         overheads = measure_overheads(weights, progress)
     read = f"passes that read {weights} MB, " if weights else ""

@@ -62,6 +62,12 @@ class Tokenizer(EncodesChat, Protocol):
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
+def piece_of(token: int, tokenizer: Tokenizer) -> bytes:
+    """The bytes of a token; of a special one its name, and none for an id that no text has."""
+    vocabulary = tokenizer.vocabulary
+    return (vocabulary[token] if token < len(vocabulary) else None) or b""
+
+
 def require_tokenizer(tokenizer: object) -> None:
     """Raises SettingError where it is neither one of Outrider's nor None."""
     if tokenizer is not None and not isinstance(tokenizer, EncodesChat):
@@ -209,22 +215,18 @@ class Detokenizer:
         if self._is_silent(token):
             return ""
         self._context = [token]
-        return self._utf8.decode(self._piece(token))
+        return self._utf8.decode(piece_of(token, self._tokenizer))
 
     def _read_beginning(self, before: Sequence[int]) -> None:
         """Take over the beginning of a character that the tokens before may end in."""
         if self._tokenizer.decode(self._context).endswith(REPLACEMENT):
-            self._utf8.decode(b"".join(self._piece(token) for token in before[-MOST_BYTES:]))
-
-    def _piece(self, token: int) -> bytes:
-        vocabulary = self._tokenizer.vocabulary
-        return (vocabulary[token] if token < len(vocabulary) else None) or b""
+            self._utf8.decode(b"".join(piece_of(token, self._tokenizer) for token in before[-MOST_BYTES:]))
 
     def _is_silent(self, token: int) -> bool:
         """Whether the token has no text: most special tokens, and what pads a vocabulary."""
         if self._tokenizer.decode([token]):
             return False
-        return token in self._tokenizer.special_tokens or not self._piece(token)
+        return token in self._tokenizer.special_tokens or not piece_of(token, self._tokenizer)
 
 
 class StopScanner:

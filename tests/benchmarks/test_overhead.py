@@ -30,3 +30,8 @@ def test_what_a_pass_reads_is_not_counted():
     started = time.perf_counter()
     cold = seconds(400)
     assert cold < (time.perf_counter() - started) / (9 + overhead.WARM_UP) / 2
+
+
+def test_a_pass_cannot_read_less_than_nothing(capsys):
+    assert run(["overhead", "--weights", "-5"]) == 2
+    assert "--weights is -5" in capsys.readouterr().err

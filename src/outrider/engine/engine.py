@@ -50,8 +50,7 @@ class Engine:
         drafters: others, by the names that requests may give them (`Request.drafter`). A text has one of them from its
             beginning to its end; the texts of a round may have different ones, and share its forward pass.
         lookahead: how many tokens to draft: a number, an AdaptiveSpeculator, a policy, or None for the highest expected
-            tokens per second (Goodput). A number holds for `drafters` as well; with any other policy
-            they use Goodput.
+            tokens per second (Goodput). A number holds for `drafters` as well; with any other policy they use Goodput.
         rule: token, block or coupled, where a request says nothing.
         tokenizer: for prompts and output: of transformers, or an outrider Tokenizer; None takes the target's own.
         max_rows: how many texts may be decoded at once.

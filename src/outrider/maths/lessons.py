@@ -23,9 +23,10 @@ class Lessons:
 
     def add(self, seed: int) -> int:
         """A round of a text of this seed taught something; returns what this adds to `total`."""
-        first, second = key(self.total(seed), 0, 0, Purpose.TARGET)
+        total = self.total(seed)
+        first, second = key(total, 0, 0, Purpose.TARGET)
         lesson = first << 32 | second
-        self._sums[seed % PLACES] = (self.total(seed) + lesson) & MASK
+        self._sums[seed % PLACES] = (total + lesson) & MASK
         return lesson
 
     def total(self, seed: int) -> int:

@@ -11,16 +11,10 @@ from outrider.server.answers import Answer, Step
 from outrider.server.asked import Extras
 from outrider.server.predictions import appeared
 from outrider.server.rounds import TextRound
-from outrider.text import Tokenizer
+from outrider.text import Tokenizer, piece_of
 
 LEAST_LOGPROB = -9999.0  # JSON has no infinity
 MILLISECONDS = 1000
-
-
-def piece_of(token: int, tokenizer: Tokenizer) -> bytes:
-    """The bytes of a token; of a special one its name."""
-    vocabulary = tokenizer.vocabulary
-    return (vocabulary[token] if token < len(vocabulary) else None) or b""
 
 
 def text_of(token: int, tokenizer: Tokenizer) -> str:

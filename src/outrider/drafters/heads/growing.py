@@ -216,8 +216,7 @@ class HeadGrower:
     def _plan(self, trees: Sequence[HeadTree]) -> TreePlan | None:
         """How these trees grow where the head computes; None where they cannot."""
         entries = self._texts.entries
-        adjusted = any(tree.sequence.sampling.adjusts_logits for tree in trees)
-        if not self._trees or not isinstance(entries, GrowsOut) or adjusted:
+        if not self._trees or not isinstance(entries, GrowsOut) or _adjust_logits(trees):
             return None
         rows = [row_of(tree, tree.noise, chosen=self._chooses(tree)) for tree in trees]
         plan = plan_of(self._shape, rows, self._expectations.factors())
@@ -240,8 +239,7 @@ class HeadGrower:
 
     def _rolls_out(self, trees: Sequence[HeadTree]) -> bool:
         """Whether the chains of these texts are rolled out where the head computes."""
-        adjusted = any(tree.sequence.sampling.adjusts_logits for tree in trees)
-        return not self._trees and not adjusted and isinstance(self._texts.entries, RollsOut)
+        return not self._trees and not _adjust_logits(trees) and isinstance(self._texts.entries, RollsOut)
 
     def _roll_out(self, trees: Sequence[HeadTree]) -> dict[int, Array]:
         """All tokens of all chains; the distributions of those that were drawn.
@@ -269,6 +267,11 @@ class HeadGrower:
                     break
         drawn = enumerate(zip(trees, chains.chosen, strict=True))
         return {tree.sequence.id: rolled.q[:, index] for index, (tree, chosen) in drawn if not chosen}
+
+
+def _adjust_logits(trees: Sequence[HeadTree]) -> bool:
+    """Whether one of them has penalties, biases or processors, which the head's own runtime does not apply."""
+    return any(tree.sequence.sampling.adjusts_logits for tree in trees)
 
 
 def _key(tree: HeadTree, level: int, node: int) -> Key:

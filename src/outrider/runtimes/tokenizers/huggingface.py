@@ -13,7 +13,7 @@ from outrider.errors import ModelError
 from outrider.runtimes.tokenizers.byte_level import bytes_of_names
 from outrider.runtimes.tokenizers.control_names import ControlNames, encode_marked
 from outrider.runtimes.tokenizers.fewest_tokens import LongestToken, longest_token
-from outrider.text import REPLACEMENT, Speller, Vocabulary, fingerprint_of
+from outrider.text import REPLACEMENT, Speller, Vocabulary, fingerprint_of, piece_of
 
 MOST_TOKENS = 2**24  # every id below the largest one has its place in the vocabulary
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes one
@@ -86,13 +86,10 @@ class HuggingFaceTokenizer:
             piece = known.get(token)
             if piece is None:
                 text = self.decode([token])
-                piece = known[token] = self._bytes_of(token) if REPLACEMENT in text else text.encode()
+                piece = known[token] = piece_of(token, self) if REPLACEMENT in text else text.encode()
             return piece
 
         return spell
-
-    def _bytes_of(self, token: int) -> bytes:
-        return (self.vocabulary[token] if token < len(self.vocabulary) else None) or b""
 
     @property
     def chat_template(self) -> str | None:
