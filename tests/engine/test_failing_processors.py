@@ -3,6 +3,7 @@
 import asyncio
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from outrider import (
     AsyncEngine,
     Engine,
+    Handle,
     InputError,
     LookupDrafter,
     ModelDrafter,
@@ -42,22 +44,39 @@ def request(*processors, temperature=1.0) -> Request:
     return Request((0, 1, 2), 20, SamplingParams(temperature, seed=1, logits_processors=processors))
 
 
-@pytest.mark.parametrize("temperature", [0, 1])
-@pytest.mark.parametrize("drafter", DRAFTERS)
-@pytest.mark.parametrize("error", [KeyError("gone"), InputError("gone")], ids=["foreign", "own"])
-def test_other_texts_go_on_and_go_on_being_drafted(drafter: str, error: Exception, temperature: float) -> None:
+def beside(drafter: str, asked: Request) -> Handle:
+    """This text, decoded beside one that is asked for in the same way and has no processor."""
     engine = Engine(TARGET, DRAFTERS[drafter](), lookahead=3, max_rows=2, capacity=64)
-    failed = engine.submit(request(failing(error), temperature=temperature))
-    other = engine.submit(request(temperature=temperature))
+    failed = engine.submit(asked)
+    other = engine.submit(replace(asked, sampling=replace(asked.sampling, logits_processors=())))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         while not engine.idle:
             engine.step()
+    assert (other.error, len(other.tokens)) == (None, 20)
+    assert engine.drafter_failures == 0
+    return failed
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("error", [KeyError("gone"), InputError("gone")], ids=["foreign", "own"])
+def test_other_texts_go_on_and_go_on_being_drafted(drafter: str, error: Exception, temperature: float) -> None:
+    failed = beside(drafter, request(failing(error), temperature=temperature))
     assert isinstance(failed.error, InputError)
     assert "gone" in str(failed.error)
     assert len(failed.tokens) <= 6
-    assert (other.error, len(other.tokens)) == (None, 20)
-    assert engine.drafter_failures == 0
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_that_makes_no_numbers_costs_the_others_no_drafter(drafter: str, value: float, temperature: float) -> None:
+    def processor(output, logits):
+        return logits + np.float32(value if len(output) >= 6 else 0)
+
+    failed = beside(drafter, request(processor, temperature=temperature))
+    assert f"a logit of {value}" in str(failed.error)
 
 
 def test_an_asynchronous_engine_goes_on() -> None:

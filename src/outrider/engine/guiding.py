@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from outrider.engine.sequence import ActiveSequence
+from outrider.errors import InputError, shown
 from outrider.maths.draft import ROOT, Draft, Verdict
+from outrider.maths.processors import blamed_on
+from outrider.values import is_whole
 
 SOURCE = "grammar"
 MOST_FORCED = 32  # tokens of a round; passes of more than 64 may be rounded otherwise
 
 
-def forced_draft(sequence: ActiveSequence) -> Draft | None:
+def forced_draft(sequence: ActiveSequence, vocab_size: int) -> Draft | None:
     """The tokens that a grammar leaves no choice about; None where there are none.
 
     They are accepted under every rule, since the target's distribution holds nothing else, and cost no drafter's time.
+
+    Raises:
+        InputError: a constraint of the caller's fails, or forces what is no token.
     """
     if not sequence.constraints:
         return None
@@ -23,9 +30,13 @@ def forced_draft(sequence: ActiveSequence) -> Draft | None:
     if most <= 0:
         return None
     for constraint in sequence.constraints:
-        tokens = constraint.forced(sequence.history.tokens)[:most]
+        with blamed_on("a constraint"):
+            tokens = list(islice(constraint.forced(sequence.history.tokens), most))
+        for token in tokens:
+            if not (is_whole(token, 0) and token < vocab_size):
+                raise InputError(f"a constraint forces {shown(token)}: this model has the tokens 0 to {vocab_size - 1}")
         if tokens:
-            return Draft(tuple(tokens), source=SOURCE, chances=(1.0,) * len(tokens))
+            return Draft(tuple(map(int, tokens)), source=SOURCE, chances=(1.0,) * len(tokens))
     return None
 
 
@@ -61,7 +72,11 @@ class Cut:
 
 
 def cut(draft: Draft, sequence: ActiveSequence) -> Cut | None:
-    """The draft as far as the grammars of its text go; None where nothing is to be left out."""
+    """The draft as far as the grammars of its text go; None where nothing is to be left out.
+
+    Raises:
+        InputError: a constraint of the caller's fails.
+    """
     if not sequence.constraints or draft.q is not None or not len(draft):
         return None
     kept: list[int] = []
@@ -70,7 +85,9 @@ def cut(draft: Draft, sequence: ActiveSequence) -> Cut | None:
         if draft.parent(node) not in alive:
             continue
         text = [*sequence.history.tokens, *(draft.tokens[each] for each in draft.path(node))]
-        if all(constraint.admits(text) for constraint in sequence.constraints):
+        with blamed_on("a constraint"):
+            admitted = all(constraint.admits(text) for constraint in sequence.constraints)
+        if admitted:
             alive.add(node)
             kept.append(node)
     return None if len(kept) == len(draft) else Cut(draft, kept)

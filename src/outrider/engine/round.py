@@ -204,7 +204,10 @@ class Round:
             feed.planned, feed.paused = True, budget.longest <= 0
         drafts = speculation.drafter.propose(sequences, budgets) or ()
         for feed, budget, draft in zip(feeds, budgets, drafts, strict=False):
-            feed.add(budget, draft)
+            try:
+                feed.add(budget, draft)
+            except Exception as error:  # of a constraint
+                feed.sequence.fail(as_text_error(self._target, error))
 
     def _wants(self, feeds: list[Feed]) -> Features:
         """What the drafters of these rows read of the pass. Top tokens take time to find: where drafts do not pay in
@@ -247,8 +250,12 @@ class Round:
         return feed.read <= self._speculations.of(feed.sequence).drafter.may_draft_beside
 
     def _force(self, feed: Feed) -> bool:
-        """Draft what a grammar leaves no choice about; whether there is any such token."""
-        draft = forced_draft(feed.sequence)
+        """Draft what a grammar leaves no choice about; whether the drafter has nothing to do for this text."""
+        try:
+            draft = forced_draft(feed.sequence, self._target.traits.vocab_size)
+        except Exception as error:  # of a constraint; its text ends with this round, and needs no draft
+            feed.sequence.fail(as_text_error(self._target, error))
+            return True
         if draft is not None:
             feed.force(draft)
         return draft is not None

@@ -8,7 +8,7 @@ from outrider.engine.events import NO_LOGPROBS, FinishReason, Origin, TokenEvent
 from outrider.engine.statistics import Statistics
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import MASK, RoundNoise
-from outrider.maths.processors import Constraint
+from outrider.maths.processors import Constraint, blamed_on
 from outrider.maths.rules import Rule
 from outrider.maths.sampling import History, SamplingParams
 from outrider.prompts.request import PreparedRequest
@@ -171,7 +171,10 @@ class ActiveSequence:
 
     def _is_complete(self) -> bool:
         """Whether a grammar lets nothing follow: then the text ends without a stop token."""
-        return bool(self.constraints) and any(each.ended(self.history.tokens) for each in self.constraints)
+        if not self.constraints:
+            return False
+        with blamed_on("a constraint"):
+            return any(each.ended(self.history.tokens) for each in self.constraints)
 
     def _new_detokenizer(self) -> Detokenizer | None:
         if self._tokenizer is None:

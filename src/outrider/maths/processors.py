@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from outrider.errors import InputError, OutriderError, first_line, shown
@@ -83,26 +84,33 @@ def process(
         text = [*output, *path]
         changed = logits[row]
         for processor in () if path in dead else processors:
-            changed = _changed(processor, text, changed)
-            if (shape := _shape(changed)) != (logits.shape[-1],):
-                raise InputError(
-                    f"a logits processor returned {f'shape {shape}' if shape else shown(changed)}: return logits of "
-                    f"shape ({logits.shape[-1]},), as it was given"
-                )
-            changed = float32(changed, like=logits)
+            with blamed_on("a logits processor"):
+                changed = _changed(processor, text, changed, logits)
         row_of[path] = row
         rows.append(changed)
     return stack(rows)
 
 
-def _changed(processor: LogitsProcessor, text: Sequence[int], logits: Array) -> Array:
-    """What the processor returns. Whatever a function of the caller's raises ends its own text alone."""
+@contextmanager
+def blamed_on(what: str) -> Iterator[None]:
+    """Around what a function of the caller's does: whatever it raises ends its own text alone."""
     try:
-        return processor(text, logits)
+        yield
     except OutriderError:
         raise
     except Exception as error:
-        raise InputError(f"a logits processor failed ({type(error).__name__}: {first_line(error)})") from error
+        raise InputError(f"{what} failed ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _changed(processor: LogitsProcessor, text: Sequence[int], logits: Array, like: Array) -> Array:
+    """What the processor returns, as float32 of the library of `like`."""
+    changed = processor(text, logits)
+    if (shape := _shape(changed)) != (like.shape[-1],):
+        raise InputError(
+            f"a logits processor returned {f'shape {shape}' if shape else shown(changed)}: return logits of "
+            f"shape ({like.shape[-1]},), as it was given"
+        )
+    return float32(changed, like=like)
 
 
 def _shape(returned: Any) -> tuple[int, ...]:
