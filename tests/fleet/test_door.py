@@ -172,3 +172,5 @@ def test_what_the_door_refuses_itself():
     assert (reply.status_code, len(seen)) == (200, 1)  # that as well
     reply, _ = asked(None, "/health", b"", "GET")
     assert reply.json() == {"status": "ok", "replicas": 2}
+    reply, _ = asked(None, "/health", b"", "HEAD")
+    assert (reply.status_code, reply.content) == (200, b"")

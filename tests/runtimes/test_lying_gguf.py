@@ -112,6 +112,8 @@ SETTINGS = {
     "tokenizer-of-encoders": ("tokenizer.ggml.model", "bert", TEXT),
     "tokens-as-numbers": ("tokenizer.ggml.tokens", [1] * len(WORDS), ARRAY),
     "tokens-without-bytes": ("tokenizer.ggml.tokens", [word.replace("<0x", "<") for word in WORDS], ARRAY),
+    "tokens-of-one-name": ("tokenizer.ggml.tokens", [*WORDS[:-1], WORDS[-2]], ARRAY),
+    "tokens-of-one-name-before-a-zero": ("tokenizer.ggml.tokens", [*WORDS[:-1], f"{WORDS[-2]}\0"], ARRAY),
     "alignment": ("general.alignment", 3, NUMBER),
 }
 

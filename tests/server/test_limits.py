@@ -88,6 +88,7 @@ def test_paths_and_methods_that_there_are_not(http):
     assert http.get("/v1/models/nothing").json()["error"]["code"] == "model_not_found"
     assert http.get("/v1/nothing").status_code == 404
     assert http.get("/v1/chat/completions").status_code == 405
+    assert http.head("/v1/chat/completions").status_code == 405
     assert "error" in http.get("/v1/nothing").json()
 
 
@@ -221,3 +222,12 @@ def test_tokens_and_back(http):
     assert post(http, {"messages": HELLO}, "/tokenize").json()["count"] == 7
     assert post(http, {"tokens": [-1]}, "/detokenize").status_code == 400
     assert post(http, {"content": "a" * (2**20 + 1)}, "/tokenize").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/style.css", "/health", "/v1/models", "/v1/models/spoken", "/metrics"])
+def test_head_is_what_get_says_without_its_body(http, path):
+    head, whole = http.head(path), http.get(path)
+    assert (head.status_code, head.headers["content-type"]) == (whole.status_code, whole.headers["content-type"])
+    assert head.content == b""
+    if path != "/metrics":  # which counts what was asked
+        assert head.headers["content-length"] == str(len(whole.content))

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from outrider.fleet.figures import Figures
 from outrider.fleet.replicas import Replica, Replicas
 from outrider.fleet.routes import keys_of
-from outrider.server.app import dialect_of, not_found
+from outrider.server.app import READING, dialect_of, not_found
 from outrider.server.bodies import Bodies
 from outrider.server.dialects.base import Dialect
 from outrider.server.endpoints import CLIENT_LEFT, told
@@ -70,8 +70,8 @@ def create_door(
 
     app = FastAPI(title="Outrider", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     door = Door(replicas, client, limits)
-    app.add_api_route("/health", door.health, methods=["GET"], response_model=None)
-    app.add_api_route("/metrics", door.metrics, methods=["GET"], response_model=None)
+    app.add_api_route("/health", door.health, methods=READING, response_model=None)
+    app.add_api_route("/metrics", door.metrics, methods=READING, response_model=None)
     app.add_api_route("/{path:path}", door.hand_on, methods=["GET", "POST", "OPTIONS", "HEAD"], response_model=None)
     app.add_exception_handler(HTTPException, not_found)
     if cors_origins:

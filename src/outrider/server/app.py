@@ -30,6 +30,7 @@ from outrider.server.replies import JsonReply
 from outrider.server.service import Service
 
 OPENAI, RESPONSES, ANTHROPIC = OpenAI(), Responses(), Anthropic()
+READING = ["GET", "HEAD"]  # monitors ask HEAD, and browsers before a download
 Handler = Callable[[Request, str], Awaitable[Response]]
 
 
@@ -50,10 +51,10 @@ def create_app(service: Service, *, cors_origins: Sequence[str] = ()) -> FastAPI
     guard = Guard(service)
     for path, (handler, dialect) in _posts(service).items():
         app.add_api_route(path, guard(handler, dialect), methods=["POST"], response_model=None)
-    app.add_api_route("/metrics", guard(_metrics(service), OPENAI), methods=["GET"], response_model=None)
-    app.add_api_route("/v1/models", guard(_models(service), OPENAI), methods=["GET"], response_model=None)
-    app.add_api_route("/v1/models/{name:path}", guard(_model(service), OPENAI), methods=["GET"], response_model=None)
-    app.add_api_route("/health", _health(service), methods=["GET"], response_model=None)
+    app.add_api_route("/metrics", guard(_metrics(service), OPENAI), methods=READING, response_model=None)
+    app.add_api_route("/v1/models", guard(_models(service), OPENAI), methods=READING, response_model=None)
+    app.add_api_route("/v1/models/{name:path}", guard(_model(service), OPENAI), methods=READING, response_model=None)
+    app.add_api_route("/health", _health(service), methods=READING, response_model=None)
     app.add_exception_handler(HTTPException, not_found)
     app.include_router(page_router())
     if cors_origins:

@@ -40,9 +40,9 @@ def page_router() -> APIRouter:
     folder = files("outrider.server") / "static"
     for file in folder.iterdir():
         answer = _answering(file.read_bytes(), _type_of(file.name))
-        router.add_api_route(f"/{file.name}", answer, methods=["GET"])
+        router.add_api_route(f"/{file.name}", answer, methods=["GET", "HEAD"])
         if file.name == HOME:
-            router.add_api_route("/", answer, methods=["GET"])
+            router.add_api_route("/", answer, methods=["GET", "HEAD"])
     return router
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider.errors import ModelError
-from outrider.runtimes.llamacpp.header import STRING, TOKENS, Damaged, Entries, Header, read_header
+from outrider.runtimes.llamacpp.header import STRING, TOKENS, Damaged, Entries, Header, read_header, texts
 
 MOST_LAYERS = 512
 MOST_EXPERTS = 512
@@ -41,6 +41,25 @@ def check_file(file: Path) -> Header:
         return header
     except (Damaged, OSError, ValueError) as error:
         raise ModelError(f"model file {file} cannot be opened: {error}; download it again") from error
+
+
+def require_different_tokens(file: Path, header: Header) -> None:
+    """Raises ModelError where two tokens have one name, over which llama.cpp ends the process.
+
+    Not part of `check_file`: to read all names takes as long as a pass, and the native runtime needs no such thing.
+    """
+    entries = header.values.get(TOKENS)
+    if entries is None:
+        return
+    seen: set[bytes] = set()
+    for place, text in enumerate(texts(file, entries)):
+        name = text.partition(b"\0")[0] or b"[EMPTY_%d]" % place  # as llama.cpp reads and names them
+        if name in seen:
+            raise ModelError(
+                f"model file {file} cannot be opened: it has two tokens {name.decode(errors='replace')!r}; download it "
+                "again"
+            )
+        seen.add(name)
 
 
 class _Sizes:

@@ -205,3 +205,27 @@ class _Reader:
                 return True
             at = found
         return False
+
+
+def texts(file: Path, entries: Entries) -> list[bytes]:
+    """An array of texts."""
+    data = _bytes(file, entries)
+    found, at = [], 0
+    for _ in range(entries.count):
+        (length,) = U64.unpack_from(data, at)
+        at += U64.size
+        found.append(data[at : at + length])
+        at += length
+    return found
+
+
+def numbers(file: Path, entries: Entries) -> list[Any]:
+    """An array of numbers."""
+    return [value for (value,) in SCALARS[entries.kind].iter_unpack(_bytes(file, entries))]
+
+
+def _bytes(file: Path, entries: Entries) -> bytes:
+    """What follows the count."""
+    with file.open("rb") as stream:
+        stream.seek(entries.start + U64.size)
+        return stream.read(entries.end - entries.start - U64.size)

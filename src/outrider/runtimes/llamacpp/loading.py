@@ -11,7 +11,7 @@ import llama_cpp
 
 from outrider.errors import ModelError, SettingError, shown
 from outrider.runtimes.files.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
-from outrider.runtimes.llamacpp.checks import check_file
+from outrider.runtimes.llamacpp.checks import check_file, require_different_tokens
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
 from outrider.runtimes.llamacpp.model import LlamaCppModel
@@ -66,7 +66,7 @@ def open_file(file: Path, layers_on_gpu: int = 0) -> int:
     """
     if not file.is_file():
         raise ModelError(f"model file {file} does not exist: check the path")
-    check_file(file)
+    require_different_tokens(file, check_file(file))
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = layers_on_gpu
     pointer = llama_cpp.llama_model_load_from_file(str(file).encode(), parameters)

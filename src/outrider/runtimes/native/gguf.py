@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from outrider.runtimes.llamacpp.header import SCALARS, STRING, TOKENS, U64, Entries, Header
+from outrider.runtimes.llamacpp.header import STRING, TOKENS, Entries, Header, texts
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import (
     LARGEST_HEAD,
@@ -156,27 +156,3 @@ def _stops(header: Header, file: Path) -> frozenset[int]:
     if isinstance(tokens, Entries) and tokens.kind == STRING:
         stops |= {place for place, name in enumerate(texts(file, tokens)) if name in ENDS_OF_A_TURN}
     return frozenset(stops)
-
-
-def texts(file: Path, entries: Entries) -> list[bytes]:
-    """An array of texts."""
-    data = _bytes(file, entries)
-    found, at = [], 0
-    for _ in range(entries.count):
-        (length,) = U64.unpack_from(data, at)
-        at += U64.size
-        found.append(data[at : at + length])
-        at += length
-    return found
-
-
-def numbers(file: Path, entries: Entries) -> list[Any]:
-    """An array of numbers."""
-    return [value for (value,) in SCALARS[entries.kind].iter_unpack(_bytes(file, entries))]
-
-
-def _bytes(file: Path, entries: Entries) -> bytes:
-    """What follows the count."""
-    with file.open("rb") as stream:
-        stream.seek(entries.start + U64.size)
-        return stream.read(entries.end - entries.start - U64.size)

@@ -12,9 +12,8 @@ from outrider.errors import ModelError, first_line
 from outrider.runtimes.files.folder import read_object
 from outrider.runtimes.files.refusals import unreadable_tokenizer
 from outrider.runtimes.llamacpp.chat_template import compile_template
-from outrider.runtimes.llamacpp.header import STRING, Entries, Header
+from outrider.runtimes.llamacpp.header import STRING, Entries, Header, numbers, texts
 from outrider.runtimes.native.description import Unknown
-from outrider.runtimes.native.gguf import numbers, texts
 from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.text import half_character
 
