@@ -26,7 +26,8 @@ def test_an_interrupt_sums_up_what_there_is(outrider, folder, monkeypatch):
     assert "Traceback" not in err
 
 
-def test_a_real_interrupt_ends_with_130(folder):
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_real_interrupt_ends_with_its_status(folder, name, status):
     # No text ends by itself: stop tokens are biased away.
     arguments = [PROMPT, "-m", str(folder), "-n", "200000", "--logit-bias", "2=-inf", "--drafter", "none"]
     code = (
@@ -34,12 +35,12 @@ def test_a_real_interrupt_ends_with_130(folder):
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored\n"
         "def write(self, event):\n"
         "    plain(self, event)\n"
-        "    event.index == 9 and signal.raise_signal(signal.SIGINT)\n"
+        f"    event.index == 9 and signal.raise_signal(signal.{name})\n"
         "render.PlainWriter.write = write; main()"
     )
     command = [sys.executable, "-c", code, "generate", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 130
+    assert done.returncode == status
     assert "stopped · " in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -54,6 +55,14 @@ def test_what_was_not_foreseen_is_one_line_and_verbose_says_where(outrider, fold
     assert len(err.strip().splitlines()) == 1
     assert "--verbose" in err
     assert "Traceback" in outrider("generate", "x", "--verbose")[2]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk to try")
+def test_a_full_disk_is_no_error_inside(folder):
+    command = [sys.executable, "-m", "outrider.cli", "generate", PROMPT, "-m", str(folder), "-n", "5"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: the output cannot be written: No space left on device\n")
 
 
 def test_a_closed_pipe_ends_quietly(folder):

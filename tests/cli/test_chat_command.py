@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import stat
@@ -15,6 +16,7 @@ from outrider.cli.chat.command import converse
 from outrider.cli.chat.conversation import Conversation
 from outrider.cli.chat.reading import LineReader, TerminalReader, command_completer
 from outrider.cli.chat.settings import Settings
+from outrider.cli.ending import Terminated, ending
 
 ENDLESS = {2: -float("inf")}  # no answer ends by itself
 SAMPLED = package.SamplingParams(temperature=1, logit_bias=ENDLESS, seed=1)
@@ -302,3 +304,19 @@ def test_a_history_that_cannot_be_written_is_refused(edit, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(package.InputError, match="--no-history"):
         edit("\x04", tmp_path / "file" / "history")
+
+
+def test_sigterm_ends_a_chat_at_its_prompt():
+    create_pipe_input = pytest.importorskip("prompt_toolkit.input").create_pipe_input
+    output = pytest.importorskip("prompt_toolkit.output").DummyOutput()
+    with create_pipe_input() as pipe:
+        reader = TerminalReader(None, lambda: "status", input=pipe, output=output)
+        signals = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM])
+        leaves = threading.Timer(20, pipe.send_text, ["\x04"])  # where the signal is not heeded
+        with ending() as found:
+            signals.start()
+            leaves.start()
+            with pytest.raises(Terminated):
+                reader.read()
+        leaves.cancel()
+    assert found.status(130) == 143

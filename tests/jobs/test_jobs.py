@@ -635,7 +635,8 @@ def test_on_the_command_line_each_result_is_what_the_prompt_gives_alone(generate
     assert printed == {id: result["text"] for id, result in results.items()}
 
 
-def test_the_command_line_goes_on_after_an_interrupt(generate, folder, prompts, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_line_goes_on_after_an_interrupt(generate, folder, prompts, tmp_path, monkeypatch, number, end):
     output = tmp_path / "results.jsonl"
     arguments = ("--input", prompts, "--output", output, "-m", folder, *DECODING, "--max-rows", 2)
     whole = ResultFile.write
@@ -643,13 +644,14 @@ def test_the_command_line_goes_on_after_an_interrupt(generate, folder, prompts, 
     def write(self, id, *result):
         whole(self, id, *result)
         if self._written == 1:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         self._written += 1
 
     monkeypatch.setattr(ResultFile, "_written", 0, raising=False)
     monkeypatch.setattr(ResultFile, "write", write)
     status, out, err = generate(*arguments, "--overwrite")
-    assert (status, out) == (130, "")
+    assert (status, out) == (end, "")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert err == f"stopped · 1 of 6 prompts are in {output}; the same command without --overwrite goes on from there\n"
     monkeypatch.setattr(ResultFile, "write", whole)
     status, _, err = generate(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 import typer.main
 
+from outrider.cli.ending import ending
 from outrider.cli.options.group import Command, flattened, option, with_parameters
 from outrider.cli.options.output import OUTPUT, VALUES_LEFT_OUT
 from outrider.errors import OutriderError
@@ -21,6 +23,7 @@ from outrider_command import INTERRUPTED
 
 BAD_INPUT = 2
 UNFORESEEN = 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 VerboseOption = Annotated[bool, option("--verbose -v", None, "Show where an error comes from.", OUTPUT)]
 INVOCATION = Parameter("invocation", Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -59,6 +62,11 @@ def _guarded(command: Command, values: dict[str, Any], verbose: bool) -> int | N
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     """Run one command of an app; returns the exit status."""
+    with ending() as ended:
+        return ended.status(_run(app, name, arguments))
+
+
+def _run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     warnings.showwarning = _show_warning
     command = typer.main.get_command(app)
     try:
@@ -90,6 +98,8 @@ def with_values(arguments: Sequence[str]) -> list[str]:
 def _report(error: Exception) -> int:
     if isinstance(error, OutriderError):
         return _say(str(error), BAD_INPUT)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return _say(f"{error.filename or 'the output'} cannot be written: {error.strerror}", BAD_INPUT)
     return _say(f"{type(error).__name__}: {error} (an error inside Outrider: --verbose shows where)", UNFORESEEN)
 
 

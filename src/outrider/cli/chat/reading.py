@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from outrider.cli.chat.commands import COMMANDS
 from outrider.cli.chat.settings import NAMES
+from outrider.cli.ending import Terminated
 from outrider.cli.terminal import messages
 from outrider.errors import InputError, SettingError
 
@@ -98,6 +99,8 @@ class TerminalReader:
         while True:
             try:
                 text = self._session.prompt()
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 messages().print("Ctrl-D or /exit ends the chat", style="dim")
                 continue

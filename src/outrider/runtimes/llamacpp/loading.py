@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import llama_cpp
 
 from outrider.errors import ModelError, SettingError, shown
-from outrider.runtimes.files.smollm2 import SMOLLM2, quantised_file, require_smollm2_file
+from outrider.runtimes.files.smollm2 import SMOLLM2, quantised_file, require_smollm2_file, unfinished
 from outrider.runtimes.llamacpp.checks import check_file, require_different_tokens
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Settings, available_threads
 from outrider.runtimes.llamacpp.library import COMPLAINTS
@@ -95,19 +94,18 @@ def convert(source: Path, file: Path, dtype: str) -> None:
     """Convert a GGUF file to another file type: all of it or nothing.
 
     Raises:
-        ModelError: llama.cpp cannot convert it.
+        ModelError: llama.cpp cannot convert it, or the file cannot be written.
     """
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[dtype]
     parameters.allow_requantize = True
     parameters.nthread = available_threads()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-") as folder:
-        unfinished = Path(folder) / file.name
-        arguments = (str(source).encode(), str(unfinished).encode(), ctypes.byref(parameters))
+    with unfinished(file) as folder:
+        half = folder / file.name
+        arguments = (str(source).encode(), str(half).encode(), ctypes.byref(parameters))
         if llama_cpp.llama_model_quantize(*arguments):
             raise ModelError(f"model file {source} cannot be converted to {dtype}: {COMPLAINTS.take()}")
-        unfinished.replace(file)
+        half.replace(file)
 
 
 def _layers_on_gpu(device: str) -> int:

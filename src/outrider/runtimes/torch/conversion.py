@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from outrider.runtimes.files.smollm2 import converted_folder, is_converted, require_smollm2_file
+from outrider.runtimes.files.smollm2 import converted_folder, is_converted, require_smollm2_file, unfinished
 
 
 def smollm2_folder(progress: Callable[[str], None]) -> Path:
@@ -31,23 +29,21 @@ def smollm2_folder(progress: Callable[[str], None]) -> Path:
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Write the float32 weights and the tokenizer of a GGUF file as a transformers folder: all of it or nothing."""
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
-    )
-    # transformers does not save a model whose config says that it is quantised.
-    del model.config.quantization_config
-    fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
-    fresh.load_state_dict(model.state_dict())
-    fresh.generation_config = model.generation_config
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
-    try:
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False).save_pretrained(
-            unfinished
+    """Write the float32 weights and the tokenizer of a GGUF file as a transformers folder: all of it or nothing.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    with unfinished(folder) as place:  # before anything is read, so that one that cannot be written is refused at once
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
         )
-        fresh.save_pretrained(unfinished)
+        # transformers does not save a model whose config says that it is quantised.
+        del model.config.quantization_config
+        fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
+        fresh.load_state_dict(model.state_dict())
+        fresh.generation_config = model.generation_config
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False).save_pretrained(place)
+        fresh.save_pretrained(place)
         if not folder.exists():
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            place.rename(folder)
