@@ -79,8 +79,21 @@ void put_q4(Matrix& m, size_t output, size_t block, uint16_t scale, const uint8_
     m.scales(tile)[block * m.block_scales() + lane] = scale;
 }
 
+// A block with a NaN or an infinity becomes NaN, so that the passes that read it say so: a digit holds neither.
+constexpr uint16_t NOT_A_NUMBER = 0x7e00;
+
+bool finite(const float* x) {
+    bool all = true;
+    for (size_t k = 0; k < BLOCK; k++) all &= std::isfinite(x[k]);
+    return all;
+}
+
 // As ggml's quantize_row_q8_0_ref.
 void quantise_q8(Matrix& m, size_t output, size_t block, const float* x) {
+    if (!finite(x)) {
+        const int8_t none[BLOCK] = {};
+        return put_q8(m, output, block, NOT_A_NUMBER, none);
+    }
     float most = 0;
     for (size_t k = 0; k < BLOCK; k++) most = std::max(most, std::fabs(x[k]));
     const float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
@@ -91,6 +104,10 @@ void quantise_q8(Matrix& m, size_t output, size_t block, const float* x) {
 
 // As ggml's quantize_row_q4_0_ref: the number of largest magnitude becomes -8.
 void quantise_q4(Matrix& m, size_t output, size_t block, const float* x) {
+    if (!finite(x)) {
+        const uint8_t none[BLOCK / 2] = {};
+        return put_q4(m, output, block, NOT_A_NUMBER, none);
+    }
     float most = 0;
     for (size_t k = 0; k < BLOCK; k++)
         if (std::fabs(x[k]) > std::fabs(most)) most = x[k];

@@ -181,6 +181,25 @@ void check_refusals() {
 }
 
 // Several callers at once, each with work of many small pieces.
+// A weight that is no number shows in every product that it is a part of, whatever it is packed in.
+void check_weights_that_are_no_numbers() {
+    const size_t outputs = 20, inputs = 64;
+    for (float bad : {std::nanf(""), INFINITY, -INFINITY})
+        for (const char* kind : {"f32", "bf16", "q8_0", "q4_0"}) {
+            std::vector<float> numbers(outputs * inputs, 0.5f);
+            numbers[3 * inputs + 40] = bad;
+            std::vector<uint8_t> bytes(numbers.size() * 4);
+            std::memcpy(bytes.data(), numbers.data(), bytes.size());
+            const Matrix m = pack(bytes.data(), bytes.size(), "f32", kind, outputs, inputs, nullptr, 1);
+            std::vector<float> row(inputs);
+            for (size_t output = 0; output < outputs; output++) {
+                unpack_row(m, output, row.data());
+                expect(std::isfinite(row[40]) == (output != 3), std::string("a weight of no number in ") + kind);
+                expect(std::isfinite(row[0]), std::string("a weight in another block than one of no number in ") + kind);
+            }
+        }
+}
+
 void check_pool() {
     std::vector<std::thread> callers;
     std::atomic<size_t> total{0};
@@ -325,6 +344,7 @@ int main() {
                     check_shapes(*make(kind, head_size, window, *set, 3), half, expected, tokens);
             }
     check_refusals();
+    check_weights_that_are_no_numbers();
     check_pool();
     check_automaton(random);
     check_lookups(random);
