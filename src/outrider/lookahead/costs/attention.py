@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ class AttentionCost:
     """
 
     def __init__(self) -> None:
-        self._moments = [0.0, 0.0, 0.0]  # rows x rows, rows x tokens, tokens x tokens
-        self._products = [0.0, 0.0]  # rows x seconds, tokens x seconds
+        self._moments = 0.0, 0.0, 0.0  # rows x rows, rows x tokens, tokens x tokens
+        self._products = 0.0, 0.0  # rows x seconds, tokens x seconds
         self.per_row = self.per_token = 0.0
 
     def added_to(self, base: Any, rows: int, tokens: Any, beyond: float) -> Any:
@@ -41,6 +42,14 @@ class AttentionCost:
         """The same of one pass, in numbers of Python: each pass that is run asks for it."""
         return max(base + float(self._added(rows, tokens, beyond)), LEAST_SHARE * base)
 
+    def added_to_few(self, base: Sequence[float], rows: int, beyond: float) -> list[float]:
+        """The same of passes over 0, 1, ... tokens, in numbers of Python."""
+        per_row, per_token = self.per_row * rows * beyond, self.per_token * beyond
+        return [
+            max(seconds + per_row + per_token * max(tokens, rows), LEAST_SHARE * seconds)
+            for tokens, seconds in enumerate(base)
+        ]
+
     def _added(self, rows: int, tokens: Any, beyond: float) -> Any:
         return (self.per_row * rows + self.per_token * tokens) * beyond
 
@@ -49,10 +58,9 @@ class AttentionCost:
         if not beyond:
             return
         x, y = rows * beyond, tokens * beyond
-        self._moments = [MEMORY * old + new for old, new in zip(self._moments, (x * x, x * y, y * y), strict=True)]
-        self._products = [
-            MEMORY * old + new for old, new in zip(self._products, (x * seconds, y * seconds), strict=True)
-        ]
+        (a, b, c), (p, q) = self._moments, self._products
+        self._moments = MEMORY * a + x * x, MEMORY * b + x * y, MEMORY * c + y * y
+        self._products = MEMORY * p + x * seconds, MEMORY * q + y * seconds
         self._solve()
 
     def _solve(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from outrider.maths.arrays import HostFloats
@@ -24,6 +26,7 @@ class Refinement:
         self._observed: dict[int, tuple[float, float]] = {}  # by count: the log of observed over measured seconds, and
         # of how many observations it is made
         self._new: set[int] = set()  # counts whose observations the sums below do not hold yet
+        self._summed: dict[int, tuple[float, float]] = {}  # as in `_observed`, what they do hold
         self._logs = np.empty(0)  # [counts], as in `_observed`
         self._weights = np.empty(0)  # [counts], as in `_observed`
         self._told = np.empty(0)  # [counts], sum over all counts of nearness x weight x log
@@ -50,18 +53,25 @@ class Refinement:
             level: log of how much slower all passes are at present.
             hope: an optimism bonus, the smaller the more was observed.
         """
+        told, evidence, logs, weights, blur = self._known(most)
+        logs = np.asarray(_log(told, evidence, logs, weights, blur, level, hope))
+        beyond = np.full(most + 1 - len(logs), level - hope)  # no observation speaks for these
+        return np.concatenate([logs, beyond])
+
+    def short_table(self, most: int, level: float, hope: float) -> list[float]:
+        """The same in plain numbers."""
+        known = [values.tolist() for values in self._known(most)]
+        logs = [
+            _log(told, evidence, log, weight, blur, level, hope)
+            for told, evidence, log, weight, blur in zip(*known, strict=True)
+        ]
+        return logs + [level - hope] * (most + 1 - len(logs))
+
+    def _known(self, most: int) -> tuple[HostFloats, ...]:
+        """What `_log` is told about counts up to `most`."""
         self._add_up()
-        told, evidence = self._told[: most + 1], self._evidence[: most + 1]
-        logs, weights = self._logs[: most + 1], self._weights[: most + 1]
-        correction = told / (evidence + PRIOR)
-        # At a step of the curve the neighbours mislead, the more so the fewer tokens there are: a count that was itself
-        # observed is trusted more.
-        blur = self._blur[: most + 1]
-        trust = weights / (weights + blur)
-        seen = weights + (evidence - weights) * blur / (1 + blur)
-        correction = correction + trust * (logs - correction) + level - hope / (1 + seen)
-        beyond = np.full(most + 1 - len(correction), level - hope)  # no observation speaks for these
-        return np.concatenate([correction, beyond])
+        known = self._told, self._evidence, self._logs, self._weights, self._blur
+        return tuple([values[: most + 1] for values in known])
 
     def _add_up(self) -> None:
         """Bring the sums up to date."""
@@ -69,11 +79,11 @@ class Refinement:
             if SPAN * tokens >= len(self._logs):
                 self._grow(table_size(SPAN * tokens))
             log, weight = self._observed[tokens]
-            old_log, old_weight = self._logs[tokens], self._weights[tokens]
+            old_log, old_weight = self._summed.get(tokens, (0.0, 0.0))
             nearness = self._nearness(tokens)
             self._told += (weight * log - old_weight * old_log) * nearness
             self._evidence += (weight - old_weight) * nearness
-            self._logs[tokens], self._weights[tokens] = log, weight
+            self._logs[tokens], self._weights[tokens] = self._summed[tokens] = log, weight
         self._new.clear()
 
     def _nearness(self, tokens: int) -> HostFloats:
@@ -93,6 +103,16 @@ class Refinement:
         self._doublings = np.log2(counts)
         self._blur = (counts / SMOOTH_FROM) ** 2
         self._kernels: dict[int, HostFloats] = {}
+
+
+def _log(told: Any, evidence: Any, log: Any, weight: Any, blur: Any, level: float, hope: float) -> Any:
+    """Log of what a pass takes, over what was measured; of numbers, or arrays of them."""
+    around = told / (evidence + PRIOR)
+    # At a step of the curve the neighbours mislead, the more so the fewer tokens there are: a count that was itself
+    # observed is trusted more.
+    trust = weight / (weight + blur)
+    seen = weight + (evidence - weight) * blur / (1 + blur)
+    return around + trust * (log - around) + level - hope / (1 + seen)
 
 
 def table_size(most: int) -> int:

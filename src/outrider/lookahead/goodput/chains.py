@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,22 @@ LONGEST_WAIT = 128  # plain rounds between two probes, at the most
 PROBE_SHARE = 0.005  # exploration may lose this share of all tokens
 HOPE = 0.5  # optimism bonus (UCB) on acceptance where a sequence explores, in standard deviations
 COST_HOPE = 0.12  # optimism bonus on costs: a pass of a size never run may be cheaper by this share
+
+
+class _Plan(NamedTuple):
+    """The best lengths of chains.
+
+    Attributes:
+        lengths: of each sequence.
+        rate: expected tokens per second.
+        drafts: D, [sequences, positions].
+        seconds: of passes over 0, 1, ... tokens.
+    """
+
+    lengths: list[int]
+    rate: float
+    drafts: HostFloats | list[list[float]]
+    seconds: HostFloats | list[float]
 
 
 class ChainGoodput(Learner[Probing]):
@@ -38,20 +55,19 @@ class ChainGoodput(Learner[Probing]):
 
     def __init__(self, most: int) -> None:
         super().__init__(partial(Probing, Patience(LONGEST_WAIT)))
+        self._most = most
         self._survival = Survival(most)
         self._longest = np.array(_longest_to_try(most))
 
     def plan(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[int]:
         """The length of each sequence's chain; 0 decodes plainly."""
-        survives, drafts = self._survival.predict(sequences)
-        rows, positions = survives.shape
-        seconds = costs.table(rows, rows * (1 + positions), hope=COST_HOPE)
-        lengths, rate = self._best(survives, drafts, seconds)
+        plan = self._plan_one if len(sequences) == 1 else self._plan_many
+        lengths, rate, drafts, seconds = plan(sequences, costs)
         probing = [self._sequences[sequence] for sequence in sequences]
         for each, length in zip(probing, lengths, strict=True):
             each.plan(pays=length > 0)
         if any(not length and each.idle for length, each in zip(lengths, probing, strict=True)):
-            self._probe(sequences, lengths, drafts, seconds, rate)
+            self._probe(sequences, lengths, np.asarray(drafts), np.asarray(seconds), rate)
         return lengths
 
     def expected(self, sequence: Hashable) -> HostFloats:
@@ -71,28 +87,27 @@ class ChainGoodput(Learner[Probing]):
         for outcome in outcomes:
             self._sequences[outcome.sequence].learn(outcome.planned > 0, outcome.accepted)
 
-    def _best(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
-        """The length of each sequence's chain, and the expected tokens per second of them all.
+    def _plan_one(self, sequences: Sequence[Hashable], costs: CostCurve) -> _Plan:
+        """For a sequence that drafts alone, in plain numbers: NumPy takes several times as long for so few."""
+        survives, drafts = self._survival.predict_one(sequences[0])
+        seconds = costs.short_table(1, 1 + self._most, hope=COST_HOPE)
+        call, position, token = self.draft_cost.prices
+        plain = seconds[1] + self.overhead.value
+        best, rate = 0, 1 / plain
+        accepted = drafted = added = 0.0
+        for length, (survival, draft) in enumerate(zip(survives, drafts, strict=True), start=1):
+            accepted += survival
+            drafted += draft
+            added += draft * (seconds[length + 1] - seconds[length])
+            now = (1 + accepted) / (plain + added + call + (position + token) * drafted)
+            if now > rate:
+                best, rate = length, now
+        return _Plan([best], rate, [drafts], seconds)
 
-        Args:
-            survives, drafts: S and D, [sequences, positions].
-            seconds: of passes over 0, 1, ... tokens.
-        """
+    def _plan_many(self, sequences: Sequence[Hashable], costs: CostCurve) -> _Plan:
+        survives, drafts = self._survival.predict(sequences)
         rows = len(survives)
-        best = self._best_of_one if rows == 1 else self._best_of_many
-        lengths, rate = best(survives, drafts, seconds)
-        plain = float(rows / (seconds[rows] + self.overhead.value))
-        return (lengths, rate) if rate > plain else ([0] * rows, plain)
-
-    def _best_of_one(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
-        drafted = drafts.cumsum(axis=1)
-        passes = seconds[1] + np.cumsum(drafts * np.diff(seconds[1 : 2 + drafts.shape[1]]), axis=1)
-        drafting = self._drafting(drafted, drafted)
-        _, last, rate = best_stop(1, survives, drafting, passes, self.overhead.value)
-        return [last + 1], rate
-
-    def _best_of_many(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
-        rows = len(survives)
+        seconds = costs.table(rows, rows * (1 + self._most), hope=COST_HOPE)
         # Position by position, so that at equal chances an earlier position comes first.
         order = np.argsort(-survives.T.ravel(), kind="stable")
         depths = order // rows
@@ -103,8 +118,11 @@ class ChainGoodput(Learner[Probing]):
         passes = np.interp(rows + drafted, np.arange(len(seconds)), seconds)
         reached = drafts.max(axis=0).cumsum()[np.maximum.accumulate(depths * within, axis=1)]
         bound, last, rate = best_stop(rows, gains, self._drafting(reached, drafted), passes, self.overhead.value)
+        plain = float(rows / (seconds[rows] + self.overhead.value))
+        if rate <= plain:
+            return _Plan([0] * rows, plain, drafts, seconds)
         taken = order[: last + 1][within[bound, : last + 1]]
-        return np.bincount(taken % rows, minlength=rows).tolist(), rate
+        return _Plan(np.bincount(taken % rows, minlength=rows).tolist(), rate, drafts, seconds)
 
     def _drafting(self, longest: HostFloats, tokens: HostFloats) -> HostFloats:
         """Seconds of drafting so many tokens, `longest` of them in one chain."""
