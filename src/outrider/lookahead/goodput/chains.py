@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from outrider.lookahead.costs.passes import CostCurve
+from outrider.lookahead.goodput.alone import best_length, least_loss
 from outrider.lookahead.goodput.best_stop import best_stop
 from outrider.lookahead.goodput.learning import Learner
 from outrider.lookahead.goodput.probing import Patience, Probing
@@ -20,22 +20,6 @@ LONGEST_WAIT = 128  # plain rounds between two probes, at the most
 PROBE_SHARE = 0.005  # exploration may lose this share of all tokens
 HOPE = 0.5  # optimism bonus (UCB) on acceptance where a sequence explores, in standard deviations
 COST_HOPE = 0.12  # optimism bonus on costs: a pass of a size never run may be cheaper by this share
-
-
-class _Plan(NamedTuple):
-    """The best lengths of chains.
-
-    Attributes:
-        lengths: of each sequence.
-        rate: expected tokens per second.
-        drafts: D, [sequences, positions].
-        seconds: of passes over 0, 1, ... tokens.
-    """
-
-    lengths: list[int]
-    rate: float
-    drafts: HostFloats | list[list[float]]
-    seconds: HostFloats | list[float]
 
 
 class ChainGoodput(Learner[Probing]):
@@ -55,19 +39,22 @@ class ChainGoodput(Learner[Probing]):
 
     def __init__(self, most: int) -> None:
         super().__init__(partial(Probing, Patience(LONGEST_WAIT)))
-        self._most = most
         self._survival = Survival(most)
         self._longest = np.array(_longest_to_try(most))
 
     def plan(self, sequences: Sequence[Hashable], costs: CostCurve) -> list[int]:
         """The length of each sequence's chain; 0 decodes plainly."""
-        plan = self._plan_one if len(sequences) == 1 else self._plan_many
-        lengths, rate, drafts, seconds = plan(sequences, costs)
+        if len(sequences) == 1:
+            return [self._plan_one(sequences[0], costs)]
+        survives, drafts = self._survival.predict(sequences)
+        rows, positions = survives.shape
+        seconds = costs.table(rows, rows * (1 + positions), hope=COST_HOPE)
+        lengths, rate = self._best(survives, drafts, seconds)
         probing = [self._sequences[sequence] for sequence in sequences]
         for each, length in zip(probing, lengths, strict=True):
             each.plan(pays=length > 0)
         if any(not length and each.idle for length, each in zip(lengths, probing, strict=True)):
-            self._probe(sequences, lengths, np.asarray(drafts), np.asarray(seconds), rate)
+            self._probe(sequences, lengths, drafts, seconds, rate)
         return lengths
 
     def expected(self, sequence: Hashable) -> HostFloats:
@@ -87,27 +74,29 @@ class ChainGoodput(Learner[Probing]):
         for outcome in outcomes:
             self._sequences[outcome.sequence].learn(outcome.planned > 0, outcome.accepted)
 
-    def _plan_one(self, sequences: Sequence[Hashable], costs: CostCurve) -> _Plan:
-        """For a sequence that drafts alone, in plain numbers: NumPy takes several times as long for so few."""
-        survives, drafts = self._survival.predict_one(sequences[0])
-        seconds = costs.short_table(1, 1 + self._most, hope=COST_HOPE)
-        call, position, token = self.draft_cost.prices
-        plain = seconds[1] + self.overhead.value
-        best, rate = 0, 1 / plain
-        accepted = drafted = added = 0.0
-        for length, (survival, draft) in enumerate(zip(survives, drafts, strict=True), start=1):
-            accepted += survival
-            drafted += draft
-            added += draft * (seconds[length + 1] - seconds[length])
-            now = (1 + accepted) / (plain + added + call + (position + token) * drafted)
-            if now > rate:
-                best, rate = length, now
-        return _Plan([best], rate, [drafts], seconds)
+    def _plan_one(self, sequence: Hashable, costs: CostCurve) -> int:
+        survives, drafts = self._survival.predict_one(sequence)
+        seconds = costs.short_table(1, 1 + len(drafts), hope=COST_HOPE)
+        prices = self.draft_cost.prices
+        length, rate = best_length(survives, drafts, seconds, prices, self.overhead.value)
+        probing = self._sequences[sequence]
+        probing.plan(pays=length > 0)
+        if not length and probing.idle:
+            hopes = self._survival.accepted_one(sequence, HOPE)
+            least, loss = least_loss(hopes, drafts, seconds, prices, rate)
+            if _due(probing, loss):
+                probing.now = True
+                return least
+        return length
 
-    def _plan_many(self, sequences: Sequence[Hashable], costs: CostCurve) -> _Plan:
-        survives, drafts = self._survival.predict(sequences)
+    def _best(self, survives: HostFloats, drafts: HostFloats, seconds: HostFloats) -> tuple[list[int], float]:
+        """The length of each sequence's chain, and the expected tokens per second of them all.
+
+        Args:
+            survives, drafts: S and D, [sequences, positions].
+            seconds: of passes over 0, 1, ... tokens.
+        """
         rows = len(survives)
-        seconds = costs.table(rows, rows * (1 + self._most), hope=COST_HOPE)
         # Position by position, so that at equal chances an earlier position comes first.
         order = np.argsort(-survives.T.ravel(), kind="stable")
         depths = order // rows
@@ -120,9 +109,9 @@ class ChainGoodput(Learner[Probing]):
         bound, last, rate = best_stop(rows, gains, self._drafting(reached, drafted), passes, self.overhead.value)
         plain = float(rows / (seconds[rows] + self.overhead.value))
         if rate <= plain:
-            return _Plan([0] * rows, plain, drafts, seconds)
+            return [0] * rows, plain
         taken = order[: last + 1][within[bound, : last + 1]]
-        return _Plan(np.bincount(taken % rows, minlength=rows).tolist(), rate, drafts, seconds)
+        return np.bincount(taken % rows, minlength=rows).tolist(), rate
 
     def _drafting(self, longest: HostFloats, tokens: HostFloats) -> HostFloats:
         """Seconds of drafting so many tokens, `longest` of them in one chain."""
@@ -144,7 +133,7 @@ class ChainGoodput(Learner[Probing]):
             probing = self._sequences[sequence]
             if not lengths[row] and probing.idle:
                 least = int(losses[row].argmin())
-                if probing.idle >= min(probing.wait, losses[row, least] / PROBE_SHARE):
+                if _due(probing, float(losses[row, least])):
                     probing.now = True
                     lengths[row] = least + 1
                     # Beside a draft another one is cheaper.
@@ -163,6 +152,11 @@ class ChainGoodput(Learner[Probing]):
         added = np.interp(others + drafted, counts, seconds) - np.interp(others, counts, seconds)
         deeper = np.maximum(np.arange(1, positions + 1) - longest, 0)
         return np.asarray((added + token * drafted + position * deeper + (0.0 if longest else call)) * rate)
+
+
+def _due(probing: Probing, loss: float) -> bool:
+    """Whether it is time for a probe that would lose so many tokens."""
+    return probing.idle >= min(probing.wait, loss / PROBE_SHARE)
 
 
 def _longest_to_try(most: int) -> list[int]:

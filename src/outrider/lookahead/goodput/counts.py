@@ -23,14 +23,14 @@ class PositionCounts:
         self.tried = [0.0] * positions
         self.passed = [0.0] * positions
         self._chances: dict[float, list[float]] = {}  # by hope
-        self._odds: list[float] = []  # empty until they are wanted
+        self._odds: dict[float, list[float]] = {}  # by hope
 
     def add(self, allowed: int, passed: int) -> None:
         """Learn from a draft of at most `allowed` tokens, of which the first `passed` passed."""
         # Only positions that this draft tests fade: what long drafts taught stays while short ones are made.
         tested = min(passed + 1, allowed, len(self.tried))
         self._chances.clear()
-        self._odds = []
+        self._odds.clear()
         for position in range(tested):
             self.tried[position] = self.tried[position] * MEMORY + 1
             self.passed[position] = self.passed[position] * MEMORY + (position < passed)
@@ -47,11 +47,11 @@ class PositionCounts:
             self._chances[hope] = self._estimate(hope)
         return self._chances[hope]
 
-    def odds(self) -> list[float]:
-        """[positions]: the same chances, without hope, as odds."""
-        if not self._odds:
-            self._odds = [chance / (1 - chance) for chance in self.chances()]
-        return self._odds
+    def odds(self, hope: float = 0.0) -> list[float]:
+        """[positions]: the same chances as odds."""
+        if hope not in self._odds:
+            self._odds[hope] = [chance / (1 - chance) for chance in self.chances(hope)]
+        return self._odds[hope]
 
     def _estimate(self, hope: float) -> list[float]:
         chances = []

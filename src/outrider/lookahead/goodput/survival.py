@@ -31,8 +31,8 @@ class Survival:
     Each estimator moves the chances that all sequences share by one factor on the odds, so that they fit what the
     sequence itself showed. The estimator with the highest log-likelihood so far is used.
 
-    The counts lie in one block, a row for each sequence: NumPy takes as long for a few numbers as for some hundred. A
-    sequence by itself is estimated in plain numbers: beside a model's passes NumPy's code comes from memory each time.
+    The counts lie in one block, a row for each sequence: NumPy takes as long for a few numbers as for some hundred. The
+    counts of a sequence that drafts alone are lists: beside a model's passes NumPy's code comes from memory each time.
 
     Args:
         positions: of the longest draft.
@@ -46,6 +46,7 @@ class Survival:
         # [rows, accepted or drafted, estimators, positions + 1]; like PositionCounts, the drafts that reached each
         # position, and last the tokens that passed, of all positions together.
         self._counts = np.zeros((1, 2, len(PRIORS), positions + 1))
+        self._alone: tuple[int, list[list[list[float]]]] | None = None  # the row of a sequence that drafts alone
         # [1 + tokens, estimators]: the decay after so many tokens; after none, that is after a plain round.
         decays = [[memory**tokens if tokens else IDLE_MEMORY for memory in MEMORIES] for tokens in range(1 + positions)]
         self._decays, self._decay_table = decays, np.array(decays)[..., None]
@@ -65,15 +66,18 @@ class Survival:
 
     def predict_one(self, sequence: Hashable) -> tuple[list[float], list[float]]:
         """S and D, [positions], of a sequence that drafts alone in the coming round."""
-        row = self._row_of(sequence)
-        counts = self._counts[row].tolist()
         best = self._best
         self._odds = self._pools[ACCEPTED].odds()
-        corrections = [self._correction(ACCEPTED, counts, estimator) for estimator in range(len(PRIORS))]
+        corrections = [self._correction(sequence, ACCEPTED, estimator) for estimator in range(len(PRIORS))]
         self._predicted = {sequence: corrections}
         survives = list(accumulate(_chances(best, self._odds, corrections[best]), mul))
-        stopping = _chances(best, self._pools[DRAFTED].odds(), self._correction(DRAFTED, counts, best))
+        stopping = _chances(best, self._pools[DRAFTED].odds(), self._correction(sequence, DRAFTED, best))
         return survives, list(map(max, accumulate(stopping, mul), survives))
+
+    def accepted_one(self, sequence: Hashable, hope: float) -> list[float]:
+        """S, [positions], as `accepted` for a sequence that would draft alone."""
+        correction = self._correction(sequence, ACCEPTED, self._best, hope)
+        return list(accumulate(_chances(self._best, self._pools[ACCEPTED].odds(hope), correction), mul))
 
     def accepted(self, sequences: Sequence[Hashable], hope: float = 0.0) -> HostFloats:
         """S, [sequences, positions], for drafts that are only considered.
@@ -92,7 +96,7 @@ class Survival:
         """By the best estimator, [sequences, accepted or drafted, positions]: the chance to pass a position after
         passing those before. And all corrections, [sequences, accepted or drafted, estimators]."""
         pools = np.array([pool.chances(hope) for pool in self._pools])
-        rows = [self._row_of(sequence) for sequence in sequences]
+        rows = self._rows_of(sequences)
         counts = self._counts[rows]
         tried, passed = counts[..., :-1], counts[..., -1]
         found, corrections = _found(passed, tried.sum(axis=3), (tried * pools[:, None]).sum(axis=3), np.array(PRIORS))
@@ -102,10 +106,10 @@ class Survival:
             return np.broadcast_to(found[:, :, RECENT, None], (*found.shape[:2], self._positions)), corrections
         return _moved(pools / (1 - pools), corrections[:, :, best, None]), corrections
 
-    def _correction(self, kind: int, counts: list[list[list[float]]], estimator: int) -> float:
-        """How one estimator corrects the chances of all sequences, in plain numbers."""
-        *tried, passed = counts[kind][estimator]
-        expected = sum(map(mul, tried, self._pools[kind].chances()))
+    def _correction(self, sequence: Hashable, kind: int, estimator: int, hope: float = 0.0) -> float:
+        """How an estimator corrects the chances of all sequences for one that drafts alone."""
+        *tried, passed = self._counts_alone(sequence)[kind][estimator]
+        expected = sum(map(mul, tried, self._pools[kind].chances(hope)))
         return float(_found(passed, sum(tried), expected, PRIORS[estimator])[estimator != RECENT])
 
     def learn(self, outcomes: Sequence[Outcome]) -> None:
@@ -123,8 +127,7 @@ class Survival:
             self._pools[DRAFTED].add(outcome.planned, outcome.drafted)
 
     def _count_one(self, outcome: Outcome) -> None:
-        row = self._row_of(outcome.sequence)
-        counts = self._counts[row].tolist()
+        counts = self._counts_alone(outcome.sequence)
         for estimators, passed in zip(counts, (outcome.accepted, outcome.drafted), strict=True):
             tested = self._tested_by(outcome, passed)
             for place, decay in enumerate(self._decays[tested]):
@@ -132,10 +135,9 @@ class Survival:
                 faded[:tested] = [count + 1 for count in faded[:tested]]
                 faded[-1] += min(passed, tested)
                 estimators[place] = faded
-        self._counts[row] = counts
 
     def _count_many(self, outcomes: Sequence[Outcome]) -> None:
-        rows = [self._row_of(outcome.sequence) for outcome in outcomes]
+        rows = self._rows_of([outcome.sequence for outcome in outcomes])
         if not any(outcome.planned for outcome in outcomes):
             self._counts[rows] *= IDLE_MEMORY
             return
@@ -173,8 +175,28 @@ class Survival:
         """The sequence has ended; its row is free for another."""
         row = self._rows.pop(sequence, None)
         if row is not None:
+            self._put_back()
             self._counts[row] = 0.0
             self._free.append(row)
+
+    def _counts_alone(self, sequence: Hashable) -> list[list[list[float]]]:
+        """The row of a sequence that drafts alone, as lists, which may be changed."""
+        row = self._row_of(sequence)
+        if self._alone is None or self._alone[0] != row:
+            self._put_back()
+            self._alone = row, self._counts[row].tolist()
+        return self._alone[1]
+
+    def _put_back(self) -> None:
+        """No sequence drafts alone any more."""
+        if self._alone is not None:
+            row, counts = self._alone
+            self._counts[row] = counts
+            self._alone = None
+
+    def _rows_of(self, sequences: Sequence[Hashable]) -> list[int]:
+        self._put_back()
+        return [self._row_of(sequence) for sequence in sequences]
 
     def _row_of(self, sequence: Hashable) -> int:
         row = self._rows.get(sequence)
