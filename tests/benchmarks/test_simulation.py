@@ -95,6 +95,9 @@ def test_a_mistake_in_the_costs_is_found() -> None:
         def table(self, rows: int, most: int, hope: float = 0.0):
             return np.ones(most + 1)
 
+        def short_table(self, rows: int, most: int, hope: float = 0.0):
+            return [1.0] * (most + 1)
+
     blind = Goodput(costs=Blind())
     assert 1 - tokens_per_second(FEW[3], blind) / tokens_per_second(FEW[3], Fixed(0)) > 3 * WITHIN
 

@@ -60,6 +60,22 @@ def test_a_table_of_costs_does_not_depend_on_how_far_it_goes(most: int) -> None:
     assert curve.seconds(2, 9) == pytest.approx(1.5 + 0.2 * 9, rel=0.05)
 
 
+@pytest.mark.parametrize("buckets", [None, Buckets((1, 4), (1, 4, 8))])
+@pytest.mark.parametrize("depth", [0.0, 64.0, 500.0])
+def test_a_short_table_says_the_same(depth: float, buckets: Buckets | None) -> None:
+    curve = CostCurve({(1, 1): 1.0, (1, 4): 2.0, (1, 64): 5.0, (4, 4): 1.5, (4, 16): 4.0}, depth=64.0)
+    curve.buckets = buckets
+    generator = np.random.default_rng(0)
+    for number in range(80):
+        rows = 1 if number % 3 else 4
+        for row_count in (1, 4):
+            expected = curve.table(row_count, 40, hope=0.1)
+            np.testing.assert_allclose(curve.short_table(row_count, 40, hope=0.1), expected, rtol=1e-12)
+        tokens = int(rows * generator.integers(1, 8))
+        curve.depth = depth * generator.random()
+        curve.observe(rows, tokens, (1.0 + 0.2 * tokens) * generator.uniform(0.5, 1.5))
+
+
 def test_what_length_adds_to_passes_is_learned_by_rows_and_by_tokens() -> None:
     def seconds(rows: int, tokens: int, depth: float) -> float:
         return 1.0 + 0.1 * tokens + depth * (2e-3 * rows + 1e-3 * tokens)

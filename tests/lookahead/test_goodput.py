@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider import CostCurve, DraftingTraits, Goodput, Outcome, Times
+from outrider.lookahead.goodput.alone import best_length, least_loss
 from outrider.lookahead.goodput.best_stop import best_stop
 from outrider.lookahead.goodput.probing import FIRST_WAIT, Patience, Probing
 from outrider.lookahead.goodput.survival import Survival
@@ -23,6 +24,25 @@ def test_the_best_stop_is_the_best_of_all(seed: int, rows: int) -> None:
     way, last, rate = best_stop(rows, gains, drafting, passes, overhead)
     assert rate == pytest.approx(np.max(rates))
     assert rates[way][last] == pytest.approx(rate)
+
+
+@given(st.integers(0, 2**32), st.floats(0.0, 0.5))
+def test_a_chain_alone_is_as_long_as_emits_most_per_second(seed: int, slope: float) -> None:
+    generator = np.random.default_rng(seed)
+    drafts = np.cumprod(generator.random(6))
+    survives, seconds = drafts * generator.random(6), 1 + np.cumsum(slope * generator.random(8))
+    call, position, token, overhead = generator.random(4) * 0.1
+    passes = np.interp(1 + np.cumsum(drafts), np.arange(8), seconds)
+    drafting = call + (position + token) * np.cumsum(drafts)
+    stepwise = seconds[1] + np.cumsum(drafts * np.diff(seconds[1:]))
+    rates = [1 / (seconds[1] + overhead), *(1 + np.cumsum(survives)) / (stepwise + drafting + overhead)]
+    length, rate = best_length(list(survives), list(drafts), list(seconds), (call, position, token), overhead)
+    assert (length, rate) == (np.argmax(rates), pytest.approx(max(rates)))
+
+    drafting = call + position * np.arange(1, 7) + token * np.cumsum(drafts)
+    losses = (passes - seconds[1] + drafting) * rates[0] - np.cumsum(survives)
+    length, loss = least_loss(list(survives), list(drafts), list(seconds), (call, position, token), rates[0])
+    assert (length, loss) == (1 + np.argmin(losses), pytest.approx(min(losses)))
 
 
 def probes(probing: Probing, rounds: int, accepted: int) -> list[int]:
@@ -72,6 +92,25 @@ def test_each_sequence_is_foretold_by_its_own_drafts_whatever_others_share_the_r
     assert good[0] > 0.9 > new[0] > bad[0] + 0.1
     np.testing.assert_allclose(survival.accepted(["bad"])[0], bad)
     np.testing.assert_allclose(survival.accepted(["new", "good"]), [new, good])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40))
+def test_a_sequence_alone_is_foretold_and_learned_from_as_among_others(drafts: list[tuple[int, int, int]]) -> None:
+    alone, among, mixed = Survival(4), Survival(4), Survival(4)
+    for number, (planned, drafted, accepted) in enumerate(drafts):
+        drafted = min(drafted, planned)
+        outcome = Outcome("a", planned, drafted, min(accepted, drafted))
+        alone.predict_one("a")
+        for survival in (among, mixed):
+            survival.predict(["a", "plain"])
+        alone.learn([outcome])
+        among.learn([outcome, Outcome("plain", 0, 0, 0)])
+        mixed.learn([outcome, Outcome("plain", 0, 0, 0)] if number % 2 else [outcome])
+        expected = among.predict(["a", "new"])
+        for survival in (alone, among, mixed):
+            np.testing.assert_allclose(survival.predict_one("a"), [each[0] for each in expected])
+            np.testing.assert_allclose(survival.predict(["a", "new"]), expected)
+            np.testing.assert_allclose(survival.accepted_one("a", 0.5), survival.accepted(["a", "new"], 0.5)[0])
 
 
 def test_a_sequence_that_ended_leaves_nothing_to_the_next() -> None:
