@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "pool.h"
 
@@ -169,10 +170,11 @@ void Decoder::add(std::vector<float>& x, size_t tokens, const Linear& linear, co
 }
 
 // Queries, keys and values of a layer; keys and values go into the cache.
-void Decoder::project(Step& step, size_t number) const {
+void Decoder::project(Step& step, size_t number, Projected which) const {
     const Layer& layer = layers_[number];
     const size_t size = shape_.head_size, group = heads_of_a_piece(size), pairs = shape_.frequencies.size();
-    const size_t of_queries = pieces_of(shape_.heads, group), of_keys = pieces_of(shape_.key_heads, group);
+    const size_t of_queries = which == Projected::keys ? 0 : pieces_of(shape_.heads, group);
+    const size_t of_keys = which == Projected::queries ? 0 : pieces_of(shape_.key_heads, group);
     const size_t chunk = std::max<size_t>(1, CHUNK * 64 / (group * size)), chunks = pieces_of(step.tokens, chunk);
     Pool::shared().run((of_queries + 2 * of_keys) * chunks, threads_, [&](size_t piece, size_t) {
         alignas(64) float y[CHUNK * 64 + MOST_WIDE];
@@ -255,9 +257,46 @@ void Decoder::attend(Step& step, size_t number) const {
     });
 }
 
+void Decoder::run(Step& step, size_t number, const float* x, size_t size, const float* norm) const {
+    const Layer& layer = layers_[number];
+    prepare(x, size, norm, step.in, {&layer.query, &layer.key, &layer.value}, nullptr);
+    project(step, number, Projected::all);
+    finish(step, number);
+}
+
+void Decoder::run_last(Step& step, size_t number, const float* x, size_t size, const float* norm) const {
+    if (step.wanted.size() == step.tokens) return run(step, number, x, size, norm);
+    const Layer& layer = layers_[number];
+    prepare(x, size, norm, step.in, {&layer.key, &layer.value}, nullptr);
+    project(step, number, Projected::keys);
+    step.in.tokens = step.wanted.size();
+    if (step.wanted.size()) prepare(x, size, norm, step.in, {&layer.query}, &step.wanted);
+    keep_wanted(step);
+    if (!step.tokens) return;
+    project(step, number, Projected::queries);
+    finish(step, number);
+}
+
+void Decoder::keep_wanted(Step& step) const {
+    const auto keep = [&](auto& values, size_t each) {  // `each` of every token
+        for (size_t i = 0; i < step.wanted.size(); i++) {
+            if (step.wanted[i] == i) continue;
+            std::move(values.begin() + static_cast<std::ptrdiff_t>(step.wanted[i] * each),
+                      values.begin() + static_cast<std::ptrdiff_t>((step.wanted[i] + 1) * each),
+                      values.begin() + static_cast<std::ptrdiff_t>(i * each));
+        }
+        values.resize(step.wanted.size() * each);
+    };
+    keep(step.ids, 1), keep(step.row, 1), keep(step.slot, 1), keep(step.position, 1);
+    keep(step.tails, 1), keep(step.straight, 1);
+    keep(step.cosines, shape_.frequencies.size()), keep(step.sines, shape_.frequencies.size());
+    keep(step.x, shape_.hidden);
+    step.tokens = step.wanted.size();
+    std::iota(step.wanted.begin(), step.wanted.end(), size_t(0));
+}
+
 void Decoder::finish(Step& step, size_t number) const {
     const Layer& layer = layers_[number];
-    project(step, number);
     attend(step, number);
     prepare(step.attended.data(), shape_.heads * shape_.head_size, nullptr, step.in, {&layer.output}, nullptr);
     add(step.x, step.tokens, layer.output, step.in);

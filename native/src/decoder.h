@@ -82,11 +82,11 @@ class Decoder {
 
     // The tokens of a pass, their places and what they see. Tokens are below `known`.
     void lay_out(Step& step, const std::vector<Row>& rows, size_t known) const;
-    void attend(Step& step, size_t layer) const;
-    void project(Step& step, size_t layer) const;
-    // Attention and MLP of a layer, whose queries, keys and values are made from step.in.
-    void finish(Step& step, size_t layer) const;
-    void transform(Step& step, size_t layer) const;
+    // A layer, whose queries, keys and values are made from x [tokens, size], normed first if there is a norm.
+    void run(Step& step, size_t layer, const float* x, size_t size, const float* norm) const;
+    // The last layer, likewise. Of a token that is not wanted nothing but its key and value is ever read: so no more is
+    // made of it, and the step goes on with the wanted ones.
+    void run_last(Step& step, size_t layer, const float* x, size_t size, const float* norm) const;
     // x [tokens, outputs] += linear(in)
     void add(std::vector<float>& x, size_t tokens, const Linear& linear, const Inputs& in) const;
     // From x [tokens, size], normed first if there is a norm, to the inputs of linears; `picked` chooses tokens.
@@ -101,6 +101,13 @@ class Decoder {
     size_t threads_;
 
    private:
+    enum class Projected { all, queries, keys };  // keys and their values
+    void project(Step& step, size_t layer, Projected which) const;
+    void attend(Step& step, size_t layer) const;
+    void transform(Step& step, size_t layer) const;
+    // What comes after projections: attention and MLP.
+    void finish(Step& step, size_t layer) const;
+    void keep_wanted(Step& step) const;
     void check(size_t inputs) const;
     void check_rows(const Cache& cache, const std::vector<Row>& rows, size_t known) const;
 };

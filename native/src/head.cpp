@@ -54,8 +54,7 @@ std::vector<float> Head::forward(Cache& cache, const std::vector<Row>& rows, con
         kernels_->norm(states + token * width, layer.attention_norm.data(), width, shape_.epsilon, state);
         std::copy_n(parts_.norm_before_residual ? state : states + token * width, width, step.x.data() + token * width);
     }
-    prepare(joined.data(), 2 * width, nullptr, step.in, {&layer.query, &layer.key, &layer.value}, nullptr);
-    finish(step, 0);
+    run_last(step, 0, joined.data(), 2 * width, nullptr);
     return std::move(step.x);
 }
 

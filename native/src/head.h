@@ -24,7 +24,7 @@ class Head : public Decoder {
     size_t read_size() const { return parts_.reading->inputs; }
     // States [tokens, hidden] of the target's [tokens, read size].
     std::vector<float> read(const float* hidden, size_t tokens) const;
-    // What the head makes of states and of the tokens after them: [tokens, hidden].
+    // What the head makes of states and of the tokens after them: [wanted, hidden].
     std::vector<float> forward(Cache& cache, const std::vector<Row>& rows, const float* states, size_t count) const;
     // What the next step goes on from.
     std::vector<float> passed_on(const float* made, size_t tokens) const;

@@ -45,18 +45,19 @@ auto head_read(const Head& head, States hidden) {
 
 auto head_forward(HeadSession& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
              const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
-             States states) {
+             States states, bool newest) {
     if (rows.size() != kept.size() || rows.size() != parents.size() || rows.size() != tokens.size())
         throw std::invalid_argument("lists of different lengths");
     require_width(states, session.head->hidden_size());
     std::vector<Row> work;
-    for (size_t i = 0; i < rows.size(); i++) work.push_back({rows[i], kept[i], parents[i], tokens[i], 0});
+    for (size_t i = 0; i < rows.size(); i++)
+        work.push_back({rows[i], kept[i], parents[i], tokens[i], newest ? 1 : tokens[i].size()});
     std::vector<float> made;
     {
         nb::gil_scoped_release release;
         made = session.head->forward(*session.cache, work, states.data(), states.shape(0));
     }
-    return owned(std::move(made), states.shape(0), session.head->hidden_size());
+    return owned(std::move(made), newest ? rows.size() : states.shape(0), session.head->hidden_size());
 }
 
 auto head_passed_on(const Head& head, States made) {
@@ -95,7 +96,7 @@ size_t head_grow(HeadSession& session, size_t row, size_t kept, States made, Joi
             parents.push_back(entries.at(above));
             entries[way[i]] = static_cast<int32_t>(parents.size()) - 1;
             const std::vector<float> origin = head.passed_on(states.at(above).data(), 1);
-            const Row work{row, kept, parents, {tree.tokens[static_cast<size_t>(way[i])]}, 0};
+            const Row work{row, kept, parents, {tree.tokens[static_cast<size_t>(way[i])]}, 1};
             states[way[i]] = head.forward(*session.cache, {work}, origin.data(), 1);
         }
         const Top top = head.top_of(head.logits(states.at(node).data(), 1).data(), 1, count);
@@ -142,5 +143,5 @@ void add_heads(nb::module_& m) {
     nb::class_<HeadSession>(m, "HeadSession")
         .def(nb::init<std::shared_ptr<Head>, size_t, size_t>(), "head"_a, "rows"_a, "capacity"_a)
         .def("grow", &head_grow, "row"_a, "kept"_a, "made"_a, "tree"_a, "node"_a, "ids"_a, "count"_a)
-        .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a);
+        .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a, "newest"_a);
 }

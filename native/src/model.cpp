@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include <algorithm>
+
 #include "pack.h"
 
 namespace outrider {
@@ -22,16 +24,18 @@ void Model::forward(Cache& cache, const std::vector<Row>& rows, const std::vecto
     for (size_t token = 0; token < tokens; token++)
         unpack_row(*embedding_, static_cast<size_t>(step.ids[token]), step.x.data() + token * width);
     result.hidden.resize(hidden.size());
+    const bool told_last = std::count(hidden.begin(), hidden.end(), layers_.size()) > 0;  // of all tokens
     auto tell = [&](size_t layer) {
         for (size_t i = 0; i < hidden.size(); i++)
             if (hidden[i] == layer) result.hidden[i] = step.x;
     };
     for (size_t number = 0; number < layers_.size(); number++) {
-        const Layer& layer = layers_[number];
         tell(number);
-        prepare(step.x.data(), width, layer.attention_norm.data(), step.in,
-                {&layer.query, &layer.key, &layer.value}, nullptr);
-        finish(step, number);
+        const float* norm = layers_[number].attention_norm.data();
+        if (number + 1 < layers_.size() || told_last)
+            run(step, number, step.x.data(), width, norm);
+        else
+            run_last(step, number, step.x.data(), width, norm);
     }
     for (size_t i = 0; i < hidden.size(); i++) {
         if (hidden[i] != layers_.size()) continue;

@@ -113,9 +113,10 @@ std::vector<int32_t> chain(size_t count) {
     return parents;
 }
 
-std::vector<float> logits_of(const Model& model, Cache& cache, const std::vector<Row>& rows) {
+std::vector<float> logits_of(const Model& model, Cache& cache, const std::vector<Row>& rows,
+                             const std::vector<size_t>& hidden = {0, 1, 2}) {
     Result result;
-    model.forward(cache, rows, {0, 1, 2}, result);
+    model.forward(cache, rows, hidden, result);
     const Top top = model.top(result, 5);
     for (size_t row = 0; row < result.wanted; row++) {
         const float* x = result.logits->data() + row * model.vocabulary();
@@ -140,6 +141,20 @@ void check_shapes(const Model& model, bool half, const std::vector<float>& expec
     }
     const size_t width = model.vocabulary();
     expect(std::equal(pieces.begin(), pieces.end(), whole.begin()), what + ": other bits in pieces");
+    // Wanted tokens alone, where the last layer makes of the others only keys and values.
+    std::vector<float> wanted;
+    auto other = model.new_cache(2, 64, half);
+    for (size_t at = 0; at < 30; at += 10) {
+        const std::vector<int32_t> part(tokens.begin() + static_cast<long>(at), tokens.begin() + static_cast<long>(at) + 10);
+        const std::vector<float> found =
+            logits_of(model, *other, {{0, 0, chain(3), {5, 6, 7}, 0}, {1, at, chain(10), part, at ? size_t(2) : 0}}, {});
+        wanted.insert(wanted.end(), found.begin(), found.end());
+    }
+    expect(std::equal(wanted.begin(), wanted.begin() + static_cast<long>(2 * width),
+                      whole.begin() + static_cast<long>(18 * width)) &&
+               std::equal(wanted.begin() + static_cast<long>(2 * width), wanted.end(),
+                          whole.begin() + static_cast<long>(28 * width)),
+           what + ": other bits of wanted tokens alone");
     // Behind 30 tokens the true next ones, each after two that lead elsewhere.
     std::vector<int32_t> nodes, parents, kept;
     for (size_t i = 30; i < tokens.size(); i++) {

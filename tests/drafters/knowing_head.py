@@ -41,6 +41,10 @@ class KnowingEntries:
     def release(self, row: int) -> None:
         self._lengths[row] = 0
 
+    def read(self, rows, states, tokens):
+        made = self.extend(rows, states, tokens)
+        return [made[end - 1 : end] for end in np.cumsum([len(new) for new in tokens])]
+
     def extend(self, rows, states, tokens, parents=None):
         new = [token for row in tokens for token in row]
         self._head.clock.now += self._head.step + self._head.entry * (len(new) - 1)

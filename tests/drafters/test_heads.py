@@ -22,6 +22,7 @@ from outrider import (
     Prices,
     Request,
     SamplingParams,
+    SettingError,
     SpeculativeDecoder,
     SuffixSource,
     TableModel,
@@ -200,6 +201,16 @@ def test_the_compiled_library_computes_heads_of_every_kind(tmp_path, name):
     assert ("Native" in type(drafter.network).__name__) == (name != "older")
     reference = tiny_heads.Reference(folder, model.get_input_embeddings().weight.detach().numpy())
     assert course(drafter, target, reference, state_of=state_of, tokens=8).worst < 1e-3
+
+
+def test_few_bits_are_for_heads_in_the_compiled_library(tmp_path):
+    tiny_native.library()
+    llama(tmp_path)
+    folder = write(tmp_path / "head", target_size=32, size=32)
+    target = load(tmp_path / "target", backend="native", dtype="float32", threads=1)
+    assert type(head_drafter(folder, target, dtype="q4_0").network).__name__ == "NativeHead"
+    with pytest.raises(SettingError, match=r"dtype q4_0 is for heads .* beside targets of the native runtime"):
+        head_drafter(folder, load(tmp_path / "target", backend="torch"), dtype="q4_0")
 
 
 def test_quantised_files_of_the_native_runtime_show_their_embedding(tmp_path):

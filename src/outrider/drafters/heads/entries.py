@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import accumulate
+
+from outrider.maths.arrays import Array
+from outrider.runtimes.base import Parents
 from outrider.runtimes.ledger import Ledger
 
 
-class LedgerEntries:
+class LedgerEntries(ABC):
     """Which entries every row holds. A subclass adds `extend`, and what its cache has to do besides.
 
     Args:
@@ -29,3 +35,21 @@ class LedgerEntries:
 
     def release(self, row: int) -> None:
         self.truncate(row, 0)
+
+    @abstractmethod
+    def extend(
+        self,
+        rows: Sequence[int],
+        states: Array,
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None = None,
+    ) -> Array: ...
+
+    def read(self, rows: Sequence[int], states: Array, tokens: Sequence[Sequence[int]]) -> list[Array]:
+        """As `Entries.read`, where a cache computes all entries alike."""
+        return newest_of(self.extend(rows, states, tokens), tokens)
+
+
+def newest_of(made: Array, tokens: Sequence[Sequence[int]]) -> list[Array]:
+    """For each row [1, hidden size], the last of its entries of made [entries of all rows, hidden size]."""
+    return [made[end - 1 : end] for end in accumulate(map(len, tokens))]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from outrider.drafters.heads.entries import newest_of
 from outrider.drafters.heads.graphed_rollout import HeadSession, HeadSource
 from outrider.drafters.heads.module import Eagle3
 from outrider.drafters.heads.network import Chains, Rolled
@@ -95,6 +96,10 @@ class GraphedStates:
 
     def release(self, row: int) -> None:
         self._session.release(row)
+
+    def read(self, rows: Sequence[int], states: torch.Tensor, tokens: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """As `Entries.read`."""
+        return newest_of(self.extend(rows, states, tokens), tokens)
 
     @torch.inference_mode()
     def extend(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from outrider.drafters.heads.config import HeadConfig, read_config
 from outrider.drafters.heads.network import HeadNetwork
 from outrider.drafters.tree_shapes import TreeShape
-from outrider.errors import ModelError
+from outrider.errors import ModelError, SettingError
 from outrider.runtimes.base import Embeds, Model
 from outrider.runtimes.files.folder import CONFIG, DFLASH_HEADS, UNREAD_HEADS, architecture_of, read_object, says_head
 from outrider.runtimes.files.places import is_hub_name
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHIPPED = {"smollm2-head": Path(__file__).parent / "smollm2"}  # heads of the package, by the name that users give
 MTP = "mtp"  # stands for the layers that the target itself comes with
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "q8_0", "q4_0"]
 
 
 def is_head(name: Any) -> bool:
@@ -68,7 +68,8 @@ def head_drafter(
         shape: of the trees; None grows them where the head is sure.
         trees: False proposes chains, which rule `block` can judge. DFlash and MTP propose chains only.
         greedy: always draft the most probable tokens, even where the target samples.
-        dtype: float32, bfloat16, float16, or auto, what is fast on the device.
+        dtype: float32, bfloat16, float16, beside a target of the native runtime q8_0 or q4_0; or auto, what is fast on
+            the device.
         name: what its tokens are attributed to.
         learner: teaches an EAGLE-3 head while nothing is asked (`training/idle.py`).
 
@@ -143,7 +144,12 @@ def require_eagle3(head: str | Path) -> None:
 
 
 def network_of(folder: Path, config: HeadConfig, target: Model, dtype: Dtype) -> HeadNetwork:
-    """An EAGLE-3 head in the target's own runtime, or in PyTorch."""
+    """An EAGLE-3 head in the target's own runtime, or in PyTorch.
+
+    Raises:
+        ModelError: it is of another target.
+        SettingError: the precision is not computed there.
+    """
     from outrider.runtimes.native.model import NativeModel
 
     if isinstance(target, NativeModel):
@@ -151,6 +157,11 @@ def network_of(folder: Path, config: HeadConfig, target: Model, dtype: Dtype) ->
 
         if computes(folder, dtype):
             return NativeHead(folder, config, target, dtype)
+    if dtype in ("q8_0", "q4_0"):
+        raise SettingError(
+            f"dtype {dtype} is for heads in safetensors beside targets of the native runtime, and head {folder} beside "
+            f"{target.name} is computed by PyTorch: use auto"
+        )
     _require_torch(f"head {folder}")
     from outrider.drafters.heads.opening import open_head
 

@@ -42,6 +42,22 @@ class NativeEntries(LedgerEntries):
         tokens: Sequence[Sequence[int]],
         parents: Sequence[Parents | None] | None = None,
     ) -> Array:
+        return self._forward(rows, states, tokens, parents, newest=False)
+
+    def read(self, rows: Sequence[int], states: Array, tokens: Sequence[Sequence[int]]) -> list[Array]:
+        """As `Entries.read`: of all but the newest entries the library makes keys and values alone."""
+        made = self._forward(rows, states, tokens, None, newest=True)
+        return [made[row : row + 1] for row in range(len(rows))]
+
+    def _forward(
+        self,
+        rows: Sequence[int],
+        states: Array,
+        tokens: Sequence[Sequence[int]],
+        parents: Sequence[Parents | None] | None,
+        *,
+        newest: bool,
+    ) -> Array:
         ledger = self._ledger
         ledger.extend(rows, tokens, parents)
         return self._compiled.forward(
@@ -50,4 +66,5 @@ class NativeEntries(LedgerEntries):
             [list(ledger.parents(row)) for row in rows],
             [list(new) for new in tokens],
             states,
+            newest,
         )

@@ -33,6 +33,13 @@ class Entries(Protocol):
 
     def release(self, row: int) -> None: ...
 
+    def read(self, rows: Sequence[int], states: Array, tokens: Sequence[Sequence[int]]) -> list[Array]:
+        """Append entries of the texts tentatively; arguments as for `extend`.
+
+        Returns:
+            for each row [1, hidden size], what the head makes of its newest entry.
+        """
+
     def extend(
         self,
         rows: Sequence[int],

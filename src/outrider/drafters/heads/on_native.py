@@ -1,4 +1,4 @@
-"""A draft head in the compiled library: in 8 bits, beside targets of the native runtime. PyTorch is not needed."""
+"""A draft head in the compiled library: in 4 bits, beside targets of the native runtime. PyTorch is not needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from outrider.runtimes.native.library import core, instruction_set
 from outrider.runtimes.native.model import NativeModel
 from outrider.runtimes.native.weights import Raw, SafetensorsSource
 
-KINDS = {"auto": "q8_0", "float32": "f32", "bfloat16": "bf16"}  # of weights, by the dtype that is asked for
+# Kinds of weights, by the dtype that is asked for. What a head takes is mostly the reading of its weights, which the
+# target's have driven out of the caches; a little is lost of what it foresees (docs/heads.md).
+KINDS = {"auto": "q4_0", "q4_0": "q4_0", "q8_0": "q8_0", "float32": "f32", "bfloat16": "bf16"}
 ENTRY_BYTES = 2  # of a number in the cache
 
 
@@ -38,7 +40,7 @@ class NativeHead:
 
     Args:
         target: whose embedding is used where the head has none of its own.
-        dtype: auto is 8 bits, bfloat16 and float32 are those.
+        dtype: one of KINDS; auto is 4 bits.
 
     Raises:
         ModelError: weights are missing or do not fit.

@@ -144,9 +144,7 @@ class HeadTexts:
             tokens.append(sequence.tokens[after : after + len(piece)])
             counts.append(len(piece))
             missing[sequence.id] = missing[sequence.id][len(piece) :]
-        made = entries.extend(rows, self.network.read(joined(states)), tokens)
-        end = 0
-        for sequence, row, count in zip(sequences, rows, counts, strict=True):
-            end += count
+        made = entries.read(rows, self.network.read(joined(states)), tokens)
+        for sequence, row, count, last in zip(sequences, rows, counts, made, strict=True):
             entries.keep(row, count)
-            newest[sequence.id] = made[end - 1 : end]
+            newest[sequence.id] = last
