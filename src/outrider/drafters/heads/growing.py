@@ -11,7 +11,7 @@ from outrider.drafters.base import DraftedSequence
 from outrider.drafters.grown import open_all, plan_of, row_of
 from outrider.drafters.growth import Growth
 from outrider.drafters.heads.expectations import Expectations
-from outrider.drafters.heads.network import Chains, GrowsOut, RollsOut
+from outrider.drafters.heads.network import Chains
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.heads.vocabulary import DraftVocabulary
 from outrider.drafters.tree_shapes import TreeShape
@@ -215,8 +215,8 @@ class HeadGrower:
 
     def _plan(self, trees: Sequence[HeadTree]) -> TreePlan | None:
         """How these trees grow where the head computes; None where they cannot."""
-        entries = self._texts.entries
-        if not self._trees or not isinstance(entries, GrowsOut) or _adjust_logits(trees):
+        entries = self._texts.grows_out
+        if not self._trees or entries is None or _adjust_logits(trees):
             return None
         rows = [row_of(tree, tree.noise, chosen=self._chooses(tree)) for tree in trees]
         plan = plan_of(self._shape, rows, self._expectations.factors())
@@ -224,8 +224,8 @@ class HeadGrower:
 
     def _grow_out(self, trees: Sequence[HeadTree], plan: TreePlan) -> dict[int, Array]:
         """All levels of all trees; the distributions of those that were drawn."""
-        entries = self._texts.entries
-        assert isinstance(entries, GrowsOut)
+        entries = self._texts.grows_out
+        assert entries is not None
         made = concatenate([tree.states for tree in trees])
         grown = entries.grow_trees([tree.row for tree in trees], made, plan, self._vocabulary.size)
         return open_all(grown, plan, trees, self._open_grown)
@@ -239,15 +239,15 @@ class HeadGrower:
 
     def _rolls_out(self, trees: Sequence[HeadTree]) -> bool:
         """Whether the chains of these texts are rolled out where the head computes."""
-        return not self._trees and not _adjust_logits(trees) and isinstance(self._texts.entries, RollsOut)
+        return not self._trees and not _adjust_logits(trees) and self._texts.rolls_out is not None
 
     def _roll_out(self, trees: Sequence[HeadTree]) -> dict[int, Array]:
         """All tokens of all chains; the distributions of those that were drawn.
 
         Where a chain ends depends on what was known before its next token was drawn.
         """
-        entries, count = self._texts.entries, max(tree.growth.longest for tree in trees)
-        assert isinstance(entries, RollsOut)
+        entries, count = self._texts.rolls_out, max(tree.growth.longest for tree in trees)
+        assert entries is not None
         samplings = [tree.sequence.sampling for tree in trees]
         chains = Chains(
             [UNCHANGED if sampling.greedy else sampling for sampling in samplings],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from outrider.drafters.base import DraftedSequence, Reading
 from outrider.drafters.heads.features import State, TextFeatures, joined
-from outrider.drafters.heads.network import Entries, HeadNetwork
+from outrider.drafters.heads.network import Entries, GrowsOut, HeadNetwork, RollsOut
 from outrider.maths.arrays import Array, concatenate
 
 CHUNK = 512  # entries of a row in one pass
@@ -19,11 +19,14 @@ class HeadTexts:
 
     Attributes:
         network: the head.
+        grows_out, rolls_out: its entries, where they grow trees or roll out chains by themselves.
     """
 
     def __init__(self, network: HeadNetwork) -> None:
         self.network = network
         self._entries: Entries | None = None
+        self.grows_out: GrowsOut | None = None
+        self.rolls_out: RollsOut | None = None
         self._room: tuple[int, int] | None = None  # rows and capacity for which it was opened
         self._reach: int | None = None
         self._rows: dict[int, int] = {}
@@ -41,7 +44,11 @@ class HeadTexts:
             reach: the most entries that are read at once; of a longer prompt, or after a longer pause, the newest ones,
                 and what the head read before is forgotten. None reads all.
         """
-        self._entries, self._room, self._reach = self.network.open(rows, capacity), (rows, capacity), reach
+        entries = self.network.open(rows, capacity)
+        self._entries, self._room, self._reach = entries, (rows, capacity), reach
+        # Asked once: whether an object has the members of a protocol takes as long as a short draft.
+        self.grows_out = entries if isinstance(entries, GrowsOut) else None
+        self.rolls_out = entries if isinstance(entries, RollsOut) else None
         self._rows, self._features = {}, {}
 
     def exchange(self, network: HeadNetwork) -> None:

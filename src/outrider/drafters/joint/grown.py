@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from outrider.drafters.base import DraftedSequence
 from outrider.drafters.grown import plan_of, replay
-from outrider.drafters.heads.network import GrowsOut
 from outrider.drafters.heads.texts import HeadTexts
 from outrider.drafters.tree_shapes import DynamicTree, StaticTree, TreeShape
 from outrider.maths.arrays import Array, concatenate
@@ -41,7 +40,7 @@ class HeadTrees:
 
     def answers_for(self, sequence: DraftedSequence, draws: bool) -> bool:
         """Whether its questions are answered by a tree that grew: nothing is drawn from the answers or adjusted."""
-        grows = self._shape is not None and isinstance(self._texts.entries, GrowsOut)
+        grows = self._shape is not None and self._texts.grows_out is not None
         return grows and not draws and not sequence.sampling.adjusts_logits
 
     def grow(
@@ -52,8 +51,8 @@ class HeadTrees:
         Args:
             made: for each text what the head made of its newest entry, [1, hidden size].
         """
-        entries, plan = self._texts.entries, self._plan(sequences, budgets)
-        assert isinstance(entries, GrowsOut)
+        entries, plan = self._texts.grows_out, self._plan(sequences, budgets)
+        assert entries is not None
         if plan is None or not entries.can_grow(plan, self._vocab_size):
             return None
         states = made[0] if len(made) == 1 else concatenate(list(made))

@@ -121,8 +121,9 @@ def union_of(wants: Sequence[Features]) -> Features:
 
 
 def told_to(wanted: Features, given: Features, readings: Sequence[Reading]) -> Sequence[Reading]:
-    """Readings, which have the features `given`, with no more than one drafter wants."""
-    return readings if wanted == given else [_part_of(reading, given, wanted) for reading in readings]
+    """Readings, which have the features `given`, as one drafter wants them; what it does not want may be there too."""
+    served = wanted.hidden in ((), given.hidden) and wanted.top in (0, given.top)
+    return readings if served else [_part_of(reading, given, wanted) for reading in readings]
 
 
 def _part_of(reading: Reading, given: Features, wanted: Features) -> Reading:

@@ -56,6 +56,7 @@ class PricedGoodput(Learner[Share]):
         self._pool = Share(POOL_MEMORY)
         self._rounds = 0
         self._quiet = True  # whether nothing was drafted in the last round
+        self._anyway = RunningMean()  # seconds of drafting in rounds without a draft: drafters read every pass
         self._spent = self._plain = 0.0  # EMAs of rounds' times, and of those of plain decoding for as many tokens
         self._drafted = RunningMean()  # tokens per row and round
         self._table: list[float] = []  # seconds of passes, as in the last prices
@@ -139,6 +140,8 @@ class PricedGoodput(Learner[Share]):
             self._rounds += 1
             super()._learn_overhead(outcomes, times)
             self._learn_gain(outcomes)
+        else:
+            self._anyway.add(times.drafting)
 
     def _learn_gain(self, outcomes: Sequence[Outcome]) -> None:
         """From the cost curve, not the clock: a pass that something held up says nothing about the worth of drafts."""
@@ -150,7 +153,7 @@ class PricedGoodput(Learner[Share]):
         spent += sum(outcome.weighed for outcome in outcomes)
         emitted = rows + sum(outcome.accepted for outcome in outcomes)
         asked = [outcome for outcome in outcomes if outcome.planned]
-        call = self.draft_cost.prices[0] / len(asked)
+        call = max(self.draft_cost.prices[0] - self._anyway.value, 0.0) / len(asked)
         for outcome in asked:
             self._asking[outcome.sequence].learn(self._gain_of(outcome, rows, call, plain / rows))
         self._spent = GAIN_MEMORY * self._spent + spent / plain
