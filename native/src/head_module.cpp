@@ -33,31 +33,46 @@ void require_width(const States& x, size_t width) {
     if (x.shape(1) != width) throw std::invalid_argument("states of " + std::to_string(x.shape(1)) + " numbers");
 }
 
-auto head_read(const Head& head, States hidden) {
-    require_width(hidden, head.read_size());
-    std::vector<float> states;
-    {
-        nb::gil_scoped_release release;
-        states = head.read(hidden.data(), hidden.shape(0));
-    }
-    return owned(std::move(states), hidden.shape(0), head.hidden_size());
-}
-
-auto head_forward(HeadSession& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
-             const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
-             States states, bool newest) {
+std::vector<Row> rows_of(const std::vector<size_t>& rows, const std::vector<size_t>& kept,
+                         const std::vector<std::vector<int32_t>>& parents,
+                         const std::vector<std::vector<int32_t>>& tokens) {
     if (rows.size() != kept.size() || rows.size() != parents.size() || rows.size() != tokens.size())
         throw std::invalid_argument("lists of different lengths");
-    require_width(states, session.head->hidden_size());
     std::vector<Row> work;
-    for (size_t i = 0; i < rows.size(); i++)
-        work.push_back({rows[i], kept[i], parents[i], tokens[i], newest ? 1 : tokens[i].size()});
+    for (size_t i = 0; i < rows.size(); i++) work.push_back({rows[i], kept[i], parents[i], tokens[i], tokens[i].size()});
+    return work;
+}
+
+// Entries of texts, of the target's states; what the head makes of the newest one of each row.
+auto head_read(HeadSession& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
+               const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
+               States hidden) {
+    const Head& head = *session.head;
+    require_width(hidden, head.read_size());
+    std::vector<Row> work = rows_of(rows, kept, parents, tokens);
+    for (Row& row : work) row.wanted = 1;
     std::vector<float> made;
     {
         nb::gil_scoped_release release;
-        made = session.head->forward(*session.cache, work, states.data(), states.shape(0));
+        const std::vector<float> states = head.read(hidden.data(), hidden.shape(0));
+        made = head.forward(*session.cache, work, states.data(), hidden.shape(0));
     }
-    return owned(std::move(made), newest ? rows.size() : states.shape(0), session.head->hidden_size());
+    return owned(std::move(made), rows.size(), head.hidden_size());
+}
+
+// Entries of drafts, of what the head made; what it makes of them.
+auto head_forward(HeadSession& session, const std::vector<size_t>& rows, const std::vector<size_t>& kept,
+                  const std::vector<std::vector<int32_t>>& parents, const std::vector<std::vector<int32_t>>& tokens,
+                  States states) {
+    const Head& head = *session.head;
+    require_width(states, head.hidden_size());
+    const std::vector<Row> work = rows_of(rows, kept, parents, tokens);
+    std::vector<float> made;
+    {
+        nb::gil_scoped_release release;
+        made = head.forward(*session.cache, work, states.data(), states.shape(0));
+    }
+    return owned(std::move(made), states.shape(0), head.hidden_size());
 }
 
 auto head_passed_on(const Head& head, States made) {
@@ -136,12 +151,12 @@ void add_heads(nb::module_& m) {
         }, "embedding"_a, "reading"_a, "head"_a);
     nb::class_<Head>(m, "Head")
         .def(nb::init<HeadParts, const std::string&, size_t>(), "parts"_a, "instruction_set"_a, "threads"_a)
-        .def("read", &head_read, "hidden"_a)
         .def("passed_on", &head_passed_on, "made"_a)
         .def("logits", &head_logits, "made"_a)
         .def("likely", &head_likely, "made"_a, "count"_a);
     nb::class_<HeadSession>(m, "HeadSession")
         .def(nb::init<std::shared_ptr<Head>, size_t, size_t>(), "head"_a, "rows"_a, "capacity"_a)
         .def("grow", &head_grow, "row"_a, "kept"_a, "made"_a, "tree"_a, "node"_a, "ids"_a, "count"_a)
-        .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a, "newest"_a);
+        .def("read", &head_read, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "hidden"_a)
+        .def("forward", &head_forward, "rows"_a, "kept"_a, "parents"_a, "tokens"_a, "states"_a);
 }

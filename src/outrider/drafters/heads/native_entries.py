@@ -42,29 +42,23 @@ class NativeEntries(LedgerEntries):
         tokens: Sequence[Sequence[int]],
         parents: Sequence[Parents | None] | None = None,
     ) -> Array:
-        return self._forward(rows, states, tokens, parents, newest=False)
+        self._ledger.extend(rows, tokens, parents)
+        return self._compiled.forward(*self._laid_out(rows, tokens), states)
 
     def read(self, rows: Sequence[int], states: Array, tokens: Sequence[Sequence[int]]) -> list[Array]:
-        """As `Entries.read`: of all but the newest entries the library makes keys and values alone."""
-        made = self._forward(rows, states, tokens, None, newest=True)
+        """As `Entries.read`: of all but the newest entries the library makes keys and values alone.
+
+        Args:
+            states: the target's, for the library makes one of them itself.
+        """
+        self._ledger.extend(rows, tokens, None)
+        made = self._compiled.read(*self._laid_out(rows, tokens), states)
         return [made[row : row + 1] for row in range(len(rows))]
 
-    def _forward(
-        self,
-        rows: Sequence[int],
-        states: Array,
-        tokens: Sequence[Sequence[int]],
-        parents: Sequence[Parents | None] | None,
-        *,
-        newest: bool,
-    ) -> Array:
+    def _laid_out(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]]
+    ) -> tuple[list[int], list[int], list[list[int]], list[list[int]]]:
+        """Rows, their kept entries, the parents of the others, and the newest tokens, as the library takes them."""
         ledger = self._ledger
-        ledger.extend(rows, tokens, parents)
-        return self._compiled.forward(
-            list(rows),
-            [ledger.length(row) for row in rows],
-            [list(ledger.parents(row)) for row in rows],
-            [list(new) for new in tokens],
-            states,
-            newest,
-        )
+        kept = [ledger.length(row) for row in rows]
+        return list(rows), kept, [list(ledger.parents(row)) for row in rows], [list(new) for new in tokens]

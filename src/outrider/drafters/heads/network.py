@@ -36,6 +36,9 @@ class Entries(Protocol):
     def read(self, rows: Sequence[int], states: Array, tokens: Sequence[Sequence[int]]) -> list[Array]:
         """Append entries of the texts tentatively; arguments as for `extend`.
 
+        Args:
+            states: of all entries, what `HeadNetwork.read` gave.
+
         Returns:
             for each row [1, hidden size], what the head makes of its newest entry.
         """
@@ -154,7 +157,7 @@ class HeadNetwork(Protocol):
         """A copy of the target's states of all layers, [tokens, states side by side], where the head computes."""
 
     def read(self, hidden: Array) -> Array:
-        """[tokens, hidden size], of what `gathered` gave."""
+        """[tokens, numbers of a state]: what `Entries.read` takes, of what `gathered` gave."""
 
     def passed_on(self, made: Array) -> Array:
         """What the next step goes on from, of what `Entries.extend` gave."""
