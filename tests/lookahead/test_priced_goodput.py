@@ -160,6 +160,22 @@ def test_a_drafter_that_takes_long_and_finds_nothing_is_asked_rarely(truth: floa
     assert emitted / seconds > 0.94
 
 
+def test_what_a_drafter_takes_to_read_each_pass_does_not_count_against_asking_it() -> None:
+    """It brings some tenth of a token a round. Reading takes a fifth of a pass, asked or not, and looking nothing."""
+    policy = priced(FLAT)
+    generator = np.random.default_rng(4)
+    asked = []
+    for _ in range(800):
+        budget = policy.budgets(["text"])[0]
+        offered = [0.1] * int(generator.integers(4)) if budget.nodes else []
+        drafted = budget.prices.worthwhile(offered)
+        asked.append(bool(budget.nodes))
+        accepted = int(generator.random() < 0.1 * drafted)
+        outcome = Outcome("text", budget.nodes, drafted, accepted, expected=0.1 * drafted)
+        policy.observe([outcome], Times(0.2, FLAT[1, 1 + drafted], 0.0))
+    assert np.mean(asked[400:]) > 0.9
+
+
 def test_a_drafter_that_takes_long_and_finds_much_is_asked_again_soon() -> None:
     """Nothing for a while, then copies: most of what they bring is not missed."""
     policy = priced(FLAT)
