@@ -635,6 +635,15 @@ def test_on_the_command_line_each_result_is_what_the_prompt_gives_alone(generate
     assert printed == {id: result["text"] for id, result in results.items()}
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """A job in the background of a shell starts with SIGINT ignored."""
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, found)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize(("number", "end"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_line_goes_on_after_an_interrupt(generate, folder, prompts, tmp_path, monkeypatch, number, end):
     output = tmp_path / "results.jsonl"
