@@ -195,7 +195,6 @@ void check_refusals() {
     refuses([&] { pack(bytes, 34, "f32", "same", size_t(1) << 62, 4, nullptr, 1); }, "weights that overflow");
 }
 
-// Several callers at once, each with work of many small pieces.
 // A weight that is no number shows in every product that it is a part of, whatever it is packed in.
 void check_weights_that_are_no_numbers() {
     const size_t outputs = 20, inputs = 64;
@@ -215,6 +214,7 @@ void check_weights_that_are_no_numbers() {
         }
 }
 
+// Several callers at once, each with work of many small pieces.
 void check_pool() {
     std::vector<std::thread> callers;
     std::atomic<size_t> total{0};

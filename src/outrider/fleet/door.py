@@ -20,10 +20,10 @@ from starlette.responses import Response
 from outrider.fleet.figures import Figures
 from outrider.fleet.replicas import Replica, Replicas
 from outrider.fleet.routes import keys_of
-from outrider.server.app import READING, dialect_of, not_found
+from outrider.server.app import dialect_of, not_found
 from outrider.server.bodies import Bodies
 from outrider.server.dialects.base import Dialect
-from outrider.server.endpoints import CLIENT_LEFT, told
+from outrider.server.endpoints import CLIENT_LEFT, READING, told
 from outrider.server.errors import ApiError
 from outrider.server.limits import Limits
 from outrider.server.replies import EventStream, JsonReply, unless_left

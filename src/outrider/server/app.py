@@ -22,7 +22,7 @@ from outrider.server.dialects.openai import OpenAI, Responses
 from outrider.server.dialects.responses import ResponsesBody
 from outrider.server.dialects.responses_reply import ResponsesReply
 from outrider.server.dialects.tokens import detokenize, tokenize
-from outrider.server.endpoints import TextEndpoint, reply_to
+from outrider.server.endpoints import READING, TextEndpoint, reply_to
 from outrider.server.errors import ApiError
 from outrider.server.keys import Keys
 from outrider.server.page import page_router
@@ -30,7 +30,6 @@ from outrider.server.replies import JsonReply
 from outrider.server.service import Service
 
 OPENAI, RESPONSES, ANTHROPIC = OpenAI(), Responses(), Anthropic()
-READING = ["GET", "HEAD"]  # monitors ask HEAD, and browsers before a download
 Handler = Callable[[Request, str], Awaitable[Response]]
 
 

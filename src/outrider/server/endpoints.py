@@ -19,6 +19,7 @@ from outrider.server.replies import Events, EventStream, JsonReply, unless_left
 from outrider.server.service import Service
 
 logger = logging.getLogger("outrider")
+READING = ["GET", "HEAD"]  # the methods of what is only read: monitors ask HEAD, and browsers before a download
 CLIENT_LEFT = 499  # nginx's status; nobody reads it
 IGNORED = "x-outrider-ignored"
 

@@ -8,6 +8,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
+from outrider.server.endpoints import READING
+
 HOME = "index.html"
 # All code and style comes from this server, as files; the page talks to this server alone, and nobody may frame it.
 POLICY = "; ".join(
@@ -40,9 +42,9 @@ def page_router() -> APIRouter:
     folder = files("outrider.server") / "static"
     for file in folder.iterdir():
         answer = _answering(file.read_bytes(), _type_of(file.name))
-        router.add_api_route(f"/{file.name}", answer, methods=["GET", "HEAD"])
+        router.add_api_route(f"/{file.name}", answer, methods=READING)
         if file.name == HOME:
-            router.add_api_route("/", answer, methods=["GET", "HEAD"])
+            router.add_api_route("/", answer, methods=READING)
     return router
 
 

@@ -56,7 +56,7 @@ class PricedGoodput(Learner[Share]):
         self._pool = Share(POOL_MEMORY)
         self._rounds = 0
         self._quiet = True  # whether nothing was drafted in the last round
-        self._anyway = RunningMean()  # seconds of drafting in rounds without a draft: drafters read every pass
+        self._anyway = RunningMean()  # seconds of rounds in which no drafter is asked: it reads every pass
         self._spent = self._plain = 0.0  # EMAs of rounds' times, and of those of plain decoding for as many tokens
         self._drafted = RunningMean()  # tokens per row and round
         self._table: list[float] = []  # seconds of passes, as in the last prices
