@@ -4,6 +4,7 @@ from outrider_native._core import (
     Blend,
     Calibration,
     Cursor,
+    Experts,
     Frozen,
     Head,
     HeadParts,
@@ -27,7 +28,7 @@ from outrider_native._core import (
 
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
-INTERFACE = 6
+INTERFACE = 7
 DRAFTING = 3
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Blend",
     "Calibration",
     "Cursor",
+    "Experts",
     "Frozen",
     "Head",
     "HeadParts",

@@ -10,7 +10,6 @@ namespace outrider {
 
 namespace {
 
-constexpr size_t CHUNK = 64;       // tokens that one piece of work takes through its tiles
 constexpr size_t MOST_WIDE = 512;  // outputs of one piece of work
 constexpr size_t FEW = 8;          // tokens that are not worth sharing for small work
 
@@ -60,6 +59,10 @@ void Decoder::check(size_t inputs) const {
         check_linear(layer.key, "a key", keys, inputs);
         check_linear(layer.value, "a value", keys, inputs);
         check_linear(layer.output, "an attention output", s.hidden, queries);
+        if (layer.experts) {
+            check_experts(*layer.experts);
+            continue;
+        }
         check_linear(layer.gate, "a gate", s.inner, s.hidden);
         check_linear(layer.up, "an up projection", s.inner, s.hidden);
         check_linear(layer.down, "a down projection", s.hidden, s.inner);
@@ -300,8 +303,29 @@ void Decoder::finish(Step& step, size_t number) const {
     attend(step, number);
     prepare(step.attended.data(), shape_.heads * shape_.head_size, nullptr, step.in, {&layer.output}, nullptr);
     add(step.x, step.tokens, layer.output, step.in);
+    if (layer.experts) return mix(step, number);
     prepare(step.x.data(), shape_.hidden, layer.mlp_norm.data(), step.in, {&layer.gate, &layer.up}, nullptr);
     transform(step, number);
+}
+
+void Decoder::gate_block(const Linear& gate_of, const Linear& up_of, const Linear& down, size_t block, const Inputs& in,
+                         size_t first, size_t count, Inputs& inner) const {
+    alignas(64) float gate[CHUNK * BLOCK], up[CHUNK * BLOCK];
+    const size_t outputs = std::min(BLOCK, gate_of.matrix->outputs - block * BLOCK);
+    const size_t tile = block * 2, tiles = pieces_of(outputs, TILE);
+    kernels_->multiply(*gate_of.matrix, tile, tiles, 2 * threads_, in, first, count, gate, BLOCK);
+    kernels_->multiply(*up_of.matrix, tile, tiles, 2 * threads_, in, first, count, up, BLOCK);
+    for (size_t token = 0; token < count; token++) {
+        float* g = gate + token * BLOCK;
+        kernels_->gate(g, up + token * BLOCK, outputs);
+        if (down.matrix->quantised()) {
+            kernels_->quantise(g, outputs, inner, block, first + token);
+        } else {
+            float* to = inner.plain.data() + (block * inner.tokens + first + token) * BLOCK;
+            std::copy_n(g, outputs, to);
+            std::fill(to + outputs, to + BLOCK, 0.0f);
+        }
+    }
 }
 
 // x += down(silu(gate(in)) * up(in))
@@ -311,23 +335,8 @@ void Decoder::transform(Step& step, size_t number) const {
     step.inner.resize(step.tokens, shape_.inner, quantised, !quantised);
     const size_t chunks = pieces_of(step.tokens, CHUNK), blocks = step.inner.blocks;
     Pool::shared().run(blocks * chunks, threads_, [&](size_t piece, size_t) {
-        alignas(64) float gate[CHUNK * BLOCK], up[CHUNK * BLOCK];
-        const size_t block = piece / chunks, outputs = std::min(BLOCK, shape_.inner - block * BLOCK);
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, step.tokens - first);
-        const size_t tile = block * 2, tiles = pieces_of(outputs, TILE);
-        kernels_->multiply(*layer.gate.matrix, tile, tiles, 2 * threads_, step.in, first, count, gate, BLOCK);
-        kernels_->multiply(*layer.up.matrix, tile, tiles, 2 * threads_, step.in, first, count, up, BLOCK);
-        for (size_t token = 0; token < count; token++) {
-            float* g = gate + token * BLOCK;
-            kernels_->gate(g, up + token * BLOCK, outputs);
-            if (quantised) {
-                kernels_->quantise(g, outputs, step.inner, block, first + token);
-            } else {
-                float* to = step.inner.plain.data() + (block * step.tokens + first + token) * BLOCK;
-                std::copy_n(g, outputs, to);
-                std::fill(to + outputs, to + BLOCK, 0.0f);
-            }
-        }
+        gate_block(layer.gate, layer.up, layer.down, piece / chunks, step.in, first, count, step.inner);
     });
     add(step.x, step.tokens, layer.down, step.inner);
 }

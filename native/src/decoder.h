@@ -14,9 +14,13 @@ struct Linear {
     std::vector<float> bias;  // empty without
 };
 
+struct Experts;  // experts.h
+struct Visits;
+
 struct Layer {
     std::vector<float> attention_norm, mlp_norm, query_norm, key_norm;  // the last two empty without
     Linear query, key, value, output, gate, up, down;
+    std::shared_ptr<Experts> experts;  // instead of gate, up and down; null without
     size_t window = 0;    // how many tokens a token sees, itself included; 0 is all
     bool rotates = true;  // whether positions turn queries and keys
 };
@@ -74,6 +78,7 @@ class Decoder {
         std::vector<float> x, queries, attended;
         Inputs in, inner;
         std::vector<std::vector<float>> scratch;  // of each thread
+        std::shared_ptr<Visits> visits;           // where a layer has experts
     };
 
     // Throws std::invalid_argument where a part does not fit the others.
@@ -101,10 +106,19 @@ class Decoder {
     size_t threads_;
 
    private:
+    static constexpr size_t CHUNK = 64;  // tokens that one piece of work takes through its tiles
+
     enum class Projected { all, queries, keys };  // keys and their values
     void project(Step& step, size_t layer, Projected which) const;
     void attend(Step& step, size_t layer) const;
     void transform(Step& step, size_t layer) const;
+    // silu(gate(in)) * up(in) of one block of outputs and at most CHUNK tokens, as inputs of `down`.
+    void gate_block(const Linear& gate, const Linear& up, const Linear& down, size_t block, const Inputs& in,
+                    size_t first, size_t count, Inputs& inner) const;
+    // The MLP of a layer with experts (experts.cpp).
+    void mix(Step& step, size_t layer) const;
+    void route(Step& step, const Layer& layer) const;
+    void check_experts(const Experts& experts) const;
     // What comes after projections: attention and MLP.
     void finish(Step& step, size_t layer) const;
     void keep_wanted(Step& step) const;

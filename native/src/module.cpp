@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "drafting.h"
+#include "experts.h"
 #include "model.h"
 #include "owned.h"
 #include "pack.h"
@@ -47,6 +48,20 @@ nb::ndarray<nb::numpy, float> multiply(const Matrix& matrix, nb::ndarray<const f
     nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
     kernels->multiply(matrix, 0, matrix.tiles, matrix.tiles, in, 0, tokens, out->data(), wide);
     return {out->data(), {tokens, matrix.outputs}, owner, {static_cast<int64_t>(wide), 1}};
+}
+
+// `shared` has the gate, up and down projection of the expert that every token asks, or nothing.
+Experts experts_of(Linear router, const std::vector<Linear>& gates, const std::vector<Linear>& ups,
+                   const std::vector<Linear>& downs, const std::vector<Linear>& shared, size_t inner, size_t used,
+                   bool normalised) {
+    if (gates.size() != ups.size() || gates.size() != downs.size() || (!shared.empty() && shared.size() != 3))
+        throw std::invalid_argument("experts that lack a part");
+    Experts experts;
+    experts.router = std::move(router);
+    for (size_t i = 0; i < gates.size(); i++) experts.each.push_back({gates[i], ups[i], downs[i]});
+    if (!shared.empty()) experts.shared = {shared[0], shared[1], shared[2]};
+    experts.inner = inner, experts.used = used, experts.normalised = normalised;
+    return experts;
 }
 
 // A cache, and the memory of its passes' results.
@@ -117,6 +132,13 @@ NB_MODULE(_core, m) {
             new (self) Linear{std::move(matrix), std::move(bias)};
         },
         "matrix"_a, "bias"_a);
+    nb::class_<Experts>(m, "Experts").def(
+        "__init__", [](Experts* self, Linear router, const std::vector<Linear>& gates, const std::vector<Linear>& ups,
+                       const std::vector<Linear>& downs, const std::vector<Linear>& shared, size_t inner, size_t used,
+                       bool normalised) {
+            new (self) Experts(experts_of(std::move(router), gates, ups, downs, shared, inner, used, normalised));
+        },
+        "router"_a, "gates"_a, "ups"_a, "downs"_a, "shared"_a, "inner"_a, "used"_a, "normalised"_a);
     nb::class_<Layer>(m, "Layer")
         .def(nb::init<>())
         .def_rw("attention_norm", &Layer::attention_norm)
@@ -130,6 +152,7 @@ NB_MODULE(_core, m) {
         .def_rw("gate", &Layer::gate)
         .def_rw("up", &Layer::up)
         .def_rw("down", &Layer::down)
+        .def_rw("experts", &Layer::experts)
         .def_rw("window", &Layer::window)
         .def_rw("rotates", &Layer::rotates);
     nb::class_<Shape>(m, "Shape")

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "experts.h"
 #include "joint.h"
 #include "model.h"
 #include "pack.h"
@@ -46,7 +47,7 @@ void refuses(F f, const char* what) {
 
 struct Made {
     std::mt19937 random{7};
-    std::string kind;
+    std::string kind, plain = "f32";
 
     std::vector<float> numbers(size_t count, float middle, float spread) {
         std::normal_distribution<float> draw(middle, spread);
@@ -77,9 +78,24 @@ struct Made {
     Linear linear(size_t outputs, size_t inputs, bool bias = false) {
         return {matrix(outputs, inputs), bias ? numbers(outputs, 0, 0.1f) : std::vector<float>()};
     }
+    Expert expert(size_t hidden, size_t inner) {
+        return {linear(inner, hidden), linear(inner, hidden), linear(hidden, inner)};
+    }
+    // Two of five, and one that every token asks, which is wider.
+    std::shared_ptr<Experts> experts(size_t hidden, size_t inner) {
+        auto made = std::make_shared<Experts>();
+        for (int i = 0; i < 5; i++) made->each.push_back(expert(hidden, inner));
+        made->shared = expert(hidden, inner + 32);
+        made->inner = inner, made->used = 2, made->normalised = kind != "bf16";
+        std::swap(kind, plain);
+        made->router = linear(6, hidden);
+        std::swap(kind, plain);
+        return made;
+    }
 };
 
-std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t window, const char* set, size_t threads) {
+std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t window, const char* set, size_t threads,
+                            bool mixed = false) {
     Made made;
     made.kind = kind;
     Shape shape;
@@ -103,6 +119,7 @@ std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t wi
         layer.down = made.linear(hidden, 72);
         layer.window = window;
     }
+    if (mixed) layers[0].experts = made.experts(hidden, kind == "q4_1" ? 64 : 40);
     auto embedding = made.matrix(101, hidden);
     return std::make_unique<Model>(shape, layers, made.numbers(hidden, 1, 0.1f), embedding, embedding, set, threads);
 }
@@ -173,6 +190,54 @@ void check_shapes(const Model& model, bool half, const std::vector<float>& expec
     const std::vector<float> after = logits_of(model, *cache, {{2, 33, chain(rest.size()), rest, rest.size()}});
     expect(std::equal(after.begin(), after.end(), whole.begin() + static_cast<long>(width * 33)),
            what + ": other bits behind a branch that was kept");
+}
+
+// All instruction sets, beside the portable one.
+void check_model(const char* kind, size_t head_size, bool half, bool mixed, const std::vector<int32_t>& tokens) {
+    const size_t window = half ? 0 : 7;
+    auto portable = make(kind, head_size, window, "portable", 1, mixed);
+    auto cache = portable->new_cache(2, 50, half);
+    const auto expected = logits_of(*portable, *cache, {{1, 0, chain(37), tokens, 37}});
+    digest_of(expected);
+    for (auto set = kernel_names(); *set; set++)
+        check_shapes(*make(kind, head_size, window, *set, 3, mixed), half, expected, tokens);
+}
+
+// Experts whose parts do not fit one another, or that a token would ask more of than there are.
+void check_refused_experts() {
+    const auto refuses_after = [](const char* what, auto change) {
+        Made made;
+        made.kind = "q8_0";
+        Shape shape;
+        shape.hidden = 32, shape.heads = shape.key_heads = 1, shape.head_size = 16, shape.inner = 32;
+        shape.vocabulary = 9, shape.epsilon = 1e-5f;
+        Layer layer;
+        layer.attention_norm = layer.mlp_norm = made.numbers(32, 1, 0.1f);
+        layer.query = layer.key = layer.value = made.linear(16, 32);
+        layer.output = made.linear(32, 16);
+        layer.experts = made.experts(32, 40);
+        change(*layer.experts, made);
+        auto embedding = made.matrix(9, 32);
+        const auto build = [&] { Model(shape, {layer}, layer.mlp_norm, embedding, embedding, "portable", 1); };
+        what ? refuses(build, what) : build();
+    };
+    refuses_after(nullptr, [](Experts&, Made&) {});
+    refuses_after("no expert used", [](Experts& of, Made&) { of.used = 0; });
+    refuses_after("more experts than there are", [](Experts& of, Made&) { of.used = 6; });
+    refuses_after("no experts", [](Experts& of, Made&) { of.each.clear(); });
+    refuses_after("experts of no width", [](Experts& of, Made&) { of.inner = 0; });
+    refuses_after("another width", [](Experts& of, Made&) { of.inner = 48; });
+    refuses_after("an expert of another width", [](Experts& of, Made& made) { of.each[3] = made.expert(32, 48); });
+    refuses_after("an expert without weights", [](Experts& of, Made&) { of.each[4].up.matrix = nullptr; });
+    refuses_after("an expert with a bias", [](Experts& of, Made&) { of.each[4].up.bias.resize(40); });
+    refuses_after("a router for fewer experts", [](Experts& of, Made&) { of.shared = {}; });
+    refuses_after("a router in 8 bits", [](Experts& of, Made& made) { of.router = made.linear(6, 32); });
+    refuses_after("a router of another width", [](Experts& of, Made& made) { of.router = made.linear(6, 40); });
+    refuses_after("a shared expert without weights", [](Experts& of, Made&) { of.shared.down.matrix = nullptr; });
+    refuses_after("an expert of another type", [](Experts& of, Made& made) {
+        made.kind = "q4_0";
+        of.each[2] = made.expert(32, 40);
+    });
 }
 
 void check_refusals() {
@@ -349,16 +414,11 @@ int main() {
     for (int i = 0; i < 37; i++) tokens.push_back(static_cast<int32_t>(random() % 101));
     for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"})
         for (size_t head_size : {8, 24})
-            for (bool half : {true, false}) {
-                const size_t window = half ? 0 : 7;
-                auto portable = make(kind, head_size, window, "portable", 1);
-                auto cache = portable->new_cache(2, 50, half);
-                const auto expected = logits_of(*portable, *cache, {{1, 0, chain(37), tokens, 37}});
-                digest_of(expected);
-                for (auto set = kernel_names(); *set; set++)
-                    check_shapes(*make(kind, head_size, window, *set, 3), half, expected, tokens);
-            }
+            for (bool half : {true, false})
+                check_model(kind, head_size, half, false, tokens);
+    for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"}) check_model(kind, 8, true, true, tokens);
     check_refusals();
+    check_refused_experts();
     check_weights_that_are_no_numbers();
     check_pool();
     check_automaton(random);

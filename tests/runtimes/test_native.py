@@ -30,6 +30,18 @@ KINDS = {
     "qwen3": ("Qwen3", {"head_dim": 32, "tie_word_embeddings": True, "num_hidden_layers": 2}),
     "mistral": ("Mistral", SLIDING),
     "smollm3": ("SmolLM3", {"pad_token_id": 0}),
+    # Three of seven experts, whose width is no whole tile, and a layer without.
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {
+            "hidden_size": 40,
+            "num_experts": 7,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 24,
+            "norm_topk_prob": True,
+            "mlp_only_layers": [1],
+        },
+    ),
 }
 ROTATIONS = {
     "llama3": {

@@ -11,7 +11,9 @@ KEY_HEADS = 2
 HEAD_SIZE = 8
 INNER = 48
 WINDOW = 5
+EXPERTS, USED, EXPERT_INNER = 6, 2, 32
 SPREAD = 0.4
+MIXTURES = ("qwen3moe",)
 # SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
 PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
 # llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
@@ -47,15 +49,33 @@ def weights(architecture: str, vocabulary: int, seed: int = 0) -> dict[str, np.n
             f"{block}.attn_v.weight": matrix(KEY_HEADS * HEAD_SIZE, WIDTH),
             f"{block}.attn_output.weight": matrix(WIDTH, HEADS * HEAD_SIZE),
             f"{block}.ffn_norm.weight": scales(WIDTH),
-            f"{block}.ffn_gate.weight": matrix(INNER, WIDTH),
-            f"{block}.ffn_up.weight": matrix(INNER, WIDTH),
-            f"{block}.ffn_down.weight": matrix(WIDTH, INNER),
         }
-        if architecture in ("qwen3", "gemma3"):
+        found |= _experts(block, matrix) if architecture in MIXTURES else _mlp(block, matrix)
+        if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
         if architecture == "gemma3":
             found |= {f"{block}.post_{part}.weight": scales(WIDTH) for part in ("attention_norm", "ffw_norm")}
     return found
+
+
+def _mlp(block: str, matrix) -> dict[str, np.ndarray]:
+    return {
+        f"{block}.ffn_gate.weight": matrix(INNER, WIDTH),
+        f"{block}.ffn_up.weight": matrix(INNER, WIDTH),
+        f"{block}.ffn_down.weight": matrix(WIDTH, INNER),
+    }
+
+
+def _experts(block: str, matrix) -> dict[str, np.ndarray]:
+    def stack(rows: int, columns: int) -> np.ndarray:
+        return np.stack([matrix(rows, columns) for _ in range(EXPERTS)])
+
+    return {
+        f"{block}.ffn_gate_inp.weight": matrix(EXPERTS, WIDTH),
+        f"{block}.ffn_gate_exps.weight": stack(EXPERT_INNER, WIDTH),
+        f"{block}.ffn_up_exps.weight": stack(EXPERT_INNER, WIDTH),
+        f"{block}.ffn_down_exps.weight": stack(WIDTH, EXPERT_INNER),
+    }
 
 
 def _mamba(block: str, matrix, scales) -> dict[str, np.ndarray]:
@@ -116,6 +136,10 @@ def save(
         writer.add_rope_freq_base(10000.0)
     if architecture == "gemma3":
         writer.add_sliding_window(WINDOW)
+    if architecture in MIXTURES:
+        writer.add_expert_count(EXPERTS)
+        writer.add_expert_used_count(USED)
+        writer.add_expert_feed_forward_length(EXPERT_INNER)
     add_tokenizer(writer, words, chat_template)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)

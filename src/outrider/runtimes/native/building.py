@@ -11,6 +11,7 @@ import numpy as np
 from outrider.errors import ModelError
 from outrider.runtimes.native.description import Description
 from outrider.runtimes.native.library import core, instruction_set
+from outrider.runtimes.native.mixture import PARTS, ExpertNames, take_experts
 from outrider.runtimes.native.weights import Raw, Source
 
 SAME = "same"  # the numbers of the file
@@ -26,6 +27,7 @@ class Names:
     Attributes:
         parts: of a layer; `{}` is its number.
         permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
+        experts: of the layers that have some.
     """
 
     embedding: str
@@ -33,6 +35,7 @@ class Names:
     head: str
     parts: Mapping[str, str]
     permuted: bool = False
+    experts: ExpertNames | None = None
 
 
 class Builder:
@@ -80,7 +83,13 @@ class Builder:
         for part in HEAD_NORMS:
             norm = self._source.find(f"{parts[part]}.weight".format(number))
             setattr(layer, part, [] if norm is None else norm.floats())
+        mixture = self._description.mixture
+        if mixture is not None and mixture.layers[number] and self._names.experts is not None:
+            hidden = self._description.hidden
+            layer.experts = take_experts(self._source, self._names.experts, mixture, hidden, number, self._linear)
         for part in LINEARS:
+            if layer.experts is not None and part in PARTS:
+                continue
             name = parts[part].format(number)
             order = self._order(part)
             bias = self._source.find(f"{name}.bias")
@@ -107,7 +116,12 @@ class Builder:
         return raw
 
     def _matrix(self, name: str, target: str, order: list[int] | None = None) -> Any:
-        raw = self._take(name)
+        return self._packed(name, self._take(name), target, order)
+
+    def _linear(self, name: str, raw: Raw) -> Any:
+        return self._core.Linear(self._packed(name, raw, self._target), [])
+
+    def _packed(self, name: str, raw: Raw, target: str, order: list[int] | None = None) -> Any:
         if len(raw.shape) != 2:
             raise ModelError(f"{name} has the shape {list(raw.shape)}: a matrix is needed")
         try:

@@ -32,6 +32,27 @@ class Rotary:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """The experts of a model.
+
+    Attributes:
+        count: experts of a layer.
+        used: by each token.
+        inner: the width of each.
+        normalised: whether the weights of those that a token uses have the sum 1.
+        layers: for each layer whether it has experts.
+        shared: the width of the expert that every token uses, weighted by a sigmoid; 0 where there is none.
+    """
+
+    count: int
+    used: int
+    inner: int
+    normalised: bool
+    layers: tuple[bool, ...]
+    shared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A Llama-like decoder.
 
@@ -43,6 +64,7 @@ class Description:
         rotates: for each layer whether positions turn queries and keys.
         tied: whether the output head is the embedding.
         stop: tokens that end a text.
+        mixture: the experts; None where no layer has any.
     """
 
     layers: int
@@ -59,6 +81,7 @@ class Description:
     rotates: tuple[bool, ...]
     tied: bool
     stop: frozenset[int] = frozenset()
+    mixture: Mixture | None = None
 
 
 def plain_frequencies(base: float, size: int) -> Frequencies:

@@ -12,6 +12,7 @@ from outrider.runtimes.files.folder import CONFIG, architecture_of, read_object
 from outrider.runtimes.files.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import Description, Unknown, rotary_of
+from outrider.runtimes.native.folder_experts import EXPERTS, MIXTURES, mixture_of
 
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
@@ -19,6 +20,7 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
     "SmolLM3ForCausalLM": "smollm3",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
 }
 # Sizes that are the same in all layers here; other models give a list of them.
 ONE_FOR_ALL = (
@@ -48,6 +50,7 @@ NAMES = Names(
         "up": "model.layers.{}.mlp.up_proj",
         "down": "model.layers.{}.mlp.down_proj",
     },
+    experts=EXPERTS,
 )
 
 
@@ -97,6 +100,7 @@ def _described(config: Mapping[str, Any], folder: Path) -> Description:
         rotates=_rotates(config, kind, layers),
         tied=bool(config["tie_word_embeddings"]),
         stop=stop,
+        mixture=mixture_of(config, kind, layers) if kind in MIXTURES else None,
     )
 
 
@@ -121,7 +125,9 @@ def _windows(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ..
     window = config.get("sliding_window")
     if kind == "llama":
         return (0,) * layers
-    if kind == "mistral":
+    if kind == "qwen3_moe" and not config.get("use_sliding_window"):
+        return (0,) * layers
+    if kind in ("mistral", "qwen3_moe"):
         if "sliding_window" not in config:  # transformers has a default of its own
             raise Unknown("its config.json has no sliding_window")
         return (int(window or 0),) * layers

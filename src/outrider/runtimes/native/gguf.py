@@ -13,15 +13,20 @@ from outrider.runtimes.native.description import (
     LARGEST_HEAD,
     LONGEST,
     Description,
+    Mixture,
     Rotary,
     Unknown,
     plain_frequencies,
     rotary_of,
 )
+from outrider.runtimes.native.mixture import PARTS as EXPERT_PARTS
+from outrider.runtimes.native.mixture import ExpertNames
 from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 # Whether the rows of queries and keys stand in pairs.
-ARCHITECTURES = {"llama": True, "smollm3": True, "qwen2": False, "qwen3": False}
+ARCHITECTURES = {"llama": True, "smollm3": True, "qwen2": False, "qwen3": False, "qwen3moe": False}
+# Whether the weights of the experts that a token uses have the sum 1.
+MIXTURES = {"qwen3moe": True}
 PARTS = {
     "attention_norm": "attn_norm",
     "mlp_norm": "ffn_norm",
@@ -37,7 +42,19 @@ PARTS = {
 }
 FACTORS = "rope_freqs.weight"
 NO_ROTATION_EVERY = 4  # layers of SmolLM3
-UNSUPPORTED = ("attention.sliding_window", "expert_count", "attention.scale", "logit_scale", "residual_scale")
+EXPERTS = ExpertNames(
+    router=("blk.{}.ffn_gate_inp.weight",),
+    stacked={part: (f"blk.{{}}.ffn_{part}_exps.weight",) for part in EXPERT_PARTS},
+)
+UNSUPPORTED = ("attention.sliding_window", "attention.scale", "logit_scale", "residual_scale")
+# What other architectures say of their experts, and what of it is said of these too.
+OTHER_EXPERTS = {
+    "leading_dense_block_count": 0,
+    "expert_shared_count": 0,
+    "expert_group_count": 0,
+    "expert_weights_scale": 1,
+    "expert_gating_func": 1,  # softmax
+}
 STOPS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 ENDS_OF_A_TURN = (b"<|im_end|>", b"<|eot_id|>", b"<|end_of_text|>", b"<|endoftext|>", b"<|eom_id|>", b"<|end|>")
 
@@ -45,7 +62,7 @@ ENDS_OF_A_TURN = (b"<|im_end|>", b"<|eot_id|>", b"<|end_of_text|>", b"<|endoftex
 def names_of(header: Header) -> Names:
     parts = {part: f"blk.{{}}.{name}" for part, name in PARTS.items()}
     permuted = ARCHITECTURES[architecture_of(header)]
-    return Names("token_embd.weight", "output_norm.weight", "output.weight", parts, permuted)
+    return Names("token_embd.weight", "output_norm.weight", "output.weight", parts, permuted, EXPERTS)
 
 
 def architecture_of(header: Header) -> str:
@@ -103,6 +120,7 @@ def describe(header: Header, file: Path) -> Description:
         rotates=tuple((layer + 1) % steps != 0 for layer in range(layers)),
         tied="output.weight" not in header.tensors,
         stop=_stops(header, file),
+        mixture=_mixture(values, kind, layers),
     )
 
 
@@ -128,6 +146,21 @@ class _Values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Unknown(f"its {key} is {value!r}")
         return float(value)
+
+
+def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
+    """The experts of a model, in all of its layers."""
+    if kind not in MIXTURES:
+        if values.find("expert_count"):
+            raise Unknown(f"it has {kind}.expert_count")
+        return None
+    strange = next((key for key, usual in OTHER_EXPERTS.items() if values.find(key) not in (None, 0, usual)), None)
+    if strange is not None:
+        raise Unknown(f"it has {kind}.{strange}")
+    count, used = values.count("expert_count"), values.count("expert_used_count")
+    if used > count:
+        raise Unknown(f"each token uses {used} of {count} experts")
+    return Mixture(count, used, values.count("expert_feed_forward_length"), MIXTURES[kind], (True,) * layers)
 
 
 def _rotary(header: Header, values: _Values, turned: int, context: int, file: Path) -> Rotary:

@@ -48,6 +48,10 @@ class Raw:
             raise ModelError(f"a vector of weights is of type {self.kind}: download the model again")
         return self._plain().tolist()  # type: ignore[no-any-return]
 
+    def unstacked(self) -> list[Raw]:
+        """The tensors along the outermost dimension, without a copy."""
+        return [Raw(self.kind, self.shape[1:], part) for part in self.data.reshape(self.shape[0], -1)]
+
     def _plain(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Numbers that are not quantised, float32."""
         if self.kind == "f32":

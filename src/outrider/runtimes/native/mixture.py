@@ -1,0 +1,147 @@
+"""The experts of a layer: what the files call their parts, and how they lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from outrider.errors import ModelError
+from outrider.runtimes.native.description import Mixture
+from outrider.runtimes.native.library import core
+from outrider.runtimes.native.weights import Raw, Source
+
+PARTS = ("gate", "up", "down")
+AGAIN = "download the model again"
+Pack = Callable[[str, Raw], Any]  # a weight, by its name, to a linear of the compiled library
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertNames:
+    """What the files call the parts of a layer with experts; `{}` is its number. Each part has the first name that is
+    there.
+
+    Attributes:
+        router: [experts, hidden].
+        fused: gates above up projections, [experts, 2 inner, hidden].
+        stacked: the parts of all experts in one, [experts, outputs, inputs].
+        single: the parts of one expert, whose number is a second `{}`.
+        shared: of the expert that every token uses.
+        shared_gate: its weight's, [hidden] or [1, hidden].
+    """
+
+    router: tuple[str, ...]
+    stacked: Mapping[str, tuple[str, ...]]
+    fused: tuple[str, ...] = ()
+    single: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
+    shared_gate: str = ""
+
+
+def take_experts(source: Source, names: ExpertNames, mixture: Mixture, hidden: int, layer: int, pack: Pack) -> Any:
+    """The experts of a layer, packed.
+
+    Args:
+        pack: packs the weights of experts. A router stays in float32: what is rounded there changes who is asked.
+
+    Raises:
+        ModelError: a weight is missing or does not fit.
+    """
+    taker = _Taker(source, names, mixture, hidden, layer)
+    library = core()
+    router = taker.router()
+    try:
+        packed = library.pack(router.data, router.kind, "f32", *router.shape, [], 1)
+    except ValueError as error:
+        raise ModelError(f"the router of layer {layer} cannot be used: {error}; download the model again") from error
+    return library.Experts(
+        library.Linear(packed, []),
+        *([pack(*each) for each in part] for part in taker.experts()),
+        [pack(*part) for part in taker.shared()],
+        mixture.inner,
+        mixture.used,
+        mixture.normalised,
+    )
+
+
+class _Taker:
+    """The weights of one layer, as they lie in the files."""
+
+    def __init__(self, source: Source, names: ExpertNames, mixture: Mixture, hidden: int, layer: int) -> None:
+        self._source, self._names, self._mixture, self._hidden = source, names, mixture, hidden
+        self._layer = layer
+
+    def router(self) -> Raw:
+        """Rows of all experts, and behind them that of the shared one, in float32."""
+        name, raw = self._first(self._names.router)
+        rows = self._rows(name, raw, self._mixture.count)
+        if self._mixture.shared:
+            rows = np.concatenate([rows, self._rows(*self._first((self._names.shared_gate,)), 1)])
+        return Raw("f32", rows.shape, np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
+
+    def experts(self) -> list[list[tuple[str, Raw]]]:
+        """Gates, up projections and down projections of all experts, with their names."""
+        count, inner, hidden = self._mixture.count, self._mixture.inner, self._hidden
+        found = {part: self._stack(part) for part in PARTS}
+        fused = self._find(self._names.fused)
+        if fused is not None:
+            name, raw = fused
+            self._require(name, raw, (count, 2 * inner, hidden))
+            halves = [(name, half) for half in Raw(raw.kind, (2 * count, inner, hidden), raw.data).unstacked()]
+            found |= {"gate": halves[::2], "up": halves[1::2]}
+        return [found[part] or self._singles(part) for part in PARTS]
+
+    def shared(self) -> list[tuple[str, Raw]]:
+        """Gate, up and down projection of the expert that every token uses; empty where there is none."""
+        if not self._mixture.shared:
+            return []
+        found = [self._first((self._names.shared[part],)) for part in PARTS]
+        for part, (name, raw) in zip(PARTS, found, strict=True):
+            self._require(name, raw, self._shape(part, self._mixture.shared))
+        return found
+
+    def _shape(self, part: str, inner: int) -> tuple[int, int]:
+        return (self._hidden, inner) if part == "down" else (inner, self._hidden)
+
+    def _stack(self, part: str) -> list[tuple[str, Raw]]:
+        found = self._find(self._names.stacked.get(part, ()))
+        if found is None:
+            return []
+        name, raw = found
+        self._require(name, raw, (self._mixture.count, *self._shape(part, self._mixture.inner)))
+        return [(name, each) for each in raw.unstacked()]
+
+    def _singles(self, part: str) -> list[tuple[str, Raw]]:
+        names = self._names.single.get(part)
+        if names is None:
+            raise ModelError(f"the weights lack {self._names.stacked[part][0].format(self._layer)}: {AGAIN}")
+        found = []
+        for expert in range(self._mixture.count):  # the first that is missing ends it, however many there should be
+            found.append(self._first(names, expert))
+            self._require(*found[-1], self._shape(part, self._mixture.inner))
+        return found
+
+    def _rows(self, name: str, raw: Raw, count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if raw.shape not in ((count, self._hidden), *([(self._hidden,)] if count == 1 else [])):
+            self._require(name, raw, (count, self._hidden))
+        return raw.matrix().reshape(count, self._hidden)
+
+    def _require(self, name: str, raw: Raw, shape: tuple[int, ...]) -> None:
+        if raw.shape != shape:
+            raise ModelError(f"{name} has the shape {list(raw.shape)} and should have {list(shape)}: {AGAIN}")
+
+    def _first(self, names: tuple[str, ...], *expert: int) -> tuple[str, Raw]:
+        found = self._find(names, *expert)
+        if found is None:
+            raise ModelError(f"the weights lack {names[0].format(self._layer, *expert)}: {AGAIN}")
+        return found
+
+    def _find(self, names: tuple[str, ...], *expert: int) -> tuple[str, Raw] | None:
+        """The first of the names that is there, and its weights."""
+        for name in (name.format(self._layer, *expert) for name in names):
+            raw = self._source.find(name)
+            if raw is not None:
+                return name, raw
+        return None
