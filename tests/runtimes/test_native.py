@@ -174,8 +174,9 @@ def test_every_instruction_set_has_the_bits_of_the_portable_one(kind, dtype, cac
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [2, 3, 8])
-def test_the_number_of_threads_changes_no_bit(dtype, threads):
-    one, several = (opened("llama", dtype, threads=count) for count in (1, threads))
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe"])
+def test_the_number_of_threads_changes_no_bit(kind, dtype, threads):
+    one, several = (opened(kind, dtype, threads=count) for count in (1, threads))
     for length in (1, 7, 70):
         tokens = text(one, length, length)
         assert np.array_equal(at_once(one, tokens), at_once(several, tokens))

@@ -32,6 +32,21 @@ def test_passes_start_after_the_context_and_are_timed_one_by_one() -> None:
     assert [session.length(row) for row in range(3)] == [LONG, LONG, 0]
 
 
+def test_rows_of_a_timed_pass_hold_different_tokens() -> None:
+    """Several texts ask more of the experts of a mixture than one text several times."""
+    read: list[list[int]] = []
+
+    class Reading(Ticking):
+        def extend(self, work: Pass) -> Scored:
+            read.extend(list(tokens) for tokens in work.tokens)
+            return super().extend(work)
+
+    list(time_passes(Reading(3, 20), rows=3, context=5, counts=[1, 4], vocab_size=7, clock=lambda: 0.0))
+    for at in range(0, 9, 3):
+        assert len({tuple(tokens) for tokens in read[at : at + 3]}) == 3
+    assert all(a != b for tokens in read for a, b in zip(tokens, tokens[1:], strict=False))
+
+
 def test_no_more_passes_run_than_are_asked_for() -> None:
     session = Ticking(1, 20)
     passes = time_passes(session, rows=1, context=4, counts=[1] * 9, vocab_size=7, clock=lambda: session.now)

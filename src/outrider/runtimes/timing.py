@@ -34,21 +34,23 @@ def time_passes(
     """
     numbers = range(rows)
     for start in range(0, context, PREFILL_CHUNK):
-        chunk = _tokens(start, min(PREFILL_CHUNK, context - start), vocab_size)
-        session.extend(Pass(numbers, [chunk] * rows, wanted=[0] * rows))
+        size = min(PREFILL_CHUNK, context - start)
+        session.extend(Pass(numbers, _tokens(rows, start, size, vocab_size), wanted=[0] * rows))
         for row in numbers:
-            session.keep(row, range(len(chunk)))
+            session.keep(row, range(size))
     for count in counts:
-        tokens = _tokens(context, count, vocab_size)
+        tokens = _tokens(rows, context, count, vocab_size)
         started = clock()
         # Lazy and asynchronous runtimes finish once a number is read.
-        to_numpy(session.extend(Pass(numbers, [tokens] * rows, features=features)).logits[-1:, :1])
+        to_numpy(session.extend(Pass(numbers, tokens, features=features)).logits[-1:, :1])
         seconds = clock() - started
         for row in numbers:
             session.truncate(row, context)
         yield count, seconds
 
 
-def _tokens(start: int, count: int, vocab_size: int) -> list[int]:
-    """Any tokens, each different from the one before."""
-    return [number % vocab_size for number in range(start, start + count)]
+def _tokens(rows: int, start: int, count: int, vocab_size: int) -> list[list[int]]:
+    """Any tokens, each different from the one before, and from those of other rows: a mixture of experts reads more for
+    several texts than for one text several times."""
+    starts = [start + row * vocab_size // rows for row in range(rows)]
+    return [[number % vocab_size for number in range(first, first + count)] for first in starts]

@@ -1,0 +1,174 @@
+"""Mixtures of experts in the native runtime: their files, whatever the layout, and what cannot be true of them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import outrider
+from outrider import ModelError
+from outrider.runtimes.backends import find_backend
+from outrider.runtimes.llamacpp.checks import check_file
+from outrider.runtimes.native import gguf
+from outrider.runtimes.native.description import Unknown
+from runtimes.test_lying_gguf import setting
+from runtimes.test_native import at_once, module
+from tiny import gguf as tiny_gguf
+from tiny import native as tiny_native
+from tiny.sessions import text
+
+tiny_native.library()
+MODEL = "qwen3_moe"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """As transformers saves it, a weight for each expert."""
+    place = tmp_path_factory.mktemp("experts")
+    module(MODEL).save_pretrained(place)
+    return place
+
+
+def changed(folder, place, tensors=lambda found: found, **config):
+    """The folder with other weights or settings; a setting of None is left out."""
+    from safetensors.numpy import load_file, save_file
+
+    save_file(tensors(load_file(folder / "model.safetensors")), place / "model.safetensors")
+    settings = json.loads((folder / "config.json").read_text()) | config
+    (place / "config.json").write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+    return place
+
+
+def fused(tensors):
+    """The experts of a layer in two tensors, as transformers 5 has them in memory."""
+    found = {name: tensor for name, tensor in tensors.items() if ".experts." not in name}
+    count = len([name for name in tensors if name.startswith("model.layers.0.mlp.experts.") and "up_proj" in name])
+    for layer in {name.split(".mlp.experts.")[0] for name in tensors if ".mlp.experts." in name}:
+        each = [f"{layer}.mlp.experts.{expert}" for expert in range(count)]
+        found[f"{layer}.mlp.experts.gate_up_proj"] = np.stack(
+            [np.concatenate([tensors[f"{name}.{part}_proj.weight"] for part in ("gate", "up")]) for name in each]
+        )
+        found[f"{layer}.mlp.experts.down_proj"] = np.stack([tensors[f"{name}.down_proj.weight"] for name in each])
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["q8_0", "float32"])
+def test_experts_in_one_tensor_have_the_bits_of_experts_in_one_each(tmp_path, folder, dtype):
+    joined = tiny_native.open_folder(changed(folder, tmp_path, fused), dtype)
+    apart = tiny_native.open_folder(folder, dtype)
+    tokens = text(apart, 40)
+    assert np.array_equal(at_once(joined, tokens), at_once(apart, tokens))
+
+
+def refused(place, told):
+    with pytest.raises(ModelError, match=told) as refusal:
+        outrider.load(place, backend="native", threads=1)
+    assert "\n" not in str(refusal.value)
+    assert find_backend(str(place)) in ("torch", "native", "llama")
+
+
+SETTINGS = {
+    "no-experts": ({"num_local_experts": 0}, "num_local_experts is 0"),
+    "experts-left-out": ({"num_local_experts": None}, "num_experts is None"),
+    "experts-as-text": ({"num_local_experts": "many"}, "num_local_experts is 'many'"),
+    "experts-true": ({"num_local_experts": True}, "num_local_experts is True"),
+    "fewer-experts": ({"num_local_experts": 6}, "mlp.gate.weight has the shape"),
+    "more-experts": ({"num_local_experts": 8}, "mlp.gate.weight has the shape"),
+    "endless-experts": ({"num_local_experts": 10**18}, "mlp.gate.weight has the shape"),
+    "none-used": ({"num_experts_per_tok": 0}, "num_experts_per_tok is 0"),
+    "more-used": ({"num_experts_per_tok": 8}, "use 8 of 7 experts"),
+    "half-of-one-used": ({"num_experts_per_tok": 0.5}, "num_experts_per_tok is 0.5"),
+    "no-width": ({"moe_intermediate_size": 0}, "moe_intermediate_size is 0"),
+    "another-width": ({"moe_intermediate_size": 40}, "gate_proj.weight has the shape"),
+    "sum-of-weights-unsaid": ({"norm_topk_prob": None}, "norm_topk_prob is None"),
+    "step-of-none": ({"decoder_sparse_step": 0}, "config.json holds a value of the wrong kind"),
+    "step-as-text": ({"decoder_sparse_step": "one"}, "config.json holds a value of the wrong kind"),
+    "plain-layers-as-number": ({"mlp_only_layers": 3}, "config.json holds a value of the wrong kind"),
+    "experts-in-a-plain-layer": ({"mlp_only_layers": []}, "lack model.layers.1.mlp"),
+    "a-plain-layer-with-experts": ({"mlp_only_layers": [0, 1]}, "lack model.layers.0.mlp.gate_proj"),
+}
+
+
+@pytest.mark.parametrize("lie", SETTINGS)
+def test_settings_of_experts_that_cannot_be_true(tmp_path, folder, lie):
+    config, told = SETTINGS[lie]
+    refused(changed(folder, tmp_path, **config), told)
+
+
+WEIGHTS = {
+    "an-expert-less": lambda t: {name: x for name, x in t.items() if ".experts.6." not in name},
+    "an-expert-of-another-width": lambda t: t | {UP: t[UP][:8]},
+    "an-expert-turned-round": lambda t: t | {UP: np.ascontiguousarray(t[UP].T)},
+    "no-router": lambda t: {name: x for name, x in t.items() if name != ROUTER},
+    "a-router-of-another-width": lambda t: t | {ROUTER: t[ROUTER][:, :32].copy()},
+    "a-flat-router": lambda t: t | {ROUTER: t[ROUTER].reshape(-1)},
+    "joined-of-fewer": lambda t: (f := fused(t)) | {GATE_UP: f[GATE_UP][:6]},
+    "joined-of-another-width": lambda t: (f := fused(t)) | {GATE_UP: f[GATE_UP][:, :24]},
+    "joined-flat": lambda t: (f := fused(t)) | {DOWN: f[DOWN].reshape(-1)},
+    "joined-of-nothing": lambda t: (f := fused(t)) | {DOWN: f[DOWN][:0]},
+    "down-projections-missing": lambda t: {name: x for name, x in fused(t).items() if name != DOWN},
+}
+UP, ROUTER = "model.layers.0.mlp.experts.3.up_proj.weight", "model.layers.0.mlp.gate.weight"
+GATE_UP, DOWN = "model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.experts.down_proj"
+
+
+@pytest.mark.parametrize("lie", WEIGHTS)
+def test_weights_of_experts_that_do_not_fit(tmp_path, folder, lie):
+    refused(changed(folder, tmp_path, WEIGHTS[lie]), "mlp")
+
+
+FILES = {
+    "no-experts": ("expert_count", 0, "2 of 0 experts"),
+    "fewer-experts": ("expert_count", 5, "ffn_gate_inp.weight has the shape"),
+    "more-experts": ("expert_count", 2**31 - 1, "2 of 2147483647 experts"),
+    "none-used": ("expert_used_count", 0, "expert_used_count is 0"),
+    "more-used": ("expert_used_count", 7, "uses 7 of 6 experts"),
+    "another-width": ("expert_feed_forward_length", 16, "ffn_gate_exps.weight has the shape"),
+    "no-width": ("expert_feed_forward_length", 0, "expert_feed_forward_length is 0"),
+}
+
+
+@pytest.mark.parametrize("lie", FILES)
+def test_gguf_files_whose_experts_cannot_be_true(tmp_path, lie):
+    key, value, told = FILES[lie]
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", "qwen3moe", words=tiny_gguf.WORDS)
+    file.write_bytes(setting(file.read_bytes(), f"qwen3moe.{key}", value))
+    refused(file, told)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("ffn_gate_inp", lambda x: x[:5]),
+        ("ffn_gate_inp", lambda x: x.reshape(-1)),
+        ("ffn_up_exps", lambda x: x[:5]),
+        ("ffn_up_exps", lambda x: x[0]),
+        ("ffn_down_exps", lambda x: x[:, :16]),
+        ("ffn_down_exps", lambda x: None),
+    ],
+)
+def test_gguf_files_whose_experts_have_other_shapes(tmp_path, part, change):
+    name = f"blk.1.{part}.weight"
+    tensors = tiny_gguf.weights("qwen3moe", 48)
+    tensors |= {name: change(tensors[name])}
+    tensors = {key: np.ascontiguousarray(tensor) for key, tensor in tensors.items() if tensor is not None}
+    refused(tiny_gguf.save(tmp_path / "tiny.gguf", "qwen3moe", tensors=tensors), part)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "key", "value"),
+    [
+        ("qwen3", "expert_count", 6),
+        ("qwen3moe", "expert_gating_func", 2),  # sigmoid
+        ("qwen3moe", "expert_weights_scale", 2.5),
+        ("qwen3moe", "expert_group_count", 2),
+        ("qwen3moe", "leading_dense_block_count", 1),
+    ],
+)
+def test_what_other_mixtures_do_is_refused_by_name(tmp_path, architecture, key, value):
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", architecture, words=tiny_gguf.WORDS)
+    header = check_file(file)
+    gguf.describe(header, file)
+    with pytest.raises(Unknown, match=f"it has {architecture}.{key}"):
+        gguf.describe(replace(header, values={**header.values, f"{architecture}.{key}": value}), file)
