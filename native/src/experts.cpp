@@ -158,6 +158,7 @@ void Decoder::mix(Step& step, size_t number) const {
         }
         for (size_t k = 0; k < hidden; k++) step.x[token * hidden + k] += sum[k];
     });
+    step.in.tokens = step.tokens;  // as the next layer expects it
 }
 
 }  // namespace outrider
