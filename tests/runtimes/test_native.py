@@ -42,6 +42,19 @@ KINDS = {
             "mlp_only_layers": [1],
         },
     ),
+    "mixtral": ("Mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2, "num_hidden_layers": 2}),
+    # A shared expert, which is wider than the others, and weights whose sum is not 1.
+    "qwen2_moe": (
+        "Qwen2Moe",
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 40,
+            "decoder_sparse_step": 2,
+            "num_hidden_layers": 4,
+        },
+    ),
 }
 ROTATIONS = {
     "llama3": {

@@ -13,7 +13,7 @@ from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.native import gguf
 from outrider.runtimes.native.description import Unknown
 from runtimes.test_lying_gguf import setting
-from runtimes.test_native import at_once, module
+from runtimes.test_native import at_once, module, opened
 from tiny import gguf as tiny_gguf
 from tiny import native as tiny_native
 from tiny.sessions import text
@@ -54,11 +54,14 @@ def fused(tensors):
 
 
 @pytest.mark.parametrize("dtype", ["q8_0", "float32"])
-def test_experts_in_one_tensor_have_the_bits_of_experts_in_one_each(tmp_path, folder, dtype):
-    joined = tiny_native.open_folder(changed(folder, tmp_path, fused), dtype)
-    apart = tiny_native.open_folder(folder, dtype)
+@pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral", "qwen2_moe"])
+def test_experts_in_one_tensor_have_the_bits_of_experts_in_one_each(tmp_path, kind, dtype):
+    """transformers 5 writes either; folders of the hub have a tensor for each."""
+    module(kind).save_pretrained(tmp_path, save_original_format=False)
+    joined, apart = tiny_native.open_folder(tmp_path, dtype), opened(kind, dtype)
     tokens = text(apart, 40)
     assert np.array_equal(at_once(joined, tokens), at_once(apart, tokens))
+    assert find_backend(str(tmp_path)) == "native"
 
 
 def refused(place, told):

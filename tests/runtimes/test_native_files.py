@@ -40,7 +40,7 @@ def test_a_gguf_file_and_a_folder_of_the_same_model_have_the_same_bits(tmp_path)
     assert not np.array_equal(found, at_once(of_file, tokens))  # keys and values in float16
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "qwen3moe"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", *tiny_gguf.MIXTURES])
 def test_gguf_files_are_what_llama_cpp_computes(tmp_path, architecture):
     """In Llama's files the rows of queries and keys stand in pairs."""
     pytest.importorskip("llama_cpp")

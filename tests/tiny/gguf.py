@@ -11,9 +11,9 @@ KEY_HEADS = 2
 HEAD_SIZE = 8
 INNER = 48
 WINDOW = 5
-EXPERTS, USED, EXPERT_INNER = 6, 2, 32
+EXPERTS, USED, EXPERT_INNER, SHARED_INNER = 6, 2, 32, 64
 SPREAD = 0.4
-MIXTURES = ("qwen3moe",)
+MIXTURES = ("mixtral", "qwen2moe", "qwen3moe")
 # SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
 PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
 # llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
@@ -50,7 +50,7 @@ def weights(architecture: str, vocabulary: int, seed: int = 0) -> dict[str, np.n
             f"{block}.attn_output.weight": matrix(WIDTH, HEADS * HEAD_SIZE),
             f"{block}.ffn_norm.weight": scales(WIDTH),
         }
-        found |= _experts(block, matrix) if architecture in MIXTURES else _mlp(block, matrix)
+        found |= _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix)
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
         if architecture == "gemma3":
@@ -66,16 +66,30 @@ def _mlp(block: str, matrix) -> dict[str, np.ndarray]:
     }
 
 
-def _experts(block: str, matrix) -> dict[str, np.ndarray]:
+BIASES = {"q": HEADS * HEAD_SIZE, "k": KEY_HEADS * HEAD_SIZE, "v": KEY_HEADS * HEAD_SIZE}
+
+
+def _experts(block: str, matrix, architecture: str) -> dict[str, np.ndarray]:
+    inner = INNER if architecture == "mixtral" else EXPERT_INNER
+
     def stack(rows: int, columns: int) -> np.ndarray:
         return np.stack([matrix(rows, columns) for _ in range(EXPERTS)])
 
-    return {
+    found = {
         f"{block}.ffn_gate_inp.weight": matrix(EXPERTS, WIDTH),
-        f"{block}.ffn_gate_exps.weight": stack(EXPERT_INNER, WIDTH),
-        f"{block}.ffn_up_exps.weight": stack(EXPERT_INNER, WIDTH),
-        f"{block}.ffn_down_exps.weight": stack(WIDTH, EXPERT_INNER),
+        f"{block}.ffn_gate_exps.weight": stack(inner, WIDTH),
+        f"{block}.ffn_up_exps.weight": stack(inner, WIDTH),
+        f"{block}.ffn_down_exps.weight": stack(WIDTH, inner),
     }
+    if architecture == "qwen2moe":
+        found |= {
+            f"{block}.ffn_gate_inp_shexp.weight": matrix(1, WIDTH)[0],
+            f"{block}.ffn_gate_shexp.weight": matrix(SHARED_INNER, WIDTH),
+            f"{block}.ffn_up_shexp.weight": matrix(SHARED_INNER, WIDTH),
+            f"{block}.ffn_down_shexp.weight": matrix(WIDTH, SHARED_INNER),
+            **{f"{block}.attn_{part}.bias": matrix(1, size)[0] for part, size in BIASES.items()},
+        }
+    return found
 
 
 def _mamba(block: str, matrix, scales) -> dict[str, np.ndarray]:
@@ -107,12 +121,13 @@ def save(
     """Write a model.
 
     Args:
+        architecture: or "mixtral", which GGUF calls llama too.
         tensors: instead of random ones.
         words: of a SentencePiece tokenizer, the first three unknown, begin and end; without, there is no tokenizer.
     """
     import gguf
 
-    writer = gguf.GGUFWriter(file, architecture)
+    writer = gguf.GGUFWriter(file, "llama" if architecture == "mixtral" else architecture)
     writer.add_context_length(256)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
@@ -139,7 +154,10 @@ def save(
     if architecture in MIXTURES:
         writer.add_expert_count(EXPERTS)
         writer.add_expert_used_count(USED)
-        writer.add_expert_feed_forward_length(EXPERT_INNER)
+        if architecture != "mixtral":
+            writer.add_expert_feed_forward_length(EXPERT_INNER)
+        if architecture == "qwen2moe":
+            writer.add_expert_shared_feed_forward_length(SHARED_INNER)
     add_tokenizer(writer, words, chat_template)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)

@@ -20,6 +20,8 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
     "SmolLM3ForCausalLM": "smollm3",
+    "MixtralForCausalLM": "mixtral",
+    "Qwen2MoeForCausalLM": "qwen2_moe",
     "Qwen3MoeForCausalLM": "qwen3_moe",
 }
 # Sizes that are the same in all layers here; other models give a list of them.
@@ -127,6 +129,8 @@ def _windows(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ..
         return (0,) * layers
     if kind == "qwen3_moe" and not config.get("use_sliding_window"):
         return (0,) * layers
+    if kind == "mixtral":
+        return (int(window or 0),) * layers
     if kind in ("mistral", "qwen3_moe"):
         if "sliding_window" not in config:  # transformers has a default of its own
             raise Unknown("its config.json has no sliding_window")

@@ -8,14 +8,24 @@ from typing import Any
 from outrider.runtimes.native.description import Mixture, Unknown
 from outrider.runtimes.native.mixture import PARTS, ExpertNames
 
-MIXTURES = ("qwen3_moe",)  # model types
-MLP = "model.layers.{}.mlp"
-# Folders of the hub have a weight for each expert; transformers 5 joins them, and may keep them so.
+# By the model type, which of its settings is the width of an expert.
+MIXTURES = {
+    "mixtral": "intermediate_size",
+    "qwen2_moe": "moe_intermediate_size",
+    "qwen3_moe": "moe_intermediate_size",
+}
+MLP, MIXTRAL = "model.layers.{}.mlp", "model.layers.{}.block_sparse_moe"
+# Folders of the hub have weights for each expert; transformers 5 joins them, and may write them so.
 EXPERTS = ExpertNames(
-    router=(f"{MLP}.gate.weight",),
+    router=(f"{MLP}.gate.weight", f"{MIXTRAL}.gate.weight"),
     fused=(f"{MLP}.experts.gate_up_proj",),
     stacked={"down": (f"{MLP}.experts.down_proj",)},
-    single={part: (f"{MLP}.experts.{{}}.{part}_proj.weight",) for part in PARTS},
+    single={
+        part: (f"{MLP}.experts.{{}}.{part}_proj.weight", f"{MIXTRAL}.experts.{{}}.{of_mixtral}.weight")
+        for part, of_mixtral in zip(PARTS, ("w1", "w3", "w2"), strict=True)
+    },
+    shared={part: f"{MLP}.shared_expert.{part}_proj.weight" for part in PARTS},
+    shared_gate=f"{MLP}.shared_expert_gate.weight",
 )
 
 
@@ -28,12 +38,16 @@ def mixture_of(config: Mapping[str, Any], kind: str, layers: int) -> Mixture:
     count, used = _count(config, "num_experts", "num_local_experts"), _count(config, "num_experts_per_tok")
     if used > count:
         raise Unknown(f"its config.json lets each token use {used} of {count} experts")
+    inner = _count(config, MIXTURES[kind])
+    if kind == "mixtral":
+        return Mixture(count, used, inner, True, (True,) * layers)
     normalised = config.get("norm_topk_prob")
     if not isinstance(normalised, bool):
         raise Unknown(f"its config.json says norm_topk_prob is {normalised!r}")
     step, plain = config.get("decoder_sparse_step", 1), config.get("mlp_only_layers") or []
     having = tuple(layer not in plain and (layer + 1) % step == 0 for layer in range(layers))
-    return Mixture(count, used, _count(config, "moe_intermediate_size"), normalised, having)
+    shared = _count(config, "shared_expert_intermediate_size") if kind == "qwen2_moe" else 0
+    return Mixture(count, used, inner, normalised, having, shared)
 
 
 def _count(config: Mapping[str, Any], *keys: str) -> int:

@@ -24,9 +24,9 @@ from outrider.runtimes.native.mixture import ExpertNames
 from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 # Whether the rows of queries and keys stand in pairs.
-ARCHITECTURES = {"llama": True, "smollm3": True, "qwen2": False, "qwen3": False, "qwen3moe": False}
-# Whether the weights of the experts that a token uses have the sum 1.
-MIXTURES = {"qwen3moe": True}
+ARCHITECTURES = {"llama": True, "smollm3": True, "qwen2": False, "qwen3": False, "qwen2moe": False, "qwen3moe": False}
+# Whether the weights of the experts that a token uses have the sum 1. Llama's are Mixtral's.
+MIXTURES = {"llama": True, "qwen2moe": False, "qwen3moe": True}
 PARTS = {
     "attention_norm": "attn_norm",
     "mlp_norm": "ffn_norm",
@@ -41,10 +41,13 @@ PARTS = {
     "down": "ffn_down",
 }
 FACTORS = "rope_freqs.weight"
+FORWARD = "feed_forward_length"
 NO_ROTATION_EVERY = 4  # layers of SmolLM3
 EXPERTS = ExpertNames(
     router=("blk.{}.ffn_gate_inp.weight",),
     stacked={part: (f"blk.{{}}.ffn_{part}_exps.weight",) for part in EXPERT_PARTS},
+    shared={part: f"blk.{{}}.ffn_{part}_shexp.weight" for part in EXPERT_PARTS},
+    shared_gate="blk.{}.ffn_gate_inp_shexp.weight",
 )
 UNSUPPORTED = ("attention.sliding_window", "attention.scale", "logit_scale", "residual_scale")
 # What other architectures say of their experts, and what of it is said of these too.
@@ -111,7 +114,7 @@ def describe(header: Header, file: Path) -> Description:
         heads=heads,
         key_heads=values.count("attention.head_count_kv", heads),
         head_size=size,
-        inner=values.count("feed_forward_length"),
+        inner=values.count(FORWARD),
         vocabulary=embedding.shape[1],
         epsilon=values.number("attention.layer_norm_rms_epsilon"),
         context_length=context,
@@ -150,17 +153,22 @@ class _Values:
 
 def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
     """The experts of a model, in all of its layers."""
-    if kind not in MIXTURES:
-        if values.find("expert_count"):
-            raise Unknown(f"it has {kind}.expert_count")
+    if kind not in MIXTURES and values.find("expert_count"):
+        raise Unknown(f"it has {kind}.expert_count")
+    if kind not in MIXTURES or (kind == "llama" and not values.find("expert_count")):
         return None
     strange = next((key for key, usual in OTHER_EXPERTS.items() if values.find(key) not in (None, 0, usual)), None)
     if strange is not None:
         raise Unknown(f"it has {kind}.{strange}")
-    count, used = values.count("expert_count"), values.count("expert_used_count")
+    count, used, inner = values.count("expert_count"), values.count("expert_used_count"), values.count(FORWARD)
     if used > count:
         raise Unknown(f"each token uses {used} of {count} experts")
-    return Mixture(count, used, values.count("expert_feed_forward_length"), MIXTURES[kind], (True,) * layers)
+    if kind == "llama":
+        return Mixture(count, used, inner, MIXTURES[kind], (True,) * layers)
+    shared = values.count(f"expert_shared_{FORWARD}", inner) if kind == "qwen2moe" else 0
+    return Mixture(
+        count, used, values.count(f"expert_{FORWARD}", inner // used), MIXTURES[kind], (True,) * layers, shared
+    )
 
 
 def _rotary(header: Header, values: _Values, turned: int, context: int, file: Path) -> Rotary:
