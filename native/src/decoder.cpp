@@ -131,9 +131,9 @@ void Decoder::lay_out(Step& step, const std::vector<Row>& rows, size_t known) co
 // From x [tokens, size], normed first if there is a norm, to the inputs of linears; `picked` chooses tokens.
 void Decoder::prepare(const float* x, size_t size, const float* norm, Inputs& in,
                     const std::vector<const Linear*>& consumers, const std::vector<size_t>* picked) const {
-    bool quantised = false, floats = false;
-    for (const Linear* linear : consumers) (linear->matrix->quantised() ? quantised : floats) = true;
-    in.resize(in.tokens, size, quantised, floats);
+    Inputs::Needs needs;
+    for (const Linear* linear : consumers) needs |= *linear->matrix;
+    in.resize(in.tokens, size, needs);
     Pool::shared().run(in.tokens, in.tokens < FEW ? 1 : threads_, [&](size_t token, size_t) {
         std::vector<float> normed;
         const float* from = x + (picked ? (*picked)[token] : token) * size;
@@ -142,8 +142,8 @@ void Decoder::prepare(const float* x, size_t size, const float* norm, Inputs& in
             kernels_->norm(from, norm, size, shape_.epsilon, normed.data());
             from = normed.data();
         }
-        if (quantised) kernels_->quantise(from, size, in, 0, token);
-        for (size_t block = 0; floats && block < in.blocks; block++) {
+        if (needs.quants) kernels_->quantise(from, size, in, 0, token);
+        for (size_t block = 0; needs.floats && block < in.blocks; block++) {
             const size_t count = std::min(BLOCK, size - block * BLOCK);
             float* to = in.plain.data() + (block * in.tokens + token) * BLOCK;
             std::copy_n(from + block * BLOCK, count, to);
@@ -332,7 +332,7 @@ void Decoder::gate_block(const Linear& gate_of, const Linear& up_of, const Linea
 void Decoder::transform(Step& step, size_t number) const {
     const Layer& layer = layers_[number];
     const bool quantised = layer.down.matrix->quantised();
-    step.inner.resize(step.tokens, shape_.inner, quantised, !quantised);
+    step.inner.resize(step.tokens, shape_.inner, Inputs::Needs() |= *layer.down.matrix);
     const size_t chunks = pieces_of(step.tokens, CHUNK), blocks = step.inner.blocks;
     Pool::shared().run(blocks * chunks, threads_, [&](size_t piece, size_t) {
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, step.tokens - first);

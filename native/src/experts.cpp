@@ -134,9 +134,9 @@ void Decoder::mix(Step& step, size_t number) const {
     step.in.tokens = count;
     prepare(step.x.data(), hidden, layer.mlp_norm.data(), step.in,
             {&first.gate, &first.up, &last.gate, &last.up}, &visits.tokens);
-    bool quantised = false, floats = false;
-    for (const Expert* expert : {&first, &last}) (expert->down.matrix->quantised() ? quantised : floats) = true;
-    step.inner.resize(count, std::max(first.down.matrix->inputs, last.down.matrix->inputs), quantised, floats);
+    Inputs::Needs needs;
+    for (const Expert* expert : {&first, &last}) needs |= *expert->down.matrix;
+    step.inner.resize(count, std::max(first.down.matrix->inputs, last.down.matrix->inputs), needs);
     share(visits, CHUNK, threads_, [&](size_t expert) { return pieces_of(experts.at(expert).gate.matrix->outputs, BLOCK); },
           [&](size_t number_of, size_t block, size_t visit, size_t size) {
               const Expert& expert = experts.at(number_of);

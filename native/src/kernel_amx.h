@@ -123,8 +123,9 @@ class AmxPass {
     // The operations of quantised_tile, in their order.
     void add(size_t number, size_t at, __m512* total) const {
         const int32_t* sums = sums_[number % RING];
-        const __m512 scale = Lanes::load_half(scales_ + number * SCALES).v;
-        const __m512 minimum = Lanes::load_half(scales_ + number * SCALES + TILE).v;
+        const uint16_t* scales = reinterpret_cast<const uint16_t*>(scales_) + number * SCALES;
+        const __m512 scale = Lanes::load_half(scales).v;
+        const __m512 minimum = Lanes::load_half(scales + TILE).v;
         for (int r = 0; r < R; r++) {
             const __m512i sum = _mm512_load_si512(sums + r * TILE);
             const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(in_.scales[at + r]));
@@ -136,7 +137,7 @@ class AmxPass {
     alignas(64) uint8_t unpacked_[RING][TILE * BLOCK];
     alignas(64) int32_t sums_[RING][R * TILE];
     const uint8_t* weights_;
-    const uint16_t* scales_;
+    const uint8_t* scales_;
     size_t blocks_, count_;
     const Inputs& in_;
     size_t token_;

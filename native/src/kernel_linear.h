@@ -5,20 +5,65 @@
 
 namespace {
 
-struct Q8 {
-    static constexpr bool MINIMUM = false;
-    template <int T, int R>
-    static void block(const uint8_t* const* w, const int8_t* x, const int32_t* sums, Lanes (*out)[R]) {
-        Products::q8<T, R>(w, x, sums, out);
+// The scales of a tile, block after block, for formats whose blocks have float16 scales of their own.
+template <bool HAS_MINIMUM>
+struct Scales {
+    static constexpr bool MINIMUM = HAS_MINIMUM;
+    const uint8_t* at;
+
+    void next(Lanes* scale, Lanes* minimum) {
+        scale[0] = Lanes::load_half(reinterpret_cast<const uint16_t*>(at));
+        if (MINIMUM) minimum[0] = Lanes::load_half(reinterpret_cast<const uint16_t*>(at) + TILE);
+        at += (MINIMUM ? 2 : 1) * TILE * 2;
     }
 };
 
-template <int OFFSET>
-struct Q4 {
-    static constexpr bool MINIMUM = OFFSET == 0;
+// The same for the K formats: a float16 scale of 8 blocks times a whole number, which float32 holds exactly.
+template <bool HAS_MINIMUM, int GROUPS>
+struct ScalesOfK {
+    static constexpr bool MINIMUM = HAS_MINIMUM;
+    static constexpr size_t HALVES = (MINIMUM ? 2 : 1) * TILE * 2, BYTES = (MINIMUM ? 2 : 1) * GROUPS * TILE;
+    const uint8_t* at;
+    size_t block = 0;
+
+    void next(Lanes* scale, Lanes* minimum) {
+        const uint16_t* halves = reinterpret_cast<const uint16_t*>(at);
+        const uint8_t* bytes = at + HALVES + block * BYTES;
+        for (int g = 0; g < GROUPS; g++) {
+            const Lanes number = Lanes::load_bytes(bytes + g * TILE);
+            scale[g] = (MINIMUM ? number : number - Lanes::set(128)) * Lanes::load_half(halves);
+            if (MINIMUM) minimum[g] = Lanes::load_bytes(bytes + (GROUPS + g) * TILE) * Lanes::load_half(halves + TILE);
+        }
+        if (++block == outrider::BLOCKS_OF_K) block = 0, at += HALVES + outrider::BLOCKS_OF_K * BYTES;
+    }
+};
+
+// Each format: the numbers of a block, which are summed as they stand in GROUPS groups, and their scales.
+template <int BITS, int OFFSET, class Scaled>
+struct Blocks {
+    static constexpr int GROUPS = 1;
+    using ScalesOf = Scaled;
     template <int T, int R>
-    static void block(const uint8_t* const* w, const int8_t* x, const int32_t* sums, Lanes (*out)[R]) {
-        Products::q4<OFFSET, T, R>(w, x, sums, out);
+    static void block(const uint8_t* const* w, const Inputs& in, size_t at, Lanes (*out)[T][R]) {
+        const int8_t* x = in.quants(at);
+        const int32_t* sums = in.sums.data() + at;
+        if constexpr (BITS == 8) Products::q8<T, R>(w, x, sums, out[0]);
+        if constexpr (BITS == 5) Products::q5<OFFSET, T, R>(w, x, sums, out[0]);
+        if constexpr (BITS == 4) Products::q4<OFFSET, T, R>(w, x, sums, out[0]);
+    }
+    static float shift(const Inputs& in, size_t at, int) { return in.shifts[at]; }
+};
+
+template <int BITS, int OFFSET, class Scaled>
+struct HalfBlocks {
+    static constexpr int GROUPS = 2;
+    using ScalesOf = Scaled;
+    template <int T, int R>
+    static void block(const uint8_t* const* w, const Inputs& in, size_t at, Lanes (*out)[T][R]) {
+        Products::halves<BITS, OFFSET, T, R>(w, in.quants(at), in.halves.data() + 2 * at, out[0], out[1]);
+    }
+    static float shift(const Inputs& in, size_t at, int group) {
+        return in.scales[at] * static_cast<float>(in.halves[2 * at + static_cast<size_t>(group)]);
     }
 };
 
@@ -28,17 +73,20 @@ struct Ahead {
     size_t bytes, group, groups;
 };
 
-// T tiles times R tokens. For each token and output: for each block in turn, the exact sum of products times the
-// input's scale, times the weight's scale, added by one fused operation; then the weights' minimum, if there is one.
+// T tiles times R tokens. For each token and output: for each block in turn, for each group of inputs that share a
+// scale, the exact sum of products times the input's scale, times the weight's scale, added by one fused operation;
+// then the weights' minimums, if there are any.
 template <class Format, int T, int R>
 void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token, float* out, size_t stride,
                     Ahead ahead) {
+    constexpr int GROUPS = Format::GROUPS;
+    constexpr bool MINIMUM = Format::ScalesOf::MINIMUM;
     Lanes total[T][R];
     const uint8_t* weights[T];
-    const uint16_t* scales[T];
+    typename Format::ScalesOf scales[T];
     for (int t = 0; t < T; t++) {
         weights[t] = m.quants(tile + t);
-        scales[t] = m.scales(tile + t);
+        scales[t] = {m.scales(tile + t)};
         for (int r = 0; r < R; r++) total[t][r] = Lanes::set(0);
     }
     const size_t bytes = m.block_bytes();
@@ -47,18 +95,18 @@ void quantised_tile(const Matrix& m, size_t tile, const Inputs& in, size_t token
         if (ahead.bytes && block % ahead.groups == ahead.group)
             for (int t = 0; t < T; t++)
                 for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights[t] + ahead.bytes + line, 0, 2);
-        Lanes sums[T][R];
-        Format::template block<T, R>(weights, in.quants(at), in.sums.data() + at, sums);
+        Lanes sums[GROUPS][T][R];
+        Format::template block<T, R>(weights, in, at, sums);
         for (int t = 0; t < T; t++) {
-            const Lanes scale = Lanes::load_half(scales[t]);
-            for (int r = 0; r < R; r++)
-                total[t][r] = Lanes::fma(sums[t][r] * Lanes::set(in.scales[at + r]), scale, total[t][r]);
-            if (Format::MINIMUM) {
-                const Lanes minimum = Lanes::load_half(scales[t] + TILE);
-                for (int r = 0; r < R; r++) total[t][r] = Lanes::fma(Lanes::set(in.shifts[at + r]), minimum, total[t][r]);
-            }
+            Lanes scale[GROUPS], minimum[GROUPS];
+            scales[t].next(scale, minimum);
+            for (int g = 0; g < GROUPS; g++)
+                for (int r = 0; r < R; r++)
+                    total[t][r] = Lanes::fma(sums[g][t][r] * Lanes::set(in.scales[at + r]), scale[g], total[t][r]);
+            for (int g = 0; MINIMUM && g < GROUPS; g++)
+                for (int r = 0; r < R; r++)
+                    total[t][r] = Lanes::fma(Lanes::set(Format::shift(in, at + r, g)), minimum[g], total[t][r]);
             weights[t] += bytes;
-            scales[t] += Format::MINIMUM ? 2 * TILE : TILE;
         }
     }
     for (int t = 0; t < T; t++)
@@ -107,9 +155,16 @@ using Tile = void (*)(const Matrix&, size_t, const Inputs&, size_t, float*, size
 template <int T, int R>
 Tile tile_of(Kind kind) {
     switch (kind) {
-        case Kind::Q8: return quantised_tile<Q8, T, R>;
-        case Kind::Q4: return quantised_tile<Q4<8>, T, R>;
-        case Kind::Q4M: return quantised_tile<Q4<0>, T, R>;
+        case Kind::Q8: return quantised_tile<Blocks<8, 128, Scales<false>>, T, R>;
+        case Kind::Q4: return quantised_tile<Blocks<4, 8, Scales<false>>, T, R>;
+        case Kind::Q4M: return quantised_tile<Blocks<4, 0, Scales<true>>, T, R>;
+        case Kind::Q5: return quantised_tile<Blocks<5, 16, Scales<false>>, T, R>;
+        case Kind::Q5M: return quantised_tile<Blocks<5, 0, Scales<true>>, T, R>;
+        case Kind::Q2K: return quantised_tile<HalfBlocks<4, 0, ScalesOfK<true, 2>>, T, R>;
+        case Kind::Q3K: return quantised_tile<HalfBlocks<4, 4, ScalesOfK<false, 2>>, T, R>;
+        case Kind::Q4K: return quantised_tile<Blocks<4, 0, ScalesOfK<true, 1>>, T, R>;
+        case Kind::Q5K: return quantised_tile<Blocks<5, 0, ScalesOfK<true, 1>>, T, R>;
+        case Kind::Q6K: return quantised_tile<HalfBlocks<6, 32, ScalesOfK<false, 2>>, T, R>;
         case Kind::F32: return plain_tile<Floats, T, R>;
         case Kind::F16: return plain_tile<Halves, T, R>;
         default: return plain_tile<Bfloats, T, R>;

@@ -22,6 +22,11 @@ struct Lanes {
         return {_mm256_castsi256_ps(_mm256_slli_epi32(words(x), 16)),
                 _mm256_castsi256_ps(_mm256_slli_epi32(words(x + 8), 16))};
     }
+    static Lanes load_bytes(const uint8_t* x) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+        return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+    }
     void store(float* x) const {
         _mm256_storeu_ps(x, lo);
         _mm256_storeu_ps(x + 8, hi);
@@ -139,6 +144,73 @@ struct Products {
             out[0][r] = {_mm256_cvtepi32_ps(_mm256_add_epi32(whole(lo[r], 1), offset)),
                          _mm256_cvtepi32_ps(_mm256_add_epi32(whole(hi[r], 1), offset))};
         }
+    }
+    // Of the first or of the last 16 inputs, whose fifth bits stand in `fifth`. 4 steps of 2 pairs are 31,496 at most.
+    template <bool HIGH, int R>
+    static void add_q5(const uint8_t* weights, const int8_t* inputs, __m256i* lo, __m256i* hi) {
+        const __m256i bit = _mm256_set1_epi8(16);
+        __m256i a = load(weights + 256), b = load(weights + 288);
+        if (!HIGH) a = _mm256_slli_epi16(a, 4), b = _mm256_slli_epi16(b, 4);
+#pragma GCC unroll 1
+        for (int k = 0; k < 4; k++) {
+            const uint8_t* at = weights + 64 * k;
+            step<R>(_mm256_or_si256(digit<HIGH>(load(at)), _mm256_and_si256(a, bit)),
+                    _mm256_or_si256(digit<HIGH>(load(at + 32)), _mm256_and_si256(b, bit)), inputs + 4 * k, lo, hi);
+            a = _mm256_srli_epi16(a, 1), b = _mm256_srli_epi16(b, 1);
+        }
+    }
+    template <int OFFSET, int T, int R>
+    static void q5(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        __m256i lo[R], hi[R], first_lo[R], first_hi[R];
+        clear<R>(lo, hi);
+        add_q5<false, R>(weights[0], inputs, lo, hi);
+        for (int r = 0; r < R; r++) first_lo[r] = whole(lo[r], 1), first_hi[r] = whole(hi[r], 1);
+        clear<R>(lo, hi);
+        add_q5<true, R>(weights[0], inputs + 16, lo, hi);
+        for (int r = 0; r < R; r++) {
+            const __m256i offset = _mm256_set1_epi32(-OFFSET * sums[r]);
+            out[0][r] = shifted(_mm256_add_epi32(whole(lo[r], 1), first_lo[r]),
+                                _mm256_add_epi32(whole(hi[r], 1), first_hi[r]), offset);
+        }
+    }
+    // The first or the last 16 inputs. Of 6 bits, 2 steps of 2 pairs are 32,004 at most.
+    template <int BITS, int OFFSET, bool HIGH, int R>
+    static void half(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, Lanes* out) {
+        const __m256i bits = _mm256_set1_epi8(48);
+        __m256i lo[R], hi[R], first_lo[R], first_hi[R];
+        __m256i a, b;
+        if (BITS == 6) a = load(weights + 256 + 64 * HIGH), b = load(weights + 288 + 64 * HIGH);
+        clear<R>(lo, hi);
+#pragma GCC unroll 1
+        for (int k = 0; k < 4; k++) {
+            __m256i x = digit<HIGH>(load(weights + 64 * k)), y = digit<HIGH>(load(weights + 64 * k + 32));
+            if (BITS == 6) {
+                if (k == 2) {
+                    for (int r = 0; r < R; r++) first_lo[r] = whole(lo[r], 1), first_hi[r] = whole(hi[r], 1);
+                    clear<R>(lo, hi);
+                    a = _mm256_slli_epi16(load(weights + 256 + 64 * HIGH), 4);
+                    b = _mm256_slli_epi16(load(weights + 288 + 64 * HIGH), 4);
+                }
+                x = _mm256_or_si256(x, _mm256_and_si256(a, bits)), a = _mm256_srli_epi16(a, 2);
+                y = _mm256_or_si256(y, _mm256_and_si256(b, bits)), b = _mm256_srli_epi16(b, 2);
+            }
+            step<R>(x, y, inputs + 4 * k, lo, hi);
+        }
+        for (int r = 0; r < R; r++) {
+            const __m256i offset = _mm256_set1_epi32(-OFFSET * sums[2 * r]);
+            __m256i all_lo = whole(lo[r], 1), all_hi = whole(hi[r], 1);
+            if (BITS == 6) all_lo = _mm256_add_epi32(all_lo, first_lo[r]), all_hi = _mm256_add_epi32(all_hi, first_hi[r]);
+            out[r] = shifted(all_lo, all_hi, offset);
+        }
+    }
+    template <int BITS, int OFFSET, int T, int R>
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+                       Lanes (*last)[R]) {
+        half<BITS, OFFSET, false, R>(weights[0], inputs, sums, first[0]);
+        half<BITS, OFFSET, true, R>(weights[0], inputs + 16, sums + 1, last[0]);
+    }
+    static Lanes shifted(__m256i lo, __m256i hi, __m256i offset) {
+        return {_mm256_cvtepi32_ps(_mm256_add_epi32(lo, offset)), _mm256_cvtepi32_ps(_mm256_add_epi32(hi, offset))};
     }
     template <int R>
     static void clear(__m256i* lo, __m256i* hi) {

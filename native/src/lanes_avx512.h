@@ -17,6 +17,9 @@ struct Lanes {
         const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
         return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
     }
+    static Lanes load_bytes(const uint8_t* x) {
+        return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))))};
+    }
     void store(float* x) const { _mm512_storeu_ps(x, v); }
     void store_half(uint16_t* x) const {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
@@ -101,6 +104,74 @@ struct Products {
             }
         }
         end<T, R>(sum, out);
+    }
+    template <bool HIGH>
+    static __m512i digit(__m512i both) {
+        return _mm512_and_si512(HIGH ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(15));
+    }
+    // Adds the products of the first or of the last 16 inputs, of 5 bits.
+    template <bool HIGH, int T, int R>
+    static void add_q5(const uint8_t* const* weights, const int8_t* inputs, __m512i (*sum)[R]) {
+        const __m512i bit = _mm512_set1_epi8(16);
+        __m512i above[T];
+        for (int t = 0; t < T; t++) {
+            above[t] = _mm512_loadu_si512(weights[t] + 256);
+            if (!HIGH) above[t] = _mm512_slli_epi16(above[t], 4);
+        }
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            __m512i w[T];
+            for (int t = 0; t < T; t++) {
+                w[t] = _mm512_or_si512(digit<HIGH>(_mm512_loadu_si512(weights[t] + 64 * k)),
+                                       _mm512_and_si512(above[t], bit));
+                above[t] = _mm512_srli_epi16(above[t], 1);
+            }
+            for (int r = 0; r < R; r++) {
+                const __m512i x = four(inputs + 32 * r + 4 * k);
+                for (int t = 0; t < T; t++) sum[t][r] = _mm512_dpbusd_epi32(sum[t][r], w[t], x);
+            }
+        }
+    }
+    template <int OFFSET, int T, int R>
+    static void q5(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        __m512i sum[T][R];
+        begin<T, R>(OFFSET, sums, sum);
+        add_q5<false, T, R>(weights, inputs, sum);
+        add_q5<true, T, R>(weights, inputs + 16, sum);
+        end<T, R>(sum, out);
+    }
+    // The first or the last 16 inputs.
+    template <int BITS, int OFFSET, bool HIGH, int T, int R>
+    static void half(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        const __m512i bits = _mm512_set1_epi8(48);
+        __m512i sum[T][R], above[T];
+        for (int r = 0; r < R; r++)
+            for (int t = 0; t < T; t++) sum[t][r] = _mm512_set1_epi32(-OFFSET * sums[2 * r]);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            __m512i w[T];
+            for (int t = 0; t < T; t++) {
+                w[t] = digit<HIGH>(_mm512_loadu_si512(weights[t] + 64 * k));
+                if (BITS == 6) {
+                    const uint8_t* at = weights[t] + 256 + 64 * HIGH;
+                    if (k == 0) above[t] = _mm512_loadu_si512(at);
+                    if (k == 2) above[t] = _mm512_slli_epi16(_mm512_loadu_si512(at), 4);
+                    w[t] = _mm512_or_si512(w[t], _mm512_and_si512(above[t], bits));
+                    above[t] = _mm512_srli_epi16(above[t], 2);
+                }
+            }
+            for (int r = 0; r < R; r++) {
+                const __m512i x = four(inputs + 32 * r + 4 * k);
+                for (int t = 0; t < T; t++) sum[t][r] = _mm512_dpbusd_epi32(sum[t][r], w[t], x);
+            }
+        }
+        end<T, R>(sum, out);
+    }
+    template <int BITS, int OFFSET, int T, int R>
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+                       Lanes (*last)[R]) {
+        half<BITS, OFFSET, false, T, R>(weights, inputs, sums, first);
+        half<BITS, OFFSET, true, T, R>(weights, inputs + 16, sums + 1, last);
     }
 };
 

@@ -25,6 +25,12 @@ struct Lanes {
     static Lanes load_bfloat(const uint16_t* x) {
         return make([&](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(x + 4 * i), 16)); });
     }
+    static Lanes load_bytes(const uint8_t* x) {
+        const uint8x16_t bytes = vld1q_u8(x);
+        const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_u8(vget_high_u8(bytes));
+        return {{vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(low))),
+                 vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(high)))}};
+    }
     void store(float* x) const {
         for (int i = 0; i < 4; i++) vst1q_f32(x + 4 * i, v[i]);
     }
@@ -121,6 +127,51 @@ struct Products {
             add<R>(k + 4, high, inputs, sum);
         }
         end<R>(sum, out[0]);
+    }
+    // Adds the products of the first or of the last 16 inputs: 4 bits, and behind them what stands above these, of
+    // which `shift` bits belong to each group of four inputs.
+    template <bool HIGH, int R, class Above>
+    static void add_half(const uint8_t* weights, const int8_t* inputs, Above above, int32x4_t (*sum)[4]) {
+        for (int k = 0; k < 4; k++) {
+            auto load = [&](int at) {
+                const uint8x16_t both = vld1q_u8(weights + 64 * k + at);
+                const uint8x16_t low = HIGH ? vshrq_n_u8(both, 4) : vandq_u8(both, vdupq_n_u8(15));
+                return vreinterpretq_s8_u8(vorrq_u8(low, above(k, at)));
+            };
+            add<R>(k + 4 * HIGH, load, inputs, sum);
+        }
+    }
+    // Shifted to the left, or to the right where `by` is negative.
+    static uint8x16_t bits_of(const uint8_t* at, int by, uint8_t mask) {
+        return vandq_u8(vshlq_u8(vld1q_u8(at), vdupq_n_s8(static_cast<int8_t>(by))), vdupq_n_u8(mask));
+    }
+    template <int OFFSET, int T, int R>
+    static void q5(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        int32x4_t sum[R][4];
+        for (int r = 0; r < R; r++)
+            for (int part = 0; part < 4; part++) sum[r][part] = vdupq_n_s32(-OFFSET * sums[r]);
+        const uint8_t* fifth = weights[0] + 256;
+        add_half<false, R>(weights[0], inputs, [&](int k, int at) { return bits_of(fifth + at, 4 - k, 16); }, sum);
+        add_half<true, R>(weights[0], inputs, [&](int k, int at) { return bits_of(fifth + at, -k, 16); }, sum);
+        end<R>(sum, out[0]);
+    }
+    template <int BITS, int OFFSET, bool HIGH, int R>
+    static void half(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, Lanes* out) {
+        int32x4_t sum[R][4];
+        for (int r = 0; r < R; r++)
+            for (int part = 0; part < 4; part++) sum[r][part] = vdupq_n_s32(-OFFSET * sums[2 * r]);
+        const uint8_t* planes = weights + 256 + 64 * HIGH;
+        auto above = [&](int k, int at) {
+            return BITS == 6 ? bits_of(planes + at, k < 2 ? -2 * k : 8 - 2 * k, 48) : vdupq_n_u8(0);
+        };
+        add_half<HIGH, R>(weights, inputs, above, sum);
+        end<R>(sum, out);
+    }
+    template <int BITS, int OFFSET, int T, int R>
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+                       Lanes (*last)[R]) {
+        half<BITS, OFFSET, false, R>(weights[0], inputs, sums, first[0]);
+        half<BITS, OFFSET, true, R>(weights[0], inputs, sums + 1, last[0]);
     }
 };
 

@@ -27,6 +27,9 @@ struct Lanes {
     static Lanes load_bfloat(const uint16_t* x) {
         return make([&](int i) { return outrider::from_bfloat(x[i]); });
     }
+    static Lanes load_bytes(const uint8_t* x) {
+        return make([&](int i) { return static_cast<float>(x[i]); });
+    }
     void store(float* x) const {
         for (int i = 0; i < 16; i++) x[i] = at[i];
     }
@@ -113,6 +116,37 @@ struct Products {
                     }
                     return static_cast<float>(sum);
                 });
+    }
+    template <int OFFSET, int T, int R>
+    static void q5(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        for (int tile = 0; tile < T; tile++)
+            for (int r = 0; r < R; r++)
+                out[tile][r] = Lanes::make([&](int output) {
+                    int32_t sum = -OFFSET * sums[r];
+                    for (int k = 0; k < 32; k++) {
+                        const int at = output * 4 + k % 4, both = weights[tile][k % 16 / 4 * 64 + at];
+                        const int fifth = weights[tile][256 + at] >> k / 4 & 1;
+                        sum += ((k < 16 ? both & 15 : both >> 4) | fifth << 4) * inputs[r * 32 + k];
+                    }
+                    return static_cast<float>(sum);
+                });
+    }
+    // The sums of the first and of the last 16 inputs, of 4 or of 6 bits.
+    template <int BITS, int OFFSET, int T, int R>
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+                       Lanes (*last)[R]) {
+        for (int half = 0; half < 2; half++)
+            for (int tile = 0; tile < T; tile++)
+                for (int r = 0; r < R; r++)
+                    (half ? last : first)[tile][r] = Lanes::make([&](int output) {
+                        int32_t sum = -OFFSET * sums[2 * r + half];
+                        for (int k = 0; k < 16; k++) {
+                            const int at = output * 4 + k % 4, both = weights[tile][k / 4 * 64 + at];
+                            const int above = BITS == 6 ? weights[tile][256 + 64 * half + at] >> (k / 4 * 2 + 4) % 8 & 3 : 0;
+                            sum += ((half ? both >> 4 : both & 15) | above << 4) * inputs[r * 32 + half * 16 + k];
+                        }
+                        return static_cast<float>(sum);
+                    });
     }
 };
 

@@ -37,7 +37,7 @@ nb::ndarray<nb::numpy, float> multiply(const Matrix& matrix, nb::ndarray<const f
     if (!kernels || x.shape(1) != matrix.inputs) throw std::invalid_argument("another instruction set or size");
     Inputs in;
     const size_t tokens = x.shape(0), wide = matrix.tiles * TILE;
-    in.resize(tokens, matrix.inputs, matrix.quantised(), !matrix.quantised());
+    in.resize(tokens, matrix.inputs, Inputs::Needs() |= matrix);
     for (size_t token = 0; token < tokens; token++) {
         const float* from = x.data() + token * matrix.inputs;
         if (matrix.quantised()) kernels->quantise(from, matrix.inputs, in, 0, token);
@@ -118,11 +118,10 @@ NB_MODULE(_core, m) {
         .def_ro("outputs", &Matrix::outputs)
         .def_ro("inputs", &Matrix::inputs)
         .def_prop_ro("bytes", [](const Matrix& matrix) { return matrix.memory.size(); })
-        .def("row", [](const Matrix& matrix, size_t output) {
-            if (output >= matrix.outputs) throw std::invalid_argument("there is no such row");
-            std::vector<float> row(matrix.inputs);
-            unpack_row(matrix, output, row.data());
-            return row;
+        .def("numbers", [](const Matrix& matrix) {  // float32 [outputs, inputs]
+            std::vector<float> found(matrix.outputs * matrix.inputs);
+            for (size_t i = 0; i < matrix.outputs; i++) unpack_row(matrix, i, found.data() + i * matrix.inputs);
+            return owned(std::move(found), matrix.outputs, matrix.inputs);
         });
     m.def("pack", &packed, "data"_a, "source"_a, "target"_a, "outputs"_a, "inputs"_a, "order"_a, "threads"_a);
     m.def("multiply", &multiply, "matrix"_a, "x"_a, "instruction_set"_a);

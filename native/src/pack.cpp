@@ -4,79 +4,97 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "formats.h"
 #include "pool.h"
 
 namespace outrider {
 
 namespace {
 
-// Of a block in GGUF: its scale, perhaps a minimum, then numbers.
-constexpr size_t Q8_BYTES = 2 + BLOCK, Q4_BYTES = 2 + BLOCK / 2, Q4M_BYTES = 4 + BLOCK / 2;
 constexpr size_t MOST_NUMBERS = size_t(1) << 40;
 
-Kind kind_of(const std::string& name) {
-    if (name == "q8_0") return Kind::Q8;
-    if (name == "q4_0") return Kind::Q4;
-    if (name == "q4_1") return Kind::Q4M;
-    if (name == "f32") return Kind::F32;
-    if (name == "f16") return Kind::F16;
-    if (name == "bf16") return Kind::BF16;
-    throw std::invalid_argument("weights of type " + name + " are unknown");
-}
-
-uint16_t read16(const uint8_t* at) {
-    uint16_t value;
-    std::memcpy(&value, at, 2);
-    return value;
-}
-
-// One row as float32.
+// One row as float32, of whole blocks; beyond the inputs it is 0.
 void read_row(const uint8_t* row, Kind kind, size_t inputs, float* out) {
-    for (size_t i = 0; i < inputs; i++) {
-        switch (kind) {
-            case Kind::F32: std::memcpy(out + i, row + 4 * i, 4); break;
-            case Kind::F16: out[i] = from_half(read16(row + 2 * i)); break;
-            case Kind::BF16: out[i] = from_bfloat(read16(row + 2 * i)); break;
-            case Kind::Q8: {
-                const uint8_t* block = row + i / BLOCK * Q8_BYTES;
-                out[i] = from_half(read16(block)) * static_cast<int8_t>(block[2 + i % BLOCK]);
-                break;
-            }
-            case Kind::Q4: {
-                const uint8_t* block = row + i / BLOCK * Q4_BYTES;
-                const int both = block[2 + i % 16];
-                out[i] = from_half(read16(block)) * ((i % BLOCK < 16 ? both & 15 : both >> 4) - 8);
-                break;
-            }
-            case Kind::Q4M: {
-                const uint8_t* block = row + i / BLOCK * Q4M_BYTES;
-                const int both = block[4 + i % 16];
-                out[i] = from_half(read16(block)) * (i % BLOCK < 16 ? both & 15 : both >> 4) +
-                         from_half(read16(block + 2));
-                break;
-            }
+    for (size_t block = 0; is_quantised(kind) && block < inputs / BLOCK; block++)
+        values_of(read_part(kind, row, block), kind, out + block * BLOCK);
+    for (size_t i = 0; !is_quantised(kind) && i < inputs; i++) {
+        if (kind == Kind::F32)
+            std::memcpy(out + i, row + 4 * i, 4);
+        else
+            out[i] = kind == Kind::F16 ? from_half(read16(row + 2 * i)) : from_bfloat(read16(row + 2 * i));
+    }
+}
+
+// Bit `shift` of a fifth or sixth bit's place in its byte, and that byte, for the numbers 4 k to 4 k + 3 of one half.
+struct Above {
+    size_t at;
+    int shift;
+};
+
+Above fifth_of(size_t half, size_t k) { return {256, static_cast<int>(4 * half + k)}; }
+Above sixth_of(size_t half, size_t k) { return {256 + 64 * half, static_cast<int>((2 * k + 4) % 8)}; }
+
+// The numbers of one block of an output, at their places; see Matrix.
+void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
+    if (kind == Kind::Q8) {
+        for (size_t k = 0; k < BLOCK; k += 4) std::memcpy(to + k * TILE, numbers + k, 4);
+        return;
+    }
+    for (size_t k = 0; k < BLOCK / 2; k++)
+        to[k / 4 * 64 + k % 4] = static_cast<uint8_t>((numbers[k] & 15) | numbers[k + 16] << 4);
+    const size_t bits = format_of(kind).bits;
+    if (bits == 4) return;
+    for (size_t i = 0; i < BLOCK; i++) {
+        const Above above = bits == 5 ? fifth_of(i / 16, i % 16 / 4) : sixth_of(i / 16, i % 16 / 4);
+        to[above.at + i % 4] |= static_cast<uint8_t>(numbers[i] >> 4 << above.shift);
+    }
+}
+
+void get_numbers(Kind kind, const uint8_t* from, uint8_t* numbers) {
+    const size_t bits = format_of(kind).bits;
+    for (size_t i = 0; i < BLOCK; i++) {
+        if (bits == 8) {
+            numbers[i] = from[i / 4 * 64 + i % 4];
+            continue;
         }
+        const uint8_t both = from[i % 16 / 4 * 64 + i % 4];
+        numbers[i] = i < 16 ? both & 15 : both >> 4;
+        if (bits == 4) continue;
+        const Above above = bits == 5 ? fifth_of(i / 16, i % 16 / 4) : sixth_of(i / 16, i % 16 / 4);
+        numbers[i] |= static_cast<uint8_t>((from[above.at + i % 4] >> above.shift & (bits == 5 ? 1 : 3)) << 4);
     }
 }
 
-// The numbers of one block of an output, at their places.
-void put_q8(Matrix& m, size_t output, size_t block, uint16_t scale, const int8_t* numbers) {
-    const size_t tile = output / TILE, lane = output % TILE;
-    uint8_t* to = m.quants(tile) + block * m.block_bytes() + lane * 4;
-    for (size_t k = 0; k < BLOCK; k += 4) {  // four bytes at once, and plus 128 is another highest bit
-        uint32_t four;
-        std::memcpy(&four, numbers + k, 4);
-        four ^= 0x80808080;
-        std::memcpy(to + k * 16, &four, 4);
+// Calls f(number of the part, of the memory) for all scales of a part and their places.
+template <class Bytes, class PartOf, class F>
+void each_scale(const Matrix& m, Bytes* scales, size_t lane, size_t block, PartOf& part, F f) {
+    Bytes* halves = scales + m.halves_at(block) + 2 * lane;
+    Bytes* bytes = scales + m.bytes_at(block) + lane;
+    f(&part.scale, halves, 2);
+    if (has_minimums(m.kind)) f(&part.minimum, halves + 2 * TILE, 2);
+    if (!is_of_k(m.kind)) return;
+    const size_t groups = has_half_blocks(m.kind) ? 2 : 1;
+    for (size_t g = 0; g < groups; g++) {
+        f(&part.scales[g], bytes + g * TILE, 1);
+        if (has_minimums(m.kind)) f(&part.minimums[g], bytes + (groups + g) * TILE, 1);
     }
-    m.scales(tile)[block * m.block_scales() + lane] = scale;
 }
 
-void put_q4(Matrix& m, size_t output, size_t block, uint16_t scale, const uint8_t* halves) {
+void put(Matrix& m, size_t output, size_t block, const Part& part) {
     const size_t tile = output / TILE, lane = output % TILE;
-    uint8_t* to = m.quants(tile) + block * m.block_bytes() + lane * 4;
-    for (size_t k = 0; k < BLOCK / 2; k += 4) std::memcpy(to + k * 16, halves + k, 4);
-    m.scales(tile)[block * m.block_scales() + lane] = scale;
+    put_numbers(m.kind, m.quants(tile) + block * m.block_bytes() + lane * 4, part.numbers);
+    each_scale(m, m.scales(tile), lane, block, part,
+               [](const void* of_part, uint8_t* at, size_t bytes) { std::memcpy(at, of_part, bytes); });
+}
+
+Part part_of(const Matrix& m, size_t output, size_t block) {
+    const size_t tile = output / TILE, lane = output % TILE;
+    Part part;
+    get_numbers(m.kind, m.quants(tile) + block * m.block_bytes() + lane * 4, part.numbers);
+    each_scale(m, m.scales(tile), lane, block, part,
+               [](void* of_part, const uint8_t* at, size_t bytes) { std::memcpy(of_part, at, bytes); });
+    if (!has_half_blocks(m.kind)) part.scales[1] = part.scales[0], part.minimums[1] = part.minimums[0];
+    return part;
 }
 
 // A block with a NaN or an infinity becomes NaN, so that the passes that read it say so: a digit holds neither.
@@ -89,34 +107,35 @@ bool finite(const float* x) {
 }
 
 // As ggml's quantize_row_q8_0_ref.
-void quantise_q8(Matrix& m, size_t output, size_t block, const float* x) {
-    if (!finite(x)) {
-        const int8_t none[BLOCK] = {};
-        return put_q8(m, output, block, NOT_A_NUMBER, none);
-    }
+Part quantised_q8(const float* x) {
+    Part part;
     float most = 0;
     for (size_t k = 0; k < BLOCK; k++) most = std::max(most, std::fabs(x[k]));
     const float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
-    int8_t numbers[BLOCK];
-    for (size_t k = 0; k < BLOCK; k++) numbers[k] = static_cast<int8_t>(std::round(x[k] * inverse));
-    put_q8(m, output, block, to_half(scale), numbers);
+    for (size_t k = 0; k < BLOCK; k++)
+        part.numbers[k] = static_cast<uint8_t>(128 + static_cast<int>(std::round(x[k] * inverse)));
+    part.scale = to_half(scale);
+    return part;
 }
 
 // As ggml's quantize_row_q4_0_ref: the number of largest magnitude becomes -8.
-void quantise_q4(Matrix& m, size_t output, size_t block, const float* x) {
-    if (!finite(x)) {
-        const uint8_t none[BLOCK / 2] = {};
-        return put_q4(m, output, block, NOT_A_NUMBER, none);
-    }
+Part quantised_q4(const float* x) {
+    Part part;
     float most = 0;
     for (size_t k = 0; k < BLOCK; k++)
         if (std::fabs(x[k]) > std::fabs(most)) most = x[k];
     const float scale = most / -8, inverse = scale != 0 ? 1 / scale : 0;
-    uint8_t halves[BLOCK / 2];
-    auto digit = [&](float value) { return static_cast<int>(std::min(15.0f, std::floor(value * inverse + 8.5f))); };
-    for (size_t k = 0; k < BLOCK / 2; k++)
-        halves[k] = static_cast<uint8_t>(digit(x[k]) | digit(x[k + BLOCK / 2]) << 4);
-    put_q4(m, output, block, to_half(scale), halves);
+    for (size_t k = 0; k < BLOCK; k++)
+        part.numbers[k] = static_cast<uint8_t>(std::min(15.0f, std::floor(x[k] * inverse + 8.5f)));
+    part.scale = to_half(scale);
+    return part;
+}
+
+Part quantised(Kind kind, const float* x) {
+    if (finite(x)) return kind == Kind::Q8 ? quantised_q8(x) : quantised_q4(x);
+    Part part;
+    part.scale = NOT_A_NUMBER;
+    return part;
 }
 
 uint16_t to_bfloat(float value) {
@@ -136,53 +155,32 @@ void put_plain(Matrix& m, size_t output, const uint8_t* row, Kind kind, const fl
 }
 
 void pack_row(Matrix& m, size_t output, const uint8_t* row, Kind kind) {
-    if (kind == m.kind && kind == Kind::Q8) {
-        for (size_t block = 0; block < m.blocks; block++) {
-            int8_t numbers[BLOCK];
-            std::memcpy(numbers, row + block * Q8_BYTES + 2, BLOCK);
-            put_q8(m, output, block, read16(row + block * Q8_BYTES), numbers);
-        }
-        return;
-    }
-    if (kind == m.kind && kind == Kind::Q4) {
-        for (size_t block = 0; block < m.blocks; block++)
-            put_q4(m, output, block, read16(row + block * Q4_BYTES), row + block * Q4_BYTES + 2);
-        return;
-    }
-    if (kind == m.kind && kind == Kind::Q4M) {
-        for (size_t block = 0; block < m.blocks; block++) {
-            const uint8_t* from = row + block * Q4M_BYTES;
-            put_q4(m, output, block, read16(from), from + 4);
-            m.scales(output / TILE)[block * m.block_scales() + TILE + output % TILE] = read16(from + 2);
-        }
+    if (kind == m.kind && m.quantised()) {
+        for (size_t block = 0; block < m.blocks; block++) put(m, output, block, read_part(kind, row, block));
         return;
     }
     std::vector<float> x(m.blocks * BLOCK, 0.0f);
     read_row(row, kind, m.inputs, x.data());
     if (!m.quantised()) return put_plain(m, output, row, kind, x.data(), m.inputs);
-    for (size_t block = 0; block < m.blocks; block++)
-        (m.kind == Kind::Q8 ? quantise_q8 : quantise_q4)(m, output, block, x.data() + block * BLOCK);
+    for (size_t block = 0; block < m.blocks; block++) put(m, output, block, quantised(m.kind, x.data() + block * BLOCK));
 }
 
 }  // namespace
 
 size_t bytes_of_row(const std::string& source, size_t inputs) {
-    switch (kind_of(source)) {
-        case Kind::Q8: return inputs / BLOCK * Q8_BYTES;
-        case Kind::Q4: return inputs / BLOCK * Q4_BYTES;
-        case Kind::Q4M: return inputs / BLOCK * Q4M_BYTES;
-        case Kind::F32: return inputs * 4;
-        default: return inputs * 2;
-    }
+    const Format& format = format_of(source);
+    return inputs / format.inputs * format.bytes;
 }
 
 Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const std::string& target, size_t outputs,
             size_t inputs, const int32_t* order, size_t threads) {
-    const Kind kind = kind_of(source);
+    const Format& format = format_of(source);
+    const Kind kind = format.kind;
     if (!outputs || !inputs || outputs > MOST_NUMBERS / inputs)
         throw std::invalid_argument("weights of " + std::to_string(outputs) + " times " + std::to_string(inputs));
-    if ((kind == Kind::Q8 || kind == Kind::Q4 || kind == Kind::Q4M) && inputs % BLOCK)
-        throw std::invalid_argument(std::to_string(inputs) + " inputs of " + source + " are no whole blocks of 32");
+    if (inputs % format.inputs)
+        throw std::invalid_argument(std::to_string(inputs) + " inputs of " + source + " are no whole blocks of " +
+                                    std::to_string(format.inputs));
     const size_t row = bytes_of_row(source, inputs);
     if (bytes != row * outputs)
         throw std::invalid_argument("weights have " + std::to_string(bytes) + " bytes and need " +
@@ -191,15 +189,16 @@ Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const 
         if (order[i] < 0 || static_cast<size_t>(order[i]) >= outputs)
             throw std::invalid_argument("an order of rows names row " + std::to_string(order[i]));
     Matrix m;
-    m.kind = target == "same" ? kind : kind_of(target);
-    if (m.kind != kind && (m.kind == Kind::F16 || m.kind == Kind::Q4M))
+    m.kind = target == "same" ? kind : format_of(target).kind;
+    const bool made = m.kind == Kind::Q8 || m.kind == Kind::Q4 || m.kind == Kind::F32 || m.kind == Kind::BF16;
+    if (m.kind != kind && !made)
         throw std::invalid_argument("weights of type " + source + " are not converted to " + target);
     m.outputs = outputs;
     m.inputs = inputs;
     m.tiles = (outputs + TILE - 1) / TILE;
     m.blocks = (inputs + BLOCK - 1) / BLOCK;
     const size_t quants = m.tiles * m.blocks * m.block_bytes();
-    m.memory = Pages(quants + (m.quantised() ? m.tiles * m.blocks * m.block_scales() * 2 : 0));
+    m.memory = Pages(quants + (m.quantised() ? m.tiles * m.scale_bytes() : 0));
     m.scales_at = quants;
     Pool::shared().run(m.tiles, threads, [&](size_t tile, size_t) {
         for (size_t output = tile * TILE; output < std::min(outputs, (tile + 1) * TILE); output++)
@@ -209,29 +208,18 @@ Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const 
 }
 
 void unpack_row(const Matrix& m, size_t output, float* out) {
-    const size_t tile = output / TILE, lane = output % TILE;
-    for (size_t i = 0; i < m.inputs; i++) {
-        const size_t block = i / BLOCK, k = i % BLOCK;
-        const uint8_t* numbers = m.quants(tile) + block * m.block_bytes();
-        const uint8_t* number = numbers + (k * TILE + lane) * (m.kind == Kind::F32 ? 4 : 2);
-        switch (m.kind) {
-            case Kind::F32: std::memcpy(out + i, number, 4); break;
-            case Kind::F16: out[i] = from_half(read16(number)); break;
-            case Kind::BF16: out[i] = from_bfloat(read16(number)); break;
-            case Kind::Q8: {
-                const int value = numbers[k / 4 * 64 + lane * 4 + k % 4] - 128;
-                out[i] = static_cast<float>(value) * from_half(m.scales(tile)[block * TILE + lane]);
-                break;
-            }
-            default: {
-                const int both = numbers[k % 16 / 4 * 64 + lane * 4 + k % 4], value = k < 16 ? both & 15 : both >> 4;
-                const uint16_t* scales = m.scales(tile) + block * m.block_scales();
-                out[i] = m.kind == Kind::Q4 ? static_cast<float>(value - 8) * from_half(scales[lane])
-                                            : static_cast<float>(value) * from_half(scales[lane]) +
-                                                  from_half(scales[TILE + lane]);
-                break;
-            }
-        }
+    for (size_t block = 0; m.quantised() && block < m.blocks; block++) {
+        float values[BLOCK];
+        values_of(part_of(m, output, block), m.kind, values);
+        std::copy_n(values, std::min(BLOCK, m.inputs - block * BLOCK), out + block * BLOCK);
+    }
+    const size_t size = m.kind == Kind::F32 ? 4 : 2;
+    const uint8_t* number = m.quants(output / TILE) + output % TILE * size;
+    for (size_t i = 0; !m.quantised() && i < m.inputs; i++, number += TILE * size) {
+        if (m.kind == Kind::F32)
+            std::memcpy(out + i, number, 4);
+        else
+            out[i] = m.kind == Kind::F16 ? from_half(read16(number)) : from_bfloat(read16(number));
     }
 }
 

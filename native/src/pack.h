@@ -7,7 +7,7 @@
 
 namespace outrider {
 
-// What a file holds: "q8_0", "q4_0" and "q4_1" as in GGUF, "f32", "f16", "bf16".
+// What a file holds, by its name in formats.cpp.
 size_t bytes_of_row(const std::string& source, size_t inputs);
 
 // Pack [outputs, inputs] numbers. `target` is "same", or "q8_0", "q4_0", "f32", "bf16" to convert. Row i of the result

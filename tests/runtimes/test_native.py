@@ -5,6 +5,7 @@ import os
 import threading
 from unittest import mock
 
+import gguf
 import numpy as np
 import pytest
 
@@ -195,18 +196,34 @@ def test_the_number_of_threads_changes_no_bit(kind, dtype, threads):
         assert np.array_equal(at_once(one, tokens), at_once(several, tokens))
 
 
-@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q4_1", "f32", "f16", "bf16"])
-@pytest.mark.parametrize("outputs, inputs", [(16, 32), (48, 64), (33, 96), (130, 192)])
+BLOCKS = ["q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]  # whose numbers gguf tells
+SIZES = [(16, 32), (48, 64), (33, 96), (130, 192)]
+SIZES_OF_K = [(16, 256), (33, 512), (130, 768)]
+
+
+@pytest.mark.parametrize(
+    "kind, outputs, inputs",
+    [
+        (kind, *size)
+        for kind in ["q8_0", "q4_0", "q4_1", "f32", "f16", "bf16", *BLOCKS]
+        for size in (SIZES_OF_K if kind.endswith("_k") else SIZES)
+    ],
+)
 def test_products_are_those_of_the_numbers_in_the_file(kind, outputs, inputs, instruction_set):
     draw = np.random.default_rng(outputs)
-    data, weights = numbers(draw, kind, outputs, inputs)
+    data, weights = (
+        numbers_of_blocks(draw, kind, outputs, inputs) if kind in BLOCKS else numbers(draw, kind, outputs, inputs)
+    )
     matrix = library.pack(data, kind, "same", outputs, inputs, [], 1)
-    np.testing.assert_array_equal([matrix.row(i) for i in range(outputs)], weights)
+    np.testing.assert_array_equal(matrix.numbers(), weights)
     for tokens in (1, 2, 3, 4, 5, 6, 7, 13):
         x = draw.normal(size=(tokens, inputs)).astype(np.float32)
+        x[0] = 1.0  # the largest sums: all inputs are 127 when rounded
+        x[1:2] = -1.0
         found = library.multiply(matrix, x, instruction_set)
-        taken = as_int8(x) if kind.startswith("q") else x
-        np.testing.assert_allclose(found, taken.astype(np.float64) @ weights.T, rtol=1e-4, atol=1e-4)
+        taken = (as_int8(x) if kind.startswith("q") else x).astype(np.float64)
+        largest = np.abs(taken) @ np.abs(weights.T)
+        assert (np.abs(found - taken @ weights.T) <= 2e-6 * largest).all()
         for token in range(tokens):
             assert np.array_equal(library.multiply(matrix, x[token : token + 1], instruction_set)[0], found[token])
 
@@ -239,6 +256,19 @@ def numbers(draw, kind, outputs, inputs):
             weights = scale * whole + least.astype(np.float32)
     data = np.ascontiguousarray(np.concatenate(parts, axis=-1)).reshape(-1)
     return data, weights.reshape(outputs, inputs).astype(np.float32)
+
+
+def numbers_of_blocks(draw, kind, outputs, inputs):
+    """The same for any bytes: all of them are weights, but for the float16 scales at the ends of a block."""
+    size, bytes_of_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind.upper()]]
+    blocks = draw.integers(0, 256, (outputs, inputs // size, bytes_of_block)).astype(np.uint8)
+    blocks[0] = 255  # all numbers and scales the largest ones
+    halves = {"q5_0": 1, "q5_1": 2, "q2_k": -2, "q3_k": -1, "q4_k": 2, "q5_k": 2, "q6_k": -1}[kind]
+    scales = draw.normal(size=(*blocks.shape[:2], abs(halves))).astype(np.float16).view(np.uint8)
+    at = slice(None, scales.shape[-1]) if halves > 0 else slice(-scales.shape[-1], None)
+    blocks[..., at] = scales
+    weights = gguf.quants.dequantize(blocks.reshape(outputs, -1), gguf.GGMLQuantizationType[kind.upper()])
+    return blocks.reshape(-1), weights.astype(np.float32)
 
 
 def as_int8(x):

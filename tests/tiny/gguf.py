@@ -24,7 +24,9 @@ TEMPLATE = (
 )
 
 
-def weights(architecture: str, vocabulary: int, seed: int = 0) -> dict[str, np.ndarray]:
+def weights(
+    architecture: str, vocabulary: int, seed: int = 0, width: int = WIDTH, inner: int = INNER
+) -> dict[str, np.ndarray]:
     """By their names in GGUF files, [outputs, inputs]."""
     draw = np.random.default_rng(seed)
 
@@ -34,35 +36,35 @@ def weights(architecture: str, vocabulary: int, seed: int = 0) -> dict[str, np.n
     def scales(size: int) -> np.ndarray:
         return draw.uniform(0.5, 1.5, size).astype(np.float32)
 
-    found = {"token_embd.weight": matrix(vocabulary, WIDTH), "output_norm.weight": scales(WIDTH)}
+    found = {"token_embd.weight": matrix(vocabulary, width), "output_norm.weight": scales(width)}
     if architecture != "gemma3":
-        found["output.weight"] = matrix(vocabulary, WIDTH)
+        found["output.weight"] = matrix(vocabulary, width)
     for layer in range(LAYERS):
         block = f"blk.{layer}"
         if architecture == "mamba":
             found |= _mamba(block, matrix, scales)
             continue
         found |= {
-            f"{block}.attn_norm.weight": scales(WIDTH),
-            f"{block}.attn_q.weight": matrix(HEADS * HEAD_SIZE, WIDTH),
-            f"{block}.attn_k.weight": matrix(KEY_HEADS * HEAD_SIZE, WIDTH),
-            f"{block}.attn_v.weight": matrix(KEY_HEADS * HEAD_SIZE, WIDTH),
-            f"{block}.attn_output.weight": matrix(WIDTH, HEADS * HEAD_SIZE),
-            f"{block}.ffn_norm.weight": scales(WIDTH),
+            f"{block}.attn_norm.weight": scales(width),
+            f"{block}.attn_q.weight": matrix(HEADS * HEAD_SIZE, width),
+            f"{block}.attn_k.weight": matrix(KEY_HEADS * HEAD_SIZE, width),
+            f"{block}.attn_v.weight": matrix(KEY_HEADS * HEAD_SIZE, width),
+            f"{block}.attn_output.weight": matrix(width, HEADS * HEAD_SIZE),
+            f"{block}.ffn_norm.weight": scales(width),
         }
-        found |= _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix)
+        found |= _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix, width, inner)
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
         if architecture == "gemma3":
-            found |= {f"{block}.post_{part}.weight": scales(WIDTH) for part in ("attention_norm", "ffw_norm")}
+            found |= {f"{block}.post_{part}.weight": scales(width) for part in ("attention_norm", "ffw_norm")}
     return found
 
 
-def _mlp(block: str, matrix) -> dict[str, np.ndarray]:
+def _mlp(block: str, matrix, width: int, inner: int) -> dict[str, np.ndarray]:
     return {
-        f"{block}.ffn_gate.weight": matrix(INNER, WIDTH),
-        f"{block}.ffn_up.weight": matrix(INNER, WIDTH),
-        f"{block}.ffn_down.weight": matrix(WIDTH, INNER),
+        f"{block}.ffn_gate.weight": matrix(inner, width),
+        f"{block}.ffn_up.weight": matrix(inner, width),
+        f"{block}.ffn_down.weight": matrix(width, inner),
     }
 
 
@@ -129,12 +131,13 @@ def save(
 
     writer = gguf.GGUFWriter(file, "llama" if architecture == "mixtral" else architecture)
     writer.add_context_length(256)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(0 if architecture == "mamba" else INNER)
-    writer.add_layer_norm_rms_eps(1e-6)
     if tensors is None:
         tensors = weights(architecture, vocabulary if words is None else len(words), seed)
+    inner = len(tensors["blk.0.ffn_gate.weight"]) if "blk.0.ffn_gate.weight" in tensors else INNER
+    writer.add_embedding_length(tensors["token_embd.weight"].shape[1])
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(0 if architecture == "mamba" else inner)
+    writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(len(tensors["token_embd.weight"]))
     if architecture == "mamba":
         writer.add_head_count(0)

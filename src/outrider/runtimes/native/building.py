@@ -74,7 +74,8 @@ class Builder:
 
     def embedding(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The embedding as it stands in the file, [vocabulary, hidden size]."""
-        return self._take(self._names.embedding).matrix()
+        found: np.ndarray[Any, np.dtype[np.float32]] = self._matrix(self._names.embedding, SAME).numbers()
+        return found
 
     def _layer(self, number: int) -> Any:
         layer, parts = self._core.Layer(), self._names.parts

@@ -18,9 +18,34 @@ from outrider.runtimes.llamacpp.header import Header
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 FLOATS = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of a number
 NUMBERS = {**FLOATS, "int64": 8, "int32": 4}
-BLOCKS = {"q8_0": 34, "q4_0": 18, "q4_1": 20}  # bytes of 32 numbers
-BLOCK = 32
-GGML_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 8: "q8_0", 30: "bf16"}
+# Numbers and bytes of a block.
+BLOCKS = {
+    "q8_0": (32, 34),
+    "q4_0": (32, 18),
+    "q4_1": (32, 20),
+    "q5_0": (32, 22),
+    "q5_1": (32, 24),
+    "q2_k": (256, 84),
+    "q3_k": (256, 110),
+    "q4_k": (256, 144),
+    "q5_k": (256, 176),
+    "q6_k": (256, 210),
+}
+GGML_TYPES = {
+    0: "f32",
+    1: "f16",
+    2: "q4_0",
+    3: "q4_1",
+    6: "q5_0",
+    7: "q5_1",
+    8: "q8_0",
+    10: "q2_k",
+    11: "q3_k",
+    12: "q4_k",
+    13: "q5_k",
+    14: "q6_k",
+    30: "bf16",
+}
 SAFETENSORS_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 SAFETENSORS_INTEGERS = {"I64": "int64", "I32": "int32"}
 
@@ -46,33 +71,15 @@ class Raw:
         """
         if self.kind not in FLOATS:
             raise ModelError(f"a vector of weights is of type {self.kind}: download the model again")
-        return self._plain().tolist()  # type: ignore[no-any-return]
+        if self.kind == "f32":
+            return self.data.view(np.float32).tolist()  # type: ignore[no-any-return]
+        if self.kind == "f16":
+            return self.data.view(np.float16).astype(np.float32).tolist()  # type: ignore[no-any-return]
+        return (self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32).tolist()
 
     def unstacked(self) -> list[Raw]:
         """The tensors along the outermost dimension, without a copy."""
         return [Raw(self.kind, self.shape[1:], part) for part in self.data.reshape(self.shape[0], -1)]
-
-    def _plain(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Numbers that are not quantised, float32."""
-        if self.kind == "f32":
-            return self.data.view(np.float32)
-        if self.kind == "f16":
-            return self.data.view(np.float16).astype(np.float32)
-        return (self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-    def matrix(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The numbers of a matrix, float32, whatever they are kept in (the blocks of ggml)."""
-        if self.kind in FLOATS:
-            return self._plain().reshape(self.shape)
-        blocks = self.data.reshape(-1, BLOCKS[self.kind])
-        scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
-        if self.kind == "q8_0":
-            return (blocks[:, 2:].view(np.int8) * scales).reshape(self.shape)
-        packed = blocks[:, -BLOCK // 2 :]
-        digits = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
-        if self.kind == "q4_1":
-            return (digits * scales + blocks[:, 2:4].copy().view(np.float16).astype(np.float32)).reshape(self.shape)
-        return ((digits - 8) * scales).reshape(self.shape)
 
 
 class Source(Protocol):
@@ -159,9 +166,10 @@ def _listed(names: Iterable[str]) -> str:
 def _cut(data: Bytes, start: int, kind: str, shape: tuple[int, ...], where: str) -> Bytes:
     numbers = prod(shape)
     if kind in BLOCKS:
-        if not shape or shape[-1] % BLOCK:
-            raise ModelError(f"{where} has rows of {shape[-1:]} numbers: {kind} comes in blocks of {BLOCK}")
-        size = numbers // BLOCK * BLOCKS[kind]
+        block, of_block = BLOCKS[kind]
+        if not shape or shape[-1] % block:
+            raise ModelError(f"{where} has rows of {shape[-1:]} numbers: {kind} comes in blocks of {block}")
+        size = numbers // block * of_block
     else:
         size = numbers * NUMBERS[kind]
     if start + size > len(data):

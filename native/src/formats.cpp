@@ -1,0 +1,152 @@
+#include "formats.h"
+
+#include <stdexcept>
+
+namespace outrider {
+
+namespace {
+
+constexpr size_t BLOCK_OF_K = 256;
+constexpr Format FORMATS[] = {
+    {"q8_0", Kind::Q8, BLOCK, 34, 8},        {"q4_0", Kind::Q4, BLOCK, 18, 4},
+    {"q4_1", Kind::Q4M, BLOCK, 20, 4},       {"q5_0", Kind::Q5, BLOCK, 22, 5},
+    {"q5_1", Kind::Q5M, BLOCK, 24, 5},       {"q2_k", Kind::Q2K, BLOCK_OF_K, 84, 4},
+    {"q3_k", Kind::Q3K, BLOCK_OF_K, 110, 4}, {"q4_k", Kind::Q4K, BLOCK_OF_K, 144, 4},
+    {"q5_k", Kind::Q5K, BLOCK_OF_K, 176, 5}, {"q6_k", Kind::Q6K, BLOCK_OF_K, 210, 6},
+    {"f32", Kind::F32, 1, 4, 32},            {"f16", Kind::F16, 1, 2, 16},
+    {"bf16", Kind::BF16, 1, 2, 16},
+};
+constexpr uint16_t SIGN = 0x8000;
+
+// 16 bytes of 4-bit numbers: the low halves are those of the first 16 inputs.
+void read_digits(const uint8_t* from, Part& part) {
+    for (size_t k = 0; k < 16; k++) {
+        part.numbers[k] = from[k] & 15;
+        part.numbers[k + 16] = from[k] >> 4;
+    }
+}
+
+void read_fifth_bits(const uint8_t* from, Part& part) {
+    for (size_t k = 0; k < BLOCK; k++) part.numbers[k] |= static_cast<uint8_t>((from[k / 8] >> k % 8 & 1) << 4);
+}
+
+// 32 bytes, of which bits from `shift` on belong to this block.
+void read_bits(const uint8_t* from, int shift, int mask, Part& part, int above = 0) {
+    for (size_t k = 0; k < BLOCK; k++) part.numbers[k] |= static_cast<uint8_t>((from[k] >> shift & mask) << above);
+}
+
+// Scale and minimum of block i of 8, of 6 bits each in 12 bytes.
+void read_six_bits(const uint8_t* from, size_t i, Part& part) {
+    const int scale = i < 4 ? from[i] & 63 : (from[i + 4] & 15) | from[i - 4] >> 6 << 4;
+    const int minimum = i < 4 ? from[i + 4] & 63 : from[i + 4] >> 4 | from[i] >> 6 << 4;
+    part.scales[0] = part.scales[1] = static_cast<uint8_t>(scale);
+    part.minimums[0] = part.minimums[1] = static_cast<uint8_t>(minimum);
+}
+
+// Scale i of 16, of 6 bits in 12 bytes.
+int scale_of_q3k(const uint8_t* from, size_t i) {
+    const int low = i < 8 ? from[i] & 15 : from[i - 8] >> 4;
+    return low | (from[8 + i % 4] >> 2 * (i / 4) & 3) << 4;
+}
+
+// Block i of the 8 of a larger one. Half of these 256 inputs share 32 or 64 bytes, block after block in higher bits.
+void read_part_of_k(Kind kind, const uint8_t* at, size_t i, Part& part) {
+    const size_t half = i / 4, quarter = i % 4;
+    const int shift = static_cast<int>(2 * quarter);
+    switch (kind) {
+        case Kind::Q2K:
+            read_bits(at + 16 + 32 * half, shift, 3, part);
+            for (size_t g = 0; g < 2; g++) {
+                part.scales[g] = at[2 * i + g] & 15;
+                part.minimums[g] = at[2 * i + g] >> 4;
+            }
+            part.scale = read16(at + 80), part.minimum = read16(at + 82) ^ SIGN;
+            break;
+        case Kind::Q3K:
+            read_bits(at + 32 + 32 * half, shift, 3, part);
+            read_bits(at, static_cast<int>(i), 1, part, 2);
+            for (size_t g = 0; g < 2; g++) part.scales[g] = static_cast<uint8_t>(scale_of_q3k(at + 96, 2 * i + g) + 96);
+            part.scale = read16(at + 108);
+            break;
+        case Kind::Q4K:
+        case Kind::Q5K:
+            read_bits(at + (kind == Kind::Q4K ? 16 : 48) + 32 * (i / 2), i % 2 ? 4 : 0, 15, part);
+            if (kind == Kind::Q5K) read_bits(at + 16, static_cast<int>(i), 1, part, 4);
+            read_six_bits(at + 4, i, part);
+            part.scale = read16(at), part.minimum = read16(at + 2) ^ SIGN;
+            break;
+        default:  // Q6K
+            read_bits(at + 64 * half + 32 * (quarter % 2), quarter < 2 ? 0 : 4, 15, part);
+            read_bits(at + 128 + 32 * half, shift, 3, part, 4);
+            for (size_t g = 0; g < 2; g++) part.scales[g] = at[192 + 2 * i + g] ^ 128;
+            part.scale = read16(at + 208);
+            break;
+    }
+}
+
+// What is taken off a number.
+int offset_of(Kind kind) {
+    switch (kind) {
+        case Kind::Q8: return 128;
+        case Kind::Q4: return 8;
+        case Kind::Q5: return 16;
+        case Kind::Q3K: return 4;
+        case Kind::Q6K: return 32;
+        default: return 0;
+    }
+}
+
+}  // namespace
+
+uint16_t read16(const uint8_t* at) {
+    uint16_t value;
+    std::memcpy(&value, at, 2);
+    return value;
+}
+
+const Format& format_of(const std::string& name) {
+    for (const Format& format : FORMATS)
+        if (name == format.name) return format;
+    throw std::invalid_argument("weights of type " + name + " are unknown");
+}
+
+const Format& format_of(Kind kind) {
+    for (const Format& format : FORMATS)
+        if (kind == format.kind) return format;
+    throw std::invalid_argument("weights of an unknown type");
+}
+
+Part read_part(Kind kind, const uint8_t* row, size_t block) {
+    Part part;
+    const Format& format = format_of(kind);
+    if (is_of_k(kind)) {
+        read_part_of_k(kind, row + block / BLOCKS_OF_K * format.bytes, block % BLOCKS_OF_K, part);
+        return part;
+    }
+    const uint8_t* at = row + block * format.bytes;
+    part.scale = read16(at);
+    if (has_minimums(kind)) part.minimum = read16(at + 2);
+    if (kind == Kind::Q8)
+        for (size_t k = 0; k < BLOCK; k++) part.numbers[k] = at[2 + k] ^ 128;
+    else
+        read_digits(at + format.bytes - BLOCK / 2, part);
+    if (kind == Kind::Q5 || kind == Kind::Q5M) read_fifth_bits(at + format.bytes - BLOCK / 2 - 4, part);
+    return part;
+}
+
+void values_of(const Part& part, Kind kind, float* out) {
+    const int offset = offset_of(kind);
+    for (size_t g = 0; g < 2; g++) {
+        float scale = from_half(part.scale), minimum = from_half(part.minimum);
+        if (is_of_k(kind)) {
+            scale *= static_cast<float>(part.scales[g] - (has_minimums(kind) ? 0 : 128));
+            minimum *= part.minimums[g];
+        }
+        const uint8_t* numbers = part.numbers + 16 * g;
+        float* to = out + 16 * g;
+        for (size_t k = 0; k < 16; k++) to[k] = scale * static_cast<float>(numbers[k] - offset);
+        for (size_t k = 0; has_minimums(kind) && k < 16; k++) to[k] += minimum;
+    }
+}
+
+}  // namespace outrider
