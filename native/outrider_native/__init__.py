@@ -28,7 +28,7 @@ from outrider_native._core import (
 
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
-INTERFACE = 7
+INTERFACE = 8
 DRAFTING = 3
 
 __all__ = [

@@ -331,7 +331,6 @@ void Decoder::gate_block(const Linear& gate_of, const Linear& up_of, const Linea
 // x += down(silu(gate(in)) * up(in))
 void Decoder::transform(Step& step, size_t number) const {
     const Layer& layer = layers_[number];
-    const bool quantised = layer.down.matrix->quantised();
     step.inner.resize(step.tokens, shape_.inner, Inputs::Needs() |= *layer.down.matrix);
     const size_t chunks = pieces_of(step.tokens, CHUNK), blocks = step.inner.blocks;
     Pool::shared().run(blocks * chunks, threads_, [&](size_t piece, size_t) {

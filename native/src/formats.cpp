@@ -8,12 +8,20 @@ namespace {
 
 constexpr size_t BLOCK_OF_K = 256;
 constexpr Format FORMATS[] = {
-    {"q8_0", Kind::Q8, BLOCK, 34, 8},        {"q4_0", Kind::Q4, BLOCK, 18, 4},
-    {"q4_1", Kind::Q4M, BLOCK, 20, 4},       {"q5_0", Kind::Q5, BLOCK, 22, 5},
-    {"q5_1", Kind::Q5M, BLOCK, 24, 5},       {"q2_k", Kind::Q2K, BLOCK_OF_K, 84, 4},
-    {"q3_k", Kind::Q3K, BLOCK_OF_K, 110, 4}, {"q4_k", Kind::Q4K, BLOCK_OF_K, 144, 4},
-    {"q5_k", Kind::Q5K, BLOCK_OF_K, 176, 5}, {"q6_k", Kind::Q6K, BLOCK_OF_K, 210, 6},
-    {"f32", Kind::F32, 1, 4, 32},            {"f16", Kind::F16, 1, 2, 16},
+    {"q8_0", Kind::Q8, BLOCK, 34, 8},
+    {"q4_0", Kind::Q4, BLOCK, 18, 4},
+    {"q4_1", Kind::Q4M, BLOCK, 20, 4},
+    {"q5_0", Kind::Q5, BLOCK, 22, 5},
+    {"q5_1", Kind::Q5M, BLOCK, 24, 5},
+    {"iq4_nl", Kind::IQ4, BLOCK, 18, 4},
+    {"q2_k", Kind::Q2K, BLOCK_OF_K, 84, 4},
+    {"q3_k", Kind::Q3K, BLOCK_OF_K, 110, 4},
+    {"q4_k", Kind::Q4K, BLOCK_OF_K, 144, 4},
+    {"q5_k", Kind::Q5K, BLOCK_OF_K, 176, 5},
+    {"q6_k", Kind::Q6K, BLOCK_OF_K, 210, 6},
+    {"iq4_xs", Kind::IQ4K, BLOCK_OF_K, 136, 4},
+    {"f32", Kind::F32, 1, 4, 32},
+    {"f16", Kind::F16, 1, 2, 16},
     {"bf16", Kind::BF16, 1, 2, 16},
 };
 constexpr uint16_t SIGN = 0x8000;
@@ -74,6 +82,12 @@ void read_part_of_k(Kind kind, const uint8_t* at, size_t i, Part& part) {
             if (kind == Kind::Q5K) read_bits(at + 16, static_cast<int>(i), 1, part, 4);
             read_six_bits(at + 4, i, part);
             part.scale = read16(at), part.minimum = read16(at + 2) ^ SIGN;
+            break;
+        case Kind::IQ4K:
+            read_digits(at + 8 + 16 * i, part);
+            part.scales[0] = part.scales[1] =
+                static_cast<uint8_t>(((at[4 + i / 2] >> 4 * (i % 2) & 15) | (at[2 + i / 4] >> shift & 3) << 4) + 96);
+            part.scale = read16(at);
             break;
         default:  // Q6K
             read_bits(at + 64 * half + 32 * (quarter % 2), quarter < 2 ? 0 : 4, 15, part);
@@ -144,7 +158,9 @@ void values_of(const Part& part, Kind kind, float* out) {
         }
         const uint8_t* numbers = part.numbers + 16 * g;
         float* to = out + 16 * g;
-        for (size_t k = 0; k < 16; k++) to[k] = scale * static_cast<float>(numbers[k] - offset);
+        const bool levels = kind == Kind::IQ4 || kind == Kind::IQ4K;
+        for (size_t k = 0; k < 16; k++)
+            to[k] = scale * static_cast<float>(levels ? LEVELS[numbers[k]] - 128 : numbers[k] - offset);
         for (size_t k = 0; has_minimums(kind) && k < 16; k++) to[k] += minimum;
     }
 }

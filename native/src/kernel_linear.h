@@ -54,6 +54,14 @@ struct Blocks {
     static float shift(const Inputs& in, size_t at, int) { return in.shifts[at]; }
 };
 
+template <class Scaled>
+struct Levels : Blocks<4, 0, Scaled> {
+    template <int T, int R>
+    static void block(const uint8_t* const* w, const Inputs& in, size_t at, Lanes (*out)[T][R]) {
+        Products::levels<T, R>(w, in.quants(at), in.sums.data() + at, out[0]);
+    }
+};
+
 template <int BITS, int OFFSET, class Scaled>
 struct HalfBlocks {
     static constexpr int GROUPS = 2;
@@ -165,6 +173,8 @@ Tile tile_of(Kind kind) {
         case Kind::Q4K: return quantised_tile<Blocks<4, 0, ScalesOfK<true, 1>>, T, R>;
         case Kind::Q5K: return quantised_tile<Blocks<5, 0, ScalesOfK<true, 1>>, T, R>;
         case Kind::Q6K: return quantised_tile<HalfBlocks<6, 32, ScalesOfK<false, 2>>, T, R>;
+        case Kind::IQ4: return quantised_tile<Levels<Scales<false>>, T, R>;
+        case Kind::IQ4K: return quantised_tile<Levels<ScalesOfK<false, 1>>, T, R>;
         case Kind::F32: return plain_tile<Floats, T, R>;
         case Kind::F16: return plain_tile<Halves, T, R>;
         default: return plain_tile<Bfloats, T, R>;

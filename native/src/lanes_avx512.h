@@ -109,6 +109,29 @@ struct Products {
     static __m512i digit(__m512i both) {
         return _mm512_and_si512(HIGH ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(15));
     }
+    template <int T, int R>
+    static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(outrider::LEVELS)));
+        __m512i sum[T][R];
+        begin<T, R>(128, sums, sum);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            __m512i w[T], high[T];
+            for (int t = 0; t < T; t++) {
+                const __m512i both = _mm512_loadu_si512(weights[t] + 64 * k);
+                w[t] = _mm512_shuffle_epi8(all, digit<false>(both));
+                high[t] = _mm512_shuffle_epi8(all, digit<true>(both));
+            }
+            for (int r = 0; r < R; r++) {
+                const __m512i x = four(inputs + 32 * r + 4 * k), y = four(inputs + 32 * r + 16 + 4 * k);
+                for (int t = 0; t < T; t++) {
+                    sum[t][r] = _mm512_dpbusd_epi32(sum[t][r], w[t], x);
+                    sum[t][r] = _mm512_dpbusd_epi32(sum[t][r], high[t], y);
+                }
+            }
+        }
+        end<T, R>(sum, out);
+    }
     // Adds the products of the first or of the last 16 inputs, of 5 bits.
     template <bool HIGH, int T, int R>
     static void add_q5(const uint8_t* const* weights, const int8_t* inputs, __m512i (*sum)[R]) {

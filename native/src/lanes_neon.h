@@ -128,6 +128,23 @@ struct Products {
         }
         end<R>(sum, out[0]);
     }
+    template <int T, int R>
+    static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t*, Lanes (*out)[R]) {
+        int32x4_t sum[R][4];
+        for (int r = 0; r < R; r++)
+            for (int part = 0; part < 4; part++) sum[r][part] = vdupq_n_s32(0);
+        const uint8x16_t table = veorq_u8(vld1q_u8(outrider::LEVELS), vdupq_n_u8(128));
+        for (int k = 0; k < 4; k++) {
+            const uint8_t* w = weights[0] + 64 * k;
+            auto low = [&](int at) {
+                return vreinterpretq_s8_u8(vqtbl1q_u8(table, vandq_u8(vld1q_u8(w + at), vdupq_n_u8(15))));
+            };
+            auto high = [&](int at) { return vreinterpretq_s8_u8(vqtbl1q_u8(table, vshrq_n_u8(vld1q_u8(w + at), 4))); };
+            add<R>(k, low, inputs, sum);
+            add<R>(k + 4, high, inputs, sum);
+        }
+        end<R>(sum, out[0]);
+    }
     // Adds the products of the first or of the last 16 inputs: 4 bits, and behind them what stands above these, of
     // which `shift` bits belong to each group of four inputs.
     template <bool HIGH, int R, class Above>

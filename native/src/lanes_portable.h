@@ -131,6 +131,21 @@ struct Products {
                     return static_cast<float>(sum);
                 });
     }
+    // Of 4-bit numbers that stand for LEVELS.
+    template <int T, int R>
+    static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+        for (int tile = 0; tile < T; tile++)
+            for (int r = 0; r < R; r++)
+                out[tile][r] = Lanes::make([&](int output) {
+                    int32_t sum = -128 * sums[r];
+                    for (int k = 0; k < 16; k++) {
+                        const int both = weights[tile][k / 4 * 64 + output * 4 + k % 4];
+                        sum += outrider::LEVELS[both & 15] * inputs[r * 32 + k];
+                        sum += outrider::LEVELS[both >> 4] * inputs[r * 32 + 16 + k];
+                    }
+                    return static_cast<float>(sum);
+                });
+    }
     // The sums of the first and of the last 16 inputs, of 4 or of 6 bits.
     template <int BITS, int OFFSET, int T, int R>
     static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],

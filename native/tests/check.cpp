@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "experts.h"
+#include "formats.h"
 #include "joint.h"
 #include "model.h"
 #include "pack.h"
@@ -45,6 +46,10 @@ void refuses(F f, const char* what) {
     expect(false, std::string("not refused: ") + what);
 }
 
+bool in_files_alone(const std::string& kind) {  // and nothing is converted to it
+    return kind != "q8_0" && kind != "q4_0" && kind != "f32" && kind != "bf16";
+}
+
 struct Made {
     std::mt19937 random{7};
     std::string kind, plain = "f32";
@@ -55,25 +60,31 @@ struct Made {
         for (float& x : found) x = draw(random);
         return found;
     }
-    // Blocks as a file has them: a scale, a least number, 32 weights of 4 bits. Files alone have this format.
+    // Blocks of a format that files alone have: any bytes, with small float16 scales.
     std::shared_ptr<const Matrix> matrix_of_blocks(size_t outputs, size_t inputs) {
+        const Format& format = format_of(kind);
+        const size_t scales_at = kind == "q2_k" ? 80 : kind == "q3_k" ? 108 : kind == "q6_k" ? 208 : 0;
         std::vector<uint8_t> bytes;
-        for (size_t block = 0; block < outputs * ((inputs + 31) / 32); block++) {
-            const uint32_t scale = 0x2400 + random() % 0x400, least = 0xb400 - random() % 0x400;  // halves
-            for (uint32_t each : {scale, least}) bytes.push_back(each & 255), bytes.push_back(uint8_t(each >> 8));
-            for (int i = 0; i < 16; i++) bytes.push_back(uint8_t(random()));
+        for (size_t block = 0; block < outputs * inputs / format.inputs; block++) {
+            const size_t start = bytes.size();
+            for (size_t i = 0; i < format.bytes; i++) bytes.push_back(uint8_t(random()));
+            const uint32_t scale = (is_of_k(format.kind) ? 0x1000 : 0x2400) + random() % 0x400;
+            const uint32_t least = (is_of_k(format.kind) ? 0x1400 : 0xb400) - random() % 0x400;
+            put(bytes.data() + start + scales_at, scale);
+            if (has_minimums(format.kind)) put(bytes.data() + start + scales_at + 2, least);
         }
         return std::make_shared<Matrix>(pack(bytes.data(), bytes.size(), kind, "same", outputs, inputs, nullptr, 2));
     }
+    static void put(uint8_t* at, uint32_t half) { at[0] = half & 255, at[1] = uint8_t(half >> 8); }
     std::shared_ptr<const Matrix> matrix(size_t outputs, size_t inputs) {
-        const bool blocks = kind == "q4_1" && inputs % 32 == 0;
-        if (blocks) return matrix_of_blocks(outputs, inputs);
+        const bool of_files = in_files_alone(kind);
+        if (of_files && inputs % format_of(kind).inputs == 0) return matrix_of_blocks(outputs, inputs);
         const std::vector<float> x = numbers(outputs * inputs, 0, 0.3f);
         // A copy of exactly this size, so that a sanitizer sees any step beyond it.
         const std::vector<uint8_t> bytes(reinterpret_cast<const uint8_t*>(x.data()),
                                          reinterpret_cast<const uint8_t*>(x.data() + x.size()));
         return std::make_shared<Matrix>(
-            pack(bytes.data(), bytes.size(), "f32", kind == "q4_1" ? "q4_0" : kind, outputs, inputs, nullptr, 2));
+            pack(bytes.data(), bytes.size(), "f32", of_files ? "q4_0" : kind, outputs, inputs, nullptr, 2));
     }
     Linear linear(size_t outputs, size_t inputs, bool bias = false) {
         return {matrix(outputs, inputs), bias ? numbers(outputs, 0, 0.1f) : std::vector<float>()};
@@ -99,7 +110,7 @@ std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t wi
     Made made;
     made.kind = kind;
     Shape shape;
-    shape.hidden = kind == "q4_1" ? 64 : 40, shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
+    shape.hidden = !in_files_alone(kind) ? 40 : is_of_k(format_of(kind).kind) ? 256 : 64, shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
     shape.inner = 72, shape.vocabulary = 101, shape.epsilon = 1e-5f;
     for (size_t i = 0; i < head_size / 2; i++) shape.frequencies.push_back(1.0f / std::pow(10.0f, 0.3f * i));
     const size_t hidden = shape.hidden;
@@ -258,6 +269,9 @@ void check_refusals() {
     const uint8_t bytes[34] = {};
     refuses([&] { pack(bytes, 34, "q8_0", "same", 2, 32, nullptr, 1); }, "weights that are too short");
     refuses([&] { pack(bytes, 34, "f32", "same", size_t(1) << 62, 4, nullptr, 1); }, "weights that overflow");
+    refuses([&] { pack(bytes, 18, "q4_k", "same", 1, 32, nullptr, 1); }, "an eighth of a block");
+    refuses([&] { pack(bytes, 34, "q8_0", "q6_k", 1, 32, nullptr, 1); }, "a format to which nothing is converted");
+    refuses([&] { pack(bytes, 34, "q9_0", "same", 1, 32, nullptr, 1); }, "an unknown format");
 }
 
 // A weight that is no number shows in every product that it is a part of, whatever it is packed in.
@@ -417,6 +431,8 @@ int main() {
             for (bool half : {true, false})
                 check_model(kind, head_size, half, false, tokens);
     for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"}) check_model(kind, 8, true, true, tokens);
+    for (const char* kind : {"q5_0", "q5_1", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"})
+        check_model(kind, 24, true, false, tokens);
     check_refusals();
     check_refused_experts();
     check_weights_that_are_no_numbers();

@@ -196,7 +196,7 @@ def test_the_number_of_threads_changes_no_bit(kind, dtype, threads):
         assert np.array_equal(at_once(one, tokens), at_once(several, tokens))
 
 
-BLOCKS = ["q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]  # whose numbers gguf tells
+BLOCKS = ["q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs"]  # whose numbers gguf tells
 SIZES = [(16, 32), (48, 64), (33, 96), (130, 192)]
 SIZES_OF_K = [(16, 256), (33, 512), (130, 768)]
 
@@ -206,7 +206,7 @@ SIZES_OF_K = [(16, 256), (33, 512), (130, 768)]
     [
         (kind, *size)
         for kind in ["q8_0", "q4_0", "q4_1", "f32", "f16", "bf16", *BLOCKS]
-        for size in (SIZES_OF_K if kind.endswith("_k") else SIZES)
+        for size in (SIZES_OF_K if kind.endswith(("_k", "_xs")) else SIZES)
     ],
 )
 def test_products_are_those_of_the_numbers_in_the_file(kind, outputs, inputs, instruction_set):
@@ -221,7 +221,7 @@ def test_products_are_those_of_the_numbers_in_the_file(kind, outputs, inputs, in
         x[0] = 1.0  # the largest sums: all inputs are 127 when rounded
         x[1:2] = -1.0
         found = library.multiply(matrix, x, instruction_set)
-        taken = (as_int8(x) if kind.startswith("q") else x).astype(np.float64)
+        taken = (x if kind in ("f32", "f16", "bf16") else as_int8(x)).astype(np.float64)
         largest = np.abs(taken) @ np.abs(weights.T)
         assert (np.abs(found - taken @ weights.T) <= 2e-6 * largest).all()
         for token in range(tokens):
@@ -263,7 +263,7 @@ def numbers_of_blocks(draw, kind, outputs, inputs):
     size, bytes_of_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind.upper()]]
     blocks = draw.integers(0, 256, (outputs, inputs // size, bytes_of_block)).astype(np.uint8)
     blocks[0] = 255  # all numbers and scales the largest ones
-    halves = {"q5_0": 1, "q5_1": 2, "q2_k": -2, "q3_k": -1, "q4_k": 2, "q5_k": 2, "q6_k": -1}[kind]
+    halves = {"q2_k": -2, "q3_k": -1, "q6_k": -1, "q5_1": 2, "q4_k": 2, "q5_k": 2}.get(kind, 1)
     scales = draw.normal(size=(*blocks.shape[:2], abs(halves))).astype(np.float16).view(np.uint8)
     at = slice(None, scales.shape[-1]) if halves > 0 else slice(-scales.shape[-1], None)
     blocks[..., at] = scales

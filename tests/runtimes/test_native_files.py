@@ -53,7 +53,20 @@ def test_gguf_files_are_what_llama_cpp_computes(tmp_path, architecture):
 
 
 # Rows of 256 numbers, and some of 32, for which llama.cpp takes another format: a file of Q4_K_M has eight in all.
-FILE_TYPES = {"Q8_0": 7, "Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q5_1": 9, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}
+FILE_TYPES = {
+    "Q8_0": 7,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q5_0": 8,
+    "Q5_1": 9,
+    "Q2_K": 10,
+    "Q3_K_M": 12,
+    "Q4_K_M": 15,
+    "Q5_K_M": 17,
+    "Q6_K": 18,
+    "IQ4_XS": 30,
+    "IQ4_NL": 25,
+}
 
 
 @pytest.mark.parametrize("kind", FILE_TYPES)
