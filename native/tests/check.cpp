@@ -110,7 +110,8 @@ std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t wi
     Made made;
     made.kind = kind;
     Shape shape;
-    shape.hidden = !in_files_alone(kind) ? 40 : is_of_k(format_of(kind).kind) ? 256 : 64, shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
+    shape.hidden = !in_files_alone(kind) ? 40 : is_of_k(format_of(kind).kind) ? 256 : 64;
+    shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
     shape.inner = 72, shape.vocabulary = 101, shape.epsilon = 1e-5f;
     for (size_t i = 0; i < head_size / 2; i++) shape.frequencies.push_back(1.0f / std::pow(10.0f, 0.3f * i));
     const size_t hidden = shape.hidden;

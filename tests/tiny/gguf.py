@@ -52,7 +52,9 @@ def weights(
             f"{block}.attn_output.weight": matrix(width, HEADS * HEAD_SIZE),
             f"{block}.ffn_norm.weight": scales(width),
         }
-        found |= _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix, width, inner)
+        found |= (
+            _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix, width, inner)
+        )
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
         if architecture == "gemma3":

@@ -126,7 +126,11 @@ class _Taker:
     def _rows(self, name: str, raw: Raw, count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         if raw.shape not in ((count, self._hidden), *([(self._hidden,)] if count == 1 else [])):
             self._require(name, raw, (count, self._hidden))
-        return raw.matrix().reshape(count, self._hidden)
+        try:
+            numbers = core().pack(raw.data, raw.kind, "f32", count, self._hidden, [], 1).numbers()
+        except ValueError as error:
+            raise ModelError(f"{name} cannot be used: {error}; {AGAIN}") from error
+        return numbers  # type: ignore[no-any-return]
 
     def _require(self, name: str, raw: Raw, shape: tuple[int, ...]) -> None:
         if raw.shape != shape:

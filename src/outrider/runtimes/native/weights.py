@@ -75,11 +75,11 @@ class Raw:
         """
         if self.kind not in FLOATS:
             raise ModelError(f"a vector of weights is of type {self.kind}: download the model again")
-        if self.kind == "f32":
-            return self.data.view(np.float32).tolist()  # type: ignore[no-any-return]
-        if self.kind == "f16":
-            return self.data.view(np.float16).astype(np.float32).tolist()  # type: ignore[no-any-return]
-        return (self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32).tolist()
+        if self.kind == "bf16":
+            numbers = (self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+        else:
+            numbers = self.data.view(np.float32 if self.kind == "f32" else np.float16).astype(np.float32)
+        return numbers.tolist()  # type: ignore[no-any-return]
 
     def unstacked(self) -> list[Raw]:
         """The tensors along the outermost dimension, without a copy."""
