@@ -7,7 +7,7 @@ namespace outrider {
 namespace {
 
 constexpr size_t BLOCK_OF_K = 256;
-constexpr Format FORMATS[] = {
+constexpr Format FORMATS[] = {  // in the order of Kind
     {"q8_0", Kind::Q8, BLOCK, 34, 8},
     {"q4_0", Kind::Q4, BLOCK, 18, 4},
     {"q4_1", Kind::Q4M, BLOCK, 20, 4},
@@ -124,11 +124,7 @@ const Format& format_of(const std::string& name) {
     throw std::invalid_argument("weights of type " + name + " are unknown");
 }
 
-const Format& format_of(Kind kind) {
-    for (const Format& format : FORMATS)
-        if (kind == format.kind) return format;
-    throw std::invalid_argument("weights of an unknown type");
-}
+const Format& format_of(Kind kind) { return FORMATS[static_cast<size_t>(kind)]; }
 
 Part read_part(Kind kind, const uint8_t* row, size_t block) {
     Part part;

@@ -15,8 +15,7 @@ struct Format {
     size_t bits;           // of a packed number
 };
 
-// Throws std::invalid_argument.
-const Format& format_of(const std::string& name);
+const Format& format_of(const std::string& name);  // throws std::invalid_argument
 const Format& format_of(Kind kind);
 
 // 32 numbers of one output. A weight is scale * (number - offset) + minimum; of the K formats scale and minimum are

@@ -25,14 +25,14 @@ void read_row(const uint8_t* row, Kind kind, size_t inputs, float* out) {
     }
 }
 
-// Bit `shift` of a fifth or sixth bit's place in its byte, and that byte, for the numbers 4 k to 4 k + 3 of one half.
+// Where the fifth and sixth bits of the numbers 4 k to 4 k + 3 of one half lie.
 struct Above {
-    size_t at;
-    int shift;
+    size_t plane;  // of 64 bytes, behind the low bits
+    int shift;     // within their bytes
 };
 
-Above fifth_of(size_t half, size_t k) { return {256, static_cast<int>(4 * half + k)}; }
-Above sixth_of(size_t half, size_t k) { return {256 + 64 * half, static_cast<int>((2 * k + 4) % 8)}; }
+Above fifth_of(size_t half, size_t k) { return {0, static_cast<int>(4 * half + k)}; }
+Above sixth_of(size_t half, size_t k) { return {half, static_cast<int>((2 * k + 4) % 8)}; }
 
 // The numbers of one block of an output, at their places; see Matrix.
 void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
@@ -40,28 +40,37 @@ void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
         for (size_t k = 0; k < BLOCK; k += 4) std::memcpy(to + k * TILE, numbers + k, 4);
         return;
     }
-    for (size_t k = 0; k < BLOCK / 2; k++)
-        to[k / 4 * 64 + k % 4] = static_cast<uint8_t>((numbers[k] & 15) | numbers[k + 16] << 4);
+    uint8_t both[BLOCK / 2];
+    for (size_t k = 0; k < BLOCK / 2; k++) both[k] = static_cast<uint8_t>((numbers[k] & 15) | numbers[k + 16] << 4);
+    for (size_t k = 0; k < BLOCK / 2; k += 4) std::memcpy(to + k * TILE, both + k, 4);
     const size_t bits = format_of(kind).bits;
     if (bits == 4) return;
-    for (size_t i = 0; i < BLOCK; i++) {
+    uint32_t planes[2] = {};  // four bytes each: none of a shift's bits leaves its byte
+    for (size_t i = 0; i < BLOCK; i += 4) {
         const Above above = bits == 5 ? fifth_of(i / 16, i % 16 / 4) : sixth_of(i / 16, i % 16 / 4);
-        to[above.at + i % 4] |= static_cast<uint8_t>(numbers[i] >> 4 << above.shift);
+        uint32_t four;
+        std::memcpy(&four, numbers + i, 4);
+        planes[above.plane] |= (four >> 4 & 0x0f0f0f0f) << above.shift;
     }
+    for (size_t plane = 0; plane < (bits == 5 ? 1 : 2); plane++) std::memcpy(to + 256 + 64 * plane, &planes[plane], 4);
 }
 
 void get_numbers(Kind kind, const uint8_t* from, uint8_t* numbers) {
+    if (kind == Kind::Q8) {
+        for (size_t k = 0; k < BLOCK; k += 4) std::memcpy(numbers + k, from + k * TILE, 4);
+        return;
+    }
+    uint8_t both[BLOCK / 2];
+    for (size_t k = 0; k < BLOCK / 2; k += 4) std::memcpy(both + k, from + k * TILE, 4);
+    for (size_t k = 0; k < BLOCK / 2; k++) numbers[k] = both[k] & 15, numbers[k + BLOCK / 2] = both[k] >> 4;
     const size_t bits = format_of(kind).bits;
-    for (size_t i = 0; i < BLOCK; i++) {
-        if (bits == 8) {
-            numbers[i] = from[i / 4 * 64 + i % 4];
-            continue;
-        }
-        const uint8_t both = from[i % 16 / 4 * 64 + i % 4];
-        numbers[i] = i < 16 ? both & 15 : both >> 4;
-        if (bits == 4) continue;
+    for (size_t i = 0; bits > 4 && i < BLOCK; i += 4) {
         const Above above = bits == 5 ? fifth_of(i / 16, i % 16 / 4) : sixth_of(i / 16, i % 16 / 4);
-        numbers[i] |= static_cast<uint8_t>((from[above.at + i % 4] >> above.shift & (bits == 5 ? 1 : 3)) << 4);
+        uint32_t four, plane;
+        std::memcpy(&four, numbers + i, 4);
+        std::memcpy(&plane, from + 256 + 64 * above.plane, 4);
+        four |= (plane >> above.shift & (bits == 5 ? 0x01010101 : 0x03030303)) << 4;
+        std::memcpy(numbers + i, &four, 4);
     }
 }
 
