@@ -1,6 +1,7 @@
 """The compiled part of Outrider: packed weights, one call per forward pass, and one per draft that is looked up."""
 
 from outrider_native._core import (
+    Activation,
     Blend,
     Calibration,
     Cursor,
@@ -15,6 +16,7 @@ from outrider_native._core import (
     Lookups,
     Matrix,
     Model,
+    Rotation,
     Session,
     Shape,
     Successors,
@@ -28,12 +30,13 @@ from outrider_native._core import (
 
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
-INTERFACE = 8
+INTERFACE = 9
 DRAFTING = 3
 
 __all__ = [
     "DRAFTING",
     "INTERFACE",
+    "Activation",
     "Blend",
     "Calibration",
     "Cursor",
@@ -48,6 +51,7 @@ __all__ = [
     "Lookups",
     "Matrix",
     "Model",
+    "Rotation",
     "Session",
     "Shape",
     "Successors",

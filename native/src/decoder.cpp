@@ -40,6 +40,7 @@ Decoder::Decoder(Shape shape, std::vector<Layer> layers, size_t inputs, const st
     require(kernels_ != nullptr, "this processor or build has no instruction set " + set);
     require(threads_ > 0, "0 threads");
     check(inputs);
+    if (shape_.attention_scale == 0) shape_.attention_scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_size));
 }
 
 void Decoder::check(size_t inputs) const {
@@ -49,12 +50,24 @@ void Decoder::check(size_t inputs) const {
     require(s.head_size <= Cache::MOST_HEAD, "a head of " + std::to_string(s.head_size) + " numbers");
     require(heads_of_a_piece(s.head_size) * s.head_size <= MOST_WIDE, "heads of " + std::to_string(s.head_size));
     require(s.heads % s.key_heads == 0, "query heads are not shared equally by key heads");
-    require(2 * s.frequencies.size() <= s.head_size, "more frequencies than pairs in a head");
+    for (const Rotation& rotation : s.rotations)
+        require(2 * rotation.frequencies.size() <= s.head_size, "more frequencies than pairs in a head");
+    for (float scale : {s.embedding_scale, s.residual_scale, s.logit_divisor})
+        require(std::isfinite(scale) && scale != 0, "a scale of " + std::to_string(scale));
+    for (float least_0 : {s.attention_scale, s.attention_cap, s.logit_cap})
+        require(std::isfinite(least_0) && least_0 >= 0, "a scale or cap of " + std::to_string(least_0));
     const size_t queries = s.heads * s.head_size, keys = s.key_heads * s.head_size;
     for (const Layer& layer : layers_) {
-        require(layer.attention_norm.size() == s.hidden && layer.mlp_norm.size() == s.hidden, "a norm's size");
-        require(layer.query_norm.size() == layer.key_norm.size(), "only one of query and key has a norm");
-        require(layer.query_norm.empty() || layer.query_norm.size() == s.head_size, "a head norm's size");
+        for (const auto* norm :
+             {&layer.attention_norm, &layer.attention_post_norm, &layer.mlp_norm, &layer.mlp_post_norm})
+            require(norm->empty() || norm->size() == s.hidden, "a norm's size");
+        require(layer.query_norm.empty() == layer.key_norm.empty(), "only one of query and key has a norm");
+        require(layer.query_norm.empty() ||
+                    (layer.query_norm.size() == s.head_size && layer.key_norm.size() == s.head_size) ||
+                    (layer.query_norm.size() == queries && layer.key_norm.size() == keys),
+                "a head norm's size");
+        require(layer.rotation >= -1 && layer.rotation < static_cast<int64_t>(s.rotations.size()),
+                "there is no rotation " + std::to_string(layer.rotation));
         check_linear(layer.query, "a query", queries, inputs);
         check_linear(layer.key, "a key", keys, inputs);
         check_linear(layer.value, "a value", keys, inputs);
@@ -112,20 +125,23 @@ void Decoder::lay_out(Step& step, const std::vector<Row>& rows, size_t known) co
         }
     }
     const size_t tokens = step.tokens = step.ids.size();
-    const size_t pairs = shape_.frequencies.size();
     step.x.resize(tokens * shape_.hidden);
     step.queries.resize(tokens * shape_.heads * shape_.head_size);
     step.attended.resize(step.queries.size());
     step.scratch.resize(threads_);
-    step.cosines.resize(tokens * pairs);
-    step.sines.resize(tokens * pairs);
     step.in.tokens = tokens;
-    for (size_t token = 0; token < tokens; token++)
-        for (size_t i = 0; i < pairs; i++) {  // in float32, as transformers does
-            const float angle = static_cast<float>(step.position[token]) * shape_.frequencies[i];
-            step.cosines[token * pairs + i] = std::cos(angle) * shape_.rotary_scale;
-            step.sines[token * pairs + i] = std::sin(angle) * shape_.rotary_scale;
-        }
+    for (const Rotation& rotation : shape_.rotations) {
+        Turns turns;
+        turns.cosines.reserve(tokens * rotation.frequencies.size());
+        turns.sines.reserve(tokens * rotation.frequencies.size());
+        for (size_t position : step.position)
+            for (float frequency : rotation.frequencies) {  // in float32, as transformers does
+                const float angle = static_cast<float>(position) * frequency;
+                turns.cosines.push_back(std::cos(angle) * rotation.scale);
+                turns.sines.push_back(std::sin(angle) * rotation.scale);
+            }
+        step.turns.push_back(std::move(turns));
+    }
 }
 
 // From x [tokens, size], normed first if there is a norm, to the inputs of linears; `picked` chooses tokens.
@@ -172,10 +188,54 @@ void Decoder::add(std::vector<float>& x, size_t tokens, const Linear& linear, co
     });
 }
 
+void Decoder::join(Step& step, const Linear& linear, const Inputs& in, const std::vector<float>& norm) const {
+    if (norm.empty() && shape_.residual_scale == 1) return add(step.x, step.tokens, linear, in);
+    const size_t width = shape_.hidden;
+    step.made.assign(step.tokens * width, 0.0f);
+    add(step.made, step.tokens, linear, in);
+    Pool::shared().run(step.tokens, step.tokens < FEW ? 1 : threads_, [&](size_t token, size_t) {
+        join_token(step.x.data() + token * width, step.made.data() + token * width, norm);
+    });
+}
+
+void Decoder::join_token(float* x, float* made, const std::vector<float>& norm) const {
+    const size_t width = shape_.hidden;
+    if (!norm.empty()) kernels_->norm(made, norm.data(), width, shape_.epsilon, made);
+    for (size_t i = 0; i < width; i++) x[i] += made[i] * shape_.residual_scale;
+}
+
+void Decoder::place(Step& step, size_t number, bool is_query, size_t token, size_t head, float* from) const {
+    const size_t size = shape_.head_size;
+    if (const int rotation = layers_[number].rotation; rotation >= 0) {
+        const size_t pairs = shape_.rotations[static_cast<size_t>(rotation)].frequencies.size();
+        const Turns& turns = step.turns[static_cast<size_t>(rotation)];
+        kernels_->rotate(from, turns.cosines.data() + token * pairs, turns.sines.data() + token * pairs, pairs);
+    }
+    if (!is_query) return step.cache.put(*kernels_, number, step.row[token], head, step.slot[token], from, nullptr);
+    float* to = step.queries.data() + (token * shape_.heads + head) * size;
+    if (to != from) std::copy_n(from, size, to);
+}
+
+void Decoder::norm_whole(Step& step, size_t number, Projected which) const {
+    const Layer& layer = layers_[number];
+    Pool::shared().run(step.tokens, step.tokens < FEW ? 1 : threads_, [&](size_t token, size_t) {
+        for (const bool is_query : {true, false}) {
+            if (which == (is_query ? Projected::keys : Projected::queries)) continue;
+            const std::vector<float>& norm = is_query ? layer.query_norm : layer.key_norm;
+            float* all = (is_query ? step.queries : step.keys).data() + token * norm.size();
+            kernels_->norm(all, norm.data(), norm.size(), shape_.epsilon, all);
+            for (size_t head = 0; head < norm.size() / shape_.head_size; head++)
+                place(step, number, is_query, token, head, all + head * shape_.head_size);
+        }
+    });
+}
+
 // Queries, keys and values of a layer; keys and values go into the cache.
 void Decoder::project(Step& step, size_t number, Projected which) const {
     const Layer& layer = layers_[number];
-    const size_t size = shape_.head_size, group = heads_of_a_piece(size), pairs = shape_.frequencies.size();
+    const size_t size = shape_.head_size, group = heads_of_a_piece(size);
+    const bool norms_whole = layer.query_norm.size() > size;  // with one head either way is the same
+    if (norms_whole) step.keys.resize(step.tokens * shape_.key_heads * size);
     const size_t of_queries = which == Projected::keys ? 0 : pieces_of(shape_.heads, group);
     const size_t of_keys = which == Projected::queries ? 0 : pieces_of(shape_.key_heads, group);
     const size_t chunk = std::max<size_t>(1, CHUNK * 64 / (group * size)), chunks = pieces_of(step.tokens, chunk);
@@ -196,17 +256,18 @@ void Decoder::project(Step& step, size_t number, Projected which) const {
             float* y_head = y + i / heads * stride + h * size;
             const float* bias = linear.bias.empty() ? nullptr : linear.bias.data() + (head + h) * size;
             for (size_t d = 0; bias && d < size; d++) y_head[d] += bias[d];
-            if ((is_query || is_key) && !norm.empty())
-                kernels_->norm(y_head, norm.data(), size, shape_.epsilon, y_head);
-            if ((is_query || is_key) && layer.rotates)
-                kernels_->rotate(y_head, step.cosines.data() + token * pairs, step.sines.data() + token * pairs, pairs);
-            if (is_query)
-                std::copy_n(y_head, size, step.queries.data() + (token * shape_.heads + head + h) * size);
-            else
-                step.cache.put(*kernels_, number, step.row[token], head + h, step.slot[token],
-                               is_key ? y_head : nullptr, is_key ? nullptr : y_head);
+            if (!is_query && !is_key) {
+                step.cache.put(*kernels_, number, step.row[token], head + h, step.slot[token], nullptr, y_head);
+            } else if (norms_whole) {
+                const size_t all = is_query ? shape_.heads : shape_.key_heads;
+                std::copy_n(y_head, size, (is_query ? step.queries : step.keys).data() + (token * all + head + h) * size);
+            } else {
+                if (!norm.empty()) kernels_->norm(y_head, norm.data(), size, shape_.epsilon, y_head);
+                place(step, number, is_query, token, head + h, y_head);
+            }
         }
     });
+    if (norms_whole) norm_whole(step, number, which);
 }
 
 void Decoder::attend(Step& step, size_t number) const {
@@ -224,7 +285,6 @@ void Decoder::attend(Step& step, size_t number) const {
         runs.emplace_back(token, end);
         token = end;
     }
-    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
     Pool::shared().run(runs.size() * units, threads_, [&](size_t piece, size_t thread) {
         // One head after the other, so that its keys and values stay near; the longest run first.
         const auto [first, end] = runs[runs.size() - 1 - piece % runs.size()];
@@ -256,7 +316,8 @@ void Decoder::attend(Step& step, size_t number) const {
         const Span span = step.cache.span(number, step.row[first], key_head);
         const size_t needed = n * (slots + 32 + span.value_size);
         if (scratch.size() < needed) scratch.resize(needed + n * 256);
-        kernels_->attend(span, n, queries, path_of, slots, scale, scratch.data(), outputs);
+        kernels_->attend(span, n, queries, path_of, slots, shape_.attention_scale, shape_.attention_cap,
+                         scratch.data(), outputs);
     });
 }
 
@@ -292,7 +353,10 @@ void Decoder::keep_wanted(Step& step) const {
     };
     keep(step.ids, 1), keep(step.row, 1), keep(step.slot, 1), keep(step.position, 1);
     keep(step.tails, 1), keep(step.straight, 1);
-    keep(step.cosines, shape_.frequencies.size()), keep(step.sines, shape_.frequencies.size());
+    for (size_t i = 0; i < step.turns.size(); i++) {
+        const size_t pairs = shape_.rotations[i].frequencies.size();
+        keep(step.turns[i].cosines, pairs), keep(step.turns[i].sines, pairs);
+    }
     keep(step.x, shape_.hidden);
     step.tokens = step.wanted.size();
     std::iota(step.wanted.begin(), step.wanted.end(), size_t(0));
@@ -302,9 +366,9 @@ void Decoder::finish(Step& step, size_t number) const {
     const Layer& layer = layers_[number];
     attend(step, number);
     prepare(step.attended.data(), shape_.heads * shape_.head_size, nullptr, step.in, {&layer.output}, nullptr);
-    add(step.x, step.tokens, layer.output, step.in);
+    join(step, layer.output, step.in, layer.attention_post_norm);
     if (layer.experts) return mix(step, number);
-    prepare(step.x.data(), shape_.hidden, layer.mlp_norm.data(), step.in, {&layer.gate, &layer.up}, nullptr);
+    prepare(step.x.data(), shape_.hidden, norm_or_none(layer.mlp_norm), step.in, {&layer.gate, &layer.up}, nullptr);
     transform(step, number);
 }
 
@@ -317,7 +381,7 @@ void Decoder::gate_block(const Linear& gate_of, const Linear& up_of, const Linea
     kernels_->multiply(*up_of.matrix, tile, tiles, 2 * threads_, in, first, count, up, BLOCK);
     for (size_t token = 0; token < count; token++) {
         float* g = gate + token * BLOCK;
-        kernels_->gate(g, up + token * BLOCK, outputs);
+        kernels_->gate(shape_.activation, g, up + token * BLOCK, outputs);
         if (down.matrix->quantised()) {
             kernels_->quantise(g, outputs, inner, block, first + token);
         } else {
@@ -328,7 +392,7 @@ void Decoder::gate_block(const Linear& gate_of, const Linear& up_of, const Linea
     }
 }
 
-// x += down(silu(gate(in)) * up(in))
+// x += down(activation(gate(in)) * up(in))
 void Decoder::transform(Step& step, size_t number) const {
     const Layer& layer = layers_[number];
     step.inner.resize(step.tokens, shape_.inner, Inputs::Needs() |= *layer.down.matrix);
@@ -337,7 +401,7 @@ void Decoder::transform(Step& step, size_t number) const {
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, step.tokens - first);
         gate_block(layer.gate, layer.up, layer.down, piece / chunks, step.in, first, count, step.inner);
     });
-    add(step.x, step.tokens, layer.down, step.inner);
+    join(step, layer.down, step.inner, layer.mlp_post_norm);
 }
 
 void Decoder::score(const Matrix& head, const Inputs& in, float* logits) const {
@@ -348,9 +412,13 @@ void Decoder::score(const Matrix& head, const Inputs& in, float* logits) const {
         const size_t first = piece % chunks * CHUNK, count = std::min(CHUNK, in.tokens - first);
         kernels_->multiply(head, tile, tiles, wide * threads_, in, first, count, y, wide * TILE);
         const size_t outputs = std::min(tiles * TILE, head.outputs - tile * TILE);
-        for (size_t token = 0; token < count; token++)
-            std::copy_n(y + token * wide * TILE, outputs,
-                        logits + (first + token) * head.outputs + tile * TILE);
+        for (size_t token = 0; token < count; token++) {
+            float *from = y + token * wide * TILE, *to = logits + (first + token) * head.outputs + tile * TILE;
+            if (shape_.logit_divisor != 1)
+                for (size_t i = 0; i < outputs; i++) from[i] /= shape_.logit_divisor;
+            if (shape_.logit_cap > 0) kernels_->cap(from, outputs, shape_.logit_cap);
+            std::copy_n(from, outputs, to);
+        }
     });
 }
 

@@ -17,19 +17,31 @@ struct Linear {
 struct Experts;  // experts.h
 struct Visits;
 
+// Norms are empty where a layer has none.
 struct Layer {
-    std::vector<float> attention_norm, mlp_norm, query_norm, key_norm;  // the last two empty without
+    std::vector<float> attention_norm, mlp_norm;            // of what goes in
+    std::vector<float> attention_post_norm, mlp_post_norm;  // of what comes out, before it is added to the rest
+    std::vector<float> query_norm, key_norm;                // of one head, or of all heads together
     Linear query, key, value, output, gate, up, down;
     std::shared_ptr<Experts> experts;  // instead of gate, up and down; null without
-    size_t window = 0;    // how many tokens a token sees, itself included; 0 is all
-    bool rotates = true;  // whether positions turn queries and keys
+    size_t window = 0;  // how many tokens a token sees, itself included; 0 is all
+    int rotation = 0;   // which of the shape's turns queries and keys; -1 is none
+};
+
+// How positions turn queries and keys.
+struct Rotation {
+    std::vector<float> frequencies;  // of the pairs of dimensions that are turned
+    float scale = 1;                 // of cosines and sines
 };
 
 struct Shape {
     size_t hidden = 0, heads = 0, key_heads = 0, head_size = 0, inner = 0, vocabulary = 0;
     float epsilon = 0;
-    float rotary_scale = 1;          // of cosines and sines
-    std::vector<float> frequencies;  // of the pairs of dimensions that are turned
+    std::vector<Rotation> rotations;
+    Activation activation = Activation::silu;
+    float embedding_scale = 1, residual_scale = 1, logit_divisor = 1;
+    float attention_scale = 0;                // of products of queries and keys; 0 is 1 / sqrt(head_size)
+    float attention_cap = 0, logit_cap = 0;  // x becomes cap * tanh(x / cap); 0 is none
 };
 
 // One pass. The tokens of a row are its tentative ones from `first_node` on.
@@ -63,6 +75,9 @@ class Decoder {
     const Kernels& kernels() const { return *kernels_; }
 
    protected:
+    struct Turns {
+        std::vector<float> cosines, sines;  // [tokens, pairs]
+    };
     // What one pass holds.
     struct Step {
         explicit Step(Cache& of) : cache(of) {}
@@ -74,8 +89,10 @@ class Decoder {
         std::vector<size_t> row, slot, position;  // of each token
         std::vector<std::vector<int32_t>> tails;  // tentative ancestors of tokens in trees, themselves included
         std::vector<size_t> straight;             // slots at the beginning of its row that a token sees
-        std::vector<float> cosines, sines;        // [tokens, pairs]
+        std::vector<Turns> turns;                 // of each of the shape's rotations
         std::vector<float> x, queries, attended;
+        std::vector<float> keys;  // where they are normed over all heads, before that
+        std::vector<float> made;  // what is normed or scaled before it is added to x
         Inputs in, inner;
         std::vector<std::vector<float>> scratch;  // of each thread
         std::shared_ptr<Visits> visits;           // where a layer has experts
@@ -110,9 +127,16 @@ class Decoder {
 
     enum class Projected { all, queries, keys };  // keys and their values
     void project(Step& step, size_t layer, Projected which) const;
+    // Queries and keys that are normed over all heads of a token, once all of them are there.
+    void norm_whole(Step& step, size_t layer, Projected which) const;
+    // Turns a query or key of a head, which `from` holds, and puts it where attention finds it.
+    void place(Step& step, size_t layer, bool is_query, size_t token, size_t head, float* from) const;
+    // x += linear(in), normed first if there is a norm, and scaled.
+    void join(Step& step, const Linear& linear, const Inputs& in, const std::vector<float>& norm) const;
+    void join_token(float* x, float* made, const std::vector<float>& norm) const;
     void attend(Step& step, size_t layer) const;
     void transform(Step& step, size_t layer) const;
-    // silu(gate(in)) * up(in) of one block of outputs and at most CHUNK tokens, as inputs of `down`.
+    // activation(gate(in)) * up(in) of one block of outputs and at most CHUNK tokens, as inputs of `down`.
     void gate_block(const Linear& gate, const Linear& up, const Linear& down, size_t block, const Inputs& in,
                     size_t first, size_t count, Inputs& inner) const;
     // The MLP of a layer with experts (experts.cpp).
@@ -125,6 +149,9 @@ class Decoder {
     void check(size_t inputs) const;
     void check_rows(const Cache& cache, const std::vector<Row>& rows, size_t known) const;
 };
+
+// Null where a norm is empty.
+inline const float* norm_or_none(const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); }
 
 // Throws std::invalid_argument.
 void require(bool holds, const std::string& what);

@@ -107,7 +107,7 @@ void Decoder::route(Step& step, const Layer& layer) const {
     Visits& visits = *step.visits;
     const Matrix& router = *experts.router.matrix;
     const size_t tokens = step.tokens, width = router.tiles * TILE, asked = experts.asked();
-    prepare(step.x.data(), shape_.hidden, layer.mlp_norm.data(), step.in, {&experts.router}, nullptr);
+    prepare(step.x.data(), shape_.hidden, norm_or_none(layer.mlp_norm), step.in, {&experts.router}, nullptr);
     visits.logits.resize(tokens * width);
     Pool::shared().run(router.tiles, threads_, [&](size_t tile, size_t) {
         kernels_->multiply(router, tile, 1, 1, step.in, 0, tokens, visits.logits.data() + tile * TILE, width);
@@ -121,7 +121,7 @@ void Decoder::route(Step& step, const Layer& layer) const {
     sort(visits, experts.size(), asked);
 }
 
-// x += the sum of weight * down(silu(gate(in)) * up(in)) over the experts that a token asks
+// x += the sum of weight * down(activation(gate(in)) * up(in)) over the experts that a token asks
 void Decoder::mix(Step& step, size_t number) const {
     const Layer& layer = layers_[number];
     const Experts& experts = *layer.experts;
@@ -132,7 +132,7 @@ void Decoder::mix(Step& step, size_t number) const {
     const size_t count = visits.tokens.size(), asked = experts.asked(), hidden = shape_.hidden;
     const Expert &first = experts.each[0], &last = experts.at(experts.size() - 1);
     step.in.tokens = count;
-    prepare(step.x.data(), hidden, layer.mlp_norm.data(), step.in,
+    prepare(step.x.data(), hidden, norm_or_none(layer.mlp_norm), step.in,
             {&first.gate, &first.up, &last.gate, &last.up}, &visits.tokens);
     Inputs::Needs needs;
     for (const Expert* expert : {&first, &last}) needs |= *expert->down.matrix;
@@ -156,7 +156,7 @@ void Decoder::mix(Step& step, size_t number) const {
             const float* from = visits.outputs.data() + visits.places[i] * width;
             for (size_t k = 0; k < hidden; k++) sum[k] += visits.weights[i] * from[k];
         }
-        for (size_t k = 0; k < hidden; k++) step.x[token * hidden + k] += sum[k];
+        join_token(step.x.data() + token * hidden, sum.data(), layer.mlp_post_norm);
     });
     step.in.tokens = step.tokens;  // as the next layer expects it
 }

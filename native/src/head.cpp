@@ -12,7 +12,9 @@ Head::Head(HeadParts parts, const std::string& set, size_t threads)
     require(parts_.embedding && parts_.embedding->inputs == hidden, "the embedding is of another size");
     require(parts_.reading && parts_.reading->outputs == hidden, "what is read makes no state");
     check_linear({parts_.head, {}}, "the head", shape_.vocabulary, hidden);
-    require(parts_.token_norm.size() == hidden && parts_.norm.size() == hidden, "a norm's size");
+    require(parts_.token_norm.size() == hidden && parts_.norm.size() == hidden &&
+                parts_.layer.attention_norm.size() == hidden,
+            "a norm's size");
     size_t normed = 0;
     for (const auto& norm : parts_.read_norms) {
         require(norm.size() == parts_.read_norms[0].size(), "norms of unequal pieces");

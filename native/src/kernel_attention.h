@@ -88,11 +88,13 @@ void score(const Span& span, size_t block, size_t end, const float* const* queri
     if constexpr (B > 1) score<HALF, Q, B / 2>(span, block, end, queries, scale, scores);
 }
 
-// The scores of a path become weights, side by side from `path.first` on; returns 1 over their sum.
-float weigh(const Path& path, float* scores) {
+// The scores of a path, capped unless `cap` is 0, become weights, side by side from `path.first` on; returns 1 over their
+// sum.
+float weigh(const Path& path, float cap, float* scores) {
     const size_t size = path.size();
     for (size_t i = 0; i < path.tail_size; i++) scores[path.straight + i] = scores[path.tail[i]];  // slots rise
     float* weights = scores + path.first;
+    for (size_t i = 0; cap > 0 && i < size; i += 16) capped(Lanes::load(weights + i), cap).store(weights + i);
     for (size_t i = size; i % 16; i++) weights[i] = -INFINITY;
     Lanes most = Lanes::set(-INFINITY), total = Lanes::set(0);
     for (size_t i = 0; i < size; i += 16) most = Lanes::max(most, Lanes::load(weights + i));
@@ -160,7 +162,7 @@ void mix_straight(const Span& span, size_t first, size_t end, size_t count, cons
 
 template <bool HALF>
 void attend_in(const Span& span, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
-               float scale, float* scratch, float* const* outputs) {
+               float scale, float cap, float* scratch, float* const* outputs) {
     float* scores[outrider::MOST_QUERIES];
     float* sums[outrider::MOST_QUERIES];
     float inverses[outrider::MOST_QUERIES];
@@ -182,7 +184,7 @@ void attend_in(const Span& span, size_t count, const float* const* queries, cons
             score<HALF, Q, across(Q)>(span, block, end, queries + first, scale, scores + first);
         });
     }
-    for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], scores[q]);
+    for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], cap, scores[q]);
     // The queries of one token follow one another.
     auto each_token = [&](auto work) {
         for (size_t q = 0, same = 1; q < count; q += same, same = 1) {
@@ -203,8 +205,8 @@ void attend_in(const Span& span, size_t count, const float* const* queries, cons
 }
 
 void attend(const Span& span, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
-            float scale, float* scratch, float* const* outputs) {
-    (span.half ? attend_in<true> : attend_in<false>)(span, count, queries, paths, slots, scale, scratch, outputs);
+            float scale, float cap, float* scratch, float* const* outputs) {
+    (span.half ? attend_in<true> : attend_in<false>)(span, count, queries, paths, slots, scale, cap, scratch, outputs);
 }
 
 }  // namespace

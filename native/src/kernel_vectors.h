@@ -61,14 +61,39 @@ void rotate(float* head, const float* cosines, const float* sines, size_t half) 
     }
 }
 
-Lanes gated(Lanes x, Lanes up) { return x / (Lanes::set(1) + exponential(Lanes::set(0) - x)) * up; }
+// x / (1 + e^-y), which is silu where y is x.
+Lanes share_of(Lanes x, Lanes y) { return x / (Lanes::set(1) + exponential(Lanes::set(0) - y)); }
 
-void gate(float* x, const float* up, size_t size) {
+// gelu(x) is x / 2 * (1 + tanh(y / 2)), which is the same; y = 2 * sqrt(2 / pi) * (x + 0.044715 x^3).
+Lanes twice_of_tanh(Lanes x) {
+    const Lanes cubic = Lanes::fma(x * x * x, Lanes::set(0.044715f), x);
+    return cubic * Lanes::set(1.5957691216057308f);
+}
+
+template <class F>
+void each_gate(float* x, const float* up, size_t size, F activation) {
     size_t i = 0;
-    for (; i + 16 <= size; i += 16) gated(Lanes::load(x + i), Lanes::load(up + i)).store(x + i);
+    for (; i + 16 <= size; i += 16) (activation(Lanes::load(x + i)) * Lanes::load(up + i)).store(x + i);
     if (i < size) {
         float at[16];
-        gated(load_some(x + i, size - i, 0), load_some(up + i, size - i, 0)).store(at);
+        (activation(load_some(x + i, size - i, 0)) * load_some(up + i, size - i, 0)).store(at);
+        for (size_t j = 0; i + j < size; j++) x[i + j] = at[j];
+    }
+}
+
+void gate(outrider::Activation activation, float* x, const float* up, size_t size) {
+    if (activation == outrider::Activation::gelu)
+        each_gate(x, up, size, [](Lanes each) { return share_of(each, twice_of_tanh(each)); });
+    else
+        each_gate(x, up, size, [](Lanes each) { return share_of(each, each); });
+}
+
+void cap(float* x, size_t size, float most) {
+    size_t i = 0;
+    for (; i + 16 <= size; i += 16) capped(Lanes::load(x + i), most).store(x + i);
+    if (i < size) {
+        float at[16];
+        capped(load_some(x + i, size - i, 0), most).store(at);
         for (size_t j = 0; i + j < size; j++) x[i + j] = at[j];
     }
 }

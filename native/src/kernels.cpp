@@ -13,5 +13,6 @@
 namespace outrider {
 extern const Kernels OUTRIDER_NAME(OUTRIDER_SET);
 const Kernels OUTRIDER_NAME(OUTRIDER_SET) = {
-    OUTRIDER_QUOTED(OUTRIDER_SET), multiply, quantise, norm, rotate, gate, attend, to_halves, exponentials};
+    OUTRIDER_QUOTED(OUTRIDER_SET), multiply, quantise, norm, rotate, gate, cap, attend, to_halves,
+    exponentials};
 }  // namespace outrider

@@ -27,6 +27,9 @@ struct Path {
     size_t size() const { return straight - first + tail_size; }
 };
 
+// What gates an MLP; gelu is the one with tanh.
+enum class Activation { silu, gelu };
+
 constexpr size_t MOST_QUERIES = 24;  // that one call of attend takes
 
 struct Kernels {
@@ -39,10 +42,12 @@ struct Kernels {
     void (*quantise)(const float* x, size_t size, Inputs&, size_t first_block, size_t token);
     void (*norm)(const float* x, const float* weight, size_t size, float epsilon, float* out);
     void (*rotate)(float* head, const float* cosines, const float* sines, size_t half);
-    void (*gate)(float* gate, const float* up, size_t size);  // gate = silu(gate) * up
-    // Attention of `count` queries over one key head. `scratch` has count * (slots + 32 + value_size) numbers.
+    void (*gate)(Activation, float* gate, const float* up, size_t size);  // gate = activation(gate) * up
+    void (*cap)(float* x, size_t size, float cap);                        // x = cap * tanh(x / cap)
+    // Attention of `count` queries over one key head. `scratch` has count * (slots + 32 + value_size) numbers. Scores
+    // are capped unless `cap` is 0.
     void (*attend)(const Span&, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
-                   float scale, float* scratch, float* const* outputs);
+                   float scale, float cap, float* scratch, float* const* outputs);
     void (*to_halves)(const float* x, size_t size, uint16_t* out);
     // max(x), and the sum of exp(x - max(x)).
     void (*exponentials)(const float* x, size_t size, float* largest, float* sum);

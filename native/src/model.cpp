@@ -23,6 +23,8 @@ void Model::forward(Cache& cache, const std::vector<Row>& rows, const std::vecto
     const size_t tokens = step.tokens, width = shape_.hidden, wanted = step.wanted.size();
     for (size_t token = 0; token < tokens; token++)
         unpack_row(*embedding_, static_cast<size_t>(step.ids[token]), step.x.data() + token * width);
+    if (shape_.embedding_scale != 1)
+        for (float& x : step.x) x *= shape_.embedding_scale;
     result.hidden.resize(hidden.size());
     const bool told_last = std::count(hidden.begin(), hidden.end(), layers_.size()) > 0;  // of all tokens
     auto tell = [&](size_t layer) {
@@ -31,7 +33,7 @@ void Model::forward(Cache& cache, const std::vector<Row>& rows, const std::vecto
     };
     for (size_t number = 0; number < layers_.size(); number++) {
         tell(number);
-        const float* norm = layers_[number].attention_norm.data();
+        const float* norm = norm_or_none(layers_[number].attention_norm);
         if (number + 1 < layers_.size() || told_last)
             run(step, number, step.x.data(), width, norm);
         else

@@ -142,6 +142,8 @@ NB_MODULE(_core, m) {
         .def(nb::init<>())
         .def_rw("attention_norm", &Layer::attention_norm)
         .def_rw("mlp_norm", &Layer::mlp_norm)
+        .def_rw("attention_post_norm", &Layer::attention_post_norm)
+        .def_rw("mlp_post_norm", &Layer::mlp_post_norm)
         .def_rw("query_norm", &Layer::query_norm)
         .def_rw("key_norm", &Layer::key_norm)
         .def_rw("query", &Layer::query)
@@ -153,7 +155,15 @@ NB_MODULE(_core, m) {
         .def_rw("down", &Layer::down)
         .def_rw("experts", &Layer::experts)
         .def_rw("window", &Layer::window)
-        .def_rw("rotates", &Layer::rotates);
+        .def_rw("rotation", &Layer::rotation);
+    nb::enum_<Activation>(m, "Activation").value("silu", Activation::silu).value("gelu", Activation::gelu);
+    nb::class_<Rotation>(m, "Rotation")
+        .def(
+            "__init__",
+            [](Rotation* self, std::vector<float> frequencies, float scale) {
+                new (self) Rotation{std::move(frequencies), scale};
+            },
+            "frequencies"_a, "scale"_a = 1.0f);
     nb::class_<Shape>(m, "Shape")
         .def(nb::init<>())
         .def_rw("hidden", &Shape::hidden)
@@ -163,8 +173,14 @@ NB_MODULE(_core, m) {
         .def_rw("inner", &Shape::inner)
         .def_rw("vocabulary", &Shape::vocabulary)
         .def_rw("epsilon", &Shape::epsilon)
-        .def_rw("rotary_scale", &Shape::rotary_scale)
-        .def_rw("frequencies", &Shape::frequencies);
+        .def_rw("rotations", &Shape::rotations)
+        .def_rw("activation", &Shape::activation)
+        .def_rw("embedding_scale", &Shape::embedding_scale)
+        .def_rw("residual_scale", &Shape::residual_scale)
+        .def_rw("logit_divisor", &Shape::logit_divisor)
+        .def_rw("attention_scale", &Shape::attention_scale)
+        .def_rw("attention_cap", &Shape::attention_cap)
+        .def_rw("logit_cap", &Shape::logit_cap);
     nb::class_<Model>(m, "Model")
         .def(
             "__init__",

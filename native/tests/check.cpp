@@ -105,15 +105,39 @@ struct Made {
     }
 };
 
+// What layers have beside those of Llama: caps, scales, norms of what is added, two rotations; or norms of whole queries.
+enum class Style { plain, mixed, capped, whole };
+
+void set_apart(Shape& shape, std::vector<Layer>& layers, Made& made, Style style) {
+    if (style == Style::plain || style == Style::mixed) return;
+    const size_t queries = shape.heads * shape.head_size, keys = shape.key_heads * shape.head_size;
+    for (Layer& layer : layers) {
+        layer.attention_post_norm = made.numbers(shape.hidden, 1, 0.1f);
+        layer.mlp_post_norm = made.numbers(shape.hidden, 1, 0.1f);
+        if (style == Style::capped) continue;
+        layer.attention_norm.clear(), layer.mlp_norm.clear();
+        layer.query_norm = made.numbers(queries, 1, 0.1f);
+        layer.key_norm = made.numbers(keys, 1, 0.1f);
+    }
+    if (style == Style::whole) return;
+    shape.activation = Activation::gelu;
+    shape.embedding_scale = 3, shape.residual_scale = 0.5f, shape.logit_divisor = 2;
+    shape.attention_scale = 0.3f, shape.attention_cap = 2, shape.logit_cap = 3;
+    shape.rotations.push_back({{0.5f, 0.1f}, 1.2f});
+    layers[0].rotation = 1, layers[0].window = 5;
+}
+
 std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t window, const char* set, size_t threads,
-                            bool mixed = false) {
+                            Style style = Style::plain) {
     Made made;
     made.kind = kind;
     Shape shape;
     shape.hidden = !in_files_alone(kind) ? 40 : is_of_k(format_of(kind).kind) ? 256 : 64;
     shape.heads = 6, shape.key_heads = 2, shape.head_size = head_size;
     shape.inner = 72, shape.vocabulary = 101, shape.epsilon = 1e-5f;
-    for (size_t i = 0; i < head_size / 2; i++) shape.frequencies.push_back(1.0f / std::pow(10.0f, 0.3f * i));
+    shape.rotations.resize(1);
+    for (size_t i = 0; i < head_size / 2; i++)
+        shape.rotations[0].frequencies.push_back(1.0f / std::pow(10.0f, 0.3f * i));
     const size_t hidden = shape.hidden;
     const size_t queries = 6 * head_size, keys = 2 * head_size;
     std::vector<Layer> layers(2);
@@ -131,7 +155,8 @@ std::unique_ptr<Model> make(const std::string& kind, size_t head_size, size_t wi
         layer.down = made.linear(hidden, 72);
         layer.window = window;
     }
-    if (mixed) layers[0].experts = made.experts(hidden, kind == "q4_1" ? 64 : 40);
+    if (style == Style::mixed) layers[0].experts = made.experts(hidden, kind == "q4_1" ? 64 : 40);
+    set_apart(shape, layers, made, style);
     auto embedding = made.matrix(101, hidden);
     return std::make_unique<Model>(shape, layers, made.numbers(hidden, 1, 0.1f), embedding, embedding, set, threads);
 }
@@ -205,14 +230,14 @@ void check_shapes(const Model& model, bool half, const std::vector<float>& expec
 }
 
 // All instruction sets, beside the portable one.
-void check_model(const char* kind, size_t head_size, bool half, bool mixed, const std::vector<int32_t>& tokens) {
+void check_model(const char* kind, size_t head_size, bool half, Style style, const std::vector<int32_t>& tokens) {
     const size_t window = half ? 0 : 7;
-    auto portable = make(kind, head_size, window, "portable", 1, mixed);
+    auto portable = make(kind, head_size, window, "portable", 1, style);
     auto cache = portable->new_cache(2, 50, half);
     const auto expected = logits_of(*portable, *cache, {{1, 0, chain(37), tokens, 37}});
     digest_of(expected);
     for (auto set = kernel_names(); *set; set++)
-        check_shapes(*make(kind, head_size, window, *set, 3, mixed), half, expected, tokens);
+        check_shapes(*make(kind, head_size, window, *set, 3, style), half, expected, tokens);
 }
 
 // Experts whose parts do not fit one another, or that a token would ask more of than there are.
@@ -224,6 +249,7 @@ void check_refused_experts() {
         shape.hidden = 32, shape.heads = shape.key_heads = 1, shape.head_size = 16, shape.inner = 32;
         shape.vocabulary = 9, shape.epsilon = 1e-5f;
         Layer layer;
+        layer.rotation = -1;
         layer.attention_norm = layer.mlp_norm = made.numbers(32, 1, 0.1f);
         layer.query = layer.key = layer.value = made.linear(16, 32);
         layer.output = made.linear(32, 16);
@@ -273,6 +299,60 @@ void check_refusals() {
     refuses([&] { pack(bytes, 18, "q4_k", "same", 1, 32, nullptr, 1); }, "an eighth of a block");
     refuses([&] { pack(bytes, 34, "q8_0", "q6_k", 1, 32, nullptr, 1); }, "a format to which nothing is converted");
     refuses([&] { pack(bytes, 34, "q9_0", "same", 1, 32, nullptr, 1); }, "an unknown format");
+}
+
+void check_shape_refusals() {
+    auto refused = [](auto change, const char* what) {
+        Made made;
+        made.kind = "f32";
+        Shape shape;
+        shape.hidden = 16, shape.heads = shape.key_heads = 1, shape.head_size = 16, shape.inner = 16;
+        shape.vocabulary = 20, shape.epsilon = 1e-5f;
+        Layer layer;
+        layer.rotation = -1;
+        for (Linear* linear : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down})
+            *linear = made.linear(16, 16);
+        auto embedding = made.matrix(20, 16);
+        auto build = [&] { Model(shape, {layer}, made.numbers(16, 1, 0.1f), embedding, embedding, "portable", 1); };
+        build();
+        change(shape, layer);
+        refuses(build, what);
+    };
+    refused([](Shape&, Layer& layer) { layer.rotation = 0; }, "a rotation that is not there");
+    refused([](Shape&, Layer& layer) { layer.rotation = -2; }, "a negative rotation");
+    refused([](Shape&, Layer& layer) { layer.mlp_post_norm.resize(15); }, "a norm that is too short");
+    refused([](Shape&, Layer& layer) { layer.query_norm.resize(16); }, "a norm of queries alone");
+    refused([](Shape&, Layer& layer) { layer.query_norm.resize(8), layer.key_norm.resize(8); }, "norms of half heads");
+    refused([](Shape& shape, Layer&) { shape.rotations = {{std::vector<float>(9), 1}}; }, "more pairs than a head has");
+    refused([](Shape& shape, Layer&) { shape.logit_divisor = 0; }, "logits divided by 0");
+    refused([](Shape& shape, Layer&) { shape.embedding_scale = std::nanf(""); }, "a scale of no number");
+    refused([](Shape& shape, Layer&) { shape.attention_cap = -1; }, "a negative cap");
+    refused([](Shape& shape, Layer&) { shape.logit_cap = INFINITY; }, "an infinite cap");
+}
+
+// Against double precision; a NaN stays one, and what is infinite is as good as very large.
+void check_activations() {
+    const Kernels& kernels = *find_kernels("portable");
+    std::vector<float> x;
+    for (float each = -30; each < 30; each += 0.37f) x.push_back(each), x.push_back(each * 1e-3f), x.push_back(each * 100);
+    std::vector<float> gelu = x, silu = x, capped = x;
+    const std::vector<float> ones(x.size(), 1);
+    kernels.gate(Activation::gelu, gelu.data(), ones.data(), x.size());
+    kernels.gate(Activation::silu, silu.data(), ones.data(), x.size());
+    kernels.cap(capped.data(), x.size(), 7);
+    const auto near = [](float found, double expected) {
+        return std::abs(found - expected) <= 1e-6 * std::abs(expected) + 1e-30;
+    };
+    for (size_t i = 0; i < x.size(); i++) {
+        const double at = x[i], inner = 0.7978845608028654 * (at + 0.044715 * at * at * at);
+        if (at > -5)  // far below, what is left is the rounding of a very small number
+            expect(std::abs(gelu[i] - at / (1 + std::exp(-2 * inner))) <= 2e-6 * std::abs(at), "gelu is another number");
+        expect(std::abs(silu[i] - at / (1 + std::exp(-at))) <= 1e-6 * std::abs(at), "silu is another number");
+        expect(near(capped[i], 7 * std::tanh(at / 7)), "a cap is another number");
+    }
+    float strange[3] = {std::nanf(""), INFINITY, -INFINITY};
+    kernels.cap(strange, 3, 7);
+    expect(std::isnan(strange[0]) && strange[1] == 7 && strange[2] == -7, "a cap of what is no number");
 }
 
 // A weight that is no number shows in every product that it is a part of, whatever it is packed in.
@@ -430,12 +510,16 @@ int main() {
     for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"})
         for (size_t head_size : {8, 24})
             for (bool half : {true, false})
-                check_model(kind, head_size, half, false, tokens);
-    for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"}) check_model(kind, 8, true, true, tokens);
+                check_model(kind, head_size, half, Style::plain, tokens);
+    for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"}) check_model(kind, 8, true, Style::mixed, tokens);
     for (const char* kind : {"q5_0", "q5_1", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"})
-        check_model(kind, 24, true, false, tokens);
+        check_model(kind, 24, true, Style::plain, tokens);
+    for (Style style : {Style::capped, Style::whole})
+        for (const char* kind : {"q8_0", "f32"}) check_model(kind, 24, true, style, tokens);
     check_refusals();
     check_refused_experts();
+    check_shape_refusals();
+    check_activations();
     check_weights_that_are_no_numbers();
     check_pool();
     check_automaton(random);

@@ -52,6 +52,38 @@ def test_gguf_files_are_what_llama_cpp_computes(tmp_path, architecture):
     np.testing.assert_allclose(at_once(ours, tokens), at_once(theirs, tokens), atol=2e-3, rtol=1e-3)
 
 
+def gemma2_settings(writer):
+    writer.add_attn_logit_softcapping(3.0)
+    writer.add_final_logit_softcapping(5.0)
+
+
+def gemma3_settings(writer):
+    writer.add_rope_scaling_type(pytest.importorskip("gguf").RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(4.0)
+
+
+# Seven layers: one of Gemma 3 without a window is among them.
+FAMILIES = {
+    "gemma": (2, lambda writer: None),
+    "gemma2": (3, gemma2_settings),
+    "gemma3": (7, gemma3_settings),
+}
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_gguf_files_of_other_families_are_near_what_llama_cpp_computes(tmp_path, architecture):
+    """llama.cpp looks gelu up in a table of float16."""
+    pytest.importorskip("llama_cpp")
+    layers, settings = FAMILIES[architecture]
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", architecture, layers=layers, settings=settings)
+    ours, theirs = (
+        outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
+    )
+    tokens = text(ours, 40)
+    expected = at_once(theirs, tokens)
+    assert np.abs(at_once(ours, tokens) - expected).mean() < 1e-3 * expected.std()
+
+
 # Rows of 256 numbers, and some of 32, for which llama.cpp takes another format: a file of Q4_K_M has eight in all.
 FILE_TYPES = {
     "Q8_0": 7,
@@ -192,6 +224,88 @@ def test_folders_that_contradict_themselves(tmp_path, folder, lie):
     copied(folder, tmp_path)
     config = json.loads(folder["config.json"]) | CONFIGS[lie]
     (tmp_path / "config.json").write_text(json.dumps(config))
+    refused(tmp_path)
+
+
+HOSTILE = {
+    "Gemma": {
+        "another-activation": {"hidden_act": "relu"},
+        "both-ways": {"use_bidirectional_attention": True},
+    },
+    "Gemma2": {
+        "negative-scale": {"query_pre_attn_scalar": -4},
+        "no-scale": {"query_pre_attn_scalar": 0},
+        "scale-as-text": {"query_pre_attn_scalar": "16"},
+        "scale-true": {"query_pre_attn_scalar": True},
+        "endless-scale": {"query_pre_attn_scalar": 10**400},
+        "negative-cap": {"attn_logit_softcapping": -1.0},
+        "no-cap": {"final_logit_softcapping": 0},
+        "cap-that-is-none": {"final_logit_softcapping": float("nan")},
+        "window-as-text": {"sliding_window": "5"},
+        "no-window": {"sliding_window": None},
+        "too-few-layer-types": {"layer_types": ["full_attention"]},
+        "unknown-layer-types": {"layer_types": ["chunked_attention"] * 3},
+    },
+    "Gemma3Text": {
+        "capped-attention": {"attn_logit_softcapping": 5.0},
+        "another-activation": {"hidden_activation": "gelu"},
+        "one-rotation": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        "rotations-as-list": {"rope_parameters": {"full_attention": [1]}},
+        "rotation-without-base": {"rope_parameters": {"full_attention": {"rope_theta": -1.0}}},
+        "endless-pattern": {"layer_types": None, "sliding_window_pattern": 0},
+    },
+}
+
+
+@pytest.mark.parametrize(("kind", "lie"), [(kind, lie) for kind in HOSTILE for lie in HOSTILE[kind]])
+def test_settings_of_other_families_that_cannot_be_true_are_refused(tmp_path, kind, lie):
+    tiny(kind).save_pretrained(tmp_path)
+    in_native(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | HOSTILE[kind][lie]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    refused(tmp_path)
+
+
+# As the hub has them: with other names, and without what transformers has defaults for.
+OLDER = {
+    "Gemma3Text": (
+        {"rope_theta": 5000.0, "rope_local_base_freq": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+        ("rope_parameters", "layer_types", "tie_word_embeddings", "hidden_activation", "query_pre_attn_scalar"),
+        {"num_hidden_layers": 7, "sliding_window": 5},
+    ),
+    "Gemma2": (
+        {"rope_theta": 5000.0, "hidden_act": "gelu_pytorch_tanh"},
+        ("rope_parameters", "layer_types", "tie_word_embeddings", "attn_logit_softcapping", "query_pre_attn_scalar"),
+        {"sliding_window": 5},
+    ),
+    "Gemma": ({"rope_theta": 5000.0, "hidden_act": "gelu"}, ("rope_parameters", "tie_word_embeddings"), {}),
+}
+
+
+@pytest.mark.parametrize("kind", OLDER)
+def test_settings_as_the_hub_has_them_are_those_of_transformers(tmp_path, kind):
+    new, gone, sizes = OLDER[kind]
+    tiny(kind, **sizes).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | new
+    (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in config if key not in gone}))
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = tiny_native.open_folder(tmp_path, "float32")
+    tokens = text(model, 40)
+    with torch.inference_mode():
+        made = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        expected = made(torch.tensor([tokens])).logits[0].numpy()
+    np.testing.assert_allclose(at_once(model, tokens), expected, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("gone", ["post_feedforward_layernorm", "q_norm", "pre_feedforward_layernorm"])
+def test_a_norm_that_is_not_there_is_missed(tmp_path, gone):
+    from safetensors.numpy import load_file, save_file
+
+    tiny("Gemma3Text").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file({name: weight for name, weight in load_file(file).items() if gone not in name}, file)
     refused(tmp_path)
 
 

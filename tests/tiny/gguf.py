@@ -1,6 +1,8 @@
 """Tiny GGUF files with random weights, for llama.cpp."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +26,11 @@ TEMPLATE = (
 )
 
 
+GEMMAS = ("gemma", "gemma2", "gemma3")
+
+
 def weights(
-    architecture: str, vocabulary: int, seed: int = 0, width: int = WIDTH, inner: int = INNER
+    architecture: str, vocabulary: int, seed: int = 0, width: int = WIDTH, inner: int = INNER, layers: int = LAYERS
 ) -> dict[str, np.ndarray]:
     """By their names in GGUF files, [outputs, inputs]."""
     draw = np.random.default_rng(seed)
@@ -37,9 +42,9 @@ def weights(
         return draw.uniform(0.5, 1.5, size).astype(np.float32)
 
     found = {"token_embd.weight": matrix(vocabulary, width), "output_norm.weight": scales(width)}
-    if architecture != "gemma3":
+    if architecture not in GEMMAS:
         found["output.weight"] = matrix(vocabulary, width)
-    for layer in range(LAYERS):
+    for layer in range(layers):
         block = f"blk.{layer}"
         if architecture == "mamba":
             found |= _mamba(block, matrix, scales)
@@ -57,7 +62,7 @@ def weights(
         )
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
-        if architecture == "gemma3":
+        if architecture in ("gemma2", "gemma3"):
             found |= {f"{block}.post_{part}.weight": scales(width) for part in ("attention_norm", "ffw_norm")}
     return found
 
@@ -121,11 +126,14 @@ def save(
     tensors: dict[str, np.ndarray] | None = None,
     words: list[str] | None = None,
     chat_template: str | None = None,
+    layers: int = LAYERS,
+    settings: Callable[[Any], object] = lambda writer: None,
 ) -> Path:
     """Write a model.
 
     Args:
         architecture: or "mixtral", which GGUF calls llama too.
+        settings: adds further ones, with a GGUFWriter.
         tensors: instead of random ones.
         words: of a SentencePiece tokenizer, the first three unknown, begin and end; without, there is no tokenizer.
     """
@@ -134,10 +142,10 @@ def save(
     writer = gguf.GGUFWriter(file, "llama" if architecture == "mixtral" else architecture)
     writer.add_context_length(256)
     if tensors is None:
-        tensors = weights(architecture, vocabulary if words is None else len(words), seed)
+        tensors = weights(architecture, vocabulary if words is None else len(words), seed, layers=layers)
     inner = len(tensors["blk.0.ffn_gate.weight"]) if "blk.0.ffn_gate.weight" in tensors else INNER
     writer.add_embedding_length(tensors["token_embd.weight"].shape[1])
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(layers)
     writer.add_feed_forward_length(0 if architecture == "mamba" else inner)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(len(tensors["token_embd.weight"]))
@@ -154,7 +162,7 @@ def save(
         writer.add_value_length(HEAD_SIZE)
         writer.add_rope_dimension_count(HEAD_SIZE)
         writer.add_rope_freq_base(10000.0)
-    if architecture == "gemma3":
+    if architecture in ("gemma2", "gemma3"):
         writer.add_sliding_window(WINDOW)
     if architecture in MIXTURES:
         writer.add_expert_count(EXPERTS)
@@ -163,6 +171,7 @@ def save(
             writer.add_expert_feed_forward_length(EXPERT_INNER)
         if architecture == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)
+    settings(writer)
     add_tokenizer(writer, words, chat_template)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)

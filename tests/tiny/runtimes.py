@@ -240,6 +240,8 @@ MODELS = {
     "native-qwen3": native("Qwen3", tie_word_embeddings=True),
     "native-mistral-sliding": native("Mistral", **SLIDING),
     "native-mixtral": native("Mixtral", num_local_experts=5, num_experts_per_tok=2),
+    "native-gemma2-capped": native("Gemma2", sliding_window=5),
+    "native-gemma3-sliding": native("Gemma3Text", **GEMMA),
     "gemma2-capped": wrapped("Gemma2", sliding_window=5),
     "torch-mamba": wrapped("Mamba", **MAMBA),
     "torch-jamba": wrapped("Jamba", **JAMBA),

@@ -87,8 +87,8 @@ class NativeHead:
         parts, shape, layer = library.HeadParts(), library.Shape(), library.Layer()
         shape.hidden, shape.heads, shape.key_heads = config.hidden_size, config.heads, config.key_heads
         shape.head_size, shape.inner, shape.vocabulary = config.head_size, config.inner, config.draft_vocab_size
-        shape.epsilon, shape.frequencies = config.epsilon, config.rotary.frequencies.tolist()
-        shape.rotary_scale = config.rotary.scale
+        shape.epsilon = config.epsilon
+        shape.rotations = [library.Rotation(config.rotary.frequencies.tolist(), config.rotary.scale)]
         for part, name in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
             setattr(layer, part, self._linear(f"{LAYER}.self_attn.{name}_proj"))
         for part in ("gate", "up", "down"):

@@ -15,8 +15,7 @@ from outrider.runtimes.native.mixture import PARTS, ExpertNames, take_experts
 from outrider.runtimes.native.weights import Raw, Source
 
 SAME = "same"  # the numbers of the file
-NORMS = ("attention_norm", "mlp_norm")
-HEAD_NORMS = ("query_norm", "key_norm")
+NORMS = ("attention_norm", "mlp_norm", "attention_post_norm", "mlp_post_norm", "query_norm", "key_norm")
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")
 
 
@@ -25,7 +24,8 @@ class Names:
     """What the files call the parts.
 
     Attributes:
-        parts: of a layer; `{}` is its number.
+        parts: of a layer; `{}` is its number. Norms that are not named are not there.
+        norms_from_1: whether norms stand in the file less 1.
         permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
         experts: of the layers that have some.
     """
@@ -36,6 +36,7 @@ class Names:
     parts: Mapping[str, str]
     permuted: bool = False
     experts: ExpertNames | None = None
+    norms_from_1: bool = False
 
 
 class Builder:
@@ -62,11 +63,15 @@ class Builder:
         shape = library.Shape()
         shape.hidden, shape.heads, shape.key_heads, shape.head_size = d.hidden, d.heads, d.key_heads, d.head_size
         shape.inner, shape.vocabulary, shape.epsilon = d.inner, d.vocabulary, d.epsilon
-        shape.frequencies, shape.rotary_scale = d.rotary.frequencies.tolist(), d.rotary.scale
+        shape.rotations = [library.Rotation(rotary.frequencies.tolist(), rotary.scale) for rotary in d.rotaries]
+        shape.activation = getattr(library.Activation, d.activation)
+        shape.embedding_scale, shape.residual_scale = d.embedding_scale, d.residual_scale
+        shape.attention_scale, shape.logit_divisor = d.attention_scale or 0.0, d.logit_divisor
+        shape.attention_cap, shape.logit_cap = d.attention_cap, d.logit_cap
         layers = [self._layer(number) for number in range(d.layers)]
         embedding = self._matrix(self._names.embedding, self._outer)
         head = embedding if d.tied else self._matrix(self._names.head, self._outer)
-        norm, chosen = self._take(self._names.norm).floats(), instruction_set()
+        norm, chosen = self._norm(self._names.norm), instruction_set()
         try:
             return library.Model(shape, layers, norm, embedding, head, chosen, self._threads)
         except ValueError as error:
@@ -80,10 +85,8 @@ class Builder:
     def _layer(self, number: int) -> Any:
         layer, parts = self._core.Layer(), self._names.parts
         for part in NORMS:
-            setattr(layer, part, self._take(f"{parts[part]}.weight".format(number)).floats())
-        for part in HEAD_NORMS:
-            norm = self._source.find(f"{parts[part]}.weight".format(number))
-            setattr(layer, part, [] if norm is None else norm.floats())
+            if part in parts:
+                setattr(layer, part, self._norm(f"{parts[part]}.weight".format(number)))
         mixture = self._description.mixture
         if mixture is not None and mixture.layers[number] and self._names.experts is not None:
             hidden = self._description.hidden
@@ -98,7 +101,7 @@ class Builder:
             if order and numbers:
                 numbers = [numbers[i] for i in order]
             setattr(layer, part, self._core.Linear(self._matrix(f"{name}.weight", self._target, order), numbers))
-        layer.window, layer.rotates = self._description.windows[number], self._description.rotates[number]
+        layer.window, layer.rotation = self._description.windows[number], self._description.rotations[number]
         return layer
 
     def _order(self, part: str) -> list[int]:
@@ -109,6 +112,10 @@ class Builder:
         heads = d.heads if part == "query" else d.key_heads
         rows = np.arange(heads * d.head_size).reshape(heads, d.head_size // 2, 2)
         return rows.transpose(0, 2, 1).reshape(-1).tolist()
+
+    def _norm(self, name: str) -> list[float]:
+        found = self._take(name).floats()
+        return [1.0 + each for each in found] if self._names.norms_from_1 else found
 
     def _take(self, name: str) -> Raw:
         raw = self._source.find(name)

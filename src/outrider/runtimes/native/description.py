@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 Frequencies = np.ndarray[Any, np.dtype[np.float32]]
 LONGEST = 2**30  # tokens of context
 LARGEST_HEAD = 512  # numbers, for which the library has room
+NO_ROTATION = -1
 
 
 class Unknown(Exception):
@@ -60,11 +61,18 @@ class Description:
         inner: the width of the MLP.
         epsilon: of the RMS norms.
         context_length: the longest sequence, in tokens.
+        rotaries: that layers choose from.
         windows: for each layer how many tokens a token sees, itself included; 0 is all.
-        rotates: for each layer whether positions turn queries and keys.
+        rotations: for each layer which of `rotaries` turns queries and keys; NO_ROTATION is none.
         tied: whether the output head is the embedding.
         stop: tokens that end a text.
         mixture: the experts; None where no layer has any.
+        activation: of the MLP's gate; gelu is the one with tanh.
+        embedding_scale: of embeddings.
+        residual_scale: of what a layer's attention and MLP add.
+        attention_scale: of products of queries and keys; None is 1 / sqrt(head_size).
+        logit_divisor: of logits.
+        attention_cap, logit_cap: scores and logits x become cap * tanh(x / cap); 0 is none.
     """
 
     layers: int
@@ -76,12 +84,19 @@ class Description:
     vocabulary: int
     epsilon: float
     context_length: int
-    rotary: Rotary
+    rotaries: tuple[Rotary, ...]
     windows: tuple[int, ...]
-    rotates: tuple[bool, ...]
+    rotations: tuple[int, ...]
     tied: bool
     stop: frozenset[int] = frozenset()
     mixture: Mixture | None = None
+    activation: Literal["silu", "gelu"] = "silu"
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    attention_scale: float | None = None
+    logit_divisor: float = 1.0
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
 
 
 def plain_frequencies(base: float, size: int) -> Frequencies:

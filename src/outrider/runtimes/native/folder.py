@@ -11,19 +11,10 @@ from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.files.folder import CONFIG, architecture_of, read_object
 from outrider.runtimes.files.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
-from outrider.runtimes.native.description import Description, Unknown, rotary_of
-from outrider.runtimes.native.folder_experts import EXPERTS, MIXTURES, mixture_of
+from outrider.runtimes.native.description import NO_ROTATION, Description, Rotary, Unknown, rotary_of
+from outrider.runtimes.native.families import FAMILIES, FULL, ROTATIONS, SLIDING, Family
+from outrider.runtimes.native.folder_experts import MIXTURES, mixture_of
 
-ARCHITECTURES = {
-    "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "mistral",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-    "SmolLM3ForCausalLM": "smollm3",
-    "MixtralForCausalLM": "mixtral",
-    "Qwen2MoeForCausalLM": "qwen2_moe",
-    "Qwen3MoeForCausalLM": "qwen3_moe",
-}
 # Sizes that are the same in all layers here; other models give a list of them.
 ONE_FOR_ALL = (
     "hidden_size",
@@ -35,25 +26,12 @@ ONE_FOR_ALL = (
     "vocab_size",
     "max_position_embeddings",
 )
-NAMES = Names(
-    "model.embed_tokens.weight",
-    "model.norm.weight",
-    "lm_head.weight",
-    {
-        "attention_norm": "model.layers.{}.input_layernorm",
-        "mlp_norm": "model.layers.{}.post_attention_layernorm",
-        "query_norm": "model.layers.{}.self_attn.q_norm",
-        "key_norm": "model.layers.{}.self_attn.k_norm",
-        "query": "model.layers.{}.self_attn.q_proj",
-        "key": "model.layers.{}.self_attn.k_proj",
-        "value": "model.layers.{}.self_attn.v_proj",
-        "output": "model.layers.{}.self_attn.o_proj",
-        "gate": "model.layers.{}.mlp.gate_proj",
-        "up": "model.layers.{}.mlp.up_proj",
-        "down": "model.layers.{}.mlp.down_proj",
-    },
-    experts=EXPERTS,
-)
+STRANGE = ("quantization_config", "auto_map", "mlp_bias", "use_bidirectional_attention")
+
+
+def names_of(folder: Path) -> Names:
+    """What its files call the weights; see `describe`."""
+    return _family(read_object(folder / CONFIG)).names
 
 
 def describe(folder: Path) -> Description:
@@ -66,7 +44,7 @@ def describe(folder: Path) -> Description:
     config = read_object(folder / CONFIG)
     try:
         return _described(config, folder)
-    except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError, AttributeError) as error:
         raise Unknown(f"its config.json holds a value of the wrong kind ({first_line(error)})") from error
 
 
@@ -74,15 +52,15 @@ def _described(config: Mapping[str, Any], folder: Path) -> Description:
     lists = [key for key in ONE_FOR_ALL if isinstance(config.get(key), list)]
     if lists:
         raise Unknown(f"its config.json gives {lists[0]} for each layer")
-    kind = _kind(config)
+    family = _family(config)
+    kind, config = family.kind, {**family.defaults, **config}
+    _check(config, family)
     layers, heads, hidden = (config[key] for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     size = config.get("head_dim") or hidden // heads
     if kind in ("mistral", "qwen3") and config.get("head_dim") is None:
         raise Unknown("its config.json has no head_dim")
-    parameters = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    parameters.setdefault("rope_theta", config.get("rope_theta"))
-    if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise Unknown("it turns a part of each head")
+    windows, types = _windows(config, family, layers)
+    rotaries, rotations = _rotations(config, kind, types, size)
     generation = folder / "generation_config.json"
     stop = stop_token_ids(
         read_object(generation).get("eos_token_id") if generation.exists() else None, config.get("eos_token_id")
@@ -97,56 +75,83 @@ def _described(config: Mapping[str, Any], folder: Path) -> Description:
         vocabulary=config["vocab_size"],
         epsilon=float(config["rms_norm_eps"]),
         context_length=config["max_position_embeddings"],
-        rotary=rotary_of(parameters, size, config["max_position_embeddings"]),
-        windows=_windows(config, kind, layers),
-        rotates=_rotates(config, kind, layers),
+        rotaries=rotaries,
+        windows=windows,
+        rotations=rotations,
         tied=bool(config["tie_word_embeddings"]),
         stop=stop,
         mixture=mixture_of(config, kind, layers) if kind in MIXTURES else None,
+        **family.apart(config),
     )
 
 
-def _kind(config: Mapping[str, Any]) -> str:
+def _family(config: Mapping[str, Any]) -> Family:
     architecture = architecture_of(config)
-    kind = ARCHITECTURES.get(architecture or "")
-    if kind is None or config.get("model_type") != kind:
+    family = FAMILIES.get(architecture or "")
+    if family is None or config.get("model_type") != family.kind:
         raise Unknown(f"its architecture is {architecture}")
+    return family
+
+
+def _check(config: Mapping[str, Any], family: Family) -> None:
     missing = next((key for key in (*REQUIRED, "intermediate_size") if config.get(key) is None), None)
     if missing is not None:
         raise Unknown(f"its config.json has no {missing}")
-    if config.get("hidden_act", "silu") != "silu":
-        raise Unknown(f"its hidden_act is {config['hidden_act']}")
-    strange = next((key for key in ("quantization_config", "auto_map", "mlp_bias") if config.get(key)), None)
+    activation = config.get(family.activation_key, family.activations[0])
+    if activation not in family.activations:
+        raise Unknown(f"its {family.activation_key} is {activation}")
+    strange = next((key for key in STRANGE if config.get(key)), None)
     if strange is not None:
         raise Unknown(f"its config.json has {strange}")
-    return kind
 
 
-def _windows(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ...]:
-    """For each layer how many tokens a token sees; 0 is all."""
-    window = config.get("sliding_window")
-    if kind == "llama":
-        return (0,) * layers
-    if kind == "qwen3_moe" and not config.get("use_sliding_window"):
-        return (0,) * layers
-    if kind == "mixtral":
-        return (int(window or 0),) * layers
-    if kind in ("mistral", "qwen3_moe"):
+def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[tuple[int, ...], list[str]]:
+    """For each layer how many tokens a token sees, 0 for all; and its kind."""
+    window, types = config.get("sliding_window"), config.get("layer_types")
+    if family.window_every:
+        every = config.get("sliding_window_pattern", family.window_every)
+        plain = [FULL if (layer + 1) % every == 0 else SLIDING for layer in range(layers)]
+        types = plain if types is None else types
+    elif family.slides and config.get("use_sliding_window", True):
         if "sliding_window" not in config:  # transformers has a default of its own
             raise Unknown("its config.json has no sliding_window")
-        return (int(window or 0),) * layers
-    types = config.get("layer_types")
-    if not config.get("use_sliding_window") and "sliding_attention" not in (types or ()):
-        return (0,) * layers
-    if not isinstance(types, list) or len(types) != layers or not isinstance(window, int) or window < 1:
+        types = [SLIDING if window else FULL] * layers
+    elif family.kind == "llama" or (not config.get("use_sliding_window") and SLIDING not in (types or ())):
+        types = [FULL] * layers
+    if not isinstance(types, list) or len(types) != layers or not {*types} <= {SLIDING, FULL}:
         raise Unknown("its config.json does not say which layers have a sliding window")
-    return tuple(window if layer == "sliding_attention" else 0 for layer in types)
+    if SLIDING in types and (not isinstance(window, int) or window < 1):
+        raise Unknown(f"its sliding_window is {window}")
+    return tuple(int(window or 0) if each == SLIDING else 0 for each in types), types
 
 
-def _rotates(config: Mapping[str, Any], kind: str, layers: int) -> tuple[bool, ...]:
+def _rotations(
+    config: Mapping[str, Any], kind: str, types: list[str], size: int
+) -> tuple[tuple[Rotary, ...], tuple[int, ...]]:
+    """The rotary embeddings, and which of them each layer takes."""
+    stated, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    longest = config["max_position_embeddings"]
+    if kind not in ROTATIONS:
+        parameters = {"rope_theta": config.get("rope_theta"), **scaling, **stated}
+        if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
+            raise Unknown("it turns a part of each head")
+        return (rotary_of(parameters, size, longest),), _turned(config, kind, len(types))
+    if not {*stated} <= {SLIDING, FULL}:
+        raise Unknown("its rope_parameters are not those of kinds of layers")
+    found = []
+    for each, (base, name) in ROTATIONS[kind].items():
+        # Transformers takes an older `type` for none where it has given a kind itself.
+        of_kind = stated.get(each) or {"rope_type": "default", **(scaling if each == FULL else {})}
+        found.append(rotary_of({"rope_theta": config.get(name, base), **of_kind}, size, longest))
+    places = list(ROTATIONS[kind])
+    return tuple(found), tuple(places.index(each) for each in types)
+
+
+def _turned(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ...]:
+    """For each layer the one rotation or none."""
     if kind != "smollm3":
-        return (True,) * layers
+        return (0,) * layers
     rotates = config.get("no_rope_layers")  # 1 where there is rotation, despite the name
     if not isinstance(rotates, list) or len(rotates) != layers:
         raise Unknown("its config.json does not say which layers rotate")
-    return tuple(bool(each) for each in rotates)
+    return tuple(0 if each else NO_ROTATION for each in rotates)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import (
     LARGEST_HEAD,
     LONGEST,
+    NO_ROTATION,
     Description,
     Mixture,
     Rotary,
@@ -19,19 +22,14 @@ from outrider.runtimes.native.description import (
     plain_frequencies,
     rotary_of,
 )
+from outrider.runtimes.native.families import LARGEST_SCALE
 from outrider.runtimes.native.mixture import PARTS as EXPERT_PARTS
 from outrider.runtimes.native.mixture import ExpertNames
 from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
-# Whether the rows of queries and keys stand in pairs.
-ARCHITECTURES = {"llama": True, "smollm3": True, "qwen2": False, "qwen3": False, "qwen2moe": False, "qwen3moe": False}
 # Whether the weights of the experts that a token uses have the sum 1. Llama's are Mixtral's.
 MIXTURES = {"llama": True, "qwen2moe": False, "qwen3moe": True}
-PARTS = {
-    "attention_norm": "attn_norm",
-    "mlp_norm": "ffn_norm",
-    "query_norm": "attn_q_norm",
-    "key_norm": "attn_k_norm",
+LINEARS = {
     "query": "attn_q",
     "key": "attn_k",
     "value": "attn_v",
@@ -40,16 +38,79 @@ PARTS = {
     "up": "ffn_up",
     "down": "ffn_down",
 }
+NORMS = {"attention_norm": "attn_norm", "mlp_norm": "ffn_norm"}
+HEAD_NORMS = {"query_norm": "attn_q_norm", "key_norm": "attn_k_norm"}
+POST_NORMS = {"attention_post_norm": "post_attention_norm", "mlp_post_norm": "post_ffw_norm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What sets an architecture apart from Llama.
+
+    Attributes:
+        permuted: whether the rows of queries and keys stand in pairs.
+        window_every: layers up to one without a window, where some layers have one; 0 where all layers are alike.
+        settings: that it knows among those that others do not.
+        scaled: whether it is Gemma's: embeddings are scaled, and gelu gates the MLP.
+        other_scale_at: so many layers have queries scaled by the width and not by the size of a head, as llama.cpp has
+            it: files do not say so.
+    """
+
+    parts: Mapping[str, str]
+    permuted: bool = False
+    window_every: int = 0
+    settings: tuple[str, ...] = ()
+    scaled: bool = False
+    other_scale_at: int = 0
+
+
+WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
+ATTENTION_CAP, LOGIT_CAP = "attn_logit_softcapping", "final_logit_softcapping"
+FAMILIES = {
+    "llama": Family(NORMS | LINEARS, permuted=True),
+    "smollm3": Family(NORMS | LINEARS, permuted=True),
+    "qwen2": Family(NORMS | LINEARS),
+    "qwen3": Family(NORMS | LINEARS | HEAD_NORMS),
+    "qwen2moe": Family(NORMS | LINEARS),
+    "qwen3moe": Family(NORMS | LINEARS | HEAD_NORMS),
+    "gemma": Family(NORMS | LINEARS, scaled=True),
+    "gemma2": Family(
+        NORMS | LINEARS | POST_NORMS,
+        window_every=2,
+        settings=(WINDOW, PATTERN, ATTENTION_CAP, LOGIT_CAP),
+        scaled=True,
+        other_scale_at=46,
+    ),
+    "gemma3": Family(
+        NORMS | LINEARS | POST_NORMS | HEAD_NORMS,
+        window_every=6,
+        settings=(WINDOW, PATTERN),
+        scaled=True,
+        other_scale_at=62,
+    ),
+}
 FACTORS = "rope_freqs.weight"
 FORWARD = "feed_forward_length"
 NO_ROTATION_EVERY = 4  # layers of SmolLM3
+APART = (
+    WINDOW,
+    PATTERN,
+    ATTENTION_CAP,
+    LOGIT_CAP,
+    "attention.scale",
+    "embedding_scale",
+    "logit_scale",
+    "residual_scale",
+)
+# Where files name none, as llama.cpp has it.
+GEMMA2_WINDOW, GEMMA2_CAPS = 4096, (50.0, 30.0)
+GEMMA3_LOCAL_BASE = 10000.0
 EXPERTS = ExpertNames(
     router=("blk.{}.ffn_gate_inp.weight",),
     stacked={part: (f"blk.{{}}.ffn_{part}_exps.weight",) for part in EXPERT_PARTS},
     shared={part: f"blk.{{}}.ffn_{part}_shexp.weight" for part in EXPERT_PARTS},
     shared_gate="blk.{}.ffn_gate_inp_shexp.weight",
 )
-UNSUPPORTED = ("attention.sliding_window", "attention.scale", "logit_scale", "residual_scale")
 # What other architectures say of their experts, and what of it is said of these too.
 OTHER_EXPERTS = {
     "leading_dense_block_count": 0,
@@ -63,16 +124,16 @@ ENDS_OF_A_TURN = (b"<|im_end|>", b"<|eot_id|>", b"<|end_of_text|>", b"<|endoftex
 
 
 def names_of(header: Header) -> Names:
-    parts = {part: f"blk.{{}}.{name}" for part, name in PARTS.items()}
-    permuted = ARCHITECTURES[architecture_of(header)]
-    return Names("token_embd.weight", "output_norm.weight", "output.weight", parts, permuted, EXPERTS)
+    family = FAMILIES[architecture_of(header)]
+    parts = {part: f"blk.{{}}.{name}" for part, name in family.parts.items()}
+    return Names("token_embd.weight", "output_norm.weight", "output.weight", parts, family.permuted, EXPERTS)
 
 
 def architecture_of(header: Header) -> str:
     """Raises Unknown unless the native runtime knows it."""
     value = header.values.get("general.architecture")
     name = value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
-    if name not in ARCHITECTURES:
+    if name not in FAMILIES:
         raise Unknown(f"its architecture is {name}")
     return name
 
@@ -85,9 +146,9 @@ def describe(header: Header, file: Path) -> Description:
         ModelError: the rotary factors do not lie within the file.
     """
     kind = architecture_of(header)
-    values = _Values(header, kind)
-    for key in UNSUPPORTED:
-        if header.values.get(f"{kind}.{key}"):
+    values, family = _Values(header, kind), FAMILIES[kind]
+    for key in APART:
+        if key not in family.settings and header.values.get(f"{kind}.{key}"):
             raise Unknown(f"it has {kind}.{key}")
     strange = next((t.kind for t in header.tensors.values() if t.kind not in GGML_TYPES), None)
     if strange is not None:
@@ -104,10 +165,11 @@ def describe(header: Header, file: Path) -> Description:
     if values.count("attention.value_length", size) != size:
         raise Unknown("keys and values have different sizes")
     turned = values.count("rope.dimension_count", size)
-    if turned > size or turned > LARGEST_HEAD or turned % 2 or (ARCHITECTURES[kind] and turned != size):
+    if turned > size or turned > LARGEST_HEAD or turned % 2 or (family.permuted and turned != size):
         raise Unknown(f"it turns {turned} of {size} dimensions")
     context = values.count("context_length")
-    steps = NO_ROTATION_EVERY if kind == "smollm3" else layers + 1
+    windows = _windows(values, kind, layers)
+    rotaries, rotations = _rotations(header, values, kind, windows, turned, context, file)
     return Description(
         layers=layers,
         hidden=hidden,
@@ -118,13 +180,28 @@ def describe(header: Header, file: Path) -> Description:
         vocabulary=embedding.shape[1],
         epsilon=values.number("attention.layer_norm_rms_epsilon"),
         context_length=context,
-        rotary=_rotary(header, values, turned, context, file),
-        windows=(0,) * layers,
-        rotates=tuple((layer + 1) % steps != 0 for layer in range(layers)),
+        rotaries=rotaries,
+        windows=windows,
+        rotations=rotations,
         tied="output.weight" not in header.tensors,
         stop=_stops(header, file),
         mixture=_mixture(values, kind, layers),
+        **_apart(values, kind, layers, hidden, heads),
     )
+
+
+def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> dict[str, Any]:
+    """The fields of Description in which the family differs from Llama."""
+    family = FAMILIES[kind]
+    found: dict[str, Any] = {}
+    if family.scaled:
+        found |= {"activation": "gelu", "embedding_scale": hidden**0.5}
+    if layers == family.other_scale_at:
+        found["attention_scale"] = (hidden // heads) ** -0.5
+    if kind == "gemma2":
+        caps = (values.positive(key, cap) for key, cap in zip((ATTENTION_CAP, LOGIT_CAP), GEMMA2_CAPS, strict=True))
+        found["attention_cap"], found["logit_cap"] = caps
+    return found
 
 
 class _Values:
@@ -149,6 +226,43 @@ class _Values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Unknown(f"its {key} is {value!r}")
         return float(value)
+
+    def positive(self, key: str, default: float) -> float:
+        value = self.number(key, default)
+        if not 0 < value < LARGEST_SCALE:
+            raise Unknown(f"its {key} is {value}")
+        return value
+
+
+def _windows(values: _Values, kind: str, layers: int) -> tuple[int, ...]:
+    """For each layer how many tokens a token sees; 0 is all."""
+    family = FAMILIES[kind]
+    stated = values.find(WINDOW) or (GEMMA2_WINDOW if kind == "gemma2" else 0)
+    if not stated or WINDOW not in family.settings:
+        return (0,) * layers
+    window, every = values.count(WINDOW, stated), values.count(PATTERN, family.window_every)
+    return tuple(0 if (layer + 1) % every == 0 else window for layer in range(layers))
+
+
+def _rotations(
+    header: Header,
+    values: _Values,
+    kind: str,
+    windows: tuple[int, ...],
+    turned: int,
+    context: int,
+    file: Path,
+) -> tuple[tuple[Rotary, ...], tuple[int, ...]]:
+    """The rotary embeddings, and which of them each layer takes."""
+    whole = _rotary(header, values, turned, context, file)
+    if any(windows):  # those layers turn at a base of their own, or at least without scaling
+        base = values.number("rope.freq_base", 10000.0) if kind == "gemma2" else GEMMA3_LOCAL_BASE
+        parameters = {"rope_theta": values.number("rope.freq_base_swa", base)}
+        if kind == "gemma2" and values.find("rope.scaling.type"):
+            raise Unknown("its rotary embedding is scaled")
+        return (whole, rotary_of(parameters, turned, context)), tuple(int(window > 0) for window in windows)
+    steps = NO_ROTATION_EVERY if kind == "smollm3" else len(windows) + 1
+    return (whole,), tuple(0 if (layer + 1) % steps else NO_ROTATION for layer in range(len(windows)))
 
 
 def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
