@@ -37,6 +37,7 @@ from outrider.prompts.request import PreparedRequest, Request, prepare_request
 from outrider.prompts.tokens import plain_prompt
 from outrider.runtimes.base import Model
 from outrider.runtimes.files.fingerprint import hub_commit, weights_fingerprint
+from outrider.runtimes.files.places import local
 from outrider.runtimes.files.smollm2 import SMOLLM2
 from outrider.structured import Grammar
 from outrider.text import limited
@@ -270,7 +271,7 @@ def _identity(models: ModelOptions) -> str:
     Raises:
         ModelError: a model of the hub cannot be found.
     """
-    path = Path(models.model).expanduser()
+    path = Path(local(models.model)).expanduser()
     how = [models.target_backend, models.runtime.dtype or "auto", models.runtime.cache_type]
     if models.model == SMOLLM2:
         name, weights = SMOLLM2, None  # pinned by the package that holds it

@@ -12,7 +12,7 @@ from typing import Literal
 
 from outrider.errors import ModelError
 from outrider.runtimes.files.folder import CONFIG, head_of, read_object
-from outrider.runtimes.files.places import is_gguf, is_hub_name
+from outrider.runtimes.files.places import is_gguf, is_hub_name, local
 from outrider.runtimes.files.smollm2 import SMOLLM2, smollm2_file
 
 Backend = Literal["auto", "torch", "native", "llama", "mlx"]
@@ -56,6 +56,7 @@ def find_backend(name: str, *, dtype: str = "auto", device: str = "auto", cache_
     Args:
         dtype, device, cache_type: as in `outrider.load`.
     """
+    name = local(name)
     path = Path(name).expanduser()
     gguf = path.suffix == ".gguf" or is_gguf(path)
     folder = None if gguf or name == SMOLLM2 else _folder(name)

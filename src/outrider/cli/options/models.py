@@ -12,7 +12,7 @@ from outrider.cli.terminal import messages, working
 from outrider.errors import SettingError
 from outrider.runtimes.backends import Backend, CacheDtype, Dtype, find_backend
 from outrider.runtimes.base import Model
-from outrider.runtimes.files.places import is_gguf, stands_in_a_file
+from outrider.runtimes.files.places import is_gguf, local, stands_in_a_file
 
 MODELS = "Models"
 
@@ -127,7 +127,13 @@ class ModelOptions:
     """
 
     model: Annotated[
-        str, option("--model -m", "NAME", "The target: a folder, a GGUF file, a Hugging Face name, or smollm2.", MODELS)
+        str,
+        option(
+            "--model -m",
+            "NAME",
+            "The target: a folder, a GGUF file, a name of the hub (for GGUF user/model:Q4_K_M), or smollm2.",
+            MODELS,
+        ),
     ] = "smollm2"
     draft_model: Annotated[
         str | None, option("--draft-model -md", "NAME", "A smaller model that drafts, or a draft head.", MODELS)
@@ -175,4 +181,4 @@ class ModelOptions:
 
 def _runs_anywhere(name: str) -> bool:
     """Whether the files of a model are for no backend in particular."""
-    return not is_gguf(Path(name).expanduser()) and find_backend(name) in ("torch", "native")
+    return not is_gguf(Path(local(name)).expanduser()) and find_backend(name) in ("torch", "native")

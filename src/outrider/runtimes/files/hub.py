@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import (
+    HfApi,
     constants,
     get_hf_file_metadata,
     hf_hub_download,
@@ -17,6 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from outrider.errors import ModelError, first_line
 
 SECONDS = 5
+ELSEWHERE = "give a folder, a GGUF file, or smollm2"
 CONFIG = "config.json"
 # A model's weights, its configuration, and its tokenizer.
 WEIGHTS = "model*.safetensors"
@@ -36,21 +40,68 @@ def require_hub(name: str) -> None:
     _require_name(name)
     if isinstance(try_to_load_from_cache(name, CONFIG), str):
         return
-    elsewhere = "give a folder, a GGUF file, or smollm2"
+    _require_online(name)
+    with _asking_for(name):
+        get_hf_file_metadata(hf_hub_url(name, CONFIG), timeout=SECONDS)
+
+
+def list_files(name: str) -> list[str]:
+    """The files of a model of the hub; those on this machine where the hub cannot be reached.
+
+    Raises:
+        ModelError: as `require_hub`.
+    """
+    _require_name(name)
+    kept = _kept_files(name)
+    try:
+        _require_online(name)
+        with _asking_for(name):
+            return [file.rfilename for file in HfApi().model_info(name, timeout=SECONDS).siblings or ()]
+    except ModelError:
+        if kept:
+            return kept
+        raise
+
+
+def fetch_listed(name: str, file: str) -> Path:
+    """A file that `list_files` names, downloaded the first time.
+
+    Raises:
+        ModelError: it cannot be downloaded.
+    """
+    try:
+        return Path(hf_hub_download(name, file, etag_timeout=SECONDS))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} of model {name} cannot be downloaded: {first_line(error)}") from error
+
+
+def _kept_files(name: str) -> list[str]:
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):
+        return []
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def _require_online(name: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise ModelError(
-            f"model {name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to download, or {elsewhere}"
+            f"model {name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to download, or {ELSEWHERE}"
         )
+
+
+@contextmanager
+def _asking_for(name: str) -> Iterator[None]:
     try:
-        get_hf_file_metadata(hf_hub_url(name, CONFIG), timeout=SECONDS)
+        yield
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no model {name} that you may read: check the name, or {elsewhere}") from error
+        raise ModelError(f"the hub has no model {name} that you may read: check the name, or {ELSEWHERE}") from error
     except HfHubHTTPError as error:
         raise ModelError(f"model {name} cannot be downloaded: {first_line(error)}") from error
     except Exception as error:  # of whatever HTTP library the hub's client stands on
         raise ModelError(
             f"model {name} is not on this machine, and {constants.ENDPOINT} cannot be reached "
-            f"({first_line(error)}): {elsewhere}"
+            f"({first_line(error)}): {ELSEWHERE}"
         ) from error
 
 

@@ -55,8 +55,26 @@ def is_hub_name(name: str) -> bool:
         ModelError: no file and no model can be called that.
     """
     path = Path(as_name(name)).expanduser()
-    local = name == SMOLLM2 or path.suffix == ".gguf" or path.exists() or path.is_absolute()
-    return not (local or name.startswith((".", "~")) or name.count("/") > 1)
+    file = path.suffix == ".gguf" and ":" not in name
+    here = name == SMOLLM2 or file or path.exists() or path.is_absolute()
+    return not (here or name.startswith((".", "~")) or name.count("/") > 1)
+
+
+def local(name: str) -> str:
+    """The path of a GGUF file that a name of the hub means (user/model-GGUF:Q4_K_M), downloaded the first time; any
+    other name as it is.
+
+    Raises:
+        ModelError: the hub has no such file, or it cannot be downloaded.
+    """
+    if not is_hub_name(name) or not (":" in name or "gguf" in name.lower()):
+        return name
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return name  # opening the model says what is missing
+    from outrider.runtimes.files.hub_gguf import gguf_file
+
+    file = gguf_file(name)
+    return name if file is None else str(file)
 
 
 def is_gguf(path: Path) -> bool:
@@ -70,14 +88,14 @@ def is_gguf(path: Path) -> bool:
 
 def stands_in_a_file(name: str) -> bool:
     """Whether the weights of a model stand in a GGUF file, whose own numbers can be computed; otherwise in a folder."""
-    return name == SMOLLM2 or is_gguf(Path(as_name(name)).expanduser())
+    return name == SMOLLM2 or is_gguf(Path(local(as_name(name))).expanduser())
 
 
 def find_place(name: str, progress: Callable[[str], None], *, code: bool = False) -> Place:
     """The files of a model for transformers or mlx-lm: downloaded, or converted, the first time.
 
     Args:
-        name: a folder, a GGUF file, a Hugging Face name, or "smollm2".
+        name: a folder, a GGUF file, a name of the hub, or "smollm2".
         progress: called with a few words about each step.
         code: whether Python code is downloaded too.
 
@@ -86,7 +104,7 @@ def find_place(name: str, progress: Callable[[str], None], *, code: bool = False
     """
     if name == SMOLLM2:
         return Place(_smollm2_folder(progress), SMOLLM2)
-    path = Path(name).expanduser()
+    path = Path(name := local(name)).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"model file {name} does not exist: check the path")

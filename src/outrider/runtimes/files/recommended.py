@@ -10,7 +10,7 @@ from typing import Any
 
 from outrider.errors import ModelError
 from outrider.runtimes.files.folder import read_object
-from outrider.runtimes.files.places import is_gguf, is_hub_name
+from outrider.runtimes.files.places import is_gguf, is_hub_name, local
 from outrider.runtimes.files.smollm2 import SMOLLM2, converted_folder
 
 FILE = "generation_config.json"
@@ -63,7 +63,7 @@ def recommended(name: str) -> Recommended:
     """
     if name == SMOLLM2:
         return recommended_by(converted_folder() / FILE)
-    path = Path(name).expanduser()
+    path = Path(name := local(name)).expanduser()
     if is_gguf(path):
         from outrider.runtimes.llamacpp.recommended import recommended_in
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider.errors import ModelError
+from outrider.runtimes.files.gguf_parts import part_of
 from outrider.runtimes.llamacpp.header import STRING, TOKENS, Damaged, Entries, Header, read_header, texts
 
 MOST_LAYERS = 512
@@ -23,11 +24,15 @@ OF_ENCODERS = (b"bert",)
 
 
 def check_file(file: Path) -> Header:
-    """Look through the header, and return it.
+    """Look through the header, and return it; of a divided file that of the first part.
 
     Raises:
-        ModelError: the file is damaged, or what it says of itself cannot be true.
+        ModelError: the file is damaged, or what it says of itself cannot be true; or it is another part.
     """
+    number, count = part_of(file.name)
+    if number != 1:
+        first = f"NAME-00001-of-{count:05}.gguf"
+        raise ModelError(f"model file {file} is part {number} of {count}: give the first, {first}")
     try:
         header = read_header(file)
         architecture = header.values.get("general.architecture")

@@ -52,11 +52,13 @@ class Tensor:
         shape: innermost dimension first.
         kind: ggml's number for its type.
         offset: of its numbers, in bytes after `Header.data_start`.
+        part: where a file is divided, the one that holds it; 0 is the one that was opened.
     """
 
     shape: tuple[int, ...]
     kind: int
     offset: int
+    part: int = 0
 
 
 @dataclass(slots=True)
@@ -67,12 +69,14 @@ class Header:
         values: by key, texts as bytes, arrays as Entries.
         lacks_bytes: whether a byte has no token `<0x..>` among the tokenizer's.
         data_start: the byte of the file at which the numbers of the tensors begin.
+        parts: the other files of a divided one, and where their numbers begin.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     lacks_bytes: bool = False
     data_start: int = 0
+    parts: tuple[tuple[Path, int], ...] = ()
 
 
 def read_header(file: Path) -> Header:

@@ -21,6 +21,7 @@ from outrider.runtimes.native.building import SAME, Builder
 from outrider.runtimes.native.description import Description, Unknown
 from outrider.runtimes.native.library import available_threads, core
 from outrider.runtimes.native.model import NativeModel
+from outrider.runtimes.native.parts import with_all_parts
 from outrider.runtimes.native.weights import GgufSource, SafetensorsSource
 from outrider.text import Tokenizer
 
@@ -118,7 +119,7 @@ def _described(path: Path) -> tuple[Header, Description]:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int, size: int) -> tuple[Header, Description]:
-    header = check_file(path)
+    header = with_all_parts(path, check_file(path))
     return header, gguf.describe(header, path)
 
 

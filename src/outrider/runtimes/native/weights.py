@@ -93,7 +93,7 @@ class Source(Protocol):
 
 
 class GgufSource:
-    """The tensors of a GGUF file.
+    """The tensors of a GGUF file, and of its other parts where it is divided.
 
     Raises:
         ModelError: a tensor does not lie within the file.
@@ -101,19 +101,17 @@ class GgufSource:
 
     def __init__(self, file: Path, header: Header) -> None:
         self._tensors = header.tensors
-        self._file, self._start = file, header.data_start
-        with file.open("rb") as stream:
-            self._data: Bytes = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        self._parts = [(each, start, _mapped(each)) for each, start in ((file, header.data_start), *header.parts)]
 
     def find(self, name: str) -> Raw | None:
         tensor = self._tensors.get(name)
         if tensor is None:
             return None
-        kind = GGML_TYPES.get(tensor.kind)
+        kind, (file, start, data) = GGML_TYPES.get(tensor.kind), self._parts[tensor.part]
         if kind is None:
-            raise ModelError(f"{name} of {self._file} is of ggml's type {tensor.kind}, which is not computed here")
+            raise ModelError(f"{name} of {file} is of ggml's type {tensor.kind}, which is not computed here")
         shape = tuple(reversed(tensor.shape))
-        return Raw(kind, shape, _cut(self._data, self._start + tensor.offset, kind, shape, f"{name} of {self._file}"))
+        return Raw(kind, shape, _cut(data, start + tensor.offset, kind, shape, f"{name} of {file}"))
 
 
 class SafetensorsSource:
@@ -130,7 +128,7 @@ class SafetensorsSource:
             head.pop("__metadata__", None)
             with file.open("rb") as stream:
                 start = LENGTH_BYTES + int.from_bytes(stream.read(LENGTH_BYTES), "little")
-                data: Bytes = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            data = _mapped(file)
             self._places |= {name: (file, data, start, entry) for name, entry in head.items()}
 
     def integers(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
@@ -160,6 +158,11 @@ class SafetensorsSource:
         if len(cut) != offsets[1] - offsets[0]:
             raise ModelError(f"{where} has {offsets[1] - offsets[0]} bytes and needs {len(cut)}: download it again")
         return Raw(kind, tuple(shape), cut)
+
+
+def _mapped(file: Path) -> Bytes:
+    with file.open("rb") as stream:
+        return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _listed(names: Iterable[str]) -> str:
