@@ -25,6 +25,7 @@ TWO_ROTATIONS = {
     "full_attention": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
 }
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 # Sizes that are no whole tiles or blocks, more heads than one kernel takes, windows, biases, norms of heads, layers
 # without rotation; scales and caps that no default is near.
 KINDS = {
@@ -71,6 +72,18 @@ KINDS = {
             "final_logit_softcapping": 5.0,
         },
     ),
+    "granite": (
+        "Granite",
+        {
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.5,
+            "logits_scaling": 2.0,
+            "attention_bias": True,
+        },
+    ),
+    "olmo2": ("Olmo2", {"num_hidden_layers": 2}),
+    "olmo3": ("Olmo3", GEMMA | {"rope_parameters": TWO_ROTATIONS | {"full_attention": YARN}}),
     "gemma3": ("Gemma3Text", GEMMA | {"query_pre_attn_scalar": 16, "rope_parameters": TWO_ROTATIONS}),
 }
 ROTATIONS = {
@@ -83,7 +96,7 @@ ROTATIONS = {
         "original_max_position_embeddings": 32,
     },
     "linear": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
-    "yarn": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64},
+    "yarn": YARN,
 }
 
 
@@ -335,7 +348,7 @@ def test_rounded_weights_are_near(kind, dtype, most):
     assert np.abs(at_once(model, tokens) - expected).mean() < most * expected.std()
 
 
-@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3"])
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3", "olmo3"])
 @pytest.mark.parametrize("window", [1, 59, 60, 200])
 def test_windows_are_those_of_transformers(kind, window):
     import torch

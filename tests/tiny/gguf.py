@@ -60,9 +60,13 @@ def weights(
         found |= (
             _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix, width, inner)
         )
+        if architecture == "olmo2":  # norms of what attention and MLP add, and of all queries and keys
+            del found[f"{block}.attn_norm.weight"], found[f"{block}.ffn_norm.weight"]
+            found |= {f"{block}.attn_q_norm.weight": scales(HEADS * HEAD_SIZE)}
+            found |= {f"{block}.attn_k_norm.weight": scales(KEY_HEADS * HEAD_SIZE)}
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
-        if architecture in ("gemma2", "gemma3"):
+        if architecture in ("gemma2", "gemma3", "olmo2"):
             found |= {f"{block}.post_{part}.weight": scales(width) for part in ("attention_norm", "ffw_norm")}
     return found
 
@@ -125,6 +129,7 @@ def save(
     seed: int = 0,
     tensors: dict[str, np.ndarray] | None = None,
     words: list[str] | None = None,
+    pieces: str | None = None,
     chat_template: str | None = None,
     layers: int = LAYERS,
     settings: Callable[[Any], object] = lambda writer: None,
@@ -136,6 +141,7 @@ def save(
         settings: adds further ones, with a GGUFWriter.
         tensors: instead of random ones.
         words: of a SentencePiece tokenizer, the first three unknown, begin and end; without, there is no tokenizer.
+        pieces: how a byte-level tokenizer of `words` splits text.
     """
     import gguf
 
@@ -172,7 +178,10 @@ def save(
         if architecture == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)
     settings(writer)
-    add_tokenizer(writer, words, chat_template)
+    if pieces is None:
+        add_tokenizer(writer, words, chat_template)
+    else:
+        add_byte_level(writer, words, pieces)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
@@ -180,6 +189,28 @@ def save(
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+MERGES = ("l l", "Ġ w", "1 2", "12 3", "Ġ Ġ", "ĠĠ Ġ", "Ċ Ċ", "' s", "' l", "t h")
+
+
+def byte_level() -> list[str]:
+    """Every byte, what merges make, a word that no merge makes, and the end of a text."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return [*sorted(ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in MERGES), "Hello", "<|endoftext|>"]
+
+
+def add_byte_level(writer, words: list[str], pieces: str) -> None:
+    from gguf import TokenType
+
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pieces)
+    writer.add_token_list(words)
+    writer.add_token_types([TokenType.NORMAL] * (len(words) - 1) + [TokenType.CONTROL])
+    writer.add_token_merges(list(MERGES))
+    writer.add_eos_token_id(len(words) - 1)
+    writer.add_add_bos_token(False)
 
 
 def add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -> None:

@@ -90,6 +90,18 @@ def _positive(config: Settings, key: str) -> float:
     return float(value)
 
 
+def _granite(config: Settings) -> dict[str, Any]:
+    return {
+        "embedding_scale": _positive(config, "embedding_multiplier"),
+        "attention_scale": _positive(config, "attention_multiplier"),
+        "residual_scale": _positive(config, "residual_multiplier"),
+        "logit_divisor": _positive(config, "logits_scaling"),
+    }
+
+
+GRANITE_DEFAULTS = dict.fromkeys(
+    ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"), 1.0
+)
 GEMMA_DEFAULTS = {"tie_word_embeddings": True, "head_dim": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 GEMMA2_DEFAULTS = GEMMA_DEFAULTS | {
     "num_attention_heads": 8,
@@ -137,8 +149,14 @@ FAMILIES = {
         _gemma3,
         window_every=6,
     ),
+    "GraniteForCausalLM": Family("granite", _names(LINEARS, NORMS), GRANITE_DEFAULTS, apart=_granite),
+    "Olmo2ForCausalLM": Family("olmo2", _names(LINEARS, POST_NORMS, HEAD_NORMS)),
+    "Olmo3ForCausalLM": Family(
+        "olmo3", _names(LINEARS, POST_NORMS, HEAD_NORMS), {"sliding_window": 4096}, window_every=4
+    ),
 }
 # For each kind of layer the base of its rotation, where config.json names none, and the older name of that base.
 ROTATIONS: Mapping[str, Mapping[str, tuple[float, str]]] = {
     "gemma3_text": {FULL: (1e6, "rope_theta"), SLIDING: (1e4, "rope_local_base_freq")},
+    "olmo3": {FULL: (5e5, "rope_theta"), SLIDING: (5e5, "")},
 }

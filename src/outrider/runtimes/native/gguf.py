@@ -54,6 +54,7 @@ class Family:
         scaled: whether it is Gemma's: embeddings are scaled, and gelu gates the MLP.
         other_scale_at: so many layers have queries scaled by the width and not by the size of a head, as llama.cpp has
             it: files do not say so.
+        local_base: of the rotations of layers with a window, where files name none; None is that of the other layers.
     """
 
     parts: Mapping[str, str]
@@ -62,9 +63,11 @@ class Family:
     settings: tuple[str, ...] = ()
     scaled: bool = False
     other_scale_at: int = 0
+    local_base: float | None = None
 
 
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
+SCALES = ("embedding_scale", "attention.scale", "residual_scale", "logit_scale")
 ATTENTION_CAP, LOGIT_CAP = "attn_logit_softcapping", "final_logit_softcapping"
 FAMILIES = {
     "llama": Family(NORMS | LINEARS, permuted=True),
@@ -87,7 +90,10 @@ FAMILIES = {
         settings=(WINDOW, PATTERN),
         scaled=True,
         other_scale_at=62,
+        local_base=10000.0,
     ),
+    "granite": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
+    "olmo2": Family(LINEARS | POST_NORMS | HEAD_NORMS, window_every=4, settings=(WINDOW, PATTERN)),
 }
 FACTORS = "rope_freqs.weight"
 FORWARD = "feed_forward_length"
@@ -97,14 +103,10 @@ APART = (
     PATTERN,
     ATTENTION_CAP,
     LOGIT_CAP,
-    "attention.scale",
-    "embedding_scale",
-    "logit_scale",
-    "residual_scale",
+    *SCALES,
 )
 # Where files name none, as llama.cpp has it.
 GEMMA2_WINDOW, GEMMA2_CAPS = 4096, (50.0, 30.0)
-GEMMA3_LOCAL_BASE = 10000.0
 EXPERTS = ExpertNames(
     router=("blk.{}.ffn_gate_inp.weight",),
     stacked={part: (f"blk.{{}}.ffn_{part}_exps.weight",) for part in EXPERT_PARTS},
@@ -120,7 +122,15 @@ OTHER_EXPERTS = {
     "expert_gating_func": 1,  # softmax
 }
 STOPS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
-ENDS_OF_A_TURN = (b"<|im_end|>", b"<|eot_id|>", b"<|end_of_text|>", b"<|endoftext|>", b"<|eom_id|>", b"<|end|>")
+ENDS_OF_A_TURN = (
+    b"<|im_end|>",
+    b"<|eot_id|>",
+    b"<|end_of_text|>",
+    b"<|endoftext|>",
+    b"<|eom_id|>",
+    b"<|end|>",
+    b"<end_of_turn>",
+)
 
 
 def names_of(header: Header) -> Names:
@@ -201,6 +211,15 @@ def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> 
     if kind == "gemma2":
         caps = (values.positive(key, cap) for key, cap in zip((ATTENTION_CAP, LOGIT_CAP), GEMMA2_CAPS, strict=True))
         found["attention_cap"], found["logit_cap"] = caps
+    if kind == "granite":
+        if values.find("rope.scaling.finetuned") is False:
+            raise Unknown("positions do not turn its queries and keys")
+        fields = ("embedding_scale", "attention_scale", "residual_scale", "logit_divisor")
+        found |= {  # 0 is none, but of logits
+            field: values.positive(key)
+            for field, key in zip(fields, SCALES, strict=True)
+            if values.find(key) or key == "logit_scale"
+        }
     return found
 
 
@@ -227,7 +246,7 @@ class _Values:
             raise Unknown(f"its {key} is {value!r}")
         return float(value)
 
-    def positive(self, key: str, default: float) -> float:
+    def positive(self, key: str, default: float | None = None) -> float:
         value = self.number(key, default)
         if not 0 < value < LARGEST_SCALE:
             raise Unknown(f"its {key} is {value}")
@@ -256,7 +275,7 @@ def _rotations(
     """The rotary embeddings, and which of them each layer takes."""
     whole = _rotary(header, values, turned, context, file)
     if any(windows):  # those layers turn at a base of their own, or at least without scaling
-        base = values.number("rope.freq_base", 10000.0) if kind == "gemma2" else GEMMA3_LOCAL_BASE
+        base = FAMILIES[kind].local_base or values.number("rope.freq_base", 10000.0)
         parameters = {"rope_theta": values.number("rope.freq_base_swa", base)}
         if kind == "gemma2" and values.find("rope.scaling.type"):
             raise Unknown("its rotary embedding is scaled")
@@ -289,6 +308,8 @@ def _rotary(header: Header, values: _Values, turned: int, context: int, file: Pa
     base = values.number("rope.freq_base", 10000.0)
     scaling = values.find("rope.scaling.type")
     kind = scaling.decode(errors="replace") if isinstance(scaling, bytes) else "none"
+    if values.number("rope.scaling.attn_factor", 1.0) != 1.0:
+        raise Unknown("its rotary embedding has an attn_factor")
     if FACTORS in header.tensors:  # Llama 3.1: each frequency has a divisor
         factors = GgufSource(file, header).find(FACTORS)
         if factors is None or factors.kind != "f32" or factors.shape != (turned // 2,):

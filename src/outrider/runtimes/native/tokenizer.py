@@ -25,12 +25,16 @@ LLAMA3 = (
 )
 SPLITS = {
     "smollm": (r"\p{N}", GPT2),
+    "refact": (r"\p{N}", GPT2),
     "gpt-2": (GPT2,),
+    "olmo": (GPT2,),
+    "dbrx": (LLAMA3,),
     "llama-bpe": (LLAMA3,),
     "llama3": (LLAMA3,),
     "smaug-bpe": (LLAMA3,),
     "qwen2": (LLAMA3.replace("{1,3}", ""),),
 }
+WHOLE_FIRST = ("llama-bpe", "llama3")  # a word that is a token is one, whatever merges say
 NO_TOKENIZER = (None, b"no_vocab", b"none")
 UNKNOWN_TOKEN, CONTROL_TOKEN, USER_TOKEN = 2, 3, 4  # GGUF's types of tokens
 # Tokenizers that tokenizer.json describes in full, without code of their own.
@@ -162,7 +166,9 @@ def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
     if len(kinds) != len(names):
         raise Unknown(f"it has {len(names)} tokens and {len(kinds)} types of tokens")
     pairs = [tuple(line.decode(errors="replace").split(" ", 1)) for line in texts(file, merges)]
-    backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split])
+    backend = _byte_level_bpe(
+        {name: place for place, name in enumerate(names)}, pairs, SPLITS[split], split in WHOLE_FIRST
+    )
     _add_special(backend, names, kinds)
     special = {}
     for key, name in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
@@ -185,11 +191,11 @@ def _entries(header: Header, key: str) -> Entries:
     return found
 
 
-def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splits: Sequence[str]) -> Any:
+def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splits: Sequence[str], whole_first: bool) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     try:
-        backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=len(splits) == 1 and splits[0] == LLAMA3))
+        backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=whole_first))
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"the tokenizer of the file cannot be used: {first_line(error)}") from error
     steps: list[Any] = [pre_tokenizers.Split(Regex(split), "isolated") for split in splits]
