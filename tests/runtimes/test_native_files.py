@@ -9,7 +9,6 @@ import pytest
 import outrider
 from outrider import ModelError
 from outrider.runtimes.backends import find_backend
-from outrider.runtimes.native.tokenizer import SPLITS
 from outrider.runtimes.native.weights import SafetensorsSource
 from runtimes.test_lying_folders import CONFIGS
 from runtimes.test_lying_gguf import LIES
@@ -157,16 +156,6 @@ def test_the_tokenizer_of_smollm2_is_that_of_llama_cpp():
     assert ours.vocabulary == theirs.vocabulary
     assert ours.special_tokens == theirs.special_tokens
     assert ours.fingerprint == theirs.fingerprint
-
-
-@pytest.mark.parametrize("pieces", SPLITS)
-def test_text_is_split_as_llama_cpp_splits_it(tmp_path, pieces):
-    pytest.importorskip("llama_cpp")
-    file = tiny_gguf.save(tmp_path / "tiny.gguf", words=tiny_gguf.byte_level(), pieces=pieces)
-    ours, theirs = (outrider.load(file, backend=backend).tokenizer for backend in ("native", "llama"))
-    assert type(ours) is not type(theirs)
-    for prompt in TEXTS:
-        assert ours.encode(prompt) == theirs.encode(prompt), prompt
 
 
 def test_the_tokenizer_of_a_folder_is_that_of_transformers(tmp_path):

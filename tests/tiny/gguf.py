@@ -129,7 +129,6 @@ def save(
     seed: int = 0,
     tensors: dict[str, np.ndarray] | None = None,
     words: list[str] | None = None,
-    pieces: str | None = None,
     chat_template: str | None = None,
     layers: int = LAYERS,
     settings: Callable[[Any], object] = lambda writer: None,
@@ -141,7 +140,6 @@ def save(
         settings: adds further ones, with a GGUFWriter.
         tensors: instead of random ones.
         words: of a SentencePiece tokenizer, the first three unknown, begin and end; without, there is no tokenizer.
-        pieces: how a byte-level tokenizer of `words` splits text.
     """
     import gguf
 
@@ -178,10 +176,7 @@ def save(
         if architecture == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)
     settings(writer)
-    if pieces is None:
-        add_tokenizer(writer, words, chat_template)
-    else:
-        add_byte_level(writer, words, pieces)
+    add_tokenizer(writer, words, chat_template)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
@@ -189,28 +184,6 @@ def save(
     writer.write_tensors_to_file()
     writer.close()
     return file
-
-
-MERGES = ("l l", "Ġ w", "1 2", "12 3", "Ġ Ġ", "ĠĠ Ġ", "Ċ Ċ", "' s", "' l", "t h")
-
-
-def byte_level() -> list[str]:
-    """Every byte, what merges make, a word that no merge makes, and the end of a text."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return [*sorted(ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in MERGES), "Hello", "<|endoftext|>"]
-
-
-def add_byte_level(writer, words: list[str], pieces: str) -> None:
-    from gguf import TokenType
-
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pieces)
-    writer.add_token_list(words)
-    writer.add_token_types([TokenType.NORMAL] * (len(words) - 1) + [TokenType.CONTROL])
-    writer.add_token_merges(list(MERGES))
-    writer.add_eos_token_id(len(words) - 1)
-    writer.add_add_bos_token(False)
 
 
 def add_tokenizer(writer, words: list[str] | None, chat_template: str | None) -> None:

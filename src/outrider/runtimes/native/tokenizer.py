@@ -17,24 +17,53 @@ from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.text import half_character
 
-# How llama.cpp splits text before it joins pieces, by the name in the file (llama-vocab.cpp).
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """What llama.cpp does with text before it joins pieces (llama-vocab.cpp).
+
+    Attributes:
+        patterns: what text is split by, one after the other.
+        whole_words: whether a piece of text that is a token is that token, whatever the merges say.
+        begins: whether a text begins with the bos token where the file does not say.
+    """
+
+    patterns: tuple[str, ...]
+    whole_words: bool = False
+    begins: bool = False
+
+
+DIGIT = r"\p{N}"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
     r"\s+(?!\S)|\s+"
 )
+QWEN2 = LLAMA3.replace("{1,3}", "")
+QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
+# Words of capitals and small letters. Letters outside ASCII are both to llama.cpp.
+UPPER, LOWER = r"((?=[\p{L}])([^a-z]))", r"((?=[\p{L}])([^A-Z]))"
+ENDING = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?"
+
+
+def _cased(ending: str, digits: str) -> str:
+    words = (f"{UPPER}*{LOWER}+", f"{UPPER}+{LOWER}*")
+    before = r"[^\r\n\p{L}\p{N}]?"
+    rest = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    return "|".join([*(before + word + ending for word in words), digits, rest])
+
+
+# By the name in the file.
 SPLITS = {
-    "smollm": (r"\p{N}", GPT2),
-    "refact": (r"\p{N}", GPT2),
-    "gpt-2": (GPT2,),
-    "olmo": (GPT2,),
-    "dbrx": (LLAMA3,),
-    "llama-bpe": (LLAMA3,),
-    "llama3": (LLAMA3,),
-    "smaug-bpe": (LLAMA3,),
-    "qwen2": (LLAMA3.replace("{1,3}", ""),),
+    **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "exaone4"), Splitting((GPT2,))),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "exaone"), Splitting((DIGIT, GPT2))),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"), Splitting((LLAMA3,), True, True)),
+    **dict.fromkeys(("dbrx", "smaug-bpe"), Splitting((LLAMA3,))),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"), Splitting((QWEN2,))),
+    "qwen35": Splitting((QWEN35,)),
+    "tekken": Splitting((_cased("", DIGIT),), True, True),
+    **dict.fromkeys(("gpt-4o", "llama4"), Splitting((_cased(ENDING, DIGIT + "{1,3}"),))),
 }
-WHOLE_FIRST = ("llama-bpe", "llama3")  # a word that is a token is one, whatever merges say
 NO_TOKENIZER = (None, b"no_vocab", b"none")
 UNKNOWN_TOKEN, CONTROL_TOKEN, USER_TOKEN = 2, 3, 4  # GGUF's types of tokens
 # Tokenizers that tokenizer.json describes in full, without code of their own.
@@ -166,16 +195,15 @@ def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
     if len(kinds) != len(names):
         raise Unknown(f"it has {len(names)} tokens and {len(kinds)} types of tokens")
     pairs = [tuple(line.decode(errors="replace").split(" ", 1)) for line in texts(file, merges)]
-    backend = _byte_level_bpe(
-        {name: place for place, name in enumerate(names)}, pairs, SPLITS[split], split in WHOLE_FIRST
-    )
+    backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split])
     _add_special(backend, names, kinds)
     special = {}
     for key, name in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
         token = values.get(f"tokenizer.ggml.{name}_token_id")
         if isinstance(token, int) and 0 <= token < len(names):
             special[key] = names[token]
-    if values.get("tokenizer.ggml.add_bos_token") and "bos_token" in special:
+    begins = values.get("tokenizer.ggml.add_bos_token", SPLITS[split].begins)
+    if begins and "bos_token" in special:
         from tokenizers.processors import TemplateProcessing
 
         bos = special["bos_token"]
@@ -191,14 +219,14 @@ def _entries(header: Header, key: str) -> Entries:
     return found
 
 
-def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splits: Sequence[str], whole_first: bool) -> Any:
+def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splitting: Splitting) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     try:
-        backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=whole_first))
+        backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splitting.whole_words))
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"the tokenizer of the file cannot be used: {first_line(error)}") from error
-    steps: list[Any] = [pre_tokenizers.Split(Regex(split), "isolated") for split in splits]
+    steps: list[Any] = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in splitting.patterns]
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
