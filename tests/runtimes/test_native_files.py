@@ -1,6 +1,7 @@
 """Files in the native runtime: the numbers of GGUF files and folders, tokenizers, and files that lie."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -193,6 +194,18 @@ def test_a_tokenizer_that_is_not_read_here_is_that_of_llama_cpp(tmp_path):
     pytest.importorskip("llama_cpp")
     file = tiny_gguf.save(tmp_path / "tiny.gguf", words=WORDS)
     assert in_native(file).tokenizer.encode("the cat sat") == outrider.load(file).tokenizer.encode("the cat sat")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["blk.0.attn_sinks.weight", "blk.1.attn_q_norm.weight", "blk.0.ffn_up.bias", "blk.0.attn_norm.bias", "output.bias"],
+)
+def test_a_file_with_weights_that_would_be_left_out_is_not_computed_here(tmp_path, name):
+    tensors = tiny_gguf.weights("llama", 48)
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", tensors=tensors | {name: np.ones(4, np.float32)})
+    with pytest.raises(ModelError, match=f"not for the native runtime: it has {re.escape(name)}"):
+        in_native(file)
+    assert find_backend(str(file)) != "native"
 
 
 # Files that lie

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,9 @@ EXPERTS = ExpertNames(
     shared={part: f"blk.{{}}.ffn_{part}_shexp.weight" for part in EXPERT_PARTS},
     shared_gate="blk.{}.ffn_gate_inp_shexp.weight",
 )
+OF_EXPERTS = ("ffn_gate_inp", "ffn_gate_inp_shexp", "ffn_(gate|up|down)_(exps|shexp)")
+WITH_BIASES = ("query", "key", "value", "output")
+OUTSIDE = ("token_embd.weight", "output_norm.weight", "output.weight", FACTORS)
 # What other architectures say of their experts, and what of it is said of these too.
 OTHER_EXPERTS = {
     "leading_dense_block_count": 0,
@@ -163,6 +167,7 @@ def describe(header: Header, file: Path) -> Description:
     strange = next((t.kind for t in header.tensors.values() if t.kind not in GGML_TYPES), None)
     if strange is not None:
         raise Unknown(f"it has weights of ggml's type {strange}")
+    _require_known(header, family)
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise Unknown("it has no embedding of two dimensions")
@@ -198,6 +203,16 @@ def describe(header: Header, file: Path) -> Description:
         mixture=_mixture(values, kind, layers),
         **_apart(values, kind, layers, hidden, heads),
     )
+
+
+def _require_known(header: Header, family: Family) -> None:
+    """Raises Unknown where a file has weights that would be left out, as llama.cpp refuses it too."""
+    weights = "|".join([*family.parts.values(), *OF_EXPERTS])
+    biases = "|".join(family.parts[part] for part in WITH_BIASES)
+    of_layer = re.compile(rf"blk\.\d+\.(({weights})\.weight|({biases})\.bias)")
+    for name in header.tensors:
+        if name not in OUTSIDE and not of_layer.fullmatch(name):
+            raise Unknown(f"it has {name}")
 
 
 def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> dict[str, Any]:
