@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from benchmarks.native.equal import compare_texts
+from benchmarks.native.mixture import write_mixture
 from benchmarks.native.neighbour import share_beside
 from benchmarks.native.passes import time_passes
 from benchmarks.native.rounding import compare_rounding
@@ -31,6 +32,12 @@ def passes(file: Path, threads: Threads = 1, repeats: Repeats = 11, alone: bool 
         print(
             f"{name:10}", ", ".join(f"{work}: {milliseconds:.2f}" for work, milliseconds in found.items()), flush=True
         )
+
+
+@app.command()
+def mixture(file: Path, kind: Literal["q8_0", "q4_0"] = "q8_0", layers: int = 2) -> None:
+    """Write a file of random weights in the shapes of OLMoE's layers, for `passes`."""
+    write_mixture(file, kind, layers)
 
 
 @app.command()
