@@ -50,6 +50,17 @@ KINDS = {
         },
     ),
     "mixtral": ("Mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2, "num_hidden_layers": 2}),
+    # Norms over all heads together.
+    "olmoe": (
+        "Olmoe",
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "norm_topk_prob": False,
+            "num_hidden_layers": 2,
+            "eos_token_id": 1,
+        },
+    ),
     # A shared expert, which is wider than the others, and weights whose sum is not 1.
     "qwen2_moe": (
         "Qwen2Moe",
@@ -104,8 +115,8 @@ ROTATIONS = {
 def module(kind):
     name, settings = KINDS[kind]
     made = tiny(name, **settings)
-    # Which experts are chosen hangs on little, so that rounding shows with some weights more than with others.
-    return made if "num_experts_per_tok" in settings else with_norms(made)
+    # Which experts are chosen hangs on little: rounding shows with some weights more than with others.
+    return made if "num_experts_per_tok" in settings and kind != "olmoe" else with_norms(made)
 
 
 def with_norms(made):

@@ -167,6 +167,7 @@ def test_gguf_files_whose_experts_have_other_shapes(tmp_path, part, change):
         ("qwen3moe", "expert_weights_scale", 2.5),
         ("qwen3moe", "expert_group_count", 2),
         ("qwen3moe", "leading_dense_block_count", 1),
+        ("olmoe", "attention.clamp_kqv", 8.0),
     ],
 )
 def test_what_other_mixtures_do_is_refused_by_name(tmp_path, architecture, key, value):
@@ -175,3 +176,10 @@ def test_what_other_mixtures_do_is_refused_by_name(tmp_path, architecture, key, 
     gguf.describe(header, file)
     with pytest.raises(Unknown, match=f"it has {architecture}.{key}"):
         gguf.describe(replace(header, values={**header.values, f"{architecture}.{key}": value}), file)
+
+
+def test_queries_that_are_clipped_are_refused(tmp_path):
+    module("olmoe").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"clip_qkv": 8.0}))
+    refused(tmp_path, "its clip_qkv is 8.0")

@@ -15,7 +15,7 @@ INNER = 48
 WINDOW = 5
 EXPERTS, USED, EXPERT_INNER, SHARED_INNER = 6, 2, 32, 64
 SPREAD = 0.4
-MIXTURES = ("mixtral", "qwen2moe", "qwen3moe")
+MIXTURES = ("mixtral", "olmoe", "qwen2moe", "qwen3moe")
 # SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
 PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
 # llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
@@ -52,8 +52,8 @@ def weights(
         found |= {
             f"{block}.attn_norm.weight": scales(width),
             f"{block}.attn_q.weight": matrix(HEADS * HEAD_SIZE, width),
-            f"{block}.attn_k.weight": matrix(KEY_HEADS * HEAD_SIZE, width),
-            f"{block}.attn_v.weight": matrix(KEY_HEADS * HEAD_SIZE, width),
+            f"{block}.attn_k.weight": matrix(key_heads(architecture) * HEAD_SIZE, width),
+            f"{block}.attn_v.weight": matrix(key_heads(architecture) * HEAD_SIZE, width),
             f"{block}.attn_output.weight": matrix(width, HEADS * HEAD_SIZE),
             f"{block}.ffn_norm.weight": scales(width),
         }
@@ -66,9 +66,15 @@ def weights(
             found |= {f"{block}.attn_k_norm.weight": scales(KEY_HEADS * HEAD_SIZE)}
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
+        if architecture == "olmoe":
+            found |= {f"{block}.attn_{kind}_norm.weight": scales(HEADS * HEAD_SIZE) for kind in "qk"}
         if architecture in ("gemma2", "gemma3", "olmo2"):
             found |= {f"{block}.post_{part}.weight": scales(width) for part in ("attention_norm", "ffw_norm")}
     return found
+
+
+def key_heads(architecture: str) -> int:
+    return HEADS if architecture == "olmoe" else KEY_HEADS  # llama.cpp knows no other OLMoE
 
 
 def _mlp(block: str, matrix, width: int, inner: int) -> dict[str, np.ndarray]:
@@ -83,7 +89,7 @@ BIASES = {"q": HEADS * HEAD_SIZE, "k": KEY_HEADS * HEAD_SIZE, "v": KEY_HEADS * H
 
 
 def _experts(block: str, matrix, architecture: str) -> dict[str, np.ndarray]:
-    inner = INNER if architecture == "mixtral" else EXPERT_INNER
+    inner = INNER if architecture in ("mixtral", "olmoe") else EXPERT_INNER
 
     def stack(rows: int, columns: int) -> np.ndarray:
         return np.stack([matrix(rows, columns) for _ in range(EXPERTS)])
@@ -161,7 +167,7 @@ def save(
         writer.add_ssm_time_step_rank(4)
     else:
         writer.add_head_count(HEADS)
-        writer.add_head_count_kv(KEY_HEADS)
+        writer.add_head_count_kv(key_heads(architecture))
         writer.add_key_length(HEAD_SIZE)
         writer.add_value_length(HEAD_SIZE)
         writer.add_rope_dimension_count(HEAD_SIZE)
@@ -171,7 +177,7 @@ def save(
     if architecture in MIXTURES:
         writer.add_expert_count(EXPERTS)
         writer.add_expert_used_count(USED)
-        if architecture != "mixtral":
+        if architecture not in ("mixtral", "olmoe"):
             writer.add_expert_feed_forward_length(EXPERT_INNER)
         if architecture == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)

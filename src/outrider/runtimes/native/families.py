@@ -60,6 +60,12 @@ class Family:
     slides: bool = False
 
 
+def _olmoe(config: Settings) -> dict[str, Any]:
+    if config.get("clip_qkv") is not None:
+        raise Unknown(f"its clip_qkv is {config['clip_qkv']!r}")
+    return {}
+
+
 def _gemma(config: Settings) -> dict[str, Any]:
     """Embeddings are scaled in float32, as transformers does with weights in float32, and as llama.cpp always does."""
     return {"embedding_scale": config["hidden_size"] ** 0.5, "activation": "gelu"}
@@ -124,6 +130,7 @@ FAMILIES = {
     "Qwen3MoeForCausalLM": Family(
         "qwen3_moe", _names(LINEARS, NORMS, HEAD_NORMS, experts=EXPERTS), {"use_sliding_window": False}, slides=True
     ),
+    "OlmoeForCausalLM": Family("olmoe", _names(LINEARS, NORMS, HEAD_NORMS, experts=EXPERTS), apart=_olmoe),
     "GemmaForCausalLM": Family(
         "gemma",
         _names(LINEARS, NORMS, norms_from_1=True),

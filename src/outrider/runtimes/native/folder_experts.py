@@ -11,6 +11,7 @@ from outrider.runtimes.native.mixture import PARTS, ExpertNames
 # By the model type, which of its settings is the width of an expert.
 MIXTURES = {
     "mixtral": "intermediate_size",
+    "olmoe": "intermediate_size",
     "qwen2_moe": "moe_intermediate_size",
     "qwen3_moe": "moe_intermediate_size",
 }
@@ -44,6 +45,8 @@ def mixture_of(config: Mapping[str, Any], kind: str, layers: int) -> Mixture:
     normalised = config.get("norm_topk_prob")
     if not isinstance(normalised, bool):
         raise Unknown(f"its config.json says norm_topk_prob is {normalised!r}")
+    if kind == "olmoe":
+        return Mixture(count, used, inner, normalised, (True,) * layers)
     step, plain = config.get("decoder_sparse_step", 1), config.get("mlp_only_layers") or []
     having = tuple(layer not in plain and (layer + 1) % step == 0 for layer in range(layers))
     shared = _count(config, "shared_expert_intermediate_size") if kind == "qwen2_moe" else 0

@@ -29,7 +29,7 @@ from outrider.runtimes.native.mixture import ExpertNames
 from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 # Whether the weights of the experts that a token uses have the sum 1. Llama's are Mixtral's.
-MIXTURES = {"llama": True, "qwen2moe": False, "qwen3moe": True}
+MIXTURES = {"llama": True, "olmoe": False, "qwen2moe": False, "qwen3moe": True}
 LINEARS = {
     "query": "attn_q",
     "key": "attn_k",
@@ -75,6 +75,7 @@ FAMILIES = {
     "smollm3": Family(NORMS | LINEARS, permuted=True),
     "qwen2": Family(NORMS | LINEARS),
     "qwen3": Family(NORMS | LINEARS | HEAD_NORMS),
+    "olmoe": Family(NORMS | LINEARS | HEAD_NORMS),
     "qwen2moe": Family(NORMS | LINEARS),
     "qwen3moe": Family(NORMS | LINEARS | HEAD_NORMS),
     "gemma": Family(NORMS | LINEARS, scaled=True),
@@ -104,6 +105,7 @@ APART = (
     PATTERN,
     ATTENTION_CAP,
     LOGIT_CAP,
+    "attention.clamp_kqv",
     *SCALES,
 )
 # Where files name none, as llama.cpp has it.
@@ -311,7 +313,7 @@ def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
     count, used, inner = values.count("expert_count"), values.count("expert_used_count"), values.count(FORWARD)
     if used > count:
         raise Unknown(f"each token uses {used} of {count} experts")
-    if kind == "llama":
+    if kind in ("llama", "olmoe"):
         return Mixture(count, used, inner, MIXTURES[kind], (True,) * layers)
     shared = values.count(f"expert_shared_{FORWARD}", inner) if kind == "qwen2moe" else 0
     return Mixture(
