@@ -83,6 +83,18 @@ KINDS = {
             "final_logit_softcapping": 5.0,
         },
     ),
+    "granitemoe": (
+        "GraniteMoe",
+        {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "num_hidden_layers": 2,
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.5,
+            "logits_scaling": 2.0,
+        },
+    ),
     "granite": (
         "Granite",
         {

@@ -54,7 +54,7 @@ def fused(tensors):
 
 
 @pytest.mark.parametrize("dtype", ["q8_0", "float32"])
-@pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral", "qwen2_moe"])
+@pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral", "qwen2_moe", "olmoe", "granitemoe"])
 def test_experts_in_one_tensor_have_the_bits_of_experts_in_one_each(tmp_path, kind, dtype):
     """transformers 5 writes either; folders of the hub have a tensor for each."""
     module(kind).save_pretrained(tmp_path, save_original_format=False)
@@ -167,6 +167,7 @@ def test_gguf_files_whose_experts_have_other_shapes(tmp_path, part, change):
         ("qwen3moe", "expert_weights_scale", 2.5),
         ("qwen3moe", "expert_group_count", 2),
         ("qwen3moe", "leading_dense_block_count", 1),
+        ("qwen3moe", "expert_shared_feed_forward_length", 64),
         ("olmoe", "attention.clamp_kqv", 8.0),
     ],
 )
@@ -176,6 +177,16 @@ def test_what_other_mixtures_do_is_refused_by_name(tmp_path, architecture, key, 
     gguf.describe(header, file)
     with pytest.raises(Unknown, match=f"it has {architecture}.{key}"):
         gguf.describe(replace(header, values={**header.values, f"{architecture}.{key}": value}), file)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "part"),
+    [("mixtral", "ffn_up_shexp"), ("qwen3moe", "ffn_gate_inp_shexp"), ("qwen3", "ffn_up_exps")],
+)
+def test_experts_that_would_be_left_out_are_refused(tmp_path, architecture, part):
+    tensors = tiny_gguf.weights(architecture, 48)
+    tensors[f"blk.0.{part}.weight"] = np.zeros((32, 32), np.float32)
+    refused(tiny_gguf.save(tmp_path / "tiny.gguf", architecture, tensors=tensors), f"it has blk.0.{part}")
 
 
 def test_queries_that_are_clipped_are_refused(tmp_path):

@@ -15,7 +15,7 @@ INNER = 48
 WINDOW = 5
 EXPERTS, USED, EXPERT_INNER, SHARED_INNER = 6, 2, 32, 64
 SPREAD = 0.4
-MIXTURES = ("mixtral", "olmoe", "qwen2moe", "qwen3moe")
+MIXTURES = ("granitemoe", "mixtral", "olmoe", "qwen2moe", "qwen3moe")
 # SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
 PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
 # llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
@@ -89,7 +89,7 @@ BIASES = {"q": HEADS * HEAD_SIZE, "k": KEY_HEADS * HEAD_SIZE, "v": KEY_HEADS * H
 
 
 def _experts(block: str, matrix, architecture: str) -> dict[str, np.ndarray]:
-    inner = INNER if architecture in ("mixtral", "olmoe") else EXPERT_INNER
+    inner = EXPERT_INNER if architecture.startswith("qwen") else INNER
 
     def stack(rows: int, columns: int) -> np.ndarray:
         return np.stack([matrix(rows, columns) for _ in range(EXPERTS)])
@@ -177,7 +177,7 @@ def save(
     if architecture in MIXTURES:
         writer.add_expert_count(EXPERTS)
         writer.add_expert_used_count(USED)
-        if architecture not in ("mixtral", "olmoe"):
+        if architecture.startswith("qwen"):
             writer.add_expert_feed_forward_length(EXPERT_INNER)
         if architecture == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)

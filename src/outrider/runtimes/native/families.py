@@ -156,6 +156,9 @@ FAMILIES = {
         _gemma3,
         window_every=6,
     ),
+    "GraniteMoeForCausalLM": Family(
+        "granitemoe", _names(LINEARS, NORMS, experts=EXPERTS), GRANITE_DEFAULTS, apart=_granite
+    ),
     "GraniteForCausalLM": Family("granite", _names(LINEARS, NORMS), GRANITE_DEFAULTS, apart=_granite),
     "Olmo2ForCausalLM": Family("olmo2", _names(LINEARS, POST_NORMS, HEAD_NORMS)),
     "Olmo3ForCausalLM": Family(

@@ -10,19 +10,27 @@ from outrider.runtimes.native.mixture import PARTS, ExpertNames
 
 # By the model type, which of its settings is the width of an expert.
 MIXTURES = {
+    "granitemoe": "intermediate_size",
     "mixtral": "intermediate_size",
     "olmoe": "intermediate_size",
     "qwen2_moe": "moe_intermediate_size",
     "qwen3_moe": "moe_intermediate_size",
 }
-MLP, MIXTRAL = "model.layers.{}.mlp", "model.layers.{}.block_sparse_moe"
-# Folders of the hub have weights for each expert; transformers 5 joins them, and may write them so.
+MLP, SPARSE = "model.layers.{}.mlp", "model.layers.{}.block_sparse_moe"
+# Folders of the hub have weights for each expert (Granite: for all); transformers 5 joins them, and may write them so.
 EXPERTS = ExpertNames(
-    router=(f"{MLP}.gate.weight", f"{MIXTRAL}.gate.weight"),
-    fused=(f"{MLP}.experts.gate_up_proj",),
-    stacked={"down": (f"{MLP}.experts.down_proj",)},
+    router=(
+        f"{MLP}.gate.weight",
+        f"{SPARSE}.gate.weight",
+        f"{SPARSE}.router.layer.weight",
+        f"{SPARSE}.router.weight",
+    ),
+    fused=(f"{MLP}.experts.gate_up_proj", f"{SPARSE}.input_linear.weight", f"{SPARSE}.experts.gate_up_proj"),
+    stacked={
+        "down": (f"{MLP}.experts.down_proj", f"{SPARSE}.output_linear.weight", f"{SPARSE}.experts.down_proj"),
+    },
     single={
-        part: (f"{MLP}.experts.{{}}.{part}_proj.weight", f"{MIXTRAL}.experts.{{}}.{of_mixtral}.weight")
+        part: (f"{MLP}.experts.{{}}.{part}_proj.weight", f"{SPARSE}.experts.{{}}.{of_mixtral}.weight")
         for part, of_mixtral in zip(PARTS, ("w1", "w3", "w2"), strict=True)
     },
     shared={part: f"{MLP}.shared_expert.{part}_proj.weight" for part in PARTS},
@@ -40,7 +48,7 @@ def mixture_of(config: Mapping[str, Any], kind: str, layers: int) -> Mixture:
     if used > count:
         raise Unknown(f"its config.json lets each token use {used} of {count} experts")
     inner = _count(config, MIXTURES[kind])
-    if kind == "mixtral":
+    if kind in ("mixtral", "granitemoe"):
         return Mixture(count, used, inner, True, (True,) * layers)
     normalised = config.get("norm_topk_prob")
     if not isinstance(normalised, bool):

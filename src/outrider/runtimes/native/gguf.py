@@ -29,7 +29,7 @@ from outrider.runtimes.native.mixture import ExpertNames
 from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 # Whether the weights of the experts that a token uses have the sum 1. Llama's are Mixtral's.
-MIXTURES = {"llama": True, "olmoe": False, "qwen2moe": False, "qwen3moe": True}
+MIXTURES = {"granitemoe": True, "llama": True, "olmoe": False, "qwen2moe": False, "qwen3moe": True}
 LINEARS = {
     "query": "attn_q",
     "key": "attn_k",
@@ -94,6 +94,7 @@ FAMILIES = {
         other_scale_at=62,
         local_base=10000.0,
     ),
+    "granitemoe": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
     "granite": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
     "olmo2": Family(LINEARS | POST_NORMS | HEAD_NORMS, window_every=4, settings=(WINDOW, PATTERN)),
 }
@@ -116,7 +117,8 @@ EXPERTS = ExpertNames(
     shared={part: f"blk.{{}}.ffn_{part}_shexp.weight" for part in EXPERT_PARTS},
     shared_gate="blk.{}.ffn_gate_inp_shexp.weight",
 )
-OF_EXPERTS = ("ffn_gate_inp", "ffn_gate_inp_shexp", "ffn_(gate|up|down)_(exps|shexp)")
+OF_EXPERTS = ("ffn_gate_inp", "ffn_(gate|up|down)_exps")
+OF_SHARED_EXPERTS = ("ffn_gate_inp_shexp", "ffn_(gate|up|down)_shexp")
 WITH_BIASES = ("query", "key", "value", "output")
 OUTSIDE = ("token_embd.weight", "output_norm.weight", "output.weight", FACTORS)
 # What other architectures say of their experts, and what of it is said of these too.
@@ -169,7 +171,7 @@ def describe(header: Header, file: Path) -> Description:
     strange = next((t.kind for t in header.tensors.values() if t.kind not in GGML_TYPES), None)
     if strange is not None:
         raise Unknown(f"it has weights of ggml's type {strange}")
-    _require_known(header, family)
+    _require_known(header, kind)
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise Unknown("it has no embedding of two dimensions")
@@ -207,9 +209,11 @@ def describe(header: Header, file: Path) -> Description:
     )
 
 
-def _require_known(header: Header, family: Family) -> None:
+def _require_known(header: Header, kind: str) -> None:
     """Raises Unknown where a file has weights that would be left out, as llama.cpp refuses it too."""
-    weights = "|".join([*family.parts.values(), *OF_EXPERTS])
+    family = FAMILIES[kind]
+    of_experts = (*OF_EXPERTS, *(OF_SHARED_EXPERTS if kind == "qwen2moe" else ())) if kind in MIXTURES else ()
+    weights = "|".join([*family.parts.values(), *of_experts])
     biases = "|".join(family.parts[part] for part in WITH_BIASES)
     of_layer = re.compile(rf"blk\.\d+\.(({weights})\.weight|({biases})\.bias)")
     for name in header.tensors:
@@ -228,7 +232,7 @@ def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> 
     if kind == "gemma2":
         caps = (values.positive(key, cap) for key, cap in zip((ATTENTION_CAP, LOGIT_CAP), GEMMA2_CAPS, strict=True))
         found["attention_cap"], found["logit_cap"] = caps
-    if kind == "granite":
+    if kind in ("granite", "granitemoe"):
         if values.find("rope.scaling.finetuned") is False:
             raise Unknown("positions do not turn its queries and keys")
         fields = ("embedding_scale", "attention_scale", "residual_scale", "logit_divisor")
@@ -313,7 +317,9 @@ def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
     count, used, inner = values.count("expert_count"), values.count("expert_used_count"), values.count(FORWARD)
     if used > count:
         raise Unknown(f"each token uses {used} of {count} experts")
-    if kind in ("llama", "olmoe"):
+    if kind != "qwen2moe" and values.find(f"expert_shared_{FORWARD}"):
+        raise Unknown(f"it has {kind}.expert_shared_{FORWARD}")
+    if not kind.startswith("qwen"):
         return Mixture(count, used, inner, MIXTURES[kind], (True,) * layers)
     shared = values.count(f"expert_shared_{FORWARD}", inner) if kind == "qwen2moe" else 0
     return Mixture(
