@@ -105,6 +105,14 @@ KINDS = {
             "attention_bias": True,
         },
     ),
+    "phi3": (
+        "Phi3",
+        {
+            "sliding_window": 5,
+            "pad_token_id": 0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        },
+    ),
     "olmo2": ("Olmo2", {"num_hidden_layers": 2}),
     "olmo3": ("Olmo3", GEMMA | {"rope_parameters": TWO_ROTATIONS | {"full_attention": YARN}}),
     "gemma3": ("Gemma3Text", GEMMA | {"query_pre_attn_scalar": 16, "rope_parameters": TWO_ROTATIONS}),
@@ -371,7 +379,7 @@ def test_rounded_weights_are_near(kind, dtype, most):
     assert np.abs(at_once(model, tokens) - expected).mean() < most * expected.std()
 
 
-@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3", "olmo3"])
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3", "olmo3", "phi3"])
 @pytest.mark.parametrize("window", [1, 59, 60, 200])
 def test_windows_are_those_of_transformers(kind, window):
     import torch

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -70,11 +71,21 @@ def granite_settings(writer):
     writer.add_logit_scale(2.0)
 
 
+def phi3_settings(writer, length=256):
+    """Longrope: other factors, and for how long a text they hold. llama.cpp takes room for 256 tokens at least."""
+    writer.add_rope_scaling_orig_ctx_len(length)
+    writer.add_rope_scaling_attn_factors(1.2)
+    writer.add_tensor("rope_factors_short.weight", np.array([1.5, 2.5], np.float32))
+    writer.add_tensor("rope_factors_long.weight", np.array([8.0, 9.0], np.float32))
+
+
 # Seven layers: one of Gemma 3 without a window is among them, and one of OLMo 3.
 FAMILIES = {
     "gemma": (2, lambda writer: None),
     "gemma2": (3, gemma2_settings),
     "gemma3": (7, gemma3_settings),
+    "phi3": (2, lambda writer: None),
+    "phi3-long": (2, phi3_settings),
     "granite": (2, granite_settings),
     "granitemoe": (2, granite_settings),
     "olmo2": (3, lambda writer: None),
@@ -82,6 +93,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*longrope:RuntimeWarning")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gguf_files_of_other_families_are_near_what_llama_cpp_computes(tmp_path, family):
     """llama.cpp looks gelu up in a table of float16."""
@@ -277,6 +289,18 @@ HOSTILE = {
         "scale-as-text": {"embedding_multiplier": "2"},
         "scale-null": {"attention_multiplier": None},
     },
+    "Phi3": {
+        "odd-share": {"partial_rotary_factor": 0.4, "rope_parameters": None},
+        "more-than-a-head": {"partial_rotary_factor": 1.5, "rope_parameters": None},
+        "another-rotation": {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
+        "too-few-factors": {"rope_scaling": {"type": "longrope", "short_factor": [1.0]}},
+        "factors-as-text": {"rope_scaling": {"type": "longrope", "short_factor": ["a"] * 4}},
+        "factors-of-0": {"rope_scaling": {"type": "longrope", "short_factor": [0] * 4}},
+        "length-as-text": {
+            "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 4},
+            "original_max_position_embeddings": "64",
+        },
+    },
     "Olmo2": {"another-activation": {"hidden_act": "gelu"}, "windows": {"layer_types": ["sliding_attention"] * 3}},
     "Gemma3Text": {
         "capped-attention": {"attn_logit_softcapping": 5.0},
@@ -291,7 +315,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("kind", "lie"), [(kind, lie) for kind in HOSTILE for lie in HOSTILE[kind]])
 def test_settings_of_other_families_that_cannot_be_true_are_refused(tmp_path, kind, lie):
-    tiny(kind).save_pretrained(tmp_path)
+    tiny(kind, pad_token_id=0).save_pretrained(tmp_path)
     in_native(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | HOSTILE[kind][lie]
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -315,11 +339,23 @@ OLDER = {
         ("rope_parameters", "layer_types"),
         {"num_hidden_layers": 5, "sliding_window": 5},
     ),
+    "Phi3": (
+        {
+            "rope_theta": 5000.0,
+            "partial_rotary_factor": 0.5,
+            "rope_scaling": {"type": "longrope", "short_factor": [1.5, 2.5], "long_factor": [8.0, 9.0]},
+            "original_max_position_embeddings": 64,
+            "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"},
+        },
+        ("rope_parameters", "head_dim"),
+        {"sliding_window": 5, "pad_token_id": 0},
+    ),
     "Granite": ({"rope_theta": 5000.0}, ("rope_parameters", "residual_multiplier"), {"logits_scaling": 2.0}),
     "Gemma": ({"rope_theta": 5000.0, "hidden_act": "gelu"}, ("rope_parameters", "tie_word_embeddings"), {}),
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*longrope:RuntimeWarning")
 @pytest.mark.parametrize("kind", OLDER)
 def test_settings_as_the_hub_has_them_are_those_of_transformers(tmp_path, kind):
     new, gone, sizes = OLDER[kind]
@@ -335,6 +371,22 @@ def test_settings_as_the_hub_has_them_are_those_of_transformers(tmp_path, kind):
         made = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
         expected = made(torch.tensor([tokens])).logits[0].numpy()
     np.testing.assert_allclose(at_once(model, tokens), expected, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_context_ends_where_its_rotations_change(tmp_path, from_file):
+    if from_file:
+        place, length = tiny_gguf.save(tmp_path / "tiny.gguf", "phi3", settings=partial(phi3_settings, length=128)), 128
+    else:
+        place, length = tmp_path, 64
+        tiny("Phi3", pad_token_id=0).save_pretrained(tmp_path)
+        long = {"type": "longrope", "short_factor": [1.5] * 4, "long_factor": [8.0] * 4}
+        config = json.loads((tmp_path / "config.json").read_text())
+        config |= {"rope_parameters": None, "rope_scaling": long, "original_max_position_embeddings": length}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(RuntimeWarning, match=f"takes texts of up to {length} tokens here, not 256: .*longrope"):
+        model = in_native(place)
+    assert model.traits.context_length == length
 
 
 @pytest.mark.parametrize("gone", ["post_feedforward_layernorm", "q_norm", "pre_feedforward_layernorm"])

@@ -13,6 +13,7 @@ KEY_HEADS = 2
 HEAD_SIZE = 8
 INNER = 48
 WINDOW = 5
+TURNED = 4  # dimensions of a head of Phi
 EXPERTS, USED, EXPERT_INNER, SHARED_INNER = 6, 2, 32, 64
 SPREAD = 0.4
 MIXTURES = ("granitemoe", "mixtral", "olmoe", "qwen2moe", "qwen3moe")
@@ -60,6 +61,9 @@ def weights(
         found |= (
             _experts(block, matrix, architecture) if architecture in MIXTURES else _mlp(block, matrix, width, inner)
         )
+        if architecture == "phi3":
+            _fuse(found, f"{block}.attn_qkv", *(f"{block}.attn_{part}" for part in "qkv"))
+            _fuse(found, f"{block}.ffn_up", f"{block}.ffn_gate", f"{block}.ffn_up")
         if architecture == "olmo2":  # norms of what attention and MLP add, and of all queries and keys
             del found[f"{block}.attn_norm.weight"], found[f"{block}.ffn_norm.weight"]
             found |= {f"{block}.attn_q_norm.weight": scales(HEADS * HEAD_SIZE)}
@@ -75,6 +79,10 @@ def weights(
 
 def key_heads(architecture: str) -> int:
     return HEADS if architecture == "olmoe" else KEY_HEADS  # llama.cpp knows no other OLMoE
+
+
+def _fuse(found: dict[str, np.ndarray], name: str, *parts: str) -> None:
+    found[f"{name}.weight"] = np.concatenate([found.pop(f"{part}.weight") for part in parts])
 
 
 def _mlp(block: str, matrix, width: int, inner: int) -> dict[str, np.ndarray]:
@@ -170,7 +178,7 @@ def save(
         writer.add_head_count_kv(key_heads(architecture))
         writer.add_key_length(HEAD_SIZE)
         writer.add_value_length(HEAD_SIZE)
-        writer.add_rope_dimension_count(HEAD_SIZE)
+        writer.add_rope_dimension_count(TURNED if architecture == "phi3" else HEAD_SIZE)
         writer.add_rope_freq_base(10000.0)
     if architecture in ("gemma2", "gemma3"):
         writer.add_sliding_window(WINDOW)

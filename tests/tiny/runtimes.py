@@ -241,6 +241,8 @@ MODELS = {
     "native-mistral-sliding": native("Mistral", **SLIDING),
     "native-mixtral": native("Mixtral", num_local_experts=5, num_experts_per_tok=2),
     "native-gemma2-capped": native("Gemma2", sliding_window=5),
+    "native-olmo3": native("Olmo3", **GEMMA),
+    "native-phi3-sliding": native("Phi3", pad_token_id=0, **SLIDING),
     "native-gemma3-sliding": native("Gemma3Text", **GEMMA),
     "gemma2-capped": wrapped("Gemma2", sliding_window=5),
     "torch-mamba": wrapped("Mamba", **MAMBA),

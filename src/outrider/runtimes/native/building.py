@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Names:
 
     Attributes:
         parts: of a layer; `{}` is its number. Norms that are not named are not there.
+        fused: parts that stand in one weight, one above the other, by its name.
         norms_from_1: whether norms stand in the file less 1.
         permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
         experts: of the layers that have some.
@@ -37,6 +38,7 @@ class Names:
     permuted: bool = False
     experts: ExpertNames | None = None
     norms_from_1: bool = False
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Builder:
@@ -94,15 +96,34 @@ class Builder:
         for part in LINEARS:
             if layer.experts is not None and part in PARTS:
                 continue
-            name = parts[part].format(number)
-            order = self._order(part)
-            bias = self._source.find(f"{name}.bias")
-            numbers = [] if bias is None else bias.floats()
-            if order and numbers:
-                numbers = [numbers[i] for i in order]
-            setattr(layer, part, self._core.Linear(self._matrix(f"{name}.weight", self._target, order), numbers))
+            setattr(layer, part, self._linear_of(part, number))
         layer.window, layer.rotation = self._description.windows[number], self._description.rotations[number]
         return layer
+
+    def _linear_of(self, part: str, number: int) -> Any:
+        fused = next(((name, parts) for name, parts in self._names.fused.items() if part in parts), None)
+        name = (self._names.parts[part] if fused is None else fused[0]).format(number)
+        raw, bias = self._take(f"{name}.weight"), self._source.find(f"{name}.bias")
+        numbers = [] if bias is None else bias.floats()
+        if fused is not None:
+            first, last, total = self._rows(part, fused[1])
+            if raw.shape[:1] != (total,) or len(numbers) not in (0, total):
+                raise ModelError(f"{name} has the shape {list(raw.shape)}: {total} rows are needed")
+            size = len(raw.data) // total
+            raw = Raw(raw.kind, (last - first, *raw.shape[1:]), raw.data[first * size : last * size])
+            numbers = numbers[first:last]
+        order = self._order(part)
+        if order and numbers:
+            numbers = [numbers[i] for i in order]
+        return self._core.Linear(self._packed(f"{name}.weight", raw, self._target, order), numbers)
+
+    def _rows(self, part: str, parts: Sequence[str]) -> tuple[int, int, int]:
+        """The rows of a part among those that stand above one another: the first, the next part's, and all."""
+        d = self._description
+        queries, keys = d.heads * d.head_size, d.key_heads * d.head_size
+        sizes = {"query": queries, "key": keys, "value": keys, "gate": d.inner, "up": d.inner}
+        first = sum(sizes[each] for each in parts[: parts.index(part)])
+        return first, first + sizes[part], sum(sizes[each] for each in parts)
 
     def _order(self, part: str) -> list[int]:
         """Rows of queries and keys that stand in pairs (0, half, 1, half + 1, ...), put into halves."""

@@ -61,6 +61,7 @@ class Description:
         inner: the width of the MLP.
         epsilon: of the RMS norms.
         context_length: the longest sequence, in tokens.
+        stated_length: what the files say of it, where rotations change before (longrope); 0 where it is the same.
         rotaries: that layers choose from.
         windows: for each layer how many tokens a token sees, itself included; 0 is all.
         rotations: for each layer which of `rotaries` turns queries and keys; NO_ROTATION is none.
@@ -97,12 +98,18 @@ class Description:
     logit_divisor: float = 1.0
     attention_cap: float = 0.0
     logit_cap: float = 0.0
+    stated_length: int = 0
 
 
 def plain_frequencies(base: float, size: int) -> Frequencies:
     """1 / base^(2 i / size), in float32 as transformers computes it."""
+    found: Frequencies = np.float32(1.0) / _powers(base, size)
+    return found
+
+
+def _powers(base: float, size: int) -> Frequencies:
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    found: Frequencies = np.float32(1.0) / np.power(np.float32(base), exponents, dtype=np.float32)
+    found: Frequencies = np.power(np.float32(base), exponents, dtype=np.float32)
     return found
 
 
@@ -169,6 +176,26 @@ def _yarn(parameters: Mapping[str, Any], base: float, size: int, longest: int) -
     if scale is None:
         scale = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
     return Rotary(frequencies.astype(np.float32), float(scale))
+
+
+def longrope(parameters: Mapping[str, Any], size: int, longest: int, before: int) -> Rotary:
+    """LongRoPE (arXiv 2402.13753) as Phi has it, for texts up to the length `before`.
+
+    Beyond it frequencies change for the whole text.
+
+    Raises:
+        Unknown: a setting that is not computed here.
+    """
+    factors = parameters.get("short_factor")
+    if not isinstance(factors, list) or len(factors) != size // 2:
+        raise Unknown(f"its rotary embedding has not {size // 2} short factors")
+    divisors = np.array([_number({"short_factor": each}, "short_factor") for each in factors], np.float32)
+    scale = parameters.get("attention_factor")
+    if scale is None:
+        factor = longest / before if parameters.get("factor") is None else _number(parameters, "factor")
+        scale = math.sqrt(1 + math.log(factor) / math.log(before)) if factor > 1 else 1.0
+    frequencies = np.float32(1.0) / (divisors * _powers(_number(parameters, "rope_theta"), size))
+    return Rotary(frequencies.astype(np.float32), _number({"attention_factor": scale}, "attention_factor"))
 
 
 def _number(parameters: Mapping[str, Any], key: str) -> float:

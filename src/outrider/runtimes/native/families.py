@@ -25,6 +25,10 @@ POST_NORMS = {
     "mlp_post_norm": "post_feedforward_layernorm",
 }
 NORMS_AROUND = POST_NORMS | {"attention_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm"}
+FUSED = {
+    "model.layers.{}.self_attn.qkv_proj": ("query", "key", "value"),
+    "model.layers.{}.mlp.gate_up_proj": ("gate", "up"),
+}
 LINEARS = QUERY_KEY_VALUE | GATE_UP | ENDS
 
 
@@ -48,6 +52,7 @@ class Family:
         apart: the fields of Description in which it differs from Llama.
         window_every: layers up to one without a window, where some layers have one; 0 where all layers are alike.
         slides: whether `sliding_window` is heeded.
+        names_code: whether its folders name code of their own for what transformers computes itself.
     """
 
     kind: str
@@ -58,6 +63,7 @@ class Family:
     apart: Callable[[Settings], dict[str, Any]] = _nothing
     window_every: int = 0
     slides: bool = False
+    names_code: bool = False
 
 
 def _olmoe(config: Settings) -> dict[str, Any]:
@@ -158,6 +164,13 @@ FAMILIES = {
     ),
     "GraniteMoeForCausalLM": Family(
         "granitemoe", _names(LINEARS, NORMS, experts=EXPERTS), GRANITE_DEFAULTS, apart=_granite
+    ),
+    "Phi3ForCausalLM": Family(
+        "phi3",
+        _names(ENDS, NORMS, fused=FUSED),
+        {"sliding_window": None, "rope_theta": 10000.0, "original_max_position_embeddings": 4096},
+        slides=True,
+        names_code=True,
     ),
     "GraniteForCausalLM": Family("granite", _names(LINEARS, NORMS), GRANITE_DEFAULTS, apart=_granite),
     "Olmo2ForCausalLM": Family("olmo2", _names(LINEARS, POST_NORMS, HEAD_NORMS)),

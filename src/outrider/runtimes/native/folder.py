@@ -11,7 +11,7 @@ from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.files.folder import CONFIG, architecture_of, read_object
 from outrider.runtimes.files.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
-from outrider.runtimes.native.description import NO_ROTATION, Description, Rotary, Unknown, rotary_of
+from outrider.runtimes.native.description import NO_ROTATION, Description, Rotary, Unknown, longrope, rotary_of
 from outrider.runtimes.native.families import FAMILIES, FULL, ROTATIONS, SLIDING, Family
 from outrider.runtimes.native.folder_experts import MIXTURES, mixture_of
 
@@ -26,6 +26,7 @@ ONE_FOR_ALL = (
     "vocab_size",
     "max_position_embeddings",
 )
+LONGROPES = ("longrope", "su", "yarn")  # the last are what Phi called it before
 STRANGE = ("quantization_config", "auto_map", "mlp_bias", "use_bidirectional_attention")
 
 
@@ -60,7 +61,9 @@ def _described(config: Mapping[str, Any], folder: Path) -> Description:
     if kind in ("mistral", "qwen3") and config.get("head_dim") is None:
         raise Unknown("its config.json has no head_dim")
     windows, types = _windows(config, family, layers)
+    longest = config["max_position_embeddings"]
     rotaries, rotations = _rotations(config, kind, types, size)
+    length = _length_of_phi(config) if kind == "phi3" else longest
     generation = folder / "generation_config.json"
     stop = stop_token_ids(
         read_object(generation).get("eos_token_id") if generation.exists() else None, config.get("eos_token_id")
@@ -74,12 +77,13 @@ def _described(config: Mapping[str, Any], folder: Path) -> Description:
         inner=config["intermediate_size"],
         vocabulary=config["vocab_size"],
         epsilon=float(config["rms_norm_eps"]),
-        context_length=config["max_position_embeddings"],
+        context_length=min(length, longest),
         rotaries=rotaries,
         windows=windows,
         rotations=rotations,
         tied=bool(config["tie_word_embeddings"]),
         stop=stop,
+        stated_length=longest if length < longest else 0,
         mixture=mixture_of(config, kind, layers) if kind in MIXTURES else None,
         **family.apart(config),
     )
@@ -101,7 +105,7 @@ def _check(config: Mapping[str, Any], family: Family) -> None:
     if activation not in family.activations:
         raise Unknown(f"its {family.activation_key} is {activation}")
     strange = next((key for key in STRANGE if config.get(key)), None)
-    if strange is not None:
+    if strange is not None and not (strange == "auto_map" and family.names_code):
         raise Unknown(f"its config.json has {strange}")
 
 
@@ -131,6 +135,8 @@ def _rotations(
     """The rotary embeddings, and which of them each layer takes."""
     stated, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
     longest = config["max_position_embeddings"]
+    if kind == "phi3":
+        return (_rotation_of_phi(config, size, longest),), (0,) * len(types)
     if kind not in ROTATIONS:
         parameters = {"rope_theta": config.get("rope_theta"), **scaling, **stated}
         if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
@@ -145,6 +151,35 @@ def _rotations(
         found.append(rotary_of({"rope_theta": config.get(name, base), **of_kind}, size, longest))
     places = list(ROTATIONS[kind])
     return tuple(found), tuple(places.index(each) for each in types)
+
+
+def _stated_by_phi(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """What it says of its rotary embedding, and whether that is longrope."""
+    stated = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = stated.get("rope_type", stated.get("type", "default"))
+    return {"rope_theta": config["rope_theta"], **stated}, kind in LONGROPES
+
+
+def _rotation_of_phi(config: Mapping[str, Any], size: int, longest: int) -> Rotary:
+    """The rotary embedding, of a part of each head."""
+    parameters, is_long = _stated_by_phi(config)
+    share = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    turned = int(size * share)
+    if not 0 < share <= 1 or turned < 2 or turned % 2:
+        raise Unknown(f"it turns {turned} of {size} dimensions")
+    if is_long:
+        return longrope(parameters, turned, longest, _length_of_phi(config))
+    return rotary_of(parameters, turned, longest)
+
+
+def _length_of_phi(config: Mapping[str, Any]) -> int:
+    """The longest text before frequencies change."""
+    if not _stated_by_phi(config)[1]:
+        return int(config["max_position_embeddings"])
+    before = config["original_max_position_embeddings"]
+    if isinstance(before, bool) or not isinstance(before, int) or before < 2:
+        raise Unknown(f"its original_max_position_embeddings is {before!r}")
+    return before
 
 
 def _turned(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ...]:

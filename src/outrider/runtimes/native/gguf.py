@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ HEAD_NORMS = {"query_norm": "attn_q_norm", "key_norm": "attn_k_norm"}
 POST_NORMS = {"attention_post_norm": "post_attention_norm", "mlp_post_norm": "post_ffw_norm"}
 
 
+FACTORS = "rope_freqs.weight"
+SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """What sets an architecture apart from Llama.
@@ -55,6 +59,8 @@ class Family:
         scaled: whether it is Gemma's: embeddings are scaled, and gelu gates the MLP.
         other_scale_at: so many layers have queries scaled by the width and not by the size of a head, as llama.cpp has
             it: files do not say so.
+        fused: parts that stand in one weight.
+        factors: of rotations, that it has beside FACTORS.
         local_base: of the rotations of layers with a window, where files name none; None is that of the other layers.
     """
 
@@ -65,6 +71,8 @@ class Family:
     scaled: bool = False
     other_scale_at: int = 0
     local_base: float | None = None
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    factors: tuple[str, ...] = ()
 
 
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
@@ -95,10 +103,15 @@ FAMILIES = {
         local_base=10000.0,
     ),
     "granitemoe": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
+    "phi3": Family(
+        NORMS | {part: LINEARS[part] for part in ("output", "down")},
+        settings=(WINDOW,),
+        fused={"attn_qkv": ("query", "key", "value"), "ffn_up": ("gate", "up")},
+        factors=(SHORT_FACTORS, LONG_FACTORS),
+    ),
     "granite": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
     "olmo2": Family(LINEARS | POST_NORMS | HEAD_NORMS, window_every=4, settings=(WINDOW, PATTERN)),
 }
-FACTORS = "rope_freqs.weight"
 FORWARD = "feed_forward_length"
 NO_ROTATION_EVERY = 4  # layers of SmolLM3
 APART = (
@@ -144,7 +157,9 @@ ENDS_OF_A_TURN = (
 def names_of(header: Header) -> Names:
     family = FAMILIES[architecture_of(header)]
     parts = {part: f"blk.{{}}.{name}" for part, name in family.parts.items()}
-    return Names("token_embd.weight", "output_norm.weight", "output.weight", parts, family.permuted, EXPERTS)
+    fused = {f"blk.{{}}.{name}": parts for name, parts in family.fused.items()}
+    outer = ("token_embd.weight", "output_norm.weight", "output.weight")
+    return Names(*outer, parts, family.permuted, EXPERTS, fused=fused)
 
 
 def architecture_of(header: Header) -> str:
@@ -187,6 +202,8 @@ def describe(header: Header, file: Path) -> Description:
     if turned > size or turned > LARGEST_HEAD or turned % 2 or (family.permuted and turned != size):
         raise Unknown(f"it turns {turned} of {size} dimensions")
     context = values.count("context_length")
+    # Beyond it the frequencies of Phi change for the whole text (longrope).
+    length = values.count("rope.scaling.original_context_length", context) if _is_long(header, kind) else context
     windows = _windows(values, kind, layers)
     rotaries, rotations = _rotations(header, values, kind, windows, turned, context, file)
     return Description(
@@ -198,7 +215,8 @@ def describe(header: Header, file: Path) -> Description:
         inner=values.count(FORWARD),
         vocabulary=embedding.shape[1],
         epsilon=values.number("attention.layer_norm_rms_epsilon"),
-        context_length=context,
+        context_length=min(length, context),
+        stated_length=context if length < context else 0,
         rotaries=rotaries,
         windows=windows,
         rotations=rotations,
@@ -213,11 +231,14 @@ def _require_known(header: Header, kind: str) -> None:
     """Raises Unknown where a file has weights that would be left out, as llama.cpp refuses it too."""
     family = FAMILIES[kind]
     of_experts = (*OF_EXPERTS, *(OF_SHARED_EXPERTS if kind == "qwen2moe" else ())) if kind in MIXTURES else ()
-    weights = "|".join([*family.parts.values(), *of_experts])
-    biases = "|".join(family.parts[part] for part in WITH_BIASES)
+    weights = "|".join([*family.parts.values(), *family.fused, *of_experts])
+    biases = "|".join(
+        [family.parts[part] for part in WITH_BIASES if part in family.parts]
+        + [name for name, parts in family.fused.items() if {*parts} <= {*WITH_BIASES}]
+    )
     of_layer = re.compile(rf"blk\.\d+\.(({weights})\.weight|({biases})\.bias)")
     for name in header.tensors:
-        if name not in OUTSIDE and not of_layer.fullmatch(name):
+        if name not in (*OUTSIDE, *family.factors) and not of_layer.fullmatch(name):
             raise Unknown(f"it has {name}")
 
 
@@ -280,7 +301,10 @@ def _windows(values: _Values, kind: str, layers: int) -> tuple[int, ...]:
     stated = values.find(WINDOW) or (GEMMA2_WINDOW if kind == "gemma2" else 0)
     if not stated or WINDOW not in family.settings:
         return (0,) * layers
-    window, every = values.count(WINDOW, stated), values.count(PATTERN, family.window_every)
+    window = values.count(WINDOW, stated)
+    if not family.window_every:
+        return (window,) * layers
+    every = values.count(PATTERN, family.window_every)
     return tuple(0 if (layer + 1) % every == 0 else window for layer in range(layers))
 
 
@@ -294,8 +318,8 @@ def _rotations(
     file: Path,
 ) -> tuple[tuple[Rotary, ...], tuple[int, ...]]:
     """The rotary embeddings, and which of them each layer takes."""
-    whole = _rotary(header, values, turned, context, file)
-    if any(windows):  # those layers turn at a base of their own, or at least without scaling
+    whole = _rotary(header, values, kind, turned, context, file)
+    if FAMILIES[kind].window_every and any(windows):  # those layers have another base, or at least no scaling
         base = FAMILIES[kind].local_base or values.number("rope.freq_base", 10000.0)
         parameters = {"rope_theta": values.number("rope.freq_base_swa", base)}
         if kind == "gemma2" and values.find("rope.scaling.type"):
@@ -327,17 +351,22 @@ def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
     )
 
 
-def _rotary(header: Header, values: _Values, turned: int, context: int, file: Path) -> Rotary:
+def _is_long(header: Header, kind: str) -> bool:
+    return kind == "phi3" and SHORT_FACTORS in header.tensors
+
+
+def _rotary(header: Header, values: _Values, architecture: str, turned: int, context: int, file: Path) -> Rotary:
     base = values.number("rope.freq_base", 10000.0)
     scaling = values.find("rope.scaling.type")
     kind = scaling.decode(errors="replace") if isinstance(scaling, bytes) else "none"
-    if values.number("rope.scaling.attn_factor", 1.0) != 1.0:
+    scale, is_long = values.positive("rope.scaling.attn_factor", 1.0), _is_long(header, architecture)
+    if scale != 1.0 and not is_long:
         raise Unknown("its rotary embedding has an attn_factor")
-    if FACTORS in header.tensors:  # Llama 3.1: each frequency has a divisor
-        factors = GgufSource(file, header).find(FACTORS)
+    if is_long or FACTORS in header.tensors:  # Phi, Llama 3.1: each frequency has a divisor
+        factors = GgufSource(file, header).find(SHORT_FACTORS if is_long else FACTORS)
         if factors is None or factors.kind != "f32" or factors.shape != (turned // 2,):
             raise Unknown("its rotary factors are not one for each pair")
-        return Rotary((plain_frequencies(base, turned) / factors.data.view(np.float32)).astype(np.float32))
+        return Rotary((plain_frequencies(base, turned) / factors.data.view(np.float32)).astype(np.float32), scale)
     parameters: dict[str, Any] = {"rope_theta": base}
     if kind in ("linear", "yarn"):
         parameters |= {"rope_type": kind, "factor": values.number("rope.scaling.factor")}

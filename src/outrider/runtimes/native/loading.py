@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -125,6 +126,7 @@ def _read(path: Path, changed: int, size: int) -> tuple[Header, Description]:
 
 def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
     header, description = _described(path)
+    _warn_of_length(description, title)
     target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
     builder = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads)
     return NativeModel(builder.model(), description, _tokenizer_of(header, path), title, cache, builder.embedding)
@@ -132,6 +134,7 @@ def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> 
 
 def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str, trust_remote_code: bool) -> NativeModel:
     description = folders.describe(path)
+    _warn_of_length(description, title)
     files = weight_files(path)
     if not files:
         raise Unknown("its folder has no safetensors files")
@@ -140,6 +143,16 @@ def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str, t
     builder = Builder(description, source, folders.names_of(path), target, _outer(target), threads)
     words = tokenizer.of_folder(path, trust_remote_code)
     return NativeModel(builder.model(), description, words, title, cache, builder.embedding)
+
+
+def _warn_of_length(description: Description, title: str) -> None:
+    if description.stated_length:
+        warnings.warn(
+            f"model {title} takes texts of up to {description.context_length} tokens here, not "
+            f"{description.stated_length}: beyond that its rotations (longrope) change for the whole text",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _outer(target: str) -> str:
