@@ -68,10 +68,11 @@ struct HalfBlocks {
     using ScalesOf = Scaled;
     template <int T, int R>
     static void block(const uint8_t* const* w, const Inputs& in, size_t at, Lanes (*out)[T][R]) {
-        Products::halves<BITS, OFFSET, T, R>(w, in.quants(at), in.halves.data() + 2 * at, out[0], out[1]);
+        Products::halves<BITS, OFFSET, T, R>(w, in.quants(at), in.halves.data() + 4 * at, out[0], out[1]);
     }
     static float shift(const Inputs& in, size_t at, int group) {
-        return in.scales[at] * static_cast<float>(in.halves[2 * at + static_cast<size_t>(group)]);
+        const int16_t* pairs = in.halves.data() + 4 * at + 2 * static_cast<size_t>(group);
+        return in.scales[at] * static_cast<float>(pairs[0] + pairs[1]);
     }
 };
 

@@ -19,10 +19,11 @@ void quantise(const float* x, size_t size, Inputs& in, size_t first_block, size_
         // Whole numbers: their sum is exact. It is NaN where an input is NaN or infinite (0 * inf), and so is the scale.
         const float sum = Lanes::sum((up - Lanes::set(ROUNDING)) + (low - Lanes::set(ROUNDING)));
         in.sums[at] = sum == sum ? static_cast<int32_t>(sum) : 0;
-        if (in.halved) {
-            const float first = Lanes::sum(up - Lanes::set(ROUNDING));
-            in.halves[2 * at] = sum == sum ? static_cast<int32_t>(first) : 0;
-            in.halves[2 * at + 1] = in.sums[at] - in.halves[2 * at];
+        for (size_t i = 0; in.halved && i < 4; i++) {
+            const int8_t* pair = in.quants(at) + 16 * (i / 2) + 2 * (i % 2);
+            int pairs = 0;
+            for (size_t k = 0; k < 4; k++) pairs += pair[4 * k] + pair[4 * k + 1];
+            in.halves[4 * at + i] = static_cast<int16_t>(pairs);
         }
         in.scales[at] = sum == sum ? most / 127.0f : sum;
         in.shifts[at] = in.scales[at] * static_cast<float>(in.sums[at]);

@@ -81,7 +81,7 @@ struct Products {
     static __m256i load(const uint8_t* weights) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
     }
-    static __m256i four(const int8_t* inputs) {
+    static __m256i four(const void* inputs) {  // bytes, in every output's place
         int32_t bits;
         __builtin_memcpy(&bits, inputs, 4);
         return _mm256_set1_epi32(bits);
@@ -199,41 +199,36 @@ struct Products {
                                 _mm256_add_epi32(whole(hi[r], 1), first_hi[r]), offset);
         }
     }
-    // The first or the last 16 inputs. Of 6 bits, 2 steps of 2 pairs are 32,004 at most.
+    // The first or the last 16 inputs. Sums in int16 begin with what the offset takes off, and may pass its limits on
+    // their way: of 6 bits and an offset of 32 they are 32 * 127 * 8 = 32,512 at most in the end.
     template <int BITS, int OFFSET, bool HIGH, int R>
-    static void half(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, Lanes* out) {
+    static void half(const uint8_t* weights, const int8_t* inputs, const int16_t* pairs, Lanes* out) {
         const __m256i bits = _mm256_set1_epi8(48);
-        __m256i lo[R], hi[R], first_lo[R], first_hi[R];
-        __m256i a, b;
-        if (BITS == 6) a = load(weights + 256 + 64 * HIGH), b = load(weights + 288 + 64 * HIGH);
-        clear<R>(lo, hi);
+        const uint8_t* above = weights + 256 + 64 * HIGH;
+        __m256i lo[R], hi[R], a, b;
+        for (int r = 0; r < R; r++)
+            lo[r] = hi[r] = _mm256_mullo_epi16(_mm256_set1_epi16(-OFFSET), four(pairs + 4 * r));
 #pragma GCC unroll 1
         for (int k = 0; k < 4; k++) {
             __m256i x = digit<HIGH>(load(weights + 64 * k)), y = digit<HIGH>(load(weights + 64 * k + 32));
             if (BITS == 6) {
-                if (k == 2) {
-                    for (int r = 0; r < R; r++) first_lo[r] = whole(lo[r], 1), first_hi[r] = whole(hi[r], 1);
-                    clear<R>(lo, hi);
-                    a = _mm256_slli_epi16(load(weights + 256 + 64 * HIGH), 4);
-                    b = _mm256_slli_epi16(load(weights + 288 + 64 * HIGH), 4);
+                if (k % 2 == 0) {
+                    a = load(above), b = load(above + 32);
+                    if (k) a = _mm256_slli_epi16(a, 4), b = _mm256_slli_epi16(b, 4);
                 }
                 x = _mm256_or_si256(x, _mm256_and_si256(a, bits)), a = _mm256_srli_epi16(a, 2);
                 y = _mm256_or_si256(y, _mm256_and_si256(b, bits)), b = _mm256_srli_epi16(b, 2);
             }
             step<R>(x, y, inputs + 4 * k, lo, hi);
         }
-        for (int r = 0; r < R; r++) {
-            const __m256i offset = _mm256_set1_epi32(-OFFSET * sums[2 * r]);
-            __m256i all_lo = whole(lo[r], 1), all_hi = whole(hi[r], 1);
-            if (BITS == 6) all_lo = _mm256_add_epi32(all_lo, first_lo[r]), all_hi = _mm256_add_epi32(all_hi, first_hi[r]);
-            out[r] = shifted(all_lo, all_hi, offset);
-        }
+        for (int r = 0; r < R; r++)
+            out[r] = {_mm256_cvtepi32_ps(whole(lo[r], 1)), _mm256_cvtepi32_ps(whole(hi[r], 1))};
     }
     template <int BITS, int OFFSET, int T, int R>
-    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int16_t* pairs, Lanes (*first)[R],
                        Lanes (*last)[R]) {
-        half<BITS, OFFSET, false, R>(weights[0], inputs, sums, first[0]);
-        half<BITS, OFFSET, true, R>(weights[0], inputs + 16, sums + 1, last[0]);
+        half<BITS, OFFSET, false, R>(weights[0], inputs, pairs, first[0]);
+        half<BITS, OFFSET, true, R>(weights[0], inputs + 16, pairs + 2, last[0]);
     }
     static Lanes shifted(__m256i lo, __m256i hi, __m256i offset) {
         return {_mm256_cvtepi32_ps(_mm256_add_epi32(lo, offset)), _mm256_cvtepi32_ps(_mm256_add_epi32(hi, offset))};

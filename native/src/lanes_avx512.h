@@ -165,11 +165,11 @@ struct Products {
     }
     // The first or the last 16 inputs.
     template <int BITS, int OFFSET, bool HIGH, int T, int R>
-    static void half(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
+    static void half(const uint8_t* const* weights, const int8_t* inputs, const int16_t* pairs, Lanes (*out)[R]) {
         const __m512i bits = _mm512_set1_epi8(48);
         __m512i sum[T][R], above[T];
         for (int r = 0; r < R; r++)
-            for (int t = 0; t < T; t++) sum[t][r] = _mm512_set1_epi32(-OFFSET * sums[2 * r]);
+            for (int t = 0; t < T; t++) sum[t][r] = _mm512_set1_epi32(-OFFSET * (pairs[4 * r] + pairs[4 * r + 1]));
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             __m512i w[T];
@@ -191,10 +191,10 @@ struct Products {
         end<T, R>(sum, out);
     }
     template <int BITS, int OFFSET, int T, int R>
-    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int16_t* pairs, Lanes (*first)[R],
                        Lanes (*last)[R]) {
-        half<BITS, OFFSET, false, T, R>(weights, inputs, sums, first);
-        half<BITS, OFFSET, true, T, R>(weights, inputs + 16, sums + 1, last);
+        half<BITS, OFFSET, false, T, R>(weights, inputs, pairs, first);
+        half<BITS, OFFSET, true, T, R>(weights, inputs + 16, pairs + 2, last);
     }
 };
 

@@ -173,10 +173,10 @@ struct Products {
         end<R>(sum, out[0]);
     }
     template <int BITS, int OFFSET, bool HIGH, int R>
-    static void half(const uint8_t* weights, const int8_t* inputs, const int32_t* sums, Lanes* out) {
+    static void half(const uint8_t* weights, const int8_t* inputs, const int16_t* pairs, Lanes* out) {
         int32x4_t sum[R][4];
         for (int r = 0; r < R; r++)
-            for (int part = 0; part < 4; part++) sum[r][part] = vdupq_n_s32(-OFFSET * sums[2 * r]);
+            for (int part = 0; part < 4; part++) sum[r][part] = vdupq_n_s32(-OFFSET * (pairs[4 * r] + pairs[4 * r + 1]));
         const uint8_t* planes = weights + 256 + 64 * HIGH;
         auto above = [&](int k, int at) {
             return BITS == 6 ? bits_of(planes + at, k < 2 ? -2 * k : 8 - 2 * k, 48) : vdupq_n_u8(0);
@@ -185,10 +185,10 @@ struct Products {
         end<R>(sum, out);
     }
     template <int BITS, int OFFSET, int T, int R>
-    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int16_t* pairs, Lanes (*first)[R],
                        Lanes (*last)[R]) {
-        half<BITS, OFFSET, false, R>(weights[0], inputs, sums, first[0]);
-        half<BITS, OFFSET, true, R>(weights[0], inputs, sums + 1, last[0]);
+        half<BITS, OFFSET, false, R>(weights[0], inputs, pairs, first[0]);
+        half<BITS, OFFSET, true, R>(weights[0], inputs, pairs + 2, last[0]);
     }
 };
 

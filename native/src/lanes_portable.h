@@ -148,13 +148,13 @@ struct Products {
     }
     // The sums of the first and of the last 16 inputs, of 4 or of 6 bits.
     template <int BITS, int OFFSET, int T, int R>
-    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*first)[R],
+    static void halves(const uint8_t* const* weights, const int8_t* inputs, const int16_t* pairs, Lanes (*first)[R],
                        Lanes (*last)[R]) {
         for (int half = 0; half < 2; half++)
             for (int tile = 0; tile < T; tile++)
                 for (int r = 0; r < R; r++)
                     (half ? last : first)[tile][r] = Lanes::make([&](int output) {
-                        int32_t sum = -OFFSET * sums[2 * r + half];
+                        int32_t sum = -OFFSET * (pairs[4 * r + 2 * half] + pairs[4 * r + 2 * half + 1]);
                         for (int k = 0; k < 16; k++) {
                             const int at = output * 4 + k % 4, both = weights[tile][k / 4 * 64 + at];
                             const int above = BITS == 6 ? weights[tile][256 + 64 * half + at] >> (k / 4 * 2 + 4) % 8 & 3 : 0;

@@ -99,7 +99,8 @@ struct Inputs {
     std::vector<Line> lines;
     std::vector<float> scales;   // [block][token]; NaN where an input is no finite number
     std::vector<int32_t> sums;   // [block][token], of the quants
-    std::vector<int32_t> halves; // [block][token][2], of the first and of the last 16; where a matrix needs them
+    // [block][token][2 halves][2]: of the inputs 4 k and 4 k + 1 of a half, and of the others; where a matrix needs them.
+    std::vector<int16_t> halves;
     std::vector<float> shifts;   // [block][token], scale times sum: what a weight's minimum is multiplied with
     std::vector<float> plain;
 
@@ -125,7 +126,7 @@ struct Inputs {
             sums.resize(tokens * blocks);
             shifts.resize(tokens * blocks);
         }
-        if (halved && halves.size() < 2 * tokens * blocks) halves.resize(2 * tokens * blocks);
+        if (halved && halves.size() < 4 * tokens * blocks) halves.resize(4 * tokens * blocks);
         if (floats && plain.size() < tokens * blocks * BLOCK) plain.resize(tokens * blocks * BLOCK);
     }
     // The numbers of the block of a token, of which `at` is block * tokens + token.
