@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import outrider
-from outrider import ModelError
+from outrider import Engine, ModelError, Request, SamplingParams
 from outrider.runtimes.backends import find_backend
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.native import gguf
@@ -194,3 +194,26 @@ def test_queries_that_are_clipped_are_refused(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"clip_qkv": 8.0}))
     refused(tmp_path, "its clip_qkv is 8.0")
+
+
+@pytest.mark.parametrize("drafter", ["suffix chain", "suffix tree"])
+def test_greedy_speculation_says_what_plain_decoding_says(drafter):
+    """Each token asks the same experts, however many are scored beside it."""
+    model = opened(MODEL, "q8_0")
+    prompts = [text(model, 20, seed) * 2 for seed in range(6)]
+    chosen = outrider.SuffixDrafter() if drafter == "suffix chain" else outrider.SuffixTreeDrafter()
+
+    def greedy(engine):
+        handles = [
+            engine.submit(Request(prompt, 24, SamplingParams(temperature=0), frozenset(), logprobs=True))
+            for prompt in prompts
+        ]
+        events = []
+        while not engine.idle:
+            events += engine.step()
+        return handles, sorted((event.sequence, event.index, event.token, event.logprob) for event in events)
+
+    _, plain = greedy(Engine(model, max_rows=1, capacity=96))
+    handles, drafted = greedy(Engine(model, chosen, max_rows=3, capacity=96, lookahead=4))
+    assert sum(handle.stats.accepted for handle in handles) > 0
+    assert drafted == plain
