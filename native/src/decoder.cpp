@@ -11,9 +11,6 @@ namespace outrider {
 namespace {
 
 constexpr size_t MOST_WIDE = 512;  // outputs of one piece of work
-constexpr size_t FEW = 8;          // tokens that are not worth sharing for small work
-
-size_t pieces_of(size_t count, size_t size) { return (count + size - 1) / size; }
 
 // Heads whose outputs are whole tiles together.
 size_t heads_of_a_piece(size_t head_size) {

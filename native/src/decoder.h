@@ -124,6 +124,7 @@ class Decoder {
 
    private:
     static constexpr size_t CHUNK = 64;  // tokens that one piece of work takes through its tiles
+    static constexpr size_t FEW = 8;     // tokens that are not worth sharing for small work
 
     enum class Projected { all, queries, keys };  // keys and their values
     void project(Step& step, size_t layer, Projected which) const;
@@ -152,6 +153,8 @@ class Decoder {
 
 // Null where a norm is empty.
 inline const float* norm_or_none(const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); }
+
+inline size_t pieces_of(size_t count, size_t size) { return (count + size - 1) / size; }
 
 // Throws std::invalid_argument.
 void require(bool holds, const std::string& what);

@@ -14,9 +14,6 @@ namespace outrider {
 namespace {
 
 constexpr size_t WIDE = 4;  // tiles of one piece of work
-constexpr size_t FEW = 8;   // tokens that are not worth sharing for small work
-
-size_t pieces_of(size_t count, size_t size) { return (count + size - 1) / size; }
 
 // The experts that a token asks, rising, and their weights: a softmax over all experts, of which the largest are kept.
 // The lower expert comes first of equals.
