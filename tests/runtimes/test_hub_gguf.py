@@ -103,6 +103,7 @@ def hub():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}", files
     server.shutdown()
+    server.server_close()
 
 
 def test_a_name_of_llama_cpp_is_downloaded_once_and_generates(tmp_path, hub):

@@ -284,7 +284,7 @@ def test_what_broke_one_text_is_gone_with_it(name, monkeypatch):
     elif name.startswith("llamacpp"):
         tensors = tiny_gguf.weights("llama", runtimes.VOCABULARY)
         tensors["token_embd.weight"][0] = float("nan")
-        monkeypatch.setattr(tiny_gguf, "weights", lambda *settings: tensors)
+        monkeypatch.setattr(tiny_gguf, "weights", lambda *settings, **named: tensors)
         model = runtimes.MODELS[name].make()
     else:
         spoilt = spoilt_by_token_0()
