@@ -89,7 +89,7 @@ def verify_speculation(
         q = None if draft_rows is None else distribution(draft_rows, sampling)
         p = AllAtOnce(distribution(target, sampling))
         noise = RoundNoise(drawn_seed() if sampling.seed is None else sampling.seed, 0, rule.shares_noise)
-        verdict = rule.judge(Draft(tokens, q=q), p, noise)
+        verdict = rule.verdict(Draft(tokens, q=q), p, noise)
     following = [] if verdict.token is None else [verdict.token]
     return verdict.accepted, [*(tokens[node] for node in verdict.path), *following]
 

@@ -165,8 +165,9 @@ def _judge_together(
     """With one softmax or argmax over all rows: for texts of equal settings.
 
     Returns:
-        None where each row must be judged by itself: settings differ, or a logit is not finite. Also where that is
-        faster: on a CPU with a large vocabulary, where distributions after a rejection need not be computed.
+        None where each row must be judged by itself: settings differ, a logit is not finite, or a rule fails. Also
+        where that is faster: on a CPU with a large vocabulary, where distributions after a rejection need not be
+        computed.
     """
     common, host = common_settings([sequence.sampling for sequence in sequences]), on_host(logits)
     if common is None or (host and not common.greedy and logits.shape[-1] > FEW_TOKENS):
@@ -182,14 +183,17 @@ def _judge_together(
         p, drafts = float32_on_host(p), [_on_host(draft) for draft in drafts]
     else:
         drafts = [_beside(draft, p) for draft in drafts]
-    return [
-        rule.judge(
-            draft,
-            OnDemand(1 + len(draft), p[rows].__getitem__) if host else AllAtOnce(p[rows]),
-            _noise(sequence, draft),
-        )
-        for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True)
-    ]
+    try:
+        return [
+            rule.verdict(
+                draft,
+                OnDemand(1 + len(draft), p[rows].__getitem__) if host else AllAtOnce(p[rows]),
+                _noise(sequence, draft),
+            )
+            for draft, rows, sequence, rule in zip(drafts, _rows_of(drafts), sequences, rules, strict=True)
+        ]
+    except OutriderError:  # of a rule: whose it is, each row by itself says
+        return None
 
 
 def _noise(sequence: Judged, draft: Draft) -> RoundNoise:
@@ -254,8 +258,8 @@ def judge(
         return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
     if not on_host(logits):
         p = distribution(adjusted(float32(logits), 0, rows), sampling)
-        return rule.judge(_beside(draft, logits), AllAtOnce(p), noise)
-    return rule.judge(_on_host(draft), OnDemand(rows, in_numpy), noise)
+        return rule.verdict(_beside(draft, logits), AllAtOnce(p), noise)
+    return rule.verdict(_on_host(draft), OnDemand(rows, in_numpy), noise)
 
 
 def logprobs_of(draft: Draft, verdict: Verdict, logits: Array, top: int) -> list[TokenLogprobs]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
 
-from outrider.errors import SettingError, shown
+from outrider.errors import InputError, ModelError, SettingError, first_line, shown
 from outrider.maths.arrays import Array, gather, multiply, positive_difference, sums, without
 from outrider.maths.distributions import Distributions, Indexed
 from outrider.maths.draft import CHOSEN, ROOT, Draft, Trial, Verdict
@@ -170,6 +171,24 @@ class Rule:
     def __str__(self) -> str:
         return self.name
 
+    def verdict(self, draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
+        """The verdict on a draft.
+
+        Raises:
+            InputError: a rule of the caller's own failed, or answered what is no verdict on this draft.
+        """
+        if RULES.get(self.name) is self:
+            return self.judge(draft, p, noise)
+        try:
+            found = self.judge(draft, p, noise)
+        except (InputError, ModelError):  # of what it read: a logit that is no number
+            raise
+        except Exception as error:
+            raise InputError(f"rule {self.name} failed ({type(error).__name__}: {first_line(error)})") from error
+        if not isinstance(found, Verdict) or not _is_way(draft, found.path) or not _follows(found, p):
+            raise InputError(f"rule {self.name} returned {shown(found)}: return a Verdict on the draft")
+        return found
+
 
 RULES: dict[str, Rule] = {
     rule.name: rule
@@ -180,6 +199,24 @@ RULES: dict[str, Rule] = {
     )
 }
 FOR_TREES = " or ".join(rule.name for rule in RULES.values() if rule.judges_trees)
+
+
+def _is_way(draft: Draft, path: Sequence[int]) -> bool:
+    """Whether it leads through the draft, from the root on."""
+    above = ROOT
+    for node in path:
+        if node not in range(len(draft)) or draft.parent(node) != above:
+            return False
+        above = node
+    return True
+
+
+def _follows(verdict: Verdict, p: Distributions) -> bool:
+    """Whether its token can come after its path."""
+    row = (verdict.path[-1] if verdict.path else ROOT) + 1
+    if row >= len(p):
+        return verdict.token is None
+    return isinstance(verdict.token, Integral) and 0 <= verdict.token < p[row].shape[-1]
 
 
 def rule_named(rule: str | Rule) -> Rule:
