@@ -1,5 +1,6 @@
 """GGUF files of the hub by llama.cpp's names, from a hub on this machine; and files that are divided."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -66,6 +67,14 @@ def test_a_quantisation_that_is_not_there_is_refused_with_those_that_are():
         assert "mmproj-" not in str(refused.value)
     assert choose(["README.md", "model.safetensors"], "", "some/gguf-notes") == []
     assert choose(["b.gguf", "a.gguf"], "", "some/GGUF") == ["a.gguf"]
+
+
+@pytest.mark.parametrize("name", ["some/tiny-GGUF:Q4_K_M", "some/tiny-GGUF", "some/model"])
+def test_the_clients_absence_is_one_line(name, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: find(module) if "hub" not in module else None)
+    with pytest.raises(ModelError, match=f"^model {name} is not on this machine.*pip install huggingface_hub$"):
+        outrider.load(name)
 
 
 @pytest.fixture

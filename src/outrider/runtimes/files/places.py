@@ -69,12 +69,18 @@ def local(name: str) -> str:
     """
     if not is_hub_name(name) or not (":" in name or "gguf" in name.lower()):
         return name
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return name  # opening the model says what is missing
+    _require_client(name)
     from outrider.runtimes.files.hub_gguf import gguf_file
 
     file = gguf_file(name)
     return name if file is None else str(file)
+
+
+def _require_client(name: str) -> None:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise ModelError(
+            f"model {name} is not on this machine, and neither is the client of the hub: pip install huggingface_hub"
+        )
 
 
 def is_gguf(path: Path) -> bool:
@@ -117,6 +123,7 @@ def find_place(name: str, progress: Callable[[str], None], *, code: bool = False
         raise ModelError(f"model file {name} is no GGUF file: give a model folder or a GGUF file")
     if not is_hub_name(name):
         raise ModelError(f"model folder {name} does not exist: check the path")
+    _require_client(name)
     from outrider.runtimes.files.hub import fetch
 
     progress(f"looking for {name}")
