@@ -13,26 +13,32 @@ namespace {
 
 constexpr size_t MOST_NUMBERS = size_t(1) << 40;
 
+// A number that is not quantised.
+float plain_at(Kind kind, const uint8_t* at) {
+    if (kind != Kind::F32) return kind == Kind::F16 ? from_half(read16(at)) : from_bfloat(read16(at));
+    float number;
+    std::memcpy(&number, at, 4);
+    return number;
+}
+
 // One row as float32, of whole blocks; beyond the inputs it is 0.
 void read_row(const uint8_t* row, Kind kind, size_t inputs, float* out) {
     for (size_t block = 0; is_quantised(kind) && block < inputs / BLOCK; block++)
         values_of(read_part(kind, row, block), kind, out + block * BLOCK);
-    for (size_t i = 0; !is_quantised(kind) && i < inputs; i++) {
-        if (kind == Kind::F32)
-            std::memcpy(out + i, row + 4 * i, 4);
-        else
-            out[i] = kind == Kind::F16 ? from_half(read16(row + 2 * i)) : from_bfloat(read16(row + 2 * i));
-    }
+    const size_t size = format_of(kind).bytes;
+    for (size_t i = 0; !is_quantised(kind) && i < inputs; i++) out[i] = plain_at(kind, row + size * i);
 }
 
-// Where the fifth and sixth bits of the numbers 4 k to 4 k + 3 of one half lie.
+// Where the fifth and sixth bits of the numbers i to i + 3 lie, of 5 or 6 bits.
 struct Above {
     size_t plane;  // of 64 bytes, behind the low bits
     int shift;     // within their bytes
 };
 
-Above fifth_of(size_t half, size_t k) { return {0, static_cast<int>(4 * half + k)}; }
-Above sixth_of(size_t half, size_t k) { return {half, static_cast<int>((2 * k + 4) % 8)}; }
+Above above_of(size_t bits, size_t i) {
+    const size_t half = i / 16, k = i % 16 / 4;
+    return bits == 5 ? Above{0, static_cast<int>(4 * half + k)} : Above{half, static_cast<int>((2 * k + 4) % 8)};
+}
 
 // The numbers of one block of an output, at their places; see Matrix.
 void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
@@ -47,7 +53,7 @@ void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
     if (bits == 4) return;
     uint32_t planes[2] = {};  // four bytes each: none of a shift's bits leaves its byte
     for (size_t i = 0; i < BLOCK; i += 4) {
-        const Above above = bits == 5 ? fifth_of(i / 16, i % 16 / 4) : sixth_of(i / 16, i % 16 / 4);
+        const Above above = above_of(bits, i);
         uint32_t four;
         std::memcpy(&four, numbers + i, 4);
         planes[above.plane] |= (four >> 4 & 0x0f0f0f0f) << above.shift;
@@ -65,7 +71,7 @@ void get_numbers(Kind kind, const uint8_t* from, uint8_t* numbers) {
     for (size_t k = 0; k < BLOCK / 2; k++) numbers[k] = both[k] & 15, numbers[k + BLOCK / 2] = both[k] >> 4;
     const size_t bits = format_of(kind).bits;
     for (size_t i = 0; bits > 4 && i < BLOCK; i += 4) {
-        const Above above = bits == 5 ? fifth_of(i / 16, i % 16 / 4) : sixth_of(i / 16, i % 16 / 4);
+        const Above above = above_of(bits, i);
         uint32_t four, plane;
         std::memcpy(&four, numbers + i, 4);
         std::memcpy(&plane, from + 256 + 64 * above.plane, 4);
@@ -176,11 +182,6 @@ void pack_row(Matrix& m, size_t output, const uint8_t* row, Kind kind) {
 
 }  // namespace
 
-size_t bytes_of_row(const std::string& source, size_t inputs) {
-    const Format& format = format_of(source);
-    return inputs / format.inputs * format.bytes;
-}
-
 Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const std::string& target, size_t outputs,
             size_t inputs, const int32_t* order, size_t threads) {
     const Format& format = format_of(source);
@@ -190,7 +191,7 @@ Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const 
     if (inputs % format.inputs)
         throw std::invalid_argument(std::to_string(inputs) + " inputs of " + source + " are no whole blocks of " +
                                     std::to_string(format.inputs));
-    const size_t row = bytes_of_row(source, inputs);
+    const size_t row = inputs / format.inputs * format.bytes;
     if (bytes != row * outputs)
         throw std::invalid_argument("weights have " + std::to_string(bytes) + " bytes and need " +
                                     std::to_string(row * outputs));
@@ -222,14 +223,9 @@ void unpack_row(const Matrix& m, size_t output, float* out) {
         values_of(part_of(m, output, block), m.kind, values);
         std::copy_n(values, std::min(BLOCK, m.inputs - block * BLOCK), out + block * BLOCK);
     }
-    const size_t size = m.kind == Kind::F32 ? 4 : 2;
+    const size_t size = format_of(m.kind).bytes;
     const uint8_t* number = m.quants(output / TILE) + output % TILE * size;
-    for (size_t i = 0; !m.quantised() && i < m.inputs; i++, number += TILE * size) {
-        if (m.kind == Kind::F32)
-            std::memcpy(out + i, number, 4);
-        else
-            out[i] = m.kind == Kind::F16 ? from_half(read16(number)) : from_bfloat(read16(number));
-    }
+    for (size_t i = 0; !m.quantised() && i < m.inputs; i++, number += TILE * size) out[i] = plain_at(m.kind, number);
 }
 
 }  // namespace outrider

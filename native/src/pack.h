@@ -7,11 +7,9 @@
 
 namespace outrider {
 
-// What a file holds, by its name in formats.cpp.
-size_t bytes_of_row(const std::string& source, size_t inputs);
-
-// Pack [outputs, inputs] numbers. `target` is "same", or "q8_0", "q4_0", "f32", "bf16" to convert. Row i of the result
-// is row order[i] of the source, if `order` is given. Throws std::invalid_argument where sizes do not fit.
+// Pack [outputs, inputs] numbers of a format, by its name in formats.cpp. `target` is "same", or "q8_0", "q4_0", "f32",
+// "bf16" to convert. Row i of the result is row order[i] of the source, if `order` is given. Throws
+// std::invalid_argument where sizes do not fit.
 Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const std::string& target, size_t outputs,
             size_t inputs, const int32_t* order, size_t threads);
 
