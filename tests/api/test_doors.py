@@ -27,6 +27,7 @@ from outrider import (
     VocabularyError,
     batched_speculative_decode,
 )
+from outrider.cli.options.drafters import DRAFTERS as KINDS
 from outrider.runtimes import loading
 
 WORDS = "abcde"
@@ -103,6 +104,16 @@ def test_a_drafter_takes_a_model_in_any_form(shelf, drafter, model):
     engine = Engine(TARGET, DRAFTERS[drafter](MODELS[model]), lookahead=3, capacity=64)
     assert tokens_of(engine) == EXPECTED
     assert engine.drafter is not None
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in KINDS.values() if kind.make is not None])
+def test_a_drafter_of_the_command_line_that_needs_no_model_has_its_name_at_every_door(name):
+    kind = type(KINDS[name].make(TARGET))
+    engine = Engine(TARGET, name, lookahead=3, capacity=64)
+    decoder = SpeculativeDecoder(name, TARGET)
+    assert type(engine.drafter) is type(decoder.drafter) is kind
+    assert tokens_of(engine) == decoder.generate("abc", max_tokens=8, sampling=GREEDY).tokens == EXPECTED
+    assert batched_speculative_decode(["abc"], name, TARGET, 8, sampling=GREEDY) == [EXPECTED]
 
 
 def test_a_plain_function_and_a_tokenizer_are_enough():

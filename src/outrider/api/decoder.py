@@ -37,8 +37,8 @@ class SpeculativeDecoder:
     """Decodes a target model speculatively; the output has exactly the target's distribution.
 
     Args:
-        draft_model: the drafter: an outrider Drafter, "lookup", the folder or name of a draft head, or a model in
-            any of the forms below. None decodes plainly.
+        draft_model: the drafter: an outrider Drafter, "lookup", "suffix", "suffix-tree" or "recycling", the folder or
+            name of a draft head, or a model in any of the forms below. None decodes plainly.
         target_model: an outrider Model, a transformers or mlx-lm model, a path or name for `outrider.load`, or a
             stateless function from token ids to logits.
         lookahead: how many tokens to draft per round: a number, an AdaptiveSpeculator, a policy, or None for the one

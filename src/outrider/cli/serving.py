@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import outrider
-from outrider.cli.options.drafters import DRAFTERS, MERGED, RECYCLING, DrafterKind, merged, recycling
+from outrider.cli.options.drafters import DRAFTERS, MERGED, DrafterKind, merged
 from outrider.cli.options.drafting import SelfTuningOptions
 from outrider.cli.options.models import ModelOptions
 from outrider.drafters.base import Drafter
-from outrider.drafters.loading import LOOKUP
 from outrider.drafters.lookup.drafter import LookupDrafter
 from outrider.drafters.lookup.loading import known_state
+from outrider.drafters.named import LOOKUP, RECYCLING, SUFFIX, SUFFIX_TREE, recycling
 from outrider.drafters.recycling.state import DrafterState
 from outrider.drafters.several.apart import Apart
 from outrider.engine.admission import require_features
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outrider.server.offers import Offer
 
 LEARNING = (LOOKUP, RECYCLING)  # from the texts that they have drafted for
-COSTLESS = (*LEARNING, "suffix", "suffix-tree")  # to open: requests may always name them
+COSTLESS = (*LEARNING, SUFFIX, SUFFIX_TREE)  # to open: requests may always name them
 IN_CHAINS = "{} in chains"
 
 

@@ -6,14 +6,12 @@ from typing import Any
 
 from outrider.drafters.base import Drafter
 from outrider.drafters.heads.loading import head_drafter, is_head
-from outrider.drafters.lookup.loading import lookup_drafter
 from outrider.drafters.model import ModelDrafter
+from outrider.drafters.named import NAMED
 from outrider.errors import ModelError, SettingError, VocabularyError
 from outrider.runtimes.base import Model
 from outrider.runtimes.loading import as_model
 from outrider.text import first_difference
-
-LOOKUP = "lookup"  # stands for the default drafter wherever a drafter is given
 
 
 def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafter | None:
@@ -21,7 +19,8 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
 
     None, a Drafter, its name, the folder of a draft head, or a model in any form that `as_model` takes.
 
-    "lookup" is the default drafter, `lookup_drafter(target)`.
+    The names are those of the command line that need no draft model: lookup (the default drafter,
+    `lookup_drafter(target)`), suffix, suffix-tree and recycling.
 
     Raises:
         VocabularyError: a draft model has another vocabulary than the target.
@@ -31,7 +30,7 @@ def as_drafter(draft_model: Any, target: Model, tokenizer: Any = None) -> Drafte
     if draft_model is None or isinstance(draft_model, Drafter):
         return draft_model
     if is_name(draft_model):
-        return lookup_drafter(target)
+        return NAMED[draft_model](target)
     if is_head(draft_model):
         return head_drafter(draft_model, target)
     _refuse_class(draft_model)
@@ -47,7 +46,7 @@ def is_drafter_by_name(draft_model: Any) -> bool:
 
 def is_name(draft_model: Any) -> bool:
     """Whether it is the name of a drafter, which is made for its target; other texts name models."""
-    return isinstance(draft_model, str) and draft_model == LOOKUP
+    return isinstance(draft_model, str) and draft_model in NAMED
 
 
 def as_member(drafter: Any) -> Drafter:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import outrider
 from outrider.drafters.base import Drafter
 from outrider.drafters.heads.loading import is_head, require_eagle3
-from outrider.drafters.loading import LOOKUP, require_same_vocabulary
-from outrider.drafters.lookup.loading import recycling_memory
-from outrider.drafters.recycling.state import DrafterState
+from outrider.drafters.loading import require_same_vocabulary
+from outrider.drafters.named import LOOKUP, NAMED, RECYCLING, SUFFIX, SUFFIX_TREE, recycling
 from outrider.errors import ModelError, SettingError
 from outrider.maths.rules import FOR_TREES
 from outrider.runtimes.base import Model
@@ -27,7 +26,6 @@ SUFFIX_LOOKAHEAD = 16  # it stops by itself where its match is weak
 TREE_LOOKAHEAD = 16
 NONE = "none"
 HEAD = "head"
-RECYCLING = "recycling"
 MERGED = "merged"
 
 
@@ -134,12 +132,6 @@ def _chains(target: Model) -> Drafter:
     return outrider.lookup_drafter(target, trees=False)
 
 
-def recycling(target: Model, trees: bool, state: DrafterState | None = None) -> Drafter:
-    """Recycled successors alone; a target that reads trees branch by branch gets chains."""
-    trees = trees and not target.traits.reads_branches
-    return outrider.RecyclingDrafter(recycling_memory(target, state), trees=trees)
-
-
 def _head(open_head: OpenHead, target: Model, trees: bool) -> Drafter:
     return open_head(target, trees)
 
@@ -178,11 +170,11 @@ def merged(lookups: Callable[[Model], Drafter]) -> DrafterKind:
 DRAFTERS = {
     kind.name: kind
     for kind in (
-        DrafterKind(LOOKUP, TREE_LOOKAHEAD, make=outrider.lookup_drafter, trees=True, suffixes=True, in_chains=_chains),
+        DrafterKind(LOOKUP, TREE_LOOKAHEAD, make=NAMED[LOOKUP], trees=True, suffixes=True, in_chains=_chains),
         DrafterKind(
             RECYCLING,
             TREE_LOOKAHEAD,
-            make=lambda target: recycling(target, trees=True),
+            make=NAMED[RECYCLING],
             trees=True,
             in_chains=lambda target: recycling(target, trees=False),
         ),
@@ -197,10 +189,8 @@ DRAFTERS = {
         merged(outrider.lookup_drafter),
         DrafterKind("intersection", MODEL_LOOKAHEAD, make_with=outrider.IntersectionDrafter, same_vocabulary=False),
         DrafterKind("string", MODEL_LOOKAHEAD, make_with=outrider.StringDrafter, same_vocabulary=False),
-        DrafterKind("suffix", SUFFIX_LOOKAHEAD, make=lambda target: outrider.SuffixDrafter(), suffixes=True),
-        DrafterKind(
-            "suffix-tree", TREE_LOOKAHEAD, make=lambda target: outrider.SuffixTreeDrafter(), trees=True, suffixes=True
-        ),
+        DrafterKind(SUFFIX, SUFFIX_LOOKAHEAD, make=NAMED[SUFFIX], suffixes=True),
+        DrafterKind(SUFFIX_TREE, TREE_LOOKAHEAD, make=NAMED[SUFFIX_TREE], trees=True, suffixes=True),
         DrafterKind(NONE, 0),
     )
 }

@@ -11,19 +11,17 @@ from outrider.cli.options.drafters import (
     HEAD,
     MODEL_LOOKAHEAD,
     NONE,
-    RECYCLING,
     SUFFIX_LOOKAHEAD,
     DrafterKind,
     drafter_named,
     drafter_with,
-    recycling,
 )
 from outrider.cli.options.files import read_file
 from outrider.cli.options.group import option
 from outrider.cli.options.models import ModelOptions
 from outrider.cli.terminal import messages
 from outrider.drafters.heads.loading import is_head
-from outrider.drafters.loading import LOOKUP
+from outrider.drafters.named import LOOKUP, RECYCLING, SUFFIX, recycling
 from outrider.drafters.recycling.state import load_state
 from outrider.errors import SettingError
 from outrider.lookahead import AdaptiveSpeculator
@@ -254,7 +252,7 @@ def _named(drafter: str | None, models: ModelOptions) -> DrafterKind:
 def _default(models: ModelOptions) -> str:
     # In llama.cpp a further token costs much of a pass, and suffixes lose less where nothing is copied: measured in
     # docs/drafting.md.
-    return "suffix" if models.target_backend == "llama" else LOOKUP
+    return SUFFIX if models.target_backend == "llama" else LOOKUP
 
 
 def _shaped(kind: DrafterKind, widths: str) -> DrafterKind:
