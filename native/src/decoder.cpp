@@ -31,6 +31,12 @@ void check_linear(const Linear& linear, const char* name, size_t outputs, size_t
     require(linear.bias.empty() || linear.bias.size() == outputs, std::string(name) + " has a bias of another size");
 }
 
+void add_bias(const Linear& linear, size_t first, size_t outputs, float* y, size_t tokens, size_t stride) {
+    if (linear.bias.empty()) return;
+    for (size_t token = 0; token < tokens; token++)
+        for (size_t i = 0; i < outputs; i++) y[token * stride + i] += linear.bias[first + i];
+}
+
 Decoder::Decoder(Shape shape, std::vector<Layer> layers, size_t inputs, const std::string& set, size_t threads)
     : shape_(std::move(shape)), layers_(std::move(layers)), kernels_(find_kernels(set.c_str())),
       threads_(std::min(threads, Pool::MOST_THREADS)) {
@@ -69,6 +75,7 @@ void Decoder::check(size_t inputs) const {
         check_linear(layer.key, "a key", keys, inputs);
         check_linear(layer.value, "a value", keys, inputs);
         check_linear(layer.output, "an attention output", s.hidden, queries);
+        require(layer.sinks.empty() || layer.sinks.size() == s.heads, "sinks are not one for each head");
         if (layer.experts) {
             check_experts(*layer.experts);
             continue;
@@ -76,7 +83,6 @@ void Decoder::check(size_t inputs) const {
         check_linear(layer.gate, "a gate", s.inner, s.hidden);
         check_linear(layer.up, "an up projection", s.inner, s.hidden);
         check_linear(layer.down, "a down projection", s.hidden, s.inner);
-        require(layer.gate.bias.empty() && layer.up.bias.empty() && layer.down.bias.empty(), "an MLP has a bias");
     }
 }
 
@@ -269,6 +275,7 @@ void Decoder::project(Step& step, size_t number, Projected which) const {
 
 void Decoder::attend(Step& step, size_t number) const {
     const size_t size = shape_.head_size, per_key = shape_.heads / shape_.key_heads, window = layers_[number].window;
+    const bool sunk = !layers_[number].sinks.empty();
     // Several tokens share the reading of keys; few tokens are shared by heads, so that every thread has work.
     const bool apart = step.tokens * shape_.key_heads < 2 * threads_;
     const size_t heads = apart ? 1 : std::min(per_key, MOST_QUERIES), splits = pieces_of(per_key, heads);
@@ -291,6 +298,7 @@ void Decoder::attend(Step& step, size_t number) const {
         const Path* path_of[MOST_QUERIES];
         const float* queries[MOST_QUERIES];
         float* outputs[MOST_QUERIES];
+        float sinks[MOST_QUERIES];
         size_t n = 0, slots = 0;
         for (size_t token = first; token < end; token++) {
             Path& path = paths[token - first];
@@ -307,6 +315,7 @@ void Decoder::attend(Step& step, size_t number) const {
                 path_of[n] = &path;
                 queries[n] = step.queries.data() + at;
                 outputs[n] = step.attended.data() + at;
+                if (sunk) sinks[n] = layers_[number].sinks[key_head * per_key + head + h];
             }
         }
         std::vector<float>& scratch = step.scratch[thread];
@@ -314,7 +323,7 @@ void Decoder::attend(Step& step, size_t number) const {
         const size_t needed = n * (slots + 32 + span.value_size);
         if (scratch.size() < needed) scratch.resize(needed + n * 256);
         kernels_->attend(span, n, queries, path_of, slots, shape_.attention_scale, shape_.attention_cap,
-                         scratch.data(), outputs);
+                         sunk ? sinks : nullptr, scratch.data(), outputs);
     });
 }
 
@@ -376,6 +385,8 @@ void Decoder::gate_block(const Linear& gate_of, const Linear& up_of, const Linea
     const size_t tile = block * 2, tiles = pieces_of(outputs, TILE);
     kernels_->multiply(*gate_of.matrix, tile, tiles, 2 * threads_, in, first, count, gate, BLOCK);
     kernels_->multiply(*up_of.matrix, tile, tiles, 2 * threads_, in, first, count, up, BLOCK);
+    add_bias(gate_of, block * BLOCK, outputs, gate, count, BLOCK);
+    add_bias(up_of, block * BLOCK, outputs, up, count, BLOCK);
     for (size_t token = 0; token < count; token++) {
         float* g = gate + token * BLOCK;
         kernels_->gate(shape_.activation, g, up + token * BLOCK, outputs);

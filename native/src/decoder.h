@@ -23,6 +23,7 @@ struct Layer {
     std::vector<float> attention_post_norm, mlp_post_norm;  // of what comes out, before it is added to the rest
     std::vector<float> query_norm, key_norm;                // of one head, or of all heads together
     Linear query, key, value, output, gate, up, down;
+    std::vector<float> sinks;          // of each query head: a score that adds no value; empty without
     std::shared_ptr<Experts> experts;  // instead of gate, up and down; null without
     size_t window = 0;  // how many tokens a token sees, itself included; 0 is all
     int rotation = 0;   // which of the shape's turns queries and keys; -1 is none
@@ -159,5 +160,7 @@ inline size_t pieces_of(size_t count, size_t size) { return (count + size - 1) /
 // Throws std::invalid_argument.
 void require(bool holds, const std::string& what);
 void check_linear(const Linear& linear, const char* name, size_t outputs, size_t inputs);
+// Of outputs from `first` on, to y [tokens, stride].
+void add_bias(const Linear& linear, size_t first, size_t outputs, float* y, size_t tokens, size_t stride);
 
 }  // namespace outrider

@@ -86,7 +86,6 @@ void Decoder::check_experts(const Experts& experts) const {
         check_linear(expert.gate, "a gate of an expert", inner, hidden);
         check_linear(expert.up, "an up projection of an expert", inner, hidden);
         check_linear(expert.down, "a down projection of an expert", hidden, inner);
-        require(expert.gate.bias.empty() && expert.up.bias.empty() && expert.down.bias.empty(), "an expert has a bias");
     };
     const Expert& first = experts.each[0];
     for (const Expert& expert : experts.each) {
@@ -95,7 +94,6 @@ void Decoder::check_experts(const Experts& experts) const {
                     expert.down.matrix->kind == first.down.matrix->kind, "experts have weights of several types");
     }
     if (experts.has_shared()) check_expert(experts.shared, experts.shared.gate.matrix->outputs);
-    require(experts.router.bias.empty(), "a router has a bias");
 }
 
 // Which experts each token asks, from logits in float32 that have the same bits in any company.
@@ -112,6 +110,7 @@ void Decoder::route(Step& step, const Layer& layer) const {
     visits.experts.resize(tokens * asked);
     visits.weights.resize(tokens * asked);
     Pool::shared().run(tokens, tokens < FEW ? 1 : threads_, [&](size_t token, size_t) {
+        add_bias(experts.router, 0, router.outputs, visits.logits.data() + token * width, 1, width);
         choose(visits.logits.data() + token * width, experts, visits.experts.data() + token * asked,
                visits.weights.data() + token * asked);
     });
@@ -143,9 +142,11 @@ void Decoder::mix(Step& step, size_t number) const {
     visits.outputs.resize(count * width);
     share(visits, CHUNK, threads_, [&](size_t) { return pieces_of(tiles, WIDE); },
           [&](size_t expert, size_t part, size_t visit, size_t size) {
-              const size_t tile = part * WIDE;
-              kernels_->multiply(*experts.at(expert).down.matrix, tile, std::min(WIDE, tiles - tile), WIDE * threads_,
-                                 step.inner, visit, size, visits.outputs.data() + visit * width + tile * TILE, width);
+              const size_t tile = part * WIDE, wide = std::min(WIDE, tiles - tile);
+              const Linear& down = experts.at(expert).down;
+              float* to = visits.outputs.data() + visit * width + tile * TILE;
+              kernels_->multiply(*down.matrix, tile, wide, WIDE * threads_, step.inner, visit, size, to, width);
+              add_bias(down, tile * TILE, std::min(wide * TILE, hidden - tile * TILE), to, size, width);
           });
     Pool::shared().run(step.tokens, step.tokens < FEW ? 1 : threads_, [&](size_t token, size_t) {
         std::vector<float> sum(hidden, 0.0f);

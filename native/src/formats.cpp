@@ -1,5 +1,6 @@
 #include "formats.h"
 
+#include <cmath>
 #include <stdexcept>
 
 namespace outrider {
@@ -14,6 +15,7 @@ constexpr Format FORMATS[] = {  // in the order of Kind
     {"q5_0", Kind::Q5, BLOCK, 22, 5},
     {"q5_1", Kind::Q5M, BLOCK, 24, 5},
     {"iq4_nl", Kind::IQ4, BLOCK, 18, 4},
+    {"mxfp4", Kind::MX4, BLOCK, 17, 4},
     {"q2_k", Kind::Q2K, BLOCK_OF_K, 84, 4},
     {"q3_k", Kind::Q3K, BLOCK_OF_K, 110, 4},
     {"q4_k", Kind::Q4K, BLOCK_OF_K, 144, 4},
@@ -106,8 +108,16 @@ int offset_of(Kind kind) {
         case Kind::Q5: return 16;
         case Kind::Q3K: return 4;
         case Kind::Q6K: return 32;
+        case Kind::IQ4:
+        case Kind::IQ4K: return Uneven::OFFSET;
+        case Kind::MX4: return Fp4::OFFSET;
         default: return 0;
     }
+}
+
+const uint8_t* levels_of(Kind kind) {
+    if (kind == Kind::MX4) return Fp4::LEVELS;
+    return kind == Kind::IQ4 || kind == Kind::IQ4K ? Uneven::LEVELS : nullptr;
 }
 
 }  // namespace
@@ -134,7 +144,7 @@ Part read_part(Kind kind, const uint8_t* row, size_t block) {
         return part;
     }
     const uint8_t* at = row + block * format.bytes;
-    part.scale = read16(at);
+    part.scale = kind == Kind::MX4 ? at[0] : read16(at);
     if (has_minimums(kind)) part.minimum = read16(at + 2);
     if (kind == Kind::Q8)
         for (size_t k = 0; k < BLOCK; k++) part.numbers[k] = at[2 + k] ^ 128;
@@ -147,16 +157,17 @@ Part read_part(Kind kind, const uint8_t* row, size_t block) {
 void values_of(const Part& part, Kind kind, float* out) {
     const int offset = offset_of(kind);
     for (size_t g = 0; g < 2; g++) {
-        float scale = from_half(part.scale), minimum = from_half(part.minimum);
+        float scale = kind == Kind::MX4 ? std::ldexp(1.0f, part.scale - 128) : from_half(part.scale);
+        float minimum = from_half(part.minimum);
         if (is_of_k(kind)) {
             scale *= static_cast<float>(part.scales[g] - (has_minimums(kind) ? 0 : 128));
             minimum *= part.minimums[g];
         }
         const uint8_t* numbers = part.numbers + 16 * g;
         float* to = out + 16 * g;
-        const bool levels = kind == Kind::IQ4 || kind == Kind::IQ4K;
+        const uint8_t* levels = levels_of(kind);
         for (size_t k = 0; k < 16; k++)
-            to[k] = scale * static_cast<float>(levels ? LEVELS[numbers[k]] - 128 : numbers[k] - offset);
+            to[k] = scale * static_cast<float>((levels ? levels[numbers[k]] : numbers[k]) - offset);
         for (size_t k = 0; has_minimums(kind) && k < 16; k++) to[k] += minimum;
     }
 }

@@ -22,7 +22,7 @@ const Format& format_of(Kind kind);
 // multiplied with a whole number, of 16 inputs each or, where the two are equal, of all 32.
 struct Part {
     uint8_t numbers[BLOCK] = {};
-    uint16_t scale = 0, minimum = 0;            // float16
+    uint16_t scale = 0, minimum = 0;            // float16; the scale of MX4 is a byte
     uint8_t scales[2] = {}, minimums[2] = {};   // the scales of Q3K and Q6K plus 128
 };
 

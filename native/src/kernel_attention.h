@@ -89,8 +89,8 @@ void score(const Span& span, size_t block, size_t end, const float* const* queri
 }
 
 // The scores of a path, capped unless `cap` is 0, become weights, side by side from `path.first` on; returns 1 over their
-// sum.
-float weigh(const Path& path, float cap, float* scores) {
+// sum, to which a sink adds as a score without a value, if there is one.
+float weigh(const Path& path, float cap, const float* sink, float* scores) {
     const size_t size = path.size();
     for (size_t i = 0; i < path.tail_size; i++) scores[path.straight + i] = scores[path.tail[i]];  // slots rise
     float* weights = scores + path.first;
@@ -98,11 +98,13 @@ float weigh(const Path& path, float cap, float* scores) {
     for (size_t i = size; i % 16; i++) weights[i] = -INFINITY;
     Lanes most = Lanes::set(-INFINITY), total = Lanes::set(0);
     for (size_t i = 0; i < size; i += 16) most = Lanes::max(most, Lanes::load(weights + i));
+    if (sink) most = Lanes::max(Lanes::set(*sink), most);
     const Lanes largest = Lanes::set(Lanes::largest(most));
     for (size_t i = 0; i < size; i += 16) exponential(Lanes::load(weights + i) - largest).store(weights + i);
     for (size_t i = size; i % 16; i++) weights[i] = 0;
     for (size_t i = 0; i < size; i += 16) total = total + Lanes::load(weights + i);
-    return 1.0f / Lanes::sum(total);
+    const float sum = Lanes::sum(total);
+    return 1.0f / (sink ? sum + Lanes::largest(exponential(Lanes::set(*sink) - largest)) : sum);
 }
 
 // Positions one after the other: slots first, first + 1, ..., or those of a list.
@@ -162,7 +164,7 @@ void mix_straight(const Span& span, size_t first, size_t end, size_t count, cons
 
 template <bool HALF>
 void attend_in(const Span& span, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
-               float scale, float cap, float* scratch, float* const* outputs) {
+               float scale, float cap, const float* sinks, float* scratch, float* const* outputs) {
     float* scores[outrider::MOST_QUERIES];
     float* sums[outrider::MOST_QUERIES];
     float inverses[outrider::MOST_QUERIES];
@@ -184,7 +186,7 @@ void attend_in(const Span& span, size_t count, const float* const* queries, cons
             score<HALF, Q, across(Q)>(span, block, end, queries + first, scale, scores + first);
         });
     }
-    for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], cap, scores[q]);
+    for (size_t q = 0; q < count; q++) inverses[q] = weigh(*paths[q], cap, sinks ? sinks + q : nullptr, scores[q]);
     // The queries of one token follow one another.
     auto each_token = [&](auto work) {
         for (size_t q = 0, same = 1; q < count; q += same, same = 1) {
@@ -205,8 +207,9 @@ void attend_in(const Span& span, size_t count, const float* const* queries, cons
 }
 
 void attend(const Span& span, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
-            float scale, float cap, float* scratch, float* const* outputs) {
-    (span.half ? attend_in<true> : attend_in<false>)(span, count, queries, paths, slots, scale, cap, scratch, outputs);
+            float scale, float cap, const float* sinks, float* scratch, float* const* outputs) {
+    (span.half ? attend_in<true> : attend_in<false>)(span, count, queries, paths, slots, scale, cap, sinks, scratch,
+                                                     outputs);
 }
 
 }  // namespace

@@ -18,6 +18,17 @@ struct Scales {
     }
 };
 
+// The same for powers of 2, of which a byte has the exponent. 0 is 0, and not 2^-128.
+struct ScalesOf2 {
+    static constexpr bool MINIMUM = false;
+    const uint8_t* at;
+
+    void next(Lanes* scale, Lanes*) {
+        scale[0] = Lanes::power(Lanes::load_bytes(at) + Lanes::set(ROUNDING - 127)) * Lanes::set(0.5f);
+        at += TILE;
+    }
+};
+
 // The same for the K formats: a float16 scale of 8 blocks times a whole number, which float32 holds exactly.
 template <bool HAS_MINIMUM, int GROUPS>
 struct ScalesOfK {
@@ -54,11 +65,11 @@ struct Blocks {
     static float shift(const Inputs& in, size_t at, int) { return in.shifts[at]; }
 };
 
-template <class Scaled>
+template <class Of, class Scaled>
 struct Levels : Blocks<4, 0, Scaled> {
     template <int T, int R>
     static void block(const uint8_t* const* w, const Inputs& in, size_t at, Lanes (*out)[T][R]) {
-        Products::levels<T, R>(w, in.quants(at), in.sums.data() + at, out[0]);
+        Products::levels<Of, T, R>(w, in.quants(at), in.sums.data() + at, out[0]);
     }
 };
 
@@ -174,8 +185,9 @@ Tile tile_of(Kind kind) {
         case Kind::Q4K: return quantised_tile<Blocks<4, 0, ScalesOfK<true, 1>>, T, R>;
         case Kind::Q5K: return quantised_tile<Blocks<5, 0, ScalesOfK<true, 1>>, T, R>;
         case Kind::Q6K: return quantised_tile<HalfBlocks<6, 32, ScalesOfK<false, 2>>, T, R>;
-        case Kind::IQ4: return quantised_tile<Levels<Scales<false>>, T, R>;
-        case Kind::IQ4K: return quantised_tile<Levels<ScalesOfK<false, 1>>, T, R>;
+        case Kind::IQ4: return quantised_tile<Levels<outrider::Uneven, Scales<false>>, T, R>;
+        case Kind::IQ4K: return quantised_tile<Levels<outrider::Uneven, ScalesOfK<false, 1>>, T, R>;
+        case Kind::MX4: return quantised_tile<Levels<outrider::Fp4, ScalesOf2>, T, R>;
         case Kind::F32: return plain_tile<Floats, T, R>;
         case Kind::F16: return plain_tile<Halves, T, R>;
         default: return plain_tile<Bfloats, T, R>;

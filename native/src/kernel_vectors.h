@@ -71,22 +71,33 @@ Lanes twice_of_tanh(Lanes x) {
     return cubic * Lanes::set(1.5957691216057308f);
 }
 
+// With limits first, so that a NaN stays one.
+Lanes clamped(Lanes x, Lanes up) {
+    const Lanes limit = Lanes::set(7), one = Lanes::set(1);
+    x = Lanes::min(limit, x);
+    up = Lanes::max(Lanes::set(-7), Lanes::min(limit, up));
+    return share_of(x, x * Lanes::set(1.702f)) * (up + one);
+}
+
 template <class F>
 void each_gate(float* x, const float* up, size_t size, F activation) {
     size_t i = 0;
-    for (; i + 16 <= size; i += 16) (activation(Lanes::load(x + i)) * Lanes::load(up + i)).store(x + i);
+    for (; i + 16 <= size; i += 16) activation(Lanes::load(x + i), Lanes::load(up + i)).store(x + i);
     if (i < size) {
         float at[16];
-        (activation(load_some(x + i, size - i, 0)) * load_some(up + i, size - i, 0)).store(at);
+        activation(load_some(x + i, size - i, 0), load_some(up + i, size - i, 0)).store(at);
         for (size_t j = 0; i + j < size; j++) x[i + j] = at[j];
     }
 }
 
 void gate(outrider::Activation activation, float* x, const float* up, size_t size) {
-    if (activation == outrider::Activation::gelu)
-        each_gate(x, up, size, [](Lanes each) { return share_of(each, twice_of_tanh(each)); });
-    else
-        each_gate(x, up, size, [](Lanes each) { return share_of(each, each); });
+    switch (activation) {
+        case outrider::Activation::silu:
+            return each_gate(x, up, size, [](Lanes each, Lanes of) { return share_of(each, each) * of; });
+        case outrider::Activation::gelu:
+            return each_gate(x, up, size, [](Lanes each, Lanes of) { return share_of(each, twice_of_tanh(each)) * of; });
+        case outrider::Activation::clamped: return each_gate(x, up, size, clamped);
+    }
 }
 
 void cap(float* x, size_t size, float most) {

@@ -27,8 +27,9 @@ struct Path {
     size_t size() const { return straight - first + tail_size; }
 };
 
-// What gates an MLP; gelu is the one with tanh.
-enum class Activation { silu, gelu };
+// What gates an MLP; gelu is the one with tanh. Clamped is gpt-oss's: min(x, 7) sigmoid(1.702 min(x, 7)), and what it
+// gates is limited to -7 and 7, plus 1.
+enum class Activation { silu, gelu, clamped };
 
 constexpr size_t MOST_QUERIES = 24;  // that one call of attend takes
 
@@ -45,9 +46,9 @@ struct Kernels {
     void (*gate)(Activation, float* gate, const float* up, size_t size);  // gate = activation(gate) * up
     void (*cap)(float* x, size_t size, float cap);                        // x = cap * tanh(x / cap)
     // Attention of `count` queries over one key head. `scratch` has count * (slots + 32 + value_size) numbers. Scores
-    // are capped unless `cap` is 0.
+    // are capped unless `cap` is 0. A query's sink is a score that adds no value; null is none.
     void (*attend)(const Span&, size_t count, const float* const* queries, const Path* const* paths, size_t slots,
-                   float scale, float cap, float* scratch, float* const* outputs);
+                   float scale, float cap, const float* sinks, float* scratch, float* const* outputs);
     void (*to_halves)(const float* x, size_t size, uint16_t* out);
     // max(x), and the sum of exp(x - max(x)).
     void (*exponentials)(const float* x, size_t size, float* largest, float* sum);

@@ -145,11 +145,10 @@ struct Products {
                          _mm256_cvtepi32_ps(_mm256_add_epi32(whole(hi[r], 1), offset))};
         }
     }
-    // LEVELS have 8 bits: as in q8, one digit of them after the other.
-    template <bool HIGH, int R>
+    // Levels of 8 bits: as in q8, one digit of them after the other.
+    template <class Of, bool HIGH, int R>
     static void add_levels(const uint8_t* weights, const int8_t* inputs, __m256i* lo, __m256i* hi) {
-        const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(outrider::LEVELS));
-        const __m256i levels = digit<HIGH>(_mm256_broadcastsi128_si256(all));
+        const __m256i levels = digit<HIGH>(table<Of>());
 #pragma GCC unroll 1
         for (int k = 0; k < 4; k++) {
             const __m256i a = load(weights + 64 * k), b = load(weights + 64 * k + 32);
@@ -159,17 +158,34 @@ struct Products {
                     inputs + 16 + 4 * k, lo, hi);
         }
     }
-    template <int T, int R>
+    // Levels of 5 bits: as in q5, the first or the last 16 inputs.
+    template <class Of, bool HIGH, int R>
+    static void add_small_levels(const uint8_t* weights, const int8_t* inputs, __m256i* lo, __m256i* hi) {
+        const __m256i levels = table<Of>();
+#pragma GCC unroll 1
+        for (int k = 0; k < 4; k++) {
+            const __m256i a = load(weights + 64 * k), b = load(weights + 64 * k + 32);
+            step<R>(_mm256_shuffle_epi8(levels, digit<HIGH>(a)), _mm256_shuffle_epi8(levels, digit<HIGH>(b)),
+                    inputs + 16 * HIGH + 4 * k, lo, hi);
+        }
+    }
+    template <class Of>
+    static __m256i table() {
+        return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(Of::LEVELS)));
+    }
+    template <class Of, int T, int R>
     static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
-        __m256i lo[R], hi[R], units_lo[R], units_hi[R];
+        constexpr bool SMALL = Of::OFFSET < 16;
+        __m256i lo[R], hi[R], first_lo[R], first_hi[R];
         clear<R>(lo, hi);
-        add_levels<false, R>(weights[0], inputs, lo, hi);
-        for (int r = 0; r < R; r++) units_lo[r] = whole(lo[r], 1), units_hi[r] = whole(hi[r], 1);
+        (SMALL ? add_small_levels<Of, false, R> : add_levels<Of, false, R>)(weights[0], inputs, lo, hi);
+        for (int r = 0; r < R; r++) first_lo[r] = whole(lo[r], 1), first_hi[r] = whole(hi[r], 1);
         clear<R>(lo, hi);
-        add_levels<true, R>(weights[0], inputs, lo, hi);
+        (SMALL ? add_small_levels<Of, true, R> : add_levels<Of, true, R>)(weights[0], inputs, lo, hi);
         for (int r = 0; r < R; r++)
-            out[0][r] = shifted(_mm256_add_epi32(whole(lo[r], 16), units_lo[r]),
-                                _mm256_add_epi32(whole(hi[r], 16), units_hi[r]), _mm256_set1_epi32(-128 * sums[r]));
+            out[0][r] = shifted(_mm256_add_epi32(whole(lo[r], SMALL ? 1 : 16), first_lo[r]),
+                                _mm256_add_epi32(whole(hi[r], SMALL ? 1 : 16), first_hi[r]),
+                                _mm256_set1_epi32(-Of::OFFSET * sums[r]));
     }
     // Of the first or of the last 16 inputs, whose fifth bits stand in `fifth`. 4 steps of 2 pairs are 31,496 at most.
     template <bool HIGH, int R>

@@ -109,11 +109,11 @@ struct Products {
     static __m512i digit(__m512i both) {
         return _mm512_and_si512(HIGH ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(15));
     }
-    template <int T, int R>
+    template <class Of, int T, int R>
     static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
-        const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(outrider::LEVELS)));
+        const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(Of::LEVELS)));
         __m512i sum[T][R];
-        begin<T, R>(128, sums, sum);
+        begin<T, R>(Of::OFFSET, sums, sum);
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             __m512i w[T], high[T];

@@ -128,12 +128,12 @@ struct Products {
         }
         end<R>(sum, out[0]);
     }
-    template <int T, int R>
+    template <class Of, int T, int R>
     static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t*, Lanes (*out)[R]) {
         int32x4_t sum[R][4];
         for (int r = 0; r < R; r++)
             for (int part = 0; part < 4; part++) sum[r][part] = vdupq_n_s32(0);
-        const uint8x16_t table = veorq_u8(vld1q_u8(outrider::LEVELS), vdupq_n_u8(128));
+        const uint8x16_t table = vsubq_u8(vld1q_u8(Of::LEVELS), vdupq_n_u8(Of::OFFSET));
         for (int k = 0; k < 4; k++) {
             const uint8_t* w = weights[0] + 64 * k;
             auto low = [&](int at) {

@@ -131,17 +131,17 @@ struct Products {
                     return static_cast<float>(sum);
                 });
     }
-    // Of 4-bit numbers that stand for LEVELS.
-    template <int T, int R>
+    // Of 4-bit numbers that stand for levels.
+    template <class Of, int T, int R>
     static void levels(const uint8_t* const* weights, const int8_t* inputs, const int32_t* sums, Lanes (*out)[R]) {
         for (int tile = 0; tile < T; tile++)
             for (int r = 0; r < R; r++)
                 out[tile][r] = Lanes::make([&](int output) {
-                    int32_t sum = -128 * sums[r];
+                    int32_t sum = -Of::OFFSET * sums[r];
                     for (int k = 0; k < 16; k++) {
                         const int both = weights[tile][k / 4 * 64 + output * 4 + k % 4];
-                        sum += outrider::LEVELS[both & 15] * inputs[r * 32 + k];
-                        sum += outrider::LEVELS[both >> 4] * inputs[r * 32 + 16 + k];
+                        sum += Of::LEVELS[both & 15] * inputs[r * 32 + k];
+                        sum += Of::LEVELS[both >> 4] * inputs[r * 32 + 16 + k];
                     }
                     return static_cast<float>(sum);
                 });

@@ -16,11 +16,18 @@ namespace outrider {
 constexpr size_t TILE = 16;   // outputs that a kernel computes side by side, one in each lane
 constexpr size_t BLOCK = 32;  // inputs that share a scale, as in GGUF
 
-enum class Kind { Q8, Q4, Q4M, Q5, Q5M, IQ4, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4K, F32, F16, BF16 };
+enum class Kind { Q8, Q4, Q4M, Q5, Q5M, IQ4, MX4, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4K, F32, F16, BF16 };
 
-// What the numbers of IQ4 and IQ4K (GGUF's IQ4_NL and IQ4_XS) stand for, plus 128.
-constexpr uint8_t LEVELS[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
-
+// What 4-bit numbers stand for, plus OFFSET: those of IQ4 and IQ4K (GGUF's IQ4_NL and IQ4_XS),
+struct Uneven {
+    static constexpr int OFFSET = 128;
+    static constexpr uint8_t LEVELS[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+};
+// and those of MX4 (MXFP4), floats of a sign, two bits of exponent and one of fraction: halves, counted.
+struct Fp4 {
+    static constexpr int OFFSET = 12;
+    static constexpr uint8_t LEVELS[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+};
 
 OUTRIDER_INLINE bool is_quantised(Kind kind) { return kind < Kind::F32; }
 OUTRIDER_INLINE bool is_of_k(Kind kind) { return kind >= Kind::Q2K && kind <= Kind::IQ4K; }
@@ -37,13 +44,14 @@ constexpr size_t BLOCKS_OF_K = 8;  // blocks that share the float16 scales of th
 // The layout is [tile][block][inputs][16 outputs]. Lanes are outputs, so every kernel adds the inputs of an output in
 // the same order. Outputs and inputs are padded with zeros to whole tiles and blocks.
 //   Q8: for each 4 inputs 16 x 4 bytes, the number + 128.
-//   Q4, IQ4: byte [i][output][j] holds input 4 i + j in its low half and input 16 + 4 i + j in its high half, from 0 on.
+//   Q4, IQ4, MX4: byte [i][output][j] holds input 4 i + j in its low half and input 16 + 4 i + j in its high half, from 0 on.
 //   Q5: the same of the low 4 bits; behind them bit i of byte [output][j] is the fifth of input 4 i + j, and bit 4 + i
 //       that of input 16 + 4 i + j.
 //   Q6: the same of the low 4 bits; behind them two times 64 bytes, of inputs 4 i + j and of inputs 16 + 4 i + j: bits
 //       (2 i + 4) % 8 and the one above it of byte [output][j] are the fifth and sixth.
 //   F32, F16, BF16: 16 numbers for each input.
 // Scales lie apart, [tile][block], each of 16 outputs:
+//   MX4: a byte, of which 2^(byte - 128) is the scale.
 //   Q8, Q4, Q5, IQ4: float16. Q4M and Q5M (GGUF's Q4_1 and Q5_1): behind it a minimum to be added.
 //   K: for each 8 blocks a float16 scale, perhaps one of minimums; then for each block bytes, by which these are
 //      multiplied: Q4K and Q5K scale, minimum; IQ4K scale + 128; Q3K and Q6K scale + 128 of the first and of the second 16 inputs; Q2K
@@ -70,7 +78,7 @@ struct Matrix {
         }
     }
     // Of one tile: the float16 numbers that one block has, or of the K formats eight of them; the bytes of a block.
-    OUTRIDER_INLINE size_t half_bytes() const { return (has_minimums(kind) ? 2 : 1) * TILE * 2; }
+    OUTRIDER_INLINE size_t half_bytes() const { return kind == Kind::MX4 ? TILE : (has_minimums(kind) ? 2 : 1) * TILE * 2; }
     OUTRIDER_INLINE size_t byte_bytes() const {
         return is_of_k(kind) ? (has_minimums(kind) ? 2 : 1) * (has_half_blocks(kind) ? 2 : 1) * TILE : 0;
     }

@@ -153,10 +153,14 @@ NB_MODULE(_core, m) {
         .def_rw("gate", &Layer::gate)
         .def_rw("up", &Layer::up)
         .def_rw("down", &Layer::down)
+        .def_rw("sinks", &Layer::sinks)
         .def_rw("experts", &Layer::experts)
         .def_rw("window", &Layer::window)
         .def_rw("rotation", &Layer::rotation);
-    nb::enum_<Activation>(m, "Activation").value("silu", Activation::silu).value("gelu", Activation::gelu);
+    nb::enum_<Activation>(m, "Activation")
+        .value("silu", Activation::silu)
+        .value("gelu", Activation::gelu)
+        .value("clamped", Activation::clamped);
     nb::class_<Rotation>(m, "Rotation")
         .def(
             "__init__",

@@ -1,6 +1,7 @@
 #include "pack.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 
@@ -85,6 +86,7 @@ template <class Bytes, class PartOf, class F>
 void each_scale(const Matrix& m, Bytes* scales, size_t lane, size_t block, PartOf& part, F f) {
     Bytes* halves = scales + m.halves_at(block) + 2 * lane;
     Bytes* bytes = scales + m.bytes_at(block) + lane;
+    if (m.kind == Kind::MX4) return f(&part.scale, scales + m.halves_at(block) + lane, 1);
     f(&part.scale, halves, 2);
     if (has_minimums(m.kind)) f(&part.minimum, halves + 2 * TILE, 2);
     if (!is_of_k(m.kind)) return;
@@ -180,6 +182,16 @@ void pack_row(Matrix& m, size_t output, const uint8_t* row, Kind kind) {
     for (size_t block = 0; block < m.blocks; block++) put(m, output, block, quantised(m.kind, x.data() + block * BLOCK));
 }
 
+// Of a row of MX4. The kernels take the least scale for 0, as it is for a block of zeros; the largest is no number.
+bool has_usual_scales(const uint8_t* row, size_t blocks) {
+    for (size_t block = 0; block < blocks; block++, row += 17) {
+        if (row[0] == 255) return false;
+        for (size_t k = 1; row[0] == 0 && k < 17; k++)
+            if (row[k] & 0x77) return false;
+    }
+    return true;
+}
+
 }  // namespace
 
 Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const std::string& target, size_t outputs,
@@ -207,13 +219,18 @@ Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const 
     m.inputs = inputs;
     m.tiles = (outputs + TILE - 1) / TILE;
     m.blocks = (inputs + BLOCK - 1) / BLOCK;
+    std::atomic<bool> scaled{true};
     const size_t quants = m.tiles * m.blocks * m.block_bytes();
     m.memory = Pages(quants + (m.quantised() ? m.tiles * m.scale_bytes() : 0));
     m.scales_at = quants;
     Pool::shared().run(m.tiles, threads, [&](size_t tile, size_t) {
-        for (size_t output = tile * TILE; output < std::min(outputs, (tile + 1) * TILE); output++)
-            pack_row(m, output, data + (order ? order[output] : output) * row, kind);
+        for (size_t output = tile * TILE; output < std::min(outputs, (tile + 1) * TILE); output++) {
+            const uint8_t* from = data + (order ? order[output] : output) * row;
+            if (kind == Kind::MX4 && !has_usual_scales(from, m.blocks)) scaled = false;
+            pack_row(m, output, from, kind);
+        }
     });
+    if (!scaled) throw std::invalid_argument("a scale of mxfp4 is 2^-127 or no number");
     return m;
 }
 

@@ -70,7 +70,10 @@ struct Made {
             for (size_t i = 0; i < format.bytes; i++) bytes.push_back(uint8_t(random()));
             const uint32_t scale = (is_of_k(format.kind) ? 0x1000 : 0x2400) + random() % 0x400;
             const uint32_t least = (is_of_k(format.kind) ? 0x1400 : 0xb400) - random() % 0x400;
-            put(bytes.data() + start + scales_at, scale);
+            if (format.kind == Kind::MX4)  // a byte has the exponent
+                bytes[start] = uint8_t(120 + random() % 4);
+            else
+                put(bytes.data() + start + scales_at, scale);
             if (has_minimums(format.kind)) put(bytes.data() + start + scales_at + 2, least);
         }
         return std::make_shared<Matrix>(pack(bytes.data(), bytes.size(), kind, "same", outputs, inputs, nullptr, 2));
@@ -89,28 +92,39 @@ struct Made {
     Linear linear(size_t outputs, size_t inputs, bool bias = false) {
         return {matrix(outputs, inputs), bias ? numbers(outputs, 0, 0.1f) : std::vector<float>()};
     }
-    Expert expert(size_t hidden, size_t inner) {
-        return {linear(inner, hidden), linear(inner, hidden), linear(hidden, inner)};
+    Expert expert(size_t hidden, size_t inner, bool bias = false) {
+        return {linear(inner, hidden, bias), linear(inner, hidden, bias), linear(hidden, inner, bias)};
     }
     // Two of five, and one that every token asks, which is wider.
-    std::shared_ptr<Experts> experts(size_t hidden, size_t inner) {
+    std::shared_ptr<Experts> experts(size_t hidden, size_t inner, bool bias = false) {
         auto made = std::make_shared<Experts>();
-        for (int i = 0; i < 5; i++) made->each.push_back(expert(hidden, inner));
+        for (int i = 0; i < 5; i++) made->each.push_back(expert(hidden, inner, bias));
         made->shared = expert(hidden, inner + 32);
         made->inner = inner, made->used = 2, made->normalised = kind != "bf16";
         std::swap(kind, plain);
-        made->router = linear(6, hidden);
+        made->router = linear(6, hidden, bias);
         std::swap(kind, plain);
         return made;
     }
 };
 
-// What layers have beside those of Llama: caps, scales, norms of what is added, two rotations; or norms of whole queries.
-enum class Style { plain, mixed, capped, whole };
+// What layers have beside those of Llama: caps, scales, norms of what is added, two rotations; or norms of whole queries;
+// or sinks, biases everywhere, and limits in the MLP.
+enum class Style { plain, mixed, capped, whole, sunk };
 
 void set_apart(Shape& shape, std::vector<Layer>& layers, Made& made, Style style) {
     if (style == Style::plain || style == Style::mixed) return;
     const size_t queries = shape.heads * shape.head_size, keys = shape.key_heads * shape.head_size;
+    if (style == Style::sunk) {
+        shape.activation = Activation::clamped;
+        for (Layer& layer : layers) {
+            layer.sinks = made.numbers(shape.heads, 0, 1);
+            for (Linear* linear : {&layer.gate, &layer.up, &layer.down})
+                linear->bias = made.numbers(linear->matrix->outputs, 0, 1);
+        }
+        layers[0].experts = made.experts(shape.hidden, 64, true);
+        return;
+    }
     for (Layer& layer : layers) {
         layer.attention_post_norm = made.numbers(shape.hidden, 1, 0.1f);
         layer.mlp_post_norm = made.numbers(shape.hidden, 1, 0.1f);
@@ -267,7 +281,8 @@ void check_refused_experts() {
     refuses_after("another width", [](Experts& of, Made&) { of.inner = 48; });
     refuses_after("an expert of another width", [](Experts& of, Made& made) { of.each[3] = made.expert(32, 48); });
     refuses_after("an expert without weights", [](Experts& of, Made&) { of.each[4].up.matrix = nullptr; });
-    refuses_after("an expert with a bias", [](Experts& of, Made&) { of.each[4].up.bias.resize(40); });
+    refuses_after("a bias of another width", [](Experts& of, Made&) { of.each[4].up.bias.resize(39); });
+    refuses_after("a bias for other experts", [](Experts& of, Made&) { of.router.bias.resize(5); });
     refuses_after("a router for fewer experts", [](Experts& of, Made&) { of.shared = {}; });
     refuses_after("a router in 8 bits", [](Experts& of, Made& made) { of.router = made.linear(6, 32); });
     refuses_after("a router of another width", [](Experts& of, Made& made) { of.router = made.linear(6, 40); });
@@ -298,6 +313,10 @@ void check_refusals() {
     refuses([&] { pack(bytes, 34, "f32", "same", size_t(1) << 62, 4, nullptr, 1); }, "weights that overflow");
     refuses([&] { pack(bytes, 18, "q4_k", "same", 1, 32, nullptr, 1); }, "an eighth of a block");
     refuses([&] { pack(bytes, 34, "q8_0", "q6_k", 1, 32, nullptr, 1); }, "a format to which nothing is converted");
+    const uint8_t scaled[34] = {255}, small[34] = {0, 1};
+    refuses([&] { pack(scaled, 34, "mxfp4", "same", 1, 64, nullptr, 1); }, "a scale that is no number");
+    refuses([&] { pack(small, 34, "mxfp4", "f32", 2, 32, nullptr, 1); }, "a scale below those that are computed");
+    pack(bytes, 34, "mxfp4", "same", 2, 32, nullptr, 1);
     refuses([&] { pack(bytes, 34, "q9_0", "same", 1, 32, nullptr, 1); }, "an unknown format");
 }
 
@@ -322,6 +341,8 @@ void check_shape_refusals() {
     refused([](Shape&, Layer& layer) { layer.rotation = -2; }, "a negative rotation");
     refused([](Shape&, Layer& layer) { layer.mlp_post_norm.resize(15); }, "a norm that is too short");
     refused([](Shape&, Layer& layer) { layer.query_norm.resize(16); }, "a norm of queries alone");
+    refused([](Shape&, Layer& layer) { layer.sinks.resize(2); }, "more sinks than heads");
+    refused([](Shape&, Layer& layer) { layer.up.bias.resize(15); }, "a bias of another width");
     refused([](Shape&, Layer& layer) { layer.query_norm.resize(8), layer.key_norm.resize(8); }, "norms of half heads");
     refused([](Shape& shape, Layer&) { shape.rotations = {{std::vector<float>(9), 1}}; }, "more pairs than a head has");
     refused([](Shape& shape, Layer&) { shape.logit_divisor = 0; }, "logits divided by 0");
@@ -335,10 +356,11 @@ void check_activations() {
     const Kernels& kernels = *find_kernels("portable");
     std::vector<float> x;
     for (float each = -30; each < 30; each += 0.37f) x.push_back(each), x.push_back(each * 1e-3f), x.push_back(each * 100);
-    std::vector<float> gelu = x, silu = x, capped = x;
+    std::vector<float> gelu = x, silu = x, capped = x, clamped = x;
     const std::vector<float> ones(x.size(), 1);
     kernels.gate(Activation::gelu, gelu.data(), ones.data(), x.size());
     kernels.gate(Activation::silu, silu.data(), ones.data(), x.size());
+    kernels.gate(Activation::clamped, clamped.data(), x.data(), x.size());
     kernels.cap(capped.data(), x.size(), 7);
     const auto near = [](float found, double expected) {
         return std::abs(found - expected) <= 1e-6 * std::abs(expected) + 1e-30;
@@ -348,11 +370,17 @@ void check_activations() {
         if (at > -5)  // far below, what is left is the rounding of a very small number
             expect(std::abs(gelu[i] - at / (1 + std::exp(-2 * inner))) <= 2e-6 * std::abs(at), "gelu is another number");
         expect(std::abs(silu[i] - at / (1 + std::exp(-at))) <= 1e-6 * std::abs(at), "silu is another number");
+        const double gate = std::min(at, 7.0), up = std::max(-7.0, std::min(at, 7.0));
+        expect(near(clamped[i], gate / (1 + std::exp(-1.702 * gate)) * (up + 1)) || at < -5, "clamped is another number");
         expect(near(capped[i], 7 * std::tanh(at / 7)), "a cap is another number");
     }
     float strange[3] = {std::nanf(""), INFINITY, -INFINITY};
     kernels.cap(strange, 3, 7);
     expect(std::isnan(strange[0]) && strange[1] == 7 && strange[2] == -7, "a cap of what is no number");
+    float none[2] = {std::nanf(""), 1};
+    const float ups[2] = {1, std::nanf("")};
+    kernels.gate(Activation::clamped, none, ups, 2);
+    expect(std::isnan(none[0]) && std::isnan(none[1]), "a limit of what is no number");
 }
 
 // A weight that is no number shows in every product that it is a part of, whatever it is packed in.
@@ -512,9 +540,10 @@ int main() {
             for (bool half : {true, false})
                 check_model(kind, head_size, half, Style::plain, tokens);
     for (const char* kind : {"q8_0", "q4_0", "q4_1", "f32", "bf16"}) check_model(kind, 8, true, Style::mixed, tokens);
-    for (const char* kind : {"q5_0", "q5_1", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"})
+    for (const char* kind : {"q5_0", "q5_1", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "mxfp4"})
         check_model(kind, 24, true, Style::plain, tokens);
-    for (Style style : {Style::capped, Style::whole})
+    check_model("mxfp4", 8, true, Style::sunk, tokens);
+    for (Style style : {Style::capped, Style::whole, Style::sunk})
         for (const char* kind : {"q8_0", "f32"}) check_model(kind, 24, true, style, tokens);
     check_refusals();
     check_refused_experts();

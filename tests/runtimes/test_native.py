@@ -73,6 +73,23 @@ KINDS = {
             "num_hidden_layers": 4,
         },
     ),
+    # Biases, sinks, and windows in every other layer.
+    "gpt_oss": (
+        "GptOss",
+        {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "num_hidden_layers": 2,
+            "sliding_window": 5,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 64,
+                "truncate": False,
+            },
+        },
+    ),
     "gemma": ("Gemma", {"num_hidden_layers": 2}),
     "gemma2": (
         "Gemma2",
@@ -136,17 +153,17 @@ def module(kind):
     name, settings = KINDS[kind]
     made = tiny(name, **settings)
     # Which experts are chosen hangs on little: rounding shows with some weights more than with others.
-    return made if "num_experts_per_tok" in settings and kind != "olmoe" else with_norms(made)
+    return made if "num_experts_per_tok" in settings and kind not in ("olmoe", "gpt_oss") else with_norms(made)
 
 
 def with_norms(made):
-    """Norms of their own: new ones are all alike, so that one in another's place would not show."""
+    """Norms and biases of their own: new ones are all alike, so that one in another's place would not show."""
     import torch
 
     torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in made.named_parameters():
-            if "norm" in name:
+            if "norm" in name or name.endswith("bias"):
                 weight += 0.1 * torch.randn(weight.shape)
     return made
 
@@ -270,7 +287,18 @@ def test_the_number_of_threads_changes_no_bit(kind, dtype, threads):
         assert np.array_equal(at_once(one, tokens), at_once(several, tokens))
 
 
-BLOCKS = ["q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs"]  # whose numbers gguf tells
+BLOCKS = [
+    "q5_0",
+    "q5_1",
+    "q2_k",
+    "q3_k",
+    "q4_k",
+    "q5_k",
+    "q6_k",
+    "iq4_nl",
+    "iq4_xs",
+    "mxfp4",
+]  # whose numbers gguf tells
 SIZES = [(16, 32), (48, 64), (33, 96), (130, 192)]
 SIZES_OF_K = [(16, 256), (33, 512), (130, 768)]
 
@@ -337,10 +365,13 @@ def numbers_of_blocks(draw, kind, outputs, inputs):
     size, bytes_of_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind.upper()]]
     blocks = draw.integers(0, 256, (outputs, inputs // size, bytes_of_block)).astype(np.uint8)
     blocks[0] = 255  # all numbers and scales the largest ones
+    if kind == "mxfp4":  # a byte has the exponent of the scale
+        blocks[0], blocks[..., 0] = 119, draw.integers(119, 130, blocks.shape[:2])
     halves = {"q2_k": -2, "q3_k": -1, "q6_k": -1, "q5_1": 2, "q4_k": 2, "q5_k": 2}.get(kind, 1)
     scales = draw.normal(size=(*blocks.shape[:2], abs(halves))).astype(np.float16).view(np.uint8)
     at = slice(None, scales.shape[-1]) if halves > 0 else slice(-scales.shape[-1], None)
-    blocks[..., at] = scales
+    if kind != "mxfp4":
+        blocks[..., at] = scales
     weights = gguf.quants.dequantize(blocks.reshape(outputs, -1), gguf.GGMLQuantizationType[kind.upper()])
     return blocks.reshape(-1), weights.astype(np.float32)
 
@@ -379,7 +410,7 @@ def test_rounded_weights_are_near(kind, dtype, most):
     assert np.abs(at_once(model, tokens) - expected).mean() < most * expected.std()
 
 
-@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3", "olmo3", "phi3"])
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3", "olmo3", "phi3", "gpt_oss"])
 @pytest.mark.parametrize("window", [1, 59, 60, 200])
 def test_windows_are_those_of_transformers(kind, window):
     import torch

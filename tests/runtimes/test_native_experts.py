@@ -11,11 +11,13 @@ from outrider import Engine, ModelError, Request, SamplingParams
 from outrider.runtimes.backends import find_backend
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.native import gguf
+from outrider.runtimes.native.building import packed_as
 from outrider.runtimes.native.description import Unknown
 from runtimes.test_lying_gguf import setting
-from runtimes.test_native import at_once, module, opened
+from runtimes.test_native import KINDS, at_once, module, opened, with_norms
 from tiny import gguf as tiny_gguf
 from tiny import native as tiny_native
+from tiny.runtimes import tiny
 from tiny.sessions import text
 
 tiny_native.library()
@@ -62,6 +64,88 @@ def test_experts_in_one_tensor_have_the_bits_of_experts_in_one_each(tmp_path, ki
     tokens = text(apart, 40)
     assert np.array_equal(at_once(joined, tokens), at_once(apart, tokens))
     assert find_backend(str(tmp_path)) == "native"
+
+
+def in_mxfp4(tensors):
+    """Weights of gpt-oss as folders of the hub have them: random blocks and scales."""
+    draw = np.random.default_rng(3)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inputs, outputs = tensors.pop(name).shape
+        tensors[f"{name}_blocks"] = draw.integers(0, 256, (experts, outputs, inputs // 32, 16)).astype(np.uint8)
+        tensors[f"{name}_scales"] = draw.integers(122, 126, (experts, outputs, inputs // 32)).astype(np.uint8)
+    return tensors
+
+
+METHOD = {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}}
+
+
+@pytest.fixture(scope="module")
+def of_gpt_oss(tmp_path_factory):
+    """Its width is whole blocks."""
+    plain, place = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("mxfp4")
+    name, sizes = KINDS["gpt_oss"]
+    with_norms(tiny(name, **sizes | {"intermediate_size": 64})).save_pretrained(plain)
+    return changed(plain, place, in_mxfp4, **METHOD)
+
+
+def test_experts_in_mxfp4_are_what_transformers_computes(of_gpt_oss):
+    import torch
+    from transformers import AutoModelForCausalLM, Mxfp4Config
+
+    model = tiny_native.open_folder(of_gpt_oss, "float32")
+    tokens = text(model, 40)
+    with torch.inference_mode():
+        made = AutoModelForCausalLM.from_pretrained(
+            of_gpt_oss, dtype=torch.float32, quantization_config=Mxfp4Config(dequantize=True)
+        )
+        expected = made(torch.tensor([tokens])).logits[0].numpy()
+    np.testing.assert_allclose(at_once(model, tokens), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_experts_in_mxfp4_keep_their_numbers_beside_rounded_weights(of_gpt_oss):
+    """Rounded to 8 bits they would take twice the memory."""
+    assert find_backend(str(of_gpt_oss)) == "native"
+    assert [packed_as("mxfp4", target) for target in ("q8_0", "q4_0", "f32")] == ["same", "same", "f32"]
+    assert packed_as("bf16", "q8_0") == "q8_0"
+    model, exact = (tiny_native.open_folder(of_gpt_oss, dtype) for dtype in ("q8_0", "float32"))
+    tokens = text(model, 40)
+    expected = at_once(exact, tokens)
+    assert np.abs(at_once(model, tokens) - expected).mean() < 0.12 * expected.std()
+
+
+MXFP4 = {
+    "fewer-scales": ("_scales", lambda x: x[:, :, :0]),
+    "fewer-experts": ("_scales", lambda x: x[:5]),
+    "half-of-a-block": ("_blocks", lambda x: x[..., :8]),
+    "flat-blocks": ("_blocks", lambda x: x.reshape(-1)),
+    "a-scale-of-no-number": ("_scales", lambda x: np.full_like(x, 255)),
+    "the-least-scale": ("_scales", lambda x: np.zeros_like(x)),
+    "floats": ("_scales", lambda x: x.astype(np.float32)),
+    "no-blocks": ("_blocks", lambda x: None),
+}
+
+
+@pytest.mark.parametrize("lie", MXFP4)
+@pytest.mark.parametrize("part", ["gate_up_proj", "down_proj"])
+def test_mxfp4_that_does_not_fit(tmp_path, of_gpt_oss, part, lie):
+    end, change = MXFP4[lie]
+
+    def spoilt(tensors):
+        name = f"model.layers.1.mlp.experts.{part}{end}"
+        tensors[name] = change(tensors[name])
+        return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
+
+    refused(changed(of_gpt_oss, tmp_path, spoilt), "experts|mxfp4")
+
+
+def test_the_parts_of_an_answer_of_gpt_oss_do_not_end_it(tmp_path):
+    """As in llama.cpp: what other models end a turn with ends a part of its answer."""
+    words = [*tiny_gguf.WORDS, "<|end|>", "<|return|>", "<|call|>"]
+    for architecture, ends in (("gpt-oss", {"<|return|>", "<|call|>"}), ("qwen3", {"<|end|>"})):
+        file = tiny_gguf.save(tmp_path / f"{architecture}.gguf", architecture, words=words)
+        stop = gguf.describe(check_file(file), file).stop
+        assert {words[token] for token in stop} >= ends
+        assert ("<|end|>" in {words[token] for token in stop}) == ("<|end|>" in ends)
 
 
 def refused(place, told):

@@ -11,6 +11,7 @@ import pytest
 import outrider
 from outrider import ModelError
 from outrider.runtimes.backends import find_backend
+from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.native.weights import SafetensorsSource
 from runtimes.test_lying_folders import CONFIGS
 from runtimes.test_lying_gguf import LIES
@@ -64,6 +65,12 @@ def gemma3_settings(writer):
     writer.add_rope_scaling_factor(4.0)
 
 
+def yarn_settings(writer):
+    writer.add_rope_scaling_type(pytest.importorskip("gguf").RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(4.0)
+    writer.add_rope_scaling_orig_ctx_len(64)
+
+
 def granite_settings(writer):
     writer.add_embedding_scale(3.0)
     writer.add_attention_scale(0.2)
@@ -84,6 +91,7 @@ FAMILIES = {
     "gemma": (2, lambda writer: None),
     "gemma2": (3, gemma2_settings),
     "gemma3": (7, gemma3_settings),
+    "gpt-oss": (3, yarn_settings),
     "phi3": (2, lambda writer: None),
     "phi3-long": (2, phi3_settings),
     "granite": (2, granite_settings),
@@ -99,7 +107,8 @@ def test_gguf_files_of_other_families_are_near_what_llama_cpp_computes(tmp_path,
     """llama.cpp looks gelu up in a table of float16."""
     pytest.importorskip("llama_cpp")
     layers, settings = FAMILIES[family]
-    file = tiny_gguf.save(tmp_path / "tiny.gguf", family.split("-")[0], layers=layers, settings=settings)
+    architecture = family if family == "gpt-oss" else family.split("-")[0]
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", architecture, layers=layers, settings=settings)
     ours, theirs = (
         outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
     )
@@ -141,6 +150,23 @@ def test_quantised_files_are_near_what_llama_cpp_computes(tmp_path, kind, monkey
     theirs, exact = at_once(theirs, tokens), at_once(outrider.load(file, backend="native", dtype="float32"), tokens)
     assert np.abs(at_once(ours, tokens) - exact).mean() < 0.12 * exact.std()
     assert np.abs(theirs - exact).mean() < 0.2 * exact.std()
+
+
+def test_experts_of_a_file_in_mxfp4_are_near_what_llama_cpp_computes(tmp_path, monkeypatch):
+    """Its experts alone: the others are in 8 bits."""
+    llama_loading = pytest.importorskip("outrider.runtimes.llamacpp.loading")
+    source, file = tiny_gguf.save(tmp_path / "plain.gguf", "gpt-oss", settings=yarn_settings), tmp_path / "mxfp4.gguf"
+    monkeypatch.setitem(llama_loading.FILE_TYPES, "MXFP4_MOE", 38)
+    llama_loading.convert(source, file, "MXFP4_MOE")
+    kinds = {name: tensor.kind for name, tensor in check_file(file).tensors.items()}
+    assert {kinds[f"blk.0.ffn_{part}_exps.weight"] for part in ("gate", "up", "down")} == {39}
+    ours, theirs = (
+        outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
+    )
+    tokens = text(ours, 40)
+    theirs, exact = at_once(theirs, tokens), at_once(outrider.load(file, backend="native", dtype="float32"), tokens)
+    assert np.abs(at_once(ours, tokens) - exact).mean() < 0.12 * exact.std()
+    assert np.abs(theirs - exact).mean() < 0.12 * exact.std()
 
 
 # Tokenizers
@@ -301,6 +327,12 @@ HOSTILE = {
             "original_max_position_embeddings": "64",
         },
     },
+    "GptOss": {
+        "another-limit": {"swiglu_limit": 6.0},
+        "another-slope": {"swiglu_alpha": 1.0},
+        "no-rotation": {"rope_parameters": None},
+        "another-quantisation": {"quantization_config": {"quant_method": "gptq"}},
+    },
     "Olmo2": {"another-activation": {"hidden_act": "gelu"}, "windows": {"layer_types": ["sliding_attention"] * 3}},
     "Gemma3Text": {
         "capped-attention": {"attn_logit_softcapping": 5.0},
@@ -351,6 +383,20 @@ OLDER = {
         {"sliding_window": 5, "pad_token_id": 0},
     ),
     "Granite": ({"rope_theta": 5000.0}, ("rope_parameters", "residual_multiplier"), {"logits_scaling": 2.0}),
+    "GptOss": (
+        {
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "beta_fast": 16.0,
+                "original_max_position_embeddings": 64,
+                "truncate": False,
+            },
+            "experts_per_token": 2,
+        },
+        ("rope_parameters", "layer_types", "swiglu_alpha", "tie_word_embeddings"),
+        {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 5},
+    ),
     "Gemma": ({"rope_theta": 5000.0, "hidden_act": "gelu"}, ("rope_parameters", "tie_word_embeddings"), {}),
 }
 

@@ -16,7 +16,7 @@ WINDOW = 5
 TURNED = 4  # dimensions of a head of Phi
 EXPERTS, USED, EXPERT_INNER, SHARED_INNER = 6, 2, 32, 64
 SPREAD = 0.4
-MIXTURES = ("granitemoe", "mixtral", "olmoe", "qwen2moe", "qwen3moe")
+MIXTURES = ("gpt-oss", "granitemoe", "mixtral", "olmoe", "qwen2moe", "qwen3moe")
 # SentencePiece joins two pieces at a time: what stands between letters and words has to be there.
 PIECES = ["▁t", "▁th", "▁c", "▁ca", "▁s", "▁sa", "▁", "t", "h", "e", "c", "a", "s"]
 # llama.cpp gives up the whole process over a character that is neither a piece nor made of bytes.
@@ -36,8 +36,8 @@ def weights(
     """By their names in GGUF files, [outputs, inputs]."""
     draw = np.random.default_rng(seed)
 
-    def matrix(rows: int, columns: int) -> np.ndarray:
-        return draw.normal(0, SPREAD, (rows, columns)).astype(np.float32)
+    def matrix(*sizes: int) -> np.ndarray:
+        return draw.normal(0, SPREAD, sizes).astype(np.float32)
 
     def scales(size: int) -> np.ndarray:
         return draw.uniform(0.5, 1.5, size).astype(np.float32)
@@ -68,6 +68,10 @@ def weights(
             del found[f"{block}.attn_norm.weight"], found[f"{block}.ffn_norm.weight"]
             found |= {f"{block}.attn_q_norm.weight": scales(HEADS * HEAD_SIZE)}
             found |= {f"{block}.attn_k_norm.weight": scales(KEY_HEADS * HEAD_SIZE)}
+        if architecture == "gpt-oss":
+            found[f"{block}.post_attention_norm.weight"] = found.pop(f"{block}.ffn_norm.weight")
+            found |= {f"{block}.attn_sinks.weight": scales(HEADS)}
+            found |= {f"{name[: -len('weight')]}bias": matrix(*size) for name, size in _biases(found, block)}
         if architecture in ("qwen3", "qwen3moe", "gemma3"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
         if architecture == "olmoe":
@@ -97,7 +101,7 @@ BIASES = {"q": HEADS * HEAD_SIZE, "k": KEY_HEADS * HEAD_SIZE, "v": KEY_HEADS * H
 
 
 def _experts(block: str, matrix, architecture: str) -> dict[str, np.ndarray]:
-    inner = EXPERT_INNER if architecture.startswith("qwen") else INNER
+    inner = EXPERT_INNER if architecture.startswith(("qwen", "gpt")) else INNER
 
     def stack(rows: int, columns: int) -> np.ndarray:
         return np.stack([matrix(rows, columns) for _ in range(EXPERTS)])
@@ -117,6 +121,11 @@ def _experts(block: str, matrix, architecture: str) -> dict[str, np.ndarray]:
             **{f"{block}.attn_{part}.bias": matrix(1, size)[0] for part, size in BIASES.items()},
         }
     return found
+
+
+def _biases(found: dict[str, np.ndarray], block: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The linears of a block and the shapes of their biases."""
+    return [(name, tensor.shape[:-1]) for name, tensor in found.items() if name.startswith(block) and tensor.ndim > 1]
 
 
 def _mamba(block: str, matrix, scales) -> dict[str, np.ndarray]:
@@ -180,12 +189,12 @@ def save(
         writer.add_value_length(HEAD_SIZE)
         writer.add_rope_dimension_count(TURNED if architecture == "phi3" else HEAD_SIZE)
         writer.add_rope_freq_base(10000.0)
-    if architecture in ("gemma2", "gemma3"):
+    if architecture in ("gemma2", "gemma3", "gpt-oss"):
         writer.add_sliding_window(WINDOW)
     if architecture in MIXTURES:
         writer.add_expert_count(EXPERTS)
         writer.add_expert_used_count(USED)
-        if architecture.startswith("qwen"):
+        if architecture.startswith(("qwen", "gpt")):
             writer.add_expert_feed_forward_length(EXPERT_INNER)
         if architecture == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)

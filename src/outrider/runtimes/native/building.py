@@ -12,9 +12,10 @@ from outrider.errors import ModelError
 from outrider.runtimes.native.description import Description
 from outrider.runtimes.native.library import core, instruction_set
 from outrider.runtimes.native.mixture import PARTS, ExpertNames, take_experts
-from outrider.runtimes.native.weights import Raw, Source
+from outrider.runtimes.native.weights import MXFP4, Raw, Source
 
 SAME = "same"  # the numbers of the file
+QUANTISED = ("q8_0", "q4_0")
 NORMS = ("attention_norm", "mlp_norm", "attention_post_norm", "mlp_post_norm", "query_norm", "key_norm")
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")
 
@@ -29,6 +30,7 @@ class Names:
         norms_from_1: whether norms stand in the file less 1.
         permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
         experts: of the layers that have some.
+        sinks: scores of each query head that add no value; empty where there are none.
     """
 
     embedding: str
@@ -39,6 +41,7 @@ class Names:
     experts: ExpertNames | None = None
     norms_from_1: bool = False
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sinks: str = ""
 
 
 class Builder:
@@ -89,6 +92,8 @@ class Builder:
         for part in NORMS:
             if part in parts:
                 setattr(layer, part, self._norm(f"{parts[part]}.weight".format(number)))
+        if self._names.sinks:
+            layer.sinks = self._take(self._names.sinks.format(number)).floats()
         mixture = self._description.mixture
         if mixture is not None and mixture.layers[number] and self._names.experts is not None:
             hidden = self._description.hidden
@@ -147,13 +152,20 @@ class Builder:
     def _matrix(self, name: str, target: str, order: list[int] | None = None) -> Any:
         return self._packed(name, self._take(name), target, order)
 
-    def _linear(self, name: str, raw: Raw) -> Any:
-        return self._core.Linear(self._packed(name, raw, self._target), [])
+    def _linear(self, name: str, raw: Raw, bias: list[float]) -> Any:
+        return self._core.Linear(self._packed(name, raw, self._target), bias)
 
     def _packed(self, name: str, raw: Raw, target: str, order: list[int] | None = None) -> Any:
         if len(raw.shape) != 2:
             raise ModelError(f"{name} has the shape {list(raw.shape)}: a matrix is needed")
         try:
-            return self._core.pack(raw.data, raw.kind, target, *raw.shape, order or [], self._threads)
+            return self._core.pack(
+                raw.data, raw.kind, packed_as(raw.kind, target), *raw.shape, order or [], self._threads
+            )
         except ValueError as error:
             raise ModelError(f"{name} cannot be used: {error}; download the model again") from error
+
+
+def packed_as(kind: str, target: str) -> str:
+    """The kind to pack weights as: the numbers of MXFP4 are smaller than those of 8 bits, and would be rounded."""
+    return SAME if kind == MXFP4 and target in QUANTISED else target

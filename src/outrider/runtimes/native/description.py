@@ -68,7 +68,7 @@ class Description:
         tied: whether the output head is the embedding.
         stop: tokens that end a text.
         mixture: the experts; None where no layer has any.
-        activation: of the MLP's gate; gelu is the one with tanh.
+        activation: of the MLP's gate; gelu is the one with tanh, clamped that of gpt-oss.
         embedding_scale: of embeddings.
         residual_scale: of what a layer's attention and MLP add.
         attention_scale: of products of queries and keys; None is 1 / sqrt(head_size).
@@ -91,7 +91,7 @@ class Description:
     tied: bool
     stop: frozenset[int] = frozenset()
     mixture: Mixture | None = None
-    activation: Literal["silu", "gelu"] = "silu"
+    activation: Literal["silu", "gelu", "clamped"] = "silu"
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     attention_scale: float | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import Unknown
-from outrider.runtimes.native.folder_experts import EXPERTS
+from outrider.runtimes.native.folder_experts import APART, EXPERTS
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 LARGEST_SCALE = 1e9  # far above any model's
@@ -32,6 +32,9 @@ FUSED = {
 LINEARS = QUERY_KEY_VALUE | GATE_UP | ENDS
 
 
+SINKS = "model.layers.{}.self_attn.sinks"
+
+
 def _names(*parts: Mapping[str, str], **more: Any) -> Names:
     found = {part: f"model.layers.{{}}.{name}" for each in parts for part, name in each.items()}
     return Names("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", found, **more)
@@ -53,6 +56,7 @@ class Family:
         window_every: layers up to one without a window, where some layers have one; 0 where all layers are alike.
         slides: whether `sliding_window` is heeded.
         names_code: whether its folders name code of their own for what transformers computes itself.
+        method: of quantisation, of the weights of experts (folder_mxfp4.py).
     """
 
     kind: str
@@ -64,6 +68,7 @@ class Family:
     window_every: int = 0
     slides: bool = False
     names_code: bool = False
+    method: str = ""
 
 
 def _olmoe(config: Settings) -> dict[str, Any]:
@@ -89,6 +94,15 @@ def _gemma3(config: Settings) -> dict[str, Any]:
     if config.get("attn_logit_softcapping") is not None:  # transformers ignores it
         raise Unknown("its config.json has attn_logit_softcapping")
     return _gemma2(config)
+
+
+def _gpt_oss(config: Settings) -> dict[str, Any]:
+    for key, usual in (("swiglu_alpha", 1.702), ("swiglu_limit", 7.0)):
+        if config.get(key, usual) != usual:
+            raise Unknown(f"its {key} is {config[key]!r}")
+    if not (config.get("rope_parameters") or config.get("rope_scaling")):  # transformers has a default of its own
+        raise Unknown("its config.json has no rope_scaling")
+    return {"activation": "clamped"}
 
 
 def _cap(config: Settings, key: str) -> float:
@@ -164,6 +178,14 @@ FAMILIES = {
     ),
     "GraniteMoeForCausalLM": Family(
         "granitemoe", _names(LINEARS, NORMS, experts=EXPERTS), GRANITE_DEFAULTS, apart=_granite
+    ),
+    "GptOssForCausalLM": Family(
+        "gpt_oss",
+        _names(LINEARS, NORMS, experts=APART, sinks=SINKS),
+        {"sliding_window": 128, "tie_word_embeddings": False, "rope_theta": 150000.0},
+        apart=_gpt_oss,
+        window_every=2,
+        method="mxfp4",
     ),
     "Phi3ForCausalLM": Family(
         "phi3",

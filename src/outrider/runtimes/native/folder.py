@@ -14,6 +14,8 @@ from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import NO_ROTATION, Description, Rotary, Unknown, longrope, rotary_of
 from outrider.runtimes.native.families import FAMILIES, FULL, ROTATIONS, SLIDING, Family
 from outrider.runtimes.native.folder_experts import MIXTURES, mixture_of
+from outrider.runtimes.native.folder_mxfp4 import ExpertsApart
+from outrider.runtimes.native.weights import MXFP4, SafetensorsSource, Source
 
 # Sizes that are the same in all layers here; other models give a list of them.
 ONE_FOR_ALL = (
@@ -27,12 +29,17 @@ ONE_FOR_ALL = (
     "max_position_embeddings",
 )
 LONGROPES = ("longrope", "su", "yarn")  # the last are what Phi called it before
-STRANGE = ("quantization_config", "auto_map", "mlp_bias", "use_bidirectional_attention")
+STRANGE = ("quantization_config", "auto_map", "use_bidirectional_attention")
 
 
 def names_of(folder: Path) -> Names:
     """What its files call the weights; see `describe`."""
     return _family(read_object(folder / CONFIG)).names
+
+
+def source_of(folder: Path, weights: SafetensorsSource) -> Source:
+    """Its weights under the names that `names_of` gives; see `describe`."""
+    return ExpertsApart(weights) if _family(read_object(folder / CONFIG)).method == MXFP4 else weights
 
 
 def describe(folder: Path) -> Description:
@@ -104,8 +111,10 @@ def _check(config: Mapping[str, Any], family: Family) -> None:
     activation = config.get(family.activation_key, family.activations[0])
     if activation not in family.activations:
         raise Unknown(f"its {family.activation_key} is {activation}")
-    strange = next((key for key in STRANGE if config.get(key)), None)
-    if strange is not None and not (strange == "auto_map" and family.names_code):
+    quantised = config.get("quantization_config") or {}
+    known = {"auto_map": family.names_code, "quantization_config": quantised.get("quant_method") == family.method}
+    strange = next((key for key in STRANGE if config.get(key) and not known.get(key)), None)
+    if strange is not None:
         raise Unknown(f"its config.json has {strange}")
 
 

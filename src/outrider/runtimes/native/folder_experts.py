@@ -10,6 +10,7 @@ from outrider.runtimes.native.mixture import PARTS, ExpertNames
 
 # By the model type, which of its settings is the width of an expert.
 MIXTURES = {
+    "gpt_oss": "intermediate_size",
     "granitemoe": "intermediate_size",
     "mixtral": "intermediate_size",
     "olmoe": "intermediate_size",
@@ -36,6 +37,10 @@ EXPERTS = ExpertNames(
     shared={part: f"{MLP}.shared_expert.{part}_proj.weight" for part in PARTS},
     shared_gate=f"{MLP}.shared_expert_gate.weight",
 )
+# Those of gpt-oss lie otherwise: see folder_mxfp4.py.
+APART = ExpertNames(
+    (f"{MLP}.router.weight",), {}, single={part: (f"{MLP}.experts.{{}}.{part}_proj.weight",) for part in PARTS}
+)
 
 
 def mixture_of(config: Mapping[str, Any], kind: str, layers: int) -> Mixture:
@@ -48,7 +53,7 @@ def mixture_of(config: Mapping[str, Any], kind: str, layers: int) -> Mixture:
     if used > count:
         raise Unknown(f"its config.json lets each token use {used} of {count} experts")
     inner = _count(config, MIXTURES[kind])
-    if kind in ("mixtral", "granitemoe"):
+    if kind in ("mixtral", "granitemoe", "gpt_oss"):
         return Mixture(count, used, inner, True, (True,) * layers)
     normalised = config.get("norm_topk_prob")
     if not isinstance(normalised, bool):

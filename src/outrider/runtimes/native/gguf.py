@@ -62,14 +62,18 @@ ENDS_OF_A_TURN = (
     b"<|eom_id|>",
     b"<|end|>",
     b"<end_of_turn>",
+    b"<|return|>",
+    b"<|call|>",
 )
+NO_END_OF_GPT_OSS = b"<|end|>"  # of a part of its answer
 
 
 def names_of(header: Header) -> Names:
     family = FAMILIES[architecture_of(header)]
     parts = {part: f"blk.{{}}.{name}" for part, name in family.parts.items()}
     fused = {f"blk.{{}}.{name}": parts for name, parts in family.fused.items()}
-    return Names(*OUTER, parts, family.permuted, EXPERTS, fused=fused)
+    sinks = f"blk.{{}}.{family.sinks}.weight" if family.sinks else ""
+    return Names(*OUTER, parts, family.permuted, EXPERTS, fused=fused, sinks=sinks)
 
 
 def architecture_of(header: Header) -> str:
@@ -141,10 +145,11 @@ def _require_known(header: Header, kind: str) -> None:
     """Raises Unknown where a file has weights that would be left out, as llama.cpp refuses it too."""
     family = FAMILIES[kind]
     of_experts = (*OF_EXPERTS, *(OF_SHARED_EXPERTS if kind == "qwen2moe" else ())) if kind in MIXTURES else ()
-    weights = "|".join([*family.parts.values(), *family.fused, *of_experts])
+    weights = "|".join([*family.parts.values(), *family.fused, *of_experts, *filter(None, [family.sinks])])
     biases = "|".join(
         [family.parts[part] for part in WITH_BIASES if part in family.parts]
         + [name for name, parts in family.fused.items() if {*parts} <= {*WITH_BIASES}]
+        + [*of_experts] * bool(family.sinks)
     )
     of_layer = re.compile(rf"blk\.\d+\.(({weights})\.weight|({biases})\.bias)")
     for name in header.tensors:
@@ -155,7 +160,7 @@ def _require_known(header: Header, kind: str) -> None:
 def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> dict[str, Any]:
     """The fields of Description in which the family differs from Llama."""
     family = FAMILIES[kind]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"activation": family.activation}
     if family.scaled:
         found |= {"activation": "gelu", "embedding_scale": hidden**0.5}
     if layers == family.other_scale_at:
@@ -229,8 +234,9 @@ def _rotations(
 ) -> tuple[tuple[Rotary, ...], tuple[int, ...]]:
     """The rotary embeddings, and which of them each layer takes."""
     whole = _rotary(header, values, kind, turned, context, file)
-    if FAMILIES[kind].window_every and any(windows):  # those layers have another base, or at least no scaling
-        base = FAMILIES[kind].local_base or values.number("rope.freq_base", 10000.0)
+    family = FAMILIES[kind]
+    if family.window_every and any(windows) and not family.turns_alike:  # those have another base, or no scaling
+        base = family.local_base or values.number("rope.freq_base", 10000.0)
         parameters = {"rope_theta": values.number("rope.freq_base_swa", base)}
         if kind == "gemma2" and values.find("rope.scaling.type"):
             raise Unknown("its rotary embedding is scaled")
@@ -253,7 +259,7 @@ def _mixture(values: _Values, kind: str, layers: int) -> Mixture | None:
         raise Unknown(f"each token uses {used} of {count} experts")
     if kind != "qwen2moe" and values.find(f"expert_shared_{FORWARD}"):
         raise Unknown(f"it has {kind}.expert_shared_{FORWARD}")
-    if not kind.startswith("qwen"):
+    if not kind.startswith(("qwen", "gpt")):
         return Mixture(count, used, inner, MIXTURES[kind], (True,) * layers)
     shared = values.count(f"expert_shared_{FORWARD}", inner) if kind == "qwen2moe" else 0
     return Mixture(
@@ -292,5 +298,6 @@ def _stops(header: Header, file: Path) -> frozenset[int]:
     stops = {value for key in STOPS if isinstance(value := header.values.get(key), int)}
     tokens = header.values.get(TOKENS)
     if isinstance(tokens, Entries) and tokens.kind == STRING:
-        stops |= {place for place, name in enumerate(texts(file, tokens)) if name in ENDS_OF_A_TURN}
+        ends = {*ENDS_OF_A_TURN} - ({NO_END_OF_GPT_OSS} if architecture_of(header) == "gpt-oss" else set())
+        stops |= {place for place, name in enumerate(texts(file, tokens)) if name in ends}
     return frozenset(stops)

@@ -9,7 +9,7 @@ from outrider.runtimes.native.mixture import PARTS as EXPERT_PARTS
 from outrider.runtimes.native.mixture import ExpertNames
 
 # Whether the weights of the experts that a token uses have the sum 1. Llama's are Mixtral's.
-MIXTURES = {"granitemoe": True, "llama": True, "olmoe": False, "qwen2moe": False, "qwen3moe": True}
+MIXTURES = {"gpt-oss": True, "granitemoe": True, "llama": True, "olmoe": False, "qwen2moe": False, "qwen3moe": True}
 LINEARS = {
     "query": "attn_q",
     "key": "attn_k",
@@ -39,6 +39,9 @@ class Family:
             it: files do not say so.
         fused: parts that stand in one weight.
         factors: of rotations, that it has beside FACTORS.
+        activation: of the MLP's gate.
+        turns_alike: whether layers with a window have the rotations of the others.
+        sinks: scores of each query head that add no value; empty where there are none. Experts have biases then.
         local_base: of the rotations of layers with a window, where files name none; None is that of the other layers.
     """
 
@@ -51,6 +54,9 @@ class Family:
     local_base: float | None = None
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     factors: tuple[str, ...] = ()
+    activation: str = "silu"
+    turns_alike: bool = False
+    sinks: str = ""
 
 
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
@@ -81,6 +87,14 @@ FAMILIES = {
         local_base=10000.0,
     ),
     "granitemoe": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
+    "gpt-oss": Family(
+        {"attention_norm": "attn_norm", "mlp_norm": "post_attention_norm"} | LINEARS,
+        window_every=2,
+        settings=(WINDOW, PATTERN),
+        activation="clamped",
+        turns_alike=True,
+        sinks="attn_sinks",
+    ),
     "phi3": Family(
         NORMS | {part: LINEARS[part] for part in ("output", "down")},
         settings=(WINDOW,),
@@ -96,7 +110,7 @@ EXPERTS = ExpertNames(
     shared={part: f"blk.{{}}.ffn_{part}_shexp.weight" for part in EXPERT_PARTS},
     shared_gate="blk.{}.ffn_gate_inp_shexp.weight",
 )
-OF_EXPERTS = ("ffn_gate_inp", "ffn_(gate|up|down)_exps")
-OF_SHARED_EXPERTS = ("ffn_gate_inp_shexp", "ffn_(gate|up|down)_shexp")
+OF_EXPERTS = ("ffn_gate_inp", "ffn_(?:gate|up|down)_exps")
+OF_SHARED_EXPERTS = ("ffn_gate_inp_shexp", "ffn_(?:gate|up|down)_shexp")
 WITH_BIASES = ("query", "key", "value", "output")
 OUTER = ("token_embd.weight", "output_norm.weight", "output.weight")

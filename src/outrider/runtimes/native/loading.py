@@ -139,7 +139,7 @@ def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str, t
     if not files:
         raise Unknown("its folder has no safetensors files")
     target = FOLDERS_KIND if dtype == "auto" else KINDS[dtype]
-    source = SafetensorsSource(files)
+    source = folders.source_of(path, SafetensorsSource(files))
     builder = Builder(description, source, folders.names_of(path), target, _outer(target), threads)
     words = tokenizer.of_folder(path, trust_remote_code)
     return NativeModel(builder.model(), description, words, title, cache, builder.embedding)

@@ -17,7 +17,8 @@ from outrider.runtimes.llamacpp.header import Header
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 FLOATS = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of a number
-NUMBERS = {**FLOATS, "int64": 8, "int32": 4}
+NUMBERS = {**FLOATS, "int64": 8, "int32": 4, "uint8": 1}
+MXFP4 = "mxfp4"
 # Numbers and bytes of a block.
 BLOCKS = {
     "q8_0": (32, 34),
@@ -31,6 +32,7 @@ BLOCKS = {
     "q5_k": (256, 176),
     "q6_k": (256, 210),
     "iq4_nl": (32, 18),
+    MXFP4: (32, 17),
     "iq4_xs": (256, 136),
 }
 GGML_TYPES = {
@@ -49,8 +51,10 @@ GGML_TYPES = {
     20: "iq4_nl",
     23: "iq4_xs",
     30: "bf16",
+    39: MXFP4,
 }
 SAFETENSORS_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+SAFETENSORS_BYTES = {"U8": "uint8"}
 SAFETENSORS_INTEGERS = {"I64": "int64", "I32": "int32"}
 
 
@@ -139,6 +143,9 @@ class SafetensorsSource:
         """
         raw = self._read(name, SAFETENSORS_INTEGERS)
         return None if raw is None else raw.data.copy().view(raw.kind).astype(np.int64)
+
+    def bytes(self, name: str) -> Raw | None:
+        return self._read(name, SAFETENSORS_BYTES)
 
     def find(self, name: str) -> Raw | None:
         return self._read(name, SAFETENSORS_TYPES)
