@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import outrider
 from outrider import (
     AsyncEngine,
     Engine,
@@ -76,7 +77,37 @@ def test_one_that_makes_no_numbers_costs_the_others_no_drafter(drafter: str, val
         return logits + np.float32(value if len(output) >= 6 else 0)
 
     failed = beside(drafter, request(processor, temperature=temperature))
-    assert f"a logit of {value}" in str(failed.error)
+    assert isinstance(failed.error, InputError)  # the model is not to blame
+    assert f"logits into {value}" in str(failed.error)
+
+
+def test_what_the_model_itself_makes_is_not_blamed_on_the_processor() -> None:
+    model = outrider.FunctionModel(lambda ids: np.full((ids.shape[1], 5), math.nan, np.float32), vocab_size=5)
+    engine = Engine(model, max_rows=1, capacity=64)
+    handle = engine.submit(request(lambda output, logits: logits))
+    engine.step()
+    assert "the model produced a logit of nan" in str(handle.error)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("trouble", ["no token", "an error"])
+def test_what_it_says_behind_a_rejected_token_ends_no_text(drafter: str, trouble: str, temperature: float) -> None:
+    """Plain decoding does not come there. Drafters do: each proposes what the processor makes the target leave out."""
+
+    def asked(*processors):
+        return replace(request(*processors, temperature=temperature), rule="coupled")
+
+    plain = beside("none", asked()).tokens
+
+    def processor(output, logits):
+        if list(output) == plain[: len(output)]:
+            return logits
+        if trouble == "an error":
+            raise KeyError("gone")
+        return np.full_like(logits, -math.inf)
+
+    assert beside(drafter, asked(processor)).tokens == plain
 
 
 def test_an_asynchronous_engine_goes_on() -> None:

@@ -10,13 +10,14 @@ from itertools import accumulate
 from typing import Protocol
 
 from outrider.engine.events import TokenLogprobs
-from outrider.errors import OutriderError
-from outrider.maths.arrays import Array, float32, float32_on_host, on_host, operations
-from outrider.maths.distributions import AllAtOnce, OnDemand
+from outrider.errors import InputError, OutriderError
+from outrider.maths.arrays import Array, float32, float32_on_host, largest, on_host, operations
+from outrider.maths.distributions import AllAtOnce, Lazy, OnDemand
 from outrider.maths.draft import Draft, Verdict
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import Rule, follow
 from outrider.maths.sampling import (
+    BadLogitError,
     History,
     SamplingParams,
     adjust,
@@ -240,7 +241,22 @@ def judge(
 
     Raises:
         ModelError: a logit that the verdict depends on is not a finite number.
+        InputError: the text's own settings made it so.
     """
+    try:
+        return _judged(draft, logits, sampling, history, rule, noise)
+    except BadLogitError as error:
+        if sampling.adjusts_logits and all(map(math.isfinite, largest(logits)[0].tolist())):
+            raise InputError(
+                f"logit_bias, penalties or logits_processors turn finite logits into {error.value}: leave at least "
+                "one token, and make no NaN"
+            ) from error
+        raise
+
+
+def _judged(
+    draft: Draft, logits: Array, sampling: SamplingParams, history: History, rule: Rule, noise: RoundNoise
+) -> Verdict:
     rows = 1 + len(draft)
 
     def adjusted(numbers: Array, first: int, end: int) -> Array:
@@ -254,8 +270,14 @@ def judge(
         # A NumPy view of the same memory: the many small steps of a rule are faster in NumPy than in PyTorch.
         return float32_on_host(p)[0]
 
+    def greedy_choice(row: int) -> int:
+        return int(most_probable(adjusted(logits[row : row + 1], row, row + 1))[0])
+
     if sampling.greedy:
-        return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
+        try:
+            return follow(draft, most_probable(adjusted(logits, 0, rows)).tolist())
+        except OutriderError:  # perhaps of a row that plain decoding does not reach
+            return follow(draft, Lazy(rows, greedy_choice))
     if not on_host(logits):
         p = distribution(adjusted(float32(logits), 0, rows), sampling)
         return rule.verdict(_beside(draft, logits), AllAtOnce(p), noise)

@@ -71,7 +71,7 @@ class OnDemand:
     """
 
     def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
-        self._rows = _Lazy(rows, make)
+        self._rows = Lazy(rows, make)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -80,13 +80,13 @@ class OnDemand:
         return self._rows[row]
 
     def probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> Indexed[float]:
-        return _Lazy(len(rows), lambda i: probability(self[rows[i]], tokens[i]))
+        return Lazy(len(rows), lambda i: probability(self[rows[i]], tokens[i]))
 
     def races(self, key_of: Callable[[int], Key]) -> Indexed[int]:
-        return _Lazy(len(self), lambda row: draw_shared(self[row], key_of(row)))
+        return Lazy(len(self), lambda row: draw_shared(self[row], key_of(row)))
 
 
-class _Lazy(Indexed[Item]):
+class Lazy(Indexed[Item]):
     """Makes each item once, when it is first read."""
 
     def __init__(self, count: int, make: Callable[[int], Item]) -> None:

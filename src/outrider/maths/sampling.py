@@ -306,6 +306,23 @@ def live_rows(logits: Array) -> list[int]:
     return [row for row, value in enumerate(largest(logits)[0].tolist()) if value != -math.inf]
 
 
+class BadLogitError(ModelError):
+    """A row of logits holds a NaN, or has no finite largest value.
+
+    Attributes:
+        value: what it has instead.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__(
+            f"the model produced a logit of {value}: it must be finite; try --dtype float32, or another model file"
+        )
+        self.value = value
+
+    def __reduce__(self) -> tuple[type[BadLogitError], tuple[float]]:
+        return type(self), (self.value,)  # pickle would call the class with the message
+
+
 def check_finite(logits: Array) -> None:
     """Raises ModelError if a row of `logits` [rows, vocab] holds a NaN or has no finite largest value."""
     _refuse_bad(largest(logits)[0])
@@ -313,10 +330,7 @@ def check_finite(logits: Array) -> None:
 
 def _refuse_bad(values: np.ndarray[Any, Any]) -> None:
     if not all(map(math.isfinite, values.tolist())):
-        bad = next(value for value in values.tolist() if not math.isfinite(value))
-        raise ModelError(
-            f"the model produced a logit of {bad}: it must be finite; try --dtype float32, or another model file"
-        )
+        raise BadLogitError(next(value for value in values.tolist() if not math.isfinite(value)))
 
 
 def log_probabilities(logits: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
