@@ -286,6 +286,28 @@ def test_a_drafter_that_fails_leaves_the_others() -> None:
     assert text.stats.accepted == 6
 
 
+def test_one_that_begins_to_draw_for_several_texts_takes_no_more_than_the_budget() -> None:
+    """Until then it had the whole budget, as one that chooses its tokens."""
+
+    class Beginning(Drafter):
+        name = "beginning"
+        rounds = 0
+
+        def propose(self, sequences, budgets):
+            self.rounds += 1
+            uniform = np.full((2, 4), 0.25, np.float32)
+            q = {"q": uniform, "q_rows": (0, 1)} if self.rounds > 2 else {}
+            return [Draft((2, 2), (ROOT, 0), **q) if budget.nodes >= 2 else EMPTY for budget in budgets]
+
+    target = always(2)
+    engine = Engine(target, Merged([Beginning(), ModelTreeDrafter(target)], rests=False), lookahead=2, max_rows=3)
+    texts = [engine.submit(Request((1,), 20, SamplingParams(seed=seed))) for seed in range(3)]
+    while not engine.idle:
+        engine.step()
+    assert engine.drafter_failures == 0
+    assert [text.tokens for text in texts] == [[2] * 20] * 3
+
+
 @pytest.mark.parametrize("several", [Merged, Chained])
 @pytest.mark.parametrize("call", ["prepare", "read", "observe", "forget"])
 def test_a_drafter_that_fails_in_any_call_leaves_the_others(several, call: str) -> None:

@@ -110,6 +110,28 @@ def test_what_it_says_behind_a_rejected_token_ends_no_text(drafter: str, trouble
     assert beside(drafter, asked(processor)).tokens == plain
 
 
+@pytest.mark.parametrize("rule", ["token", "coupled"])
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_what_it_says_behind_the_end_ends_no_text(drafter: str, temperature: float, rule: str) -> None:
+    """Drafts go on behind a stop token, where plain decoding asks nothing."""
+    asked = request(temperature=temperature)
+    end = beside("none", replace(asked, rule="coupled")).tokens[7]
+
+    def processor(output, logits):
+        if end in output:
+            raise KeyError("gone")
+        return logits
+
+    for seed in range(12):
+        sampling = SamplingParams(temperature, seed=seed, logits_processors=(processor,))
+        engine = Engine(TARGET, DRAFTERS[drafter](), lookahead=3, max_rows=1, capacity=64)
+        text = engine.submit(replace(asked, sampling=sampling, rule=rule, stop_token_ids=[end]))
+        while not engine.idle:
+            engine.step()
+        assert text.error is None
+
+
 def test_an_asynchronous_engine_goes_on() -> None:
     async def decoded():
         async with AsyncEngine(Engine(TARGET, ModelDrafter(DRAFT), lookahead=3, max_rows=2, capacity=64)) as engine:

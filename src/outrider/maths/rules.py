@@ -39,7 +39,10 @@ def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
         children = draft.children(node)
         if node + 1 >= len(choices):
             return Verdict(tuple(path), None, bonus=True)
-        choice = int(choices[node + 1])
+        try:
+            choice = int(choices[node + 1])
+        except (InputError, ModelError):
+            return _as_far_as_known(draft, path)
         for child in children:
             if draft.tokens[child] == choice:
                 path.append(child)
@@ -47,6 +50,18 @@ def follow(draft: Draft, choices: Indexed[int]) -> Verdict:
                 break
         else:
             return Verdict(tuple(path), choice, bonus=not children)
+
+
+def _as_far_as_known(draft: Draft, path: Sequence[int]) -> Verdict:
+    """Where what follows the path cannot be read. A text that ends with it has no need of that; another one fails in
+    the next round.
+
+    Raises:
+        InputError, ModelError: the one that is handled, where the path is empty.
+    """
+    if not path:
+        raise
+    return Verdict(tuple(path[:-1]), draft.tokens[path[-1]], bonus=False)
 
 
 def coupled(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
@@ -83,7 +98,10 @@ def token(draft: Draft, p: Distributions, noise: RoundNoise) -> Verdict:
         if node + 1 >= len(p):
             return Verdict(tuple(path), None, bonus=True)
         position = noise.start + len(path)
-        target = weights = p[node + 1]
+        try:
+            target = weights = p[node + 1]
+        except (InputError, ModelError):
+            return _as_far_as_known(draft, path)
         accepted = None
         for order, number in enumerate(numbers):
             trial = trials[number]

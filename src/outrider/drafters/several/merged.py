@@ -118,8 +118,7 @@ class Merged(Several):
             parts = [self._part(number, s, budget, asked) for s, budget in zip(sequences, budgets, strict=True)]
             for own, draft in zip(drafts, self._ask(number, sequences, drafts, parts), strict=True):
                 own.append(draft)
-        for own in drafts:
-            self._drop_surprising(asked, own)
+        self._drop_surprising(asked, drafts)
         self._learn_who_chooses(asked, sequences, drafts)
         return [
             self._join(sequence, asked, own, budget)
@@ -155,12 +154,15 @@ class Merged(Several):
             nodes = min(nodes, max(budget.prices.worthwhile(longest), 1))
         return Budget(nodes, budget.depth, budget.prices)
 
-    def _drop_surprising(self, asked: Sequence[int], drafts: list[Draft]) -> None:
-        """One that begins to draw had more than its part: its draft is left out, whatever is in it."""
-        for index, number in enumerate(asked):
-            if drafts[index].q is not None and number in self._choose:
-                self._choose.discard(number)
-                drafts[index] = Draft(experience=drafts[index].experience)
+    def _drop_surprising(self, asked: Sequence[int], drafts: Sequence[list[Draft]]) -> None:
+        """Those that begin to draw had more than their part: their drafts are left out, whatever is in them."""
+        surprising = set()
+        for own in drafts:
+            for index, number in enumerate(asked):
+                if own[index].q is not None and number in self._choose:
+                    surprising.add(number)
+                    own[index] = Draft(experience=own[index].experience)
+        self._choose -= surprising
 
     def _learn_who_chooses(
         self, asked: Sequence[int], sequences: Sequence[DraftedSequence], drafts: Sequence[Sequence[Draft]]
