@@ -118,6 +118,41 @@ def test_gguf_files_of_other_families_are_near_what_llama_cpp_computes(tmp_path,
     assert np.abs(at_once(ours, tokens) - expected).mean() < most * expected.std()
 
 
+def adds(**values):
+    """Settings of an architecture by their names in GGUF files, `__` for a dot; `freqs` is a tensor."""
+
+    def settings(writer):
+        for name, value in values.items():
+            if name == "freqs":
+                writer.add_tensor("rope_freqs.weight", np.array(value, np.float32))
+            else:
+                add = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+                add[type(value)](f"{writer.arch}.{name.replace('__', '.')}", value)
+
+    return settings
+
+
+ROTATIONS = {
+    "no kind": {"rope__scaling__factor": 4.0},
+    "older name": {"rope__scale_linear": 4.0},
+    "linear, older name": {"rope__scaling__type": "linear", "rope__scale_linear": 4.0},
+    "none": {"rope__scaling__type": "none", "rope__scaling__factor": 4.0},
+    "factors, and none": {"freqs": [1, 2, 3, 4], "rope__scaling__type": "none", "rope__scaling__factor": 4.0},
+}
+
+
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_rotations_are_scaled_as_llama_cpp_scales_them(tmp_path, rotation):
+    """Where a file names a factor and no kind of scaling, that is linear."""
+    pytest.importorskip("llama_cpp")
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", settings=adds(**ROTATIONS[rotation]))
+    ours, theirs = (
+        outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
+    )
+    tokens = text(ours, 40)
+    np.testing.assert_allclose(at_once(ours, tokens), at_once(theirs, tokens), atol=2e-3, rtol=1e-3)
+
+
 # Rows of 256 numbers, and some of 32, for which llama.cpp takes another format: a file of Q4_K_M has eight in all.
 FILE_TYPES = {
     "Q8_0": 7,
@@ -245,6 +280,30 @@ def test_a_file_with_weights_that_would_be_left_out_is_not_computed_here(tmp_pat
     with pytest.raises(ModelError, match=f"not for the native runtime: it has {re.escape(name)}"):
         in_native(file)
     assert find_backend(str(file)) != "native"
+
+
+NOT_COMPUTED = {
+    "factors, and linear": {"freqs": [1, 2, 3, 4], "rope__scaling__factor": 4.0},
+    "factors, and YaRN": {"freqs": [1, 2, 3, 4], "rope__scaling__type": "yarn", "rope__scaling__factor": 4.0},
+    "not causal": {"attention__causal": False},
+    "further tokens": {"nextn_predict_layers": 1},
+    "another part with a window": {"rope__dimension_count_swa": 4},
+}
+
+
+@pytest.mark.parametrize("setting", NOT_COMPUTED)
+def test_settings_that_change_the_numbers_and_are_not_computed_are_refused(tmp_path, setting):
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", settings=adds(**NOT_COMPUTED[setting]))
+    with pytest.raises(ModelError, match="not for the native runtime"):
+        in_native(file)
+    assert find_backend(str(file)) != "native"
+
+
+def test_a_file_with_more_layers_than_it_says_is_refused(tmp_path):
+    tensors = tiny_gguf.weights("llama", 48, layers=4)
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", tensors=tensors)
+    with pytest.raises(ModelError, match=r"it has blk\.3\.\S+ and says that it has 3 layers"):
+        in_native(file)
 
 
 # Files that lie

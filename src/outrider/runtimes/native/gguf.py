@@ -42,7 +42,7 @@ from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 FORWARD = "feed_forward_length"
 NO_ROTATION_EVERY = 4  # layers of SmolLM3
-APART = (WINDOW, PATTERN, ATTENTION_CAP, LOGIT_CAP, "attention.clamp_kqv", *SCALES)
+APART = (WINDOW, PATTERN, ATTENTION_CAP, LOGIT_CAP, "attention.clamp_kqv", "nextn_predict_layers", *SCALES)
 # Where files name none, as llama.cpp has it.
 GEMMA2_WINDOW, GEMMA2_CAPS = 4096, (50.0, 30.0)
 # What other architectures say of their experts, and what of it is said of these too.
@@ -97,22 +97,23 @@ def describe(header: Header, file: Path) -> Description:
     for key in APART:
         if key not in family.settings and header.values.get(f"{kind}.{key}"):
             raise Unknown(f"it has {kind}.{key}")
+    if values.find("attention.causal") is False:
+        raise Unknown("its tokens see those behind them")
     strange = next((t.kind for t in header.tensors.values() if t.kind not in GGML_TYPES), None)
     if strange is not None:
         raise Unknown(f"it has weights of ggml's type {strange}")
-    _require_known(header, kind)
+    layers = values.count("block_count")
+    _require_known(header, kind, layers)
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise Unknown("it has no embedding of two dimensions")
-    layers, hidden, heads = (
-        values.count("block_count"),
-        values.count("embedding_length"),
-        values.count("attention.head_count"),
-    )
+    hidden, heads = values.count("embedding_length"), values.count("attention.head_count")
     size = values.count("attention.key_length", hidden // heads)
     if values.count("attention.value_length", size) != size:
         raise Unknown("keys and values have different sizes")
     turned = values.count("rope.dimension_count", size)
+    if values.count("rope.dimension_count_swa", turned) != turned:
+        raise Unknown("it turns another part of a head in layers with a window")
     if turned > size or turned > LARGEST_HEAD or turned % 2 or (family.permuted and turned != size):
         raise Unknown(f"it turns {turned} of {size} dimensions")
     context = values.count("context_length")
@@ -141,7 +142,7 @@ def describe(header: Header, file: Path) -> Description:
     )
 
 
-def _require_known(header: Header, kind: str) -> None:
+def _require_known(header: Header, kind: str, layers: int) -> None:
     """Raises Unknown where a file has weights that would be left out, as llama.cpp refuses it too."""
     family = FAMILIES[kind]
     of_experts = (*OF_EXPERTS, *(OF_SHARED_EXPERTS if kind == "qwen2moe" else ())) if kind in MIXTURES else ()
@@ -151,10 +152,11 @@ def _require_known(header: Header, kind: str) -> None:
         + [name for name, parts in family.fused.items() if {*parts} <= {*WITH_BIASES}]
         + [*of_experts] * bool(family.sinks)
     )
-    of_layer = re.compile(rf"blk\.\d+\.(({weights})\.weight|({biases})\.bias)")
+    of_layer = re.compile(rf"blk\.(\d+)\.(({weights})\.weight|({biases})\.bias)")
     for name in header.tensors:
-        if name not in (*OUTER, FACTORS, *family.factors) and not of_layer.fullmatch(name):
-            raise Unknown(f"it has {name}")
+        found = of_layer.fullmatch(name)
+        if name not in (*OUTER, FACTORS, *family.factors) and (found is None or int(found[1]) >= layers):
+            raise Unknown(f"it has {name}" if found is None else f"it has {name} and says that it has {layers} layers")
 
 
 def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> dict[str, Any]:
@@ -274,7 +276,8 @@ def _is_long(header: Header, kind: str) -> bool:
 def _rotary(header: Header, values: _Values, architecture: str, turned: int, context: int, file: Path) -> Rotary:
     base = values.number("rope.freq_base", 10000.0)
     scaling = values.find("rope.scaling.type")
-    kind = scaling.decode(errors="replace") if isinstance(scaling, bytes) else "none"
+    kind = scaling.decode(errors="replace") if isinstance(scaling, bytes) else "linear"
+    factor = values.number("rope.scaling.factor", values.number("rope.scale_linear", 0.0)) or 1.0  # 0 is none
     scale, is_long = values.positive("rope.scaling.attn_factor", 1.0), _is_long(header, architecture)
     if scale != 1.0 and not is_long:
         raise Unknown("its rotary embedding has an attn_factor")
@@ -282,10 +285,12 @@ def _rotary(header: Header, values: _Values, architecture: str, turned: int, con
         factors = GgufSource(file, header).find(SHORT_FACTORS if is_long else FACTORS)
         if factors is None or factors.kind != "f32" or factors.shape != (turned // 2,):
             raise Unknown("its rotary factors are not one for each pair")
+        if kind == "yarn" or (factor != 1.0 and kind != "none"):
+            raise Unknown(f"its rotary embedding has factors and is scaled ({kind}) besides")
         return Rotary((plain_frequencies(base, turned) / factors.data.view(np.float32)).astype(np.float32), scale)
     parameters: dict[str, Any] = {"rope_theta": base}
     if kind in ("linear", "yarn"):
-        parameters |= {"rope_type": kind, "factor": values.number("rope.scaling.factor")}
+        parameters |= {"rope_type": kind, "factor": factor}
     elif kind != "none":
         raise Unknown(f"its rotary scaling is {kind}")
     if kind == "yarn":
