@@ -17,6 +17,7 @@ from outrider_native._core import (
     Matrix,
     Model,
     Rotation,
+    SentencePiece,
     Session,
     Shape,
     Successors,
@@ -30,7 +31,7 @@ from outrider_native._core import (
 
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
-INTERFACE = 10
+INTERFACE = 11
 DRAFTING = 3
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Matrix",
     "Model",
     "Rotation",
+    "SentencePiece",
     "Session",
     "Shape",
     "Successors",

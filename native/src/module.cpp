@@ -103,7 +103,8 @@ nb::tuple forward(Session& session, const std::vector<size_t>& rows, const std::
 
 }  // namespace
 
-void add_heads(nb::module_& m);  // head_module.cpp
+void add_heads(nb::module_& m);          // head_module.cpp
+void add_sentencepiece(nb::module_& m);  // sentencepiece_module.cpp
 
 NB_MODULE(_core, m) {
     // Memories that live as long as the program are no leak, and no news to who ends it.
@@ -213,4 +214,5 @@ NB_MODULE(_core, m) {
             },
             "row"_a, "sources"_a, "target"_a);
     add_heads(m);
+    add_sentencepiece(m);
 }

@@ -58,14 +58,20 @@ def test_every_backend_has_a_runtime():
 def test_a_model_that_native_computes_goes_there(native, folder, file, tmp_path):
     unnamed = tmp_path / "unnamed"
     unnamed.write_bytes(file.read_bytes())
-    for name in (folder, *([file, unnamed] if importlib.util.find_spec("llama_cpp") else [])):
+    for name in (folder, file, unnamed):
         assert find_backend(str(name)) == "native"
     assert type(outrider.load(folder)).__name__ == "NativeModel"
 
 
-def test_a_file_whose_tokenizer_only_llama_reads_goes_elsewhere_without_it(native, file, without):
+def test_a_file_whose_tokenizer_only_llama_reads_goes_elsewhere_without_it(native, file, tmp_path, without):
+    other = tiny_gguf.save(tmp_path / "other.gguf", words=tiny_gguf.WORDS, tokenizer="t5")
+    if importlib.util.find_spec("llama_cpp"):
+        assert find_backend(str(other)) == "native"
     without("llama_cpp")
-    assert find_backend(str(file)) == "torch"
+    assert find_backend(str(other)) == "torch"
+    assert find_backend(str(file)) == "native"
+    with pytest.raises(outrider.ModelError, match=r"its tokenizer is b't5' with ''; pip install 'outrider\[llama\]'"):
+        outrider.load(other, backend="native")
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,8 @@ def test_a_template_has_no_tools_and_no_documents_where_none_are_given(tmp_path)
 
 def test_a_tokenizer_that_is_not_read_here_is_that_of_llama_cpp(tmp_path):
     pytest.importorskip("llama_cpp")
-    file = tiny_gguf.save(tmp_path / "tiny.gguf", words=WORDS)
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", words=WORDS, tokenizer="t5")
+    assert type(in_native(file).tokenizer).__name__ == "LlamaTokenizer"
     assert in_native(file).tokenizer.encode("the cat sat") == outrider.load(file).tokenizer.encode("the cat sat")
 
 

@@ -155,6 +155,7 @@ def save(
     chat_template: str | None = None,
     layers: int = LAYERS,
     settings: Callable[[Any], object] = lambda writer: None,
+    tokenizer: str = "llama",
 ) -> Path:
     """Write a model.
 
@@ -163,6 +164,7 @@ def save(
         settings: adds further ones, with a GGUFWriter.
         tensors: instead of random ones.
         words: of a SentencePiece tokenizer, the first three unknown, begin and end; without, there is no tokenizer.
+        tokenizer: its kind; "t5" is one that llama.cpp alone reads.
     """
     import gguf
 
@@ -200,6 +202,9 @@ def save(
             writer.add_expert_shared_feed_forward_length(SHARED_INNER)
     settings(writer)
     add_tokenizer(writer, words, chat_template)
+    if words is not None and tokenizer != "llama":
+        del writer.kv_data[0]["tokenizer.ggml.model"]
+        writer.add_tokenizer_model(tokenizer)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()

@@ -16,6 +16,16 @@ from pydantic import BaseModel
 from outrider.errors import ModelError
 
 OLDEST_JINJA = (3, 1, 6)  # templates can escape from the sandbox of older ones
+# Special tokens by the names that chat templates know, and as GGUF files spell them.
+NAMED_TOKENS = {
+    "bos_token": "bos",
+    "eos_token": "eos",
+    "unk_token": "unknown",
+    "sep_token": "seperator",
+    "pad_token": "padding",
+    "cls_token": "cls",
+    "mask_token": "mask",
+}
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names for what a model thought; templates read the first
 
 

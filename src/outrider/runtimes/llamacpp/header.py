@@ -123,8 +123,8 @@ class _Reader:
                 raise Damaged(f"it holds {name} twice")
             found.tensors[name] = self._tensor(name)
         alignment = found.values.get("general.alignment", ALIGNMENT)
-        if not isinstance(alignment, int) or not 0 < alignment <= MOST_ALIGNMENT:
-            raise Damaged(f"its alignment is {alignment}: it must lie within 1 to {MOST_ALIGNMENT}")
+        if not isinstance(alignment, int) or not 0 < alignment <= MOST_ALIGNMENT or alignment & (alignment - 1):
+            raise Damaged(f"its alignment is {alignment}: it must be a power of 2 within 1 to {MOST_ALIGNMENT}")
         found.data_start = -(-self._at // alignment) * alignment
         tokens = found.values.get(TOKENS)
         found.lacks_bytes = isinstance(tokens, Entries) and self._lacks_bytes(tokens)

@@ -9,6 +9,7 @@ import llama_cpp
 from outrider.errors import InputError, ModelError
 from outrider.runtimes.base import Named, Session, Traits
 from outrider.runtimes.host_memory import free_host_bytes
+from outrider.runtimes.llamacpp.chat_template import NAMED_TOKENS
 from outrider.runtimes.llamacpp.context import CACHE_TYPES, Context, Settings, Weights
 from outrider.runtimes.llamacpp.session import LlamaCppSession, Texts
 from outrider.runtimes.llamacpp.tokenizer import LlamaTokenizer
@@ -20,16 +21,6 @@ MOST_SEQUENCES = 256  # llama.cpp's limit
 LEAVES_OF_A_ROW = 16  # leaves of trees for which sequences are reserved
 FEWEST_LEAVES = 64  # in all rows together
 SNAPSHOTS_OF_A_ROW = 16  # of a recurrent state
-# Special tokens by the names that chat templates know, and as GGUF files spell them.
-NAMED_TOKENS = {
-    "bos_token": "bos",
-    "eos_token": "eos",
-    "unk_token": "unknown",
-    "sep_token": "seperator",
-    "pad_token": "padding",
-    "cls_token": "cls",
-    "mask_token": "mask",
-}
 LONGEST_NUMBER = 32  # bytes
 
 

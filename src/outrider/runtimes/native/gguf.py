@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from outrider.runtimes.llamacpp.header import STRING, TOKENS, Entries, Header, texts
+from outrider.runtimes.llamacpp.header import Header
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import (
     LARGEST_HEAD,
@@ -38,6 +38,7 @@ from outrider.runtimes.native.gguf_families import (
     WINDOW,
     WITH_BIASES,
 )
+from outrider.runtimes.native.gguf_tokens import ends_of
 from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 FORWARD = "feed_forward_length"
@@ -53,19 +54,6 @@ OTHER_EXPERTS = {
     "expert_weights_scale": 1,
     "expert_gating_func": 1,  # softmax
 }
-STOPS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
-ENDS_OF_A_TURN = (
-    b"<|im_end|>",
-    b"<|eot_id|>",
-    b"<|end_of_text|>",
-    b"<|endoftext|>",
-    b"<|eom_id|>",
-    b"<|end|>",
-    b"<end_of_turn>",
-    b"<|return|>",
-    b"<|call|>",
-)
-NO_END_OF_GPT_OSS = b"<|end|>"  # of a part of its answer
 
 
 def names_of(header: Header) -> Names:
@@ -136,7 +124,7 @@ def describe(header: Header, file: Path) -> Description:
         windows=windows,
         rotations=rotations,
         tied="output.weight" not in header.tensors,
-        stop=_stops(header, file),
+        stop=ends_of(header, file),
         mixture=_mixture(values, kind, layers),
         **_apart(values, kind, layers, hidden, heads),
     )
@@ -296,13 +284,3 @@ def _rotary(header: Header, values: _Values, architecture: str, turned: int, con
     if kind == "yarn":
         parameters["original_max_position_embeddings"] = values.number("rope.scaling.original_context_length", context)
     return rotary_of(parameters, turned, context)
-
-
-def _stops(header: Header, file: Path) -> frozenset[int]:
-    """The tokens that the file names as ends, and those whose names say that a turn ends."""
-    stops = {value for key in STOPS if isinstance(value := header.values.get(key), int)}
-    tokens = header.values.get(TOKENS)
-    if isinstance(tokens, Entries) and tokens.kind == STRING:
-        ends = {*ENDS_OF_A_TURN} - ({NO_END_OF_GPT_OSS} if architecture_of(header) == "gpt-oss" else set())
-        stops |= {place for place, name in enumerate(texts(file, tokens)) if name in ends}
-    return frozenset(stops)

@@ -1,4 +1,4 @@
-"""Tokenizers without PyTorch and transformers: tokenizer.json of a folder, and byte-level BPE of GGUF files."""
+"""Tokenizers without PyTorch, transformers and llama.cpp: tokenizer.json of a folder, and those of GGUF files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from outrider.errors import ModelError, first_line
 from outrider.runtimes.files.folder import read_object
 from outrider.runtimes.files.refusals import unreadable_tokenizer
 from outrider.runtimes.llamacpp.chat_template import compile_template
-from outrider.runtimes.llamacpp.header import STRING, Entries, Header, numbers, texts
+from outrider.runtimes.llamacpp.header import STRING, Entries, Header, texts
+from outrider.runtimes.native import sentencepiece
 from outrider.runtimes.native.description import Unknown
+from outrider.runtimes.native.gguf_tokens import CONTROL, UNKNOWN, USER, read_tokens
 from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
-from outrider.text import half_character
+from outrider.text import Tokenizer, half_character
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,6 @@ SPLITS = {
     **dict.fromkeys(("gpt-4o", "llama4"), Splitting((_cased(ENDING, DIGIT + "{1,3}"),))),
 }
 NO_TOKENIZER = (None, b"no_vocab", b"none")
-UNKNOWN_TOKEN, CONTROL_TOKEN, USER_TOKEN = 2, 3, 4  # GGUF's types of tokens
 # Tokenizers that tokenizer.json describes in full, without code of their own.
 PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"}
 
@@ -169,7 +170,7 @@ def _name(token: Any) -> str:
 def reads(header: Header) -> bool:
     """Whether the tokenizer of a GGUF file is of a kind that is read here, or it has none."""
     kind, split = _kind_of(header)
-    return kind in NO_TOKENIZER or (kind == b"gpt2" and split in SPLITS)
+    return kind in NO_TOKENIZER or kind == sentencepiece.KIND or (kind == b"gpt2" and split in SPLITS)
 
 
 def _kind_of(header: Header) -> tuple[Any, str]:
@@ -177,26 +178,33 @@ def _kind_of(header: Header) -> tuple[Any, str]:
     return header.values.get("tokenizer.ggml.model"), split.decode(errors="replace") if isinstance(split, bytes) else ""
 
 
-def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
+def of_gguf(header: Header, file: Path) -> Tokenizer | None:
     """The tokenizer of a GGUF file; None where the file has none.
 
     Raises:
+        ModelError: its tokenizer is damaged.
         Unknown: it is of a kind that is not read here.
     """
-    values = header.values
     kind, split = _kind_of(header)
     if kind in NO_TOKENIZER:
         return None
     if not reads(header):
         raise Unknown(f"its tokenizer is {kind!r} with {split!r}")
-    tokens, types, merges = (_entries(header, f"tokenizer.ggml.{key}") for key in ("tokens", "token_type", "merges"))
-    names = [name.decode(errors="replace") for name in texts(file, tokens)]
-    kinds = numbers(file, types)
-    if len(kinds) != len(names):
-        raise Unknown(f"it has {len(names)} tokens and {len(kinds)} types of tokens")
+    if kind == sentencepiece.KIND:
+        return sentencepiece.of_gguf(header, file)
+    return _of_byte_level_gguf(header, file, split)
+
+
+def _of_byte_level_gguf(header: Header, file: Path, split: str) -> HuggingFaceTokenizer:
+    values = header.values
+    tokens = read_tokens(header, file)
+    names = [name.decode(errors="replace") for name in tokens.names]
+    merges = values.get("tokenizer.ggml.merges")
+    if not isinstance(merges, Entries) or merges.kind != STRING:
+        raise Unknown("it has no tokenizer.ggml.merges")
     pairs = [tuple(line.decode(errors="replace").split(" ", 1)) for line in texts(file, merges)]
     backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split])
-    _add_special(backend, names, kinds)
+    _add_special(backend, names, tokens.attributes)
     special = {}
     for key, name in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
         token = values.get(f"tokenizer.ggml.{name}_token_id")
@@ -210,13 +218,6 @@ def of_gguf(header: Header, file: Path) -> HuggingFaceTokenizer | None:
         backend.post_processor = TemplateProcessing(f"{bos} $A", special_tokens=[(bos, names.index(bos))])
     template = values.get("tokenizer.chat_template")
     return HuggingFaceTokenizer(Backend(backend, template.decode() if isinstance(template, bytes) else None, special))
-
-
-def _entries(header: Header, key: str) -> Entries:
-    found = header.values.get(key)
-    if not isinstance(found, Entries) or (found.kind == STRING) != (key != "tokenizer.ggml.token_type"):
-        raise Unknown(f"it has no {key}")
-    return found
 
 
 def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splitting: Splitting) -> Any:
@@ -234,11 +235,11 @@ def _byte_level_bpe(vocabulary: dict[str, int], merges: list[Any], splitting: Sp
     return backend
 
 
-def _add_special(backend: Any, names: Sequence[str], kinds: Sequence[int]) -> None:
+def _add_special(backend: Any, names: Sequence[str], attributes: Sequence[int]) -> None:
     from tokenizers import AddedToken
 
-    for name, kind in zip(names, kinds, strict=True):
-        if kind in (UNKNOWN_TOKEN, CONTROL_TOKEN):
+    for name, bits in zip(names, attributes, strict=True):
+        if bits & (UNKNOWN | CONTROL):
             backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
-        elif kind == USER_TOKEN:
+        elif bits & USER:
             backend.add_tokens([AddedToken(name, special=False, normalized=False)])
