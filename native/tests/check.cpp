@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -14,6 +15,7 @@
 #include "model.h"
 #include "pack.h"
 #include "pool.h"
+#include "sentencepiece.h"
 
 using namespace outrider;
 
@@ -529,6 +531,60 @@ void check_joint(std::mt19937& random) {
     refuses([&] { JointTree(lookups, {{}, {}}, {1}, calibration, blend, {}); }, "a joint tree without nodes");
 }
 
+// The joins of random texts, broken characters among them, against a search for the best pair each time.
+void check_sentencepiece(std::mt19937& random) {
+    const std::vector<std::string> parts = {"a", "b", "c", "\xe2\x96\x81", "\xc3\xa9", "\xf0\x9f\x99\x82", "\xc3", "\xff"};
+    std::vector<std::string> names;
+    for (const char* digits = "0123456789ABCDEF"; names.size() < 256;)
+        names.push_back({'<', '0', 'x', digits[names.size() / 16], digits[names.size() % 16], '>'});
+    while (names.size() < 300) {
+        std::string name;
+        for (size_t i = random() % 4 + 1; i--;) name += parts[random() % 5];
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+    std::string all;
+    std::vector<uint64_t> ends;
+    std::vector<float> scores;
+    for (const std::string& name : names) {
+        ends.push_back((all += name).size());
+        scores.push_back(static_cast<float>(random() % 3));
+    }
+    const auto token_of = [&](const std::string& text) {
+        return static_cast<size_t>(std::find(names.begin(), names.end(), text) - names.begin());
+    };
+    const SentencePiece pieces(all, ends, scores, {}, {}, false);
+    for (int round = 0; round < 2000; round++) {
+        std::vector<std::string> text;
+        for (size_t i = random() % 20; i--;) text.push_back(parts[random() % 6]);
+        if (random() % 2) text.push_back(parts[6 + random() % 2]);
+        const auto found = pieces.encode(std::accumulate(text.begin(), text.end(), std::string()));
+        for (size_t best = 1; best;) {
+            best = 0;
+            for (size_t i = 1; i < text.size(); i++) {
+                const size_t token = token_of(text[i - 1] + text[i]);
+                if (token == names.size()) continue;
+                if (!best || scores[token] > scores[token_of(text[best - 1] + text[best])]) best = i;
+            }
+            if (!best) break;
+            text[best - 1] += text[best];
+            text.erase(text.begin() + static_cast<std::ptrdiff_t>(best));
+        }
+        std::vector<int32_t> expected;
+        for (const std::string& part : text) {
+            const size_t token = token_of(part);
+            if (token < names.size()) expected.push_back(static_cast<int32_t>(token));
+            for (size_t i = 0; token == names.size() && i < part.size(); i++)
+                expected.push_back(static_cast<uint8_t>(part[i]));
+        }
+        expect(found == expected, "a text is joined otherwise");
+    }
+    refuses([&] { SentencePiece(all, ends, {}, {}, {}, false); }, "tokens without scores");
+    refuses([&] { SentencePiece(all, ends, scores, {300}, {}, false); }, "a special token that is none");
+    refuses([&] { SentencePiece(all + "a", ends, scores, {}, {}, false); }, "a name without an end");
+    refuses([&] { SentencePiece("aa", {1, 2}, {0, 0}, {}, {}, false); }, "two tokens of one name");
+    refuses([&] { SentencePiece("a", {1}, {0}, {}, {}, false); }, "tokens without bytes");
+}
+
 }  // namespace
 
 int main() {
@@ -554,6 +610,7 @@ int main() {
     check_automaton(random);
     check_lookups(random);
     check_joint(random);
+    check_sentencepiece(random);
     std::printf("sets:");
     for (auto set = kernel_names(); *set; set++) std::printf(" %s", *set);
     std::printf("\ndigest of logits: %016llx\n", static_cast<unsigned long long>(digest));

@@ -67,7 +67,7 @@ def test_a_file_whose_tokenizer_only_llama_reads_goes_elsewhere_without_it(nativ
     other = tiny_gguf.save(tmp_path / "other.gguf", words=tiny_gguf.WORDS, tokenizer="t5")
     if importlib.util.find_spec("llama_cpp"):
         assert find_backend(str(other)) == "native"
-    without("llama_cpp")
+    without("llama_cpp", "outrider.runtimes.llamacpp.loading")
     assert find_backend(str(other)) == "torch"
     assert find_backend(str(file)) == "native"
     with pytest.raises(outrider.ModelError, match=r"its tokenizer is b't5' with ''; pip install 'outrider\[llama\]'"):
