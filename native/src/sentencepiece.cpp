@@ -107,16 +107,14 @@ int32_t SentencePiece::find(std::string_view text) const {
 
 std::vector<int32_t> SentencePiece::encode(std::string_view text) const {
     std::vector<int32_t> out;
-    bool after_special = true;  // or at the beginning
     for (const Fragment& fragment : cut(text)) {
         if (fragment.token != NONE) {
             out.push_back(fragment.token);
         } else {
             std::string words = with_spaces_written(fragment.text);
-            if (prefix_ && after_special) words.insert(0, SPACE);
+            if (prefix_) words.insert(0, SPACE);  // a text begins here, or something special ends
             join(words, out);
         }
-        after_special = fragment.token != NONE;
     }
     return out;
 }
