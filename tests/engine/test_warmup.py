@@ -59,3 +59,17 @@ def test_what_a_padded_pass_costs_is_what_its_bucket_costs() -> None:
     buckets = Buckets((1, 6), (1, 2, 3, 5, 9, 17), 3)
     costs = measure_costs(TARGET.open(4, 64), 5, perf_counter, NOTHING, buckets)
     assert set(costs.points) == {(1, n) for n in (1, 2, 3, 5, 9, 17)} | {(6, 6 * n) for n in (1, 2, 5)}
+
+
+@pytest.mark.parametrize(("slowness", "deep", "many"), [(1, True, True), (400, False, False)])
+def test_the_first_text_does_not_pay_for_measuring_a_slow_model(slowness: int, deep: bool, many: bool) -> None:
+    """A pass of one token takes 0.4 s: 64 tokens of context and 8 rows would take many of them."""
+    session = Ticking()
+    costs = measure_costs(session, 5, lambda: slowness * session.now)
+    assert (costs.measured_depth > 1) == deep
+    assert any(rows > 1 for rows, _ in costs.points) == many
+    assert {(1, 1), (1, 17)} <= costs.points.keys()
+    if not deep:
+        tokens = sum(sum(shape) * runs for shape, runs in session.runs.items())
+        assert tokens == 1 + 1 + 1 + 17  # one to know, one of context, and what is measured
+        assert costs.seconds(4, 16) == costs.seconds(1, 16)

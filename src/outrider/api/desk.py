@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from outrider.engine.engine import Engine
 from outrider.engine.events import TokenEvent
@@ -36,10 +37,19 @@ class Desk:
             if handle.finish_reason is not None:
                 del self._unread[handle.id]
                 return None
-            for event in self.engine.step():
-                if event.sequence in self._unread:
-                    self._unread[event.sequence].append(event)
+            self._step()
         return unread.popleft()
+
+    def reading(self, handle: Handle) -> Iterator[int]:
+        """Run rounds until a text has emitted, or ended: how much of its prompt is read after each."""
+        while handle.finish_reason is None and not self._unread.get(handle.id, True):
+            self._step()
+            yield handle.prompt_read
+
+    def _step(self) -> None:
+        for event in self.engine.step():
+            if event.sequence in self._unread:
+                self._unread[event.sequence].append(event)
 
     def leave(self, handle: Handle) -> None:
         """Nobody waits for this text any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -70,6 +70,16 @@ class TokenStream:
         if self._handle.error is not None:
             raise self._handle.error
         raise StopIteration
+
+    def reading(self) -> Iterator[tuple[int, int]]:
+        """Read the prompt before the first token is asked for: how many tokens are read, and of how many, round by
+        round."""
+        try:
+            for read in self._desk.reading(self._handle):
+                yield read, self._handle.prompt_length
+        except (Exception, KeyboardInterrupt):
+            self.close()
+            raise
 
     def __enter__(self) -> TokenStream:
         return self

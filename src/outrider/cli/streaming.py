@@ -22,8 +22,10 @@ def writer_of(output: OutputOptions) -> Writer | None:
 
 def stream(decoder: SpeculativeDecoder, request: PreparedRequest, writer: Writer | None) -> Generation:
     """Decode, writing as it comes. What there is when a key or an error ends it is summed up."""
-    with working("reading the prompt"):
+    with working("reading the prompt") as say:
         tokens = decoder.start(request)
+        for read, length in tokens.reading():
+            say(f"reading the prompt: {read:,} of {length:,} tokens")
         first = next(tokens)
     try:
         if writer is not None:

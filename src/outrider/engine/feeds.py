@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outrider.engine.guiding import Cut, cut
+from outrider.engine.pace import ReadingPace
 from outrider.engine.scheduler import reading_shares
 from outrider.engine.sequence import ActiveSequence
 from outrider.maths.budget import NO_BUDGET, Budget
@@ -14,6 +15,7 @@ from outrider.runtimes.base import Session
 
 READING_ALONE = 512  # prompt tokens per round while no row emits
 READING_BESIDE_OTHERS = 128  # while other rows wait for their next token
+SECONDS_ALONE, SECONDS_BESIDE_OTHERS = 1.0, 0.5  # the same, where passes are so slow that time counts
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class Feed:
         self.tokens.extend(draft.tokens)
 
 
-def plan_feeds(active: Sequence[ActiveSequence], session: Session) -> list[Feed]:
+def plan_feeds(active: Sequence[ActiveSequence], session: Session, pace: ReadingPace) -> list[Feed]:
     """What each row feeds: its pending token, or a piece of its prompt. Drafts are added later."""
     feeds, readers, unread = [], [], []
     for sequence in active:
@@ -99,7 +101,10 @@ def plan_feeds(active: Sequence[ActiveSequence], session: Session) -> list[Feed]
             unread.append(missing)
         feeds.append(feed)
     if readers:
-        budget = READING_ALONE if len(readers) == len(feeds) else READING_BESIDE_OTHERS
+        if len(readers) == len(feeds):
+            budget = pace.tokens(READING_ALONE, SECONDS_ALONE)
+        else:
+            budget = pace.tokens(READING_BESIDE_OTHERS, SECONDS_BESIDE_OTHERS)
         for feed, missing, share in zip(readers, unread, reading_shares(unread, budget), strict=True):
             feed.tokens = feed.sequence.tokens[feed.start : feed.start + share]
             feed.read = min(share, missing - 1)

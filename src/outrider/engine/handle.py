@@ -37,6 +37,16 @@ class Handle:
         return self._sequence.text
 
     @property
+    def prompt_length(self) -> int:
+        """The tokens of the prompt."""
+        return len(self._sequence.request.prompt)
+
+    @property
+    def prompt_read(self) -> int:
+        """How many of them the target has read, or need not read."""
+        return self.prompt_length if self._sequence.output else self._sequence.prompt_read
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         """Why the text ended; None while it goes on."""
         return self._sequence.finish_reason

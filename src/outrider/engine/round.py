@@ -15,6 +15,7 @@ from outrider.engine.guiding import forced_draft
 from outrider.engine.judgement import Verdicts, logprobs_of
 from outrider.engine.judgement import begin as begin_judging
 from outrider.engine.meanwhile import Meanwhile
+from outrider.engine.pace import ReadingPace
 from outrider.engine.sequence import ActiveSequence
 from outrider.engine.speculation import Speculation, Speculations
 from outrider.engine.stopwatch import Stopwatch
@@ -101,6 +102,7 @@ class Round:
         self._speculations = speculations
         self._costs = costs
         self._learns = learns
+        self._pace = ReadingPace(target.traits, costs)
         self._pads = target.traits.pads_rows
         self._overlaps = target.traits.asynchronous
         self._clock = clock
@@ -126,7 +128,7 @@ class Round:
 
     def plan(self, active: Sequence[ActiveSequence]) -> list[Feed]:
         """What every row feeds: the tokens that its cache lacks, then a draft."""
-        feeds = plan_feeds(active, self._session)
+        feeds = plan_feeds(active, self._session, self._pace)
         self._costs.depth = sum(feed.start for feed in feeds) / len(feeds)
         drafting = [feed for feed in feeds if self._may_draft(feed) and not self._force(feed)]
         for speculation, own in self._speculations.shared_out(drafting):
@@ -161,8 +163,10 @@ class Round:
         """Wait until the device is done, and learn what the pass cost."""
         flight.scored.wait()
         flight.seconds = self._clock() - flight.started
-        if self._learns and flight.scored.settled and all(feed.read == 0 for feed in flight.feeds):
-            counts = [len(feed.tokens) for feed in flight.feeds]
+        counts = [len(feed.tokens) for feed in flight.feeds]
+        if any(feed.read for feed in flight.feeds):
+            self._pace.observe(sum(counts), flight.seconds)
+        elif self._learns and flight.scored.settled:
             tokens = len(counts) * max(counts) if self._pads else sum(counts)
             self._costs.observe(len(counts), tokens, flight.seconds)
         return flight
@@ -188,6 +192,7 @@ class Round:
         for feed in feeds:
             if not feed.emits:
                 self._session.keep(feed.sequence.row, range(len(feed.tokens)))
+                feed.sequence.prompt_read = feed.start + len(feed.tokens)
         return flight
 
     def _draft(self, speculation: Speculation, feeds: Sequence[Feed]) -> None:
@@ -247,7 +252,10 @@ class Round:
     def _may_draft(self, feed: Feed) -> bool:
         if not feed.emits or feed.sequence.request.num_draft_tokens == 0:
             return False
-        return feed.read <= self._speculations.of(feed.sequence).drafter.may_draft_beside
+        read = feed.read
+        if read and self._pace.by_time:  # of all its pieces: how large the last one is must not decide what is drafted
+            read = len(feed.sequence.request.prompt) - 1 - feed.sequence.statistics.cached_tokens
+        return read <= self._speculations.of(feed.sequence).drafter.may_draft_beside
 
     def _force(self, feed: Feed) -> bool:
         """Draft what a grammar leaves no choice about; whether the drafter has nothing to do for this text."""

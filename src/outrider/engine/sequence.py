@@ -46,6 +46,7 @@ class ActiveSequence:
         self.limit = limit
         self.rule = rule
         self.row = -1
+        self.prompt_read = 0  # tokens of it that the target has read, until the text begins
         self.history = History(request.prompt)
         self.statistics = Statistics()
         self.finish_reason: FinishReason | None = None

@@ -22,6 +22,7 @@ WIDE_TOKENS_OF_MANY_ROWS = (1, 32, 4)
 CONTEXT = 64  # cached tokens before a pass, in all rows together
 REPEATS = 2  # passes of each size, once they are settled
 SECONDS = 1.0  # for each number of rows; after that no more passes are timed
+SLOW = 0.1  # seconds of a pass of one token, from which on several rows are not measured: the first text would pay
 FEWEST = 2  # points of a curve
 SHORTEST = 1e-9  # seconds: a coarse clock may say 0
 
@@ -39,7 +40,8 @@ def measure_costs(
     """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
     The faster of two passes counts: the first one includes what is set up once, and other programs can only slow a pass
-    down. This is rough and quick; every later pass refines the curve.
+    down. This is rough and quick; every later pass refines the curve. Of a large model on a slow processor a pass takes a
+    second: then the context is one token, and a pass of several rows is taken to cost what its tokens cost in one.
 
     Args:
         clock: seconds.
@@ -50,8 +52,12 @@ def measure_costs(
     points: Points = {}
     of_one, of_many = _counts(widest)
     depth = 0  # cached tokens of a row, in the measurement with one row
+    first = next(iter(time_passes(session, rows=1, context=0, counts=[1], vocab_size=vocab_size, clock=clock)))
+    whole_context = CONTEXT if CONTEXT * first[1] <= SECONDS else 1
     for rows in sorted({1, session.rows}):
-        context = min(max(CONTEXT // rows, 1), session.capacity // 2)
+        if rows > 1 and min(points.values()) > SLOW:
+            break
+        context = min(max(whole_context // rows, 1), session.capacity // 2)
         room = session.capacity - context
         counts = of_one if rows == 1 else of_many
         fitting = [n for n in counts if n <= room]

@@ -137,6 +137,7 @@ class Traits:
         buckets: the shapes to which passes are padded; None where a pass is as large as its rows.
         widest: how many tokens a draft may have at the most where nobody says: many where a pass takes long whatever
             its width, as where it reads the weights from a disk.
+        reads_in_any_pieces: whether a prompt has the same bits in whatever pieces it is read.
         identity: equal for models whose passes cost the same on one machine: the weights, and how they are run. None
             where nothing is known of them, as of an object that the user holds.
     """
@@ -154,6 +155,7 @@ class Traits:
     attends_over_rows: bool = False
     buckets: Buckets | None = None
     widest: int = USUAL_DRAFT
+    reads_in_any_pieces: bool = False
     identity: str | None = None
 
     def refusal(self, features: Features) -> str | None:

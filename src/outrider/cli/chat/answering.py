@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from outrider.cli.chat.keys import Stopped
@@ -78,23 +79,26 @@ def answer(
 
 
 def _write(engine: Engine, handle: Handle, stopped: Stopped, writer: Writer) -> None:
-    with working("reading"):
-        events = _next_events(engine, handle, stopped)
+    with working("reading") as say:
+        events = _next_events(engine, handle, stopped, say)
     wrote = False
     while events:
         for event in events:
             writer.write(event)
         wrote = True
-        events = _next_events(engine, handle, stopped)
+        events = _next_events(engine, handle, stopped, lambda _: None)
     if wrote:
         writer.close()
 
 
-def _next_events(engine: Engine, handle: Handle, stopped: Stopped) -> list[TokenEvent]:
+def _next_events(
+    engine: Engine, handle: Handle, stopped: Stopped, say: Callable[[str], None]
+) -> list[TokenEvent]:
     """Those of the next round that emits; empty at the end, or once a key was pressed."""
     events: list[TokenEvent] = []
     while not (events or stopped or handle.finish_reason):
         events = engine.step()
+        say(f"reading: {handle.prompt_read:,} of {handle.prompt_length:,} tokens")
     return events
 
 

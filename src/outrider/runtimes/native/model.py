@@ -47,6 +47,7 @@ class NativeModel(Named):
             hidden_size=description.hidden,
             layers=description.layers,
             bytes_per_token=numbers * CACHE_BYTES[cache_type],
+            reads_in_any_pieces=True,
         )
 
     def free_bytes(self) -> int | None:
