@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,16 +51,25 @@ class Builder:
         target: the kind of packed weights, SAME or a kind to convert to.
         outer: the same for embedding and head.
         threads: for packing and for the model.
+        report: called with how many layers are packed, and how many there are.
 
     Raises:
         ModelError: a weight is missing or does not fit.
     """
 
     def __init__(
-        self, description: Description, source: Source, names: Names, target: str, outer: str, threads: int
+        self,
+        description: Description,
+        source: Source,
+        names: Names,
+        target: str,
+        outer: str,
+        threads: int,
+        report: Callable[[int, int], None],
     ) -> None:
         self._description, self._source, self._names = description, source, names
         self._target, self._outer, self._threads = target, outer, threads
+        self._report = report
         self._core = core()
 
     def model(self) -> Any:
@@ -73,9 +82,14 @@ class Builder:
         shape.embedding_scale, shape.residual_scale = d.embedding_scale, d.residual_scale
         shape.attention_scale, shape.logit_divisor = d.attention_scale or 0.0, d.logit_divisor
         shape.attention_cap, shape.logit_cap = d.attention_cap, d.logit_cap
-        layers = [self._layer(number) for number in range(d.layers)]
+        layers = []
+        for number in range(d.layers):
+            layers.append(self._layer(number))
+            self._source.let_go()
+            self._report(number + 1, d.layers)
         embedding = self._matrix(self._names.embedding, self._outer)
         head = embedding if d.tied else self._matrix(self._names.head, self._outer)
+        self._source.let_go()
         norm, chosen = self._norm(self._names.norm), instruction_set()
         try:
             return library.Model(shape, layers, norm, embedding, head, chosen, self._threads)
@@ -85,6 +99,7 @@ class Builder:
     def embedding(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The embedding as it stands in the file, [vocabulary, hidden size]."""
         found: np.ndarray[Any, np.dtype[np.float32]] = self._matrix(self._names.embedding, SAME).numbers()
+        self._source.let_go()
         return found
 
     def _layer(self, number: int) -> Any:

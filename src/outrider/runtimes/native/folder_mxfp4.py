@@ -24,6 +24,9 @@ class ExpertsApart:
     def __init__(self, weights: SafetensorsSource) -> None:
         self._weights = weights
 
+    def let_go(self) -> None:
+        self._weights.let_go()
+
     def find(self, name: str) -> Raw | None:
         asked = OF_EXPERT.fullmatch(name)
         if asked is None:

@@ -30,6 +30,7 @@ from outrider.text import Tokenizer
 KINDS = {"q8_0": "q8_0", "q4_0": "q4_0", "bfloat16": "bf16", "float32": "f32"}
 FOLDERS_KIND = "q8_0"
 CPU = ("cpu", "auto")
+Report = Callable[[int, int], None]  # layers packed, and all
 
 
 def load(asked: LoadSettings) -> NativeModel:
@@ -54,12 +55,16 @@ def load(asked: LoadSettings) -> NativeModel:
     asked.progress(f"opening {title}")
     threads = asked.threads or available_threads()
     cache = cache_type or ("float32" if dtype == "float32" else "float16")
+
+    def report(layer: int, layers: int) -> None:
+        asked.progress(f"opening {title}: {layer} of {layers} layers")
+
     with opening(title):
         try:
             if path.is_file():
-                return _open_file(path, title, dtype, threads, cache)
+                return _open_file(path, title, dtype, threads, cache, report)
             check_folder(path)
-            return _open_folder(path, title, dtype, threads, cache, asked.trust_remote_code)
+            return _open_folder(path, title, dtype, threads, cache, asked.trust_remote_code, report)
         except Unknown as error:
             raise ModelError(
                 f"model {title} is not for the native runtime: {error}; choose backend torch or llama"
@@ -124,15 +129,17 @@ def _read(path: Path, changed: int, size: int) -> tuple[Header, Description]:
     return header, gguf.describe(header, path)
 
 
-def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str) -> NativeModel:
+def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str, report: Report) -> NativeModel:
     header, description = _described(path)
     _warn_of_length(description, title)
     target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
-    builder = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads)
+    builder = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads, report)
     return NativeModel(builder.model(), description, _tokenizer_of(header, path), title, cache, builder.embedding)
 
 
-def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str, trust_remote_code: bool) -> NativeModel:
+def _open_folder(
+    path: Path, title: str, dtype: str, threads: int, cache: str, trust_remote_code: bool, report: Report
+) -> NativeModel:
     description = folders.describe(path)
     _warn_of_length(description, title)
     files = weight_files(path)
@@ -140,7 +147,7 @@ def _open_folder(path: Path, title: str, dtype: str, threads: int, cache: str, t
         raise Unknown("its folder has no safetensors files")
     target = FOLDERS_KIND if dtype == "auto" else KINDS[dtype]
     source = folders.source_of(path, SafetensorsSource(files))
-    builder = Builder(description, source, folders.names_of(path), target, _outer(target), threads)
+    builder = Builder(description, source, folders.names_of(path), target, _outer(target), threads, report)
     words = tokenizer.of_folder(path, trust_remote_code)
     return NativeModel(builder.model(), description, words, title, cache, builder.embedding)
 

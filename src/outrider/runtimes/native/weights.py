@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -95,6 +96,28 @@ class Source(Protocol):
 
     def find(self, name: str) -> Raw | None: ...
 
+    def let_go(self) -> None:
+        """Give back the memory in which the files were read so far: they stay readable."""
+
+
+class Mapped:
+    """A file in memory.
+
+    Attributes:
+        data: its bytes.
+    """
+
+    def __init__(self, file: Path) -> None:
+        with file.open("rb") as stream:
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self.data: Bytes = np.frombuffer(self._map, np.uint8)
+
+    def let_go(self) -> None:
+        # What was read counts as memory of this process until the system needs it: twice the size of the model, while it
+        # is packed. The system's cache keeps it all the same.
+        if sys.platform != "win32":  # which has no madvise
+            self._map.madvise(mmap.MADV_DONTNEED)
+
 
 class GgufSource:
     """The tensors of a GGUF file, and of its other parts where it is divided.
@@ -105,17 +128,21 @@ class GgufSource:
 
     def __init__(self, file: Path, header: Header) -> None:
         self._tensors = header.tensors
-        self._parts = [(each, start, _mapped(each)) for each, start in ((file, header.data_start), *header.parts)]
+        self._parts = [(each, start, Mapped(each)) for each, start in ((file, header.data_start), *header.parts)]
+
+    def let_go(self) -> None:
+        for _, _, part in self._parts:
+            part.let_go()
 
     def find(self, name: str) -> Raw | None:
         tensor = self._tensors.get(name)
         if tensor is None:
             return None
-        kind, (file, start, data) = GGML_TYPES.get(tensor.kind), self._parts[tensor.part]
+        kind, (file, start, part) = GGML_TYPES.get(tensor.kind), self._parts[tensor.part]
         if kind is None:
             raise ModelError(f"{name} of {file} is of ggml's type {tensor.kind}, which is not computed here")
         shape = tuple(reversed(tensor.shape))
-        return Raw(kind, shape, _cut(data, start + tensor.offset, kind, shape, f"{name} of {file}"))
+        return Raw(kind, shape, _cut(part.data, start + tensor.offset, kind, shape, f"{name} of {file}"))
 
 
 class SafetensorsSource:
@@ -126,14 +153,19 @@ class SafetensorsSource:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
+        self._files: list[Mapped] = []
         self._places: dict[str, tuple[Path, Bytes, int, Mapping[str, Any]]] = {}
         for file in files:
             head = head_of(file)
             head.pop("__metadata__", None)
             with file.open("rb") as stream:
                 start = LENGTH_BYTES + int.from_bytes(stream.read(LENGTH_BYTES), "little")
-            data = _mapped(file)
-            self._places |= {name: (file, data, start, entry) for name, entry in head.items()}
+            self._files.append(Mapped(file))
+            self._places |= {name: (file, self._files[-1].data, start, entry) for name, entry in head.items()}
+
+    def let_go(self) -> None:
+        for file in self._files:
+            file.let_go()
 
     def integers(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """A vector of whole numbers; None where there is none.
@@ -165,11 +197,6 @@ class SafetensorsSource:
         if len(cut) != offsets[1] - offsets[0]:
             raise ModelError(f"{where} has {offsets[1] - offsets[0]} bytes and needs {len(cut)}: download it again")
         return Raw(kind, tuple(shape), cut)
-
-
-def _mapped(file: Path) -> Bytes:
-    with file.open("rb") as stream:
-        return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _listed(names: Iterable[str]) -> str:
