@@ -29,24 +29,24 @@ constexpr Format FORMATS[] = {  // in the order of Kind
 constexpr uint16_t SIGN = 0x8000;
 
 // 16 bytes of 4-bit numbers: the low halves are those of the first 16 inputs.
-void read_digits(const uint8_t* from, Part& part) {
+OUTRIDER_INLINE void read_digits(const uint8_t* from, Part& part) {
     for (size_t k = 0; k < 16; k++) {
         part.numbers[k] = from[k] & 15;
         part.numbers[k + 16] = from[k] >> 4;
     }
 }
 
-void read_fifth_bits(const uint8_t* from, Part& part) {
+OUTRIDER_INLINE void read_fifth_bits(const uint8_t* from, Part& part) {
     for (size_t k = 0; k < BLOCK; k++) part.numbers[k] |= static_cast<uint8_t>((from[k / 8] >> k % 8 & 1) << 4);
 }
 
 // 32 bytes, of which bits from `shift` on belong to this block.
-void read_bits(const uint8_t* from, int shift, int mask, Part& part, int above = 0) {
+OUTRIDER_INLINE void read_bits(const uint8_t* from, int shift, int mask, Part& part, int above = 0) {
     for (size_t k = 0; k < BLOCK; k++) part.numbers[k] |= static_cast<uint8_t>((from[k] >> shift & mask) << above);
 }
 
 // Scale and minimum of block i of 8, of 6 bits each in 12 bytes.
-void read_six_bits(const uint8_t* from, size_t i, Part& part) {
+OUTRIDER_INLINE void read_six_bits(const uint8_t* from, size_t i, Part& part) {
     const int scale = i < 4 ? from[i] & 63 : (from[i + 4] & 15) | from[i - 4] >> 6 << 4;
     const int minimum = i < 4 ? from[i + 4] & 63 : from[i + 4] >> 4 | from[i] >> 6 << 4;
     part.scales[0] = part.scales[1] = static_cast<uint8_t>(scale);
@@ -60,7 +60,7 @@ int scale_of_q3k(const uint8_t* from, size_t i) {
 }
 
 // Block i of the 8 of a larger one. Half of these 256 inputs share 32 or 64 bytes, block after block in higher bits.
-void read_part_of_k(Kind kind, const uint8_t* at, size_t i, Part& part) {
+OUTRIDER_INLINE void read_part_of_k(Kind kind, const uint8_t* at, size_t i, Part& part) {
     const size_t half = i / 4, quarter = i % 4;
     const int shift = static_cast<int>(2 * quarter);
     switch (kind) {
@@ -100,6 +100,38 @@ void read_part_of_k(Kind kind, const uint8_t* at, size_t i, Part& part) {
     }
 }
 
+OUTRIDER_INLINE Part part_at(Kind kind, const uint8_t* row, size_t block) {
+    Part part;
+    const size_t bytes = FORMATS[static_cast<size_t>(kind)].bytes;
+    if (is_of_k(kind)) {
+        read_part_of_k(kind, row + block / BLOCKS_OF_K * bytes, block % BLOCKS_OF_K, part);
+        return part;
+    }
+    const uint8_t* at = row + block * bytes;
+    part.scale = kind == Kind::MX4 ? at[0] : read16(at);
+    if (has_minimums(kind)) part.minimum = read16(at + 2);
+    if (kind == Kind::Q8)
+        for (size_t k = 0; k < BLOCK; k++) part.numbers[k] = at[2 + k] ^ 128;
+    else
+        read_digits(at + bytes - BLOCK / 2, part);
+    if (kind == Kind::Q5 || kind == Kind::Q5M) read_fifth_bits(at + bytes - BLOCK / 2 - 4, part);
+    return part;
+}
+
+template <Kind kind>
+void parts_of_kind(const uint8_t* row, size_t first, size_t count, Part* parts) {
+    if (is_of_k(kind) && first % BLOCKS_OF_K == 0 && count == BLOCKS_OF_K) {
+        const uint8_t* at = row + first / BLOCKS_OF_K * FORMATS[static_cast<size_t>(kind)].bytes;
+#pragma GCC unroll 8
+        for (size_t i = 0; i < BLOCKS_OF_K; i++) {  // unrolled, every shift is a constant
+            parts[i] = Part{};
+            read_part_of_k(kind, at, i, parts[i]);
+        }
+        return;
+    }
+    for (size_t i = 0; i < count; i++) parts[i] = part_at(kind, row, first + i);
+}
+
 // What is taken off a number.
 int offset_of(Kind kind) {
     switch (kind) {
@@ -122,12 +154,6 @@ const uint8_t* levels_of(Kind kind) {
 
 }  // namespace
 
-uint16_t read16(const uint8_t* at) {
-    uint16_t value;
-    std::memcpy(&value, at, 2);
-    return value;
-}
-
 const Format& format_of(const std::string& name) {
     for (const Format& format : FORMATS)
         if (name == format.name) return format;
@@ -136,22 +162,18 @@ const Format& format_of(const std::string& name) {
 
 const Format& format_of(Kind kind) { return FORMATS[static_cast<size_t>(kind)]; }
 
-Part read_part(Kind kind, const uint8_t* row, size_t block) {
-    Part part;
-    const Format& format = format_of(kind);
-    if (is_of_k(kind)) {
-        read_part_of_k(kind, row + block / BLOCKS_OF_K * format.bytes, block % BLOCKS_OF_K, part);
-        return part;
+Part read_part(Kind kind, const uint8_t* row, size_t block) { return part_at(kind, row, block); }
+
+void read_parts(Kind kind, const uint8_t* row, size_t first, size_t count, Part* parts) {
+    switch (kind) {  // the compiler unrolls what is known of the kinds that most files consist of
+        case Kind::Q8: return parts_of_kind<Kind::Q8>(row, first, count, parts);
+        case Kind::Q4: return parts_of_kind<Kind::Q4>(row, first, count, parts);
+        case Kind::Q4K: return parts_of_kind<Kind::Q4K>(row, first, count, parts);
+        case Kind::Q5K: return parts_of_kind<Kind::Q5K>(row, first, count, parts);
+        case Kind::Q6K: return parts_of_kind<Kind::Q6K>(row, first, count, parts);
+        default:
+            for (size_t i = 0; i < count; i++) parts[i] = part_at(kind, row, first + i);
     }
-    const uint8_t* at = row + block * format.bytes;
-    part.scale = kind == Kind::MX4 ? at[0] : read16(at);
-    if (has_minimums(kind)) part.minimum = read16(at + 2);
-    if (kind == Kind::Q8)
-        for (size_t k = 0; k < BLOCK; k++) part.numbers[k] = at[2 + k] ^ 128;
-    else
-        read_digits(at + format.bytes - BLOCK / 2, part);
-    if (kind == Kind::Q5 || kind == Kind::Q5M) read_fifth_bits(at + format.bytes - BLOCK / 2 - 4, part);
-    return part;
 }
 
 void values_of(const Part& part, Kind kind, float* out) {

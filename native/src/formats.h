@@ -28,9 +28,15 @@ struct Part {
 
 // Block `block` of 32 inputs, of a row in the format of a quantised kind.
 Part read_part(Kind kind, const uint8_t* row, size_t block);
+// Several of them, from block `first` on.
+void read_parts(Kind kind, const uint8_t* row, size_t first, size_t count, Part* parts);
 // The weights of a part, in float32.
 void values_of(const Part& part, Kind kind, float* out);
 
-uint16_t read16(const uint8_t* at);
+OUTRIDER_INLINE uint16_t read16(const uint8_t* at) {
+    uint16_t value;
+    std::memcpy(&value, at, 2);
+    return value;
+}
 
 }  // namespace outrider

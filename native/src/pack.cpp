@@ -36,13 +36,13 @@ struct Above {
     int shift;     // within their bytes
 };
 
-Above above_of(size_t bits, size_t i) {
+OUTRIDER_INLINE Above above_of(size_t bits, size_t i) {
     const size_t half = i / 16, k = i % 16 / 4;
     return bits == 5 ? Above{0, static_cast<int>(4 * half + k)} : Above{half, static_cast<int>((2 * k + 4) % 8)};
 }
 
 // The numbers of one block of an output, at their places; see Matrix.
-void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
+OUTRIDER_INLINE void put_numbers(Kind kind, size_t bits, uint8_t* to, const uint8_t* numbers) {
     if (kind == Kind::Q8) {
         for (size_t k = 0; k < BLOCK; k += 4) std::memcpy(to + k * TILE, numbers + k, 4);
         return;
@@ -50,7 +50,6 @@ void put_numbers(Kind kind, uint8_t* to, const uint8_t* numbers) {
     uint8_t both[BLOCK / 2];
     for (size_t k = 0; k < BLOCK / 2; k++) both[k] = static_cast<uint8_t>((numbers[k] & 15) | numbers[k + 16] << 4);
     for (size_t k = 0; k < BLOCK / 2; k += 4) std::memcpy(to + k * TILE, both + k, 4);
-    const size_t bits = format_of(kind).bits;
     if (bits == 4) return;
     uint32_t planes[2] = {};  // four bytes each: none of a shift's bits leaves its byte
     for (size_t i = 0; i < BLOCK; i += 4) {
@@ -83,32 +82,36 @@ void get_numbers(Kind kind, const uint8_t* from, uint8_t* numbers) {
 
 // Calls f(number of the part, of the memory) for all scales of a part and their places.
 template <class Bytes, class PartOf, class F>
-void each_scale(const Matrix& m, Bytes* scales, size_t lane, size_t block, PartOf& part, F f) {
+OUTRIDER_INLINE void each_scale(const Matrix& m, Kind kind, Bytes* scales, size_t lane, size_t block, PartOf& part, F f) {
     Bytes* halves = scales + m.halves_at(block) + 2 * lane;
     Bytes* bytes = scales + m.bytes_at(block) + lane;
-    if (m.kind == Kind::MX4) return f(&part.scale, scales + m.halves_at(block) + lane, 1);
+    if (kind == Kind::MX4) return f(&part.scale, scales + m.halves_at(block) + lane, 1);
     f(&part.scale, halves, 2);
-    if (has_minimums(m.kind)) f(&part.minimum, halves + 2 * TILE, 2);
-    if (!is_of_k(m.kind)) return;
-    const size_t groups = has_half_blocks(m.kind) ? 2 : 1;
+    if (has_minimums(kind)) f(&part.minimum, halves + 2 * TILE, 2);
+    if (!is_of_k(kind)) return;
+    const size_t groups = has_half_blocks(kind) ? 2 : 1;
     for (size_t g = 0; g < groups; g++) {
         f(&part.scales[g], bytes + g * TILE, 1);
-        if (has_minimums(m.kind)) f(&part.minimums[g], bytes + (groups + g) * TILE, 1);
+        if (has_minimums(kind)) f(&part.minimums[g], bytes + (groups + g) * TILE, 1);
     }
 }
 
-void put(Matrix& m, size_t output, size_t block, const Part& part) {
+OUTRIDER_INLINE void put_as(Kind kind, size_t bits, Matrix& m, size_t output, size_t block, const Part& part) {
     const size_t tile = output / TILE, lane = output % TILE;
-    put_numbers(m.kind, m.quants(tile) + block * m.block_bytes() + lane * 4, part.numbers);
-    each_scale(m, m.scales(tile), lane, block, part,
+    put_numbers(kind, bits, m.quants(tile) + block * m.block_bytes() + lane * 4, part.numbers);
+    each_scale(m, kind, m.scales(tile), lane, block, part,
                [](const void* of_part, uint8_t* at, size_t bytes) { std::memcpy(at, of_part, bytes); });
+}
+
+void put(Matrix& m, size_t output, size_t block, const Part& part) {
+    put_as(m.kind, format_of(m.kind).bits, m, output, block, part);
 }
 
 Part part_of(const Matrix& m, size_t output, size_t block) {
     const size_t tile = output / TILE, lane = output % TILE;
     Part part;
     get_numbers(m.kind, m.quants(tile) + block * m.block_bytes() + lane * 4, part.numbers);
-    each_scale(m, m.scales(tile), lane, block, part,
+    each_scale(m, m.kind, m.scales(tile), lane, block, part,
                [](void* of_part, const uint8_t* at, size_t bytes) { std::memcpy(of_part, at, bytes); });
     if (!has_half_blocks(m.kind)) part.scales[1] = part.scales[0], part.minimums[1] = part.minimums[0];
     return part;
@@ -171,11 +174,29 @@ void put_plain(Matrix& m, size_t output, const uint8_t* row, Kind kind, const fl
     }
 }
 
-void pack_row(Matrix& m, size_t output, const uint8_t* row, Kind kind) {
-    if (kind == m.kind && m.quantised()) {
-        for (size_t block = 0; block < m.blocks; block++) put(m, output, block, read_part(kind, row, block));
-        return;
+// Rows of a tile that keep their kind, eight blocks of all rows at a time: what is written stands side by side.
+template <class PutAs>
+void put_tile(Matrix& m, size_t tile, const uint8_t* const* rows, size_t count, PutAs put_one) {
+    Part parts[TILE][BLOCKS_OF_K];
+    for (size_t first = 0; first < m.blocks; first += BLOCKS_OF_K) {
+        const size_t some = std::min(BLOCKS_OF_K, m.blocks - first);
+        for (size_t i = 0; i < count; i++) read_parts(m.kind, rows[i], first, some, parts[i]);
+        for (size_t k = 0; k < some; k++)
+            for (size_t i = 0; i < count; i++) put_one(tile * TILE + i, first + k, parts[i][k]);
     }
+}
+
+void keep_tile(Matrix& m, size_t tile, const uint8_t* const* rows, size_t count) {
+    using Of = const Part&;
+    if (m.kind == Kind::Q4K)
+        put_tile(m, tile, rows, count, [&](size_t o, size_t b, Of part) { put_as(Kind::Q4K, 4, m, o, b, part); });
+    else if (m.kind == Kind::Q6K)
+        put_tile(m, tile, rows, count, [&](size_t o, size_t b, Of part) { put_as(Kind::Q6K, 6, m, o, b, part); });
+    else
+        put_tile(m, tile, rows, count, [&](size_t o, size_t b, Of part) { put(m, o, b, part); });
+}
+
+void pack_row(Matrix& m, size_t output, const uint8_t* row, Kind kind) {
     std::vector<float> x(m.blocks * BLOCK, 0.0f);
     read_row(row, kind, m.inputs, x.data());
     if (!m.quantised()) return put_plain(m, output, row, kind, x.data(), m.inputs);
@@ -224,11 +245,13 @@ Matrix pack(const uint8_t* data, size_t bytes, const std::string& source, const 
     m.memory = Pages(quants + (m.quantised() ? m.tiles * m.scale_bytes() : 0));
     m.scales_at = quants;
     Pool::shared().run(m.tiles, threads, [&](size_t tile, size_t) {
-        for (size_t output = tile * TILE; output < std::min(outputs, (tile + 1) * TILE); output++) {
-            const uint8_t* from = data + (order ? order[output] : output) * row;
-            if (kind == Kind::MX4 && !has_usual_scales(from, m.blocks)) scaled = false;
-            pack_row(m, output, from, kind);
-        }
+        const uint8_t* rows[TILE];
+        const size_t first = tile * TILE, count = std::min(TILE, outputs - first);
+        for (size_t i = 0; i < count; i++) rows[i] = data + (order ? order[first + i] : first + i) * row;
+        for (size_t i = 0; kind == Kind::MX4 && i < count; i++)
+            if (!has_usual_scales(rows[i], m.blocks)) scaled = false;
+        if (kind == m.kind && m.quantised()) return keep_tile(m, tile, rows, count);
+        for (size_t i = 0; i < count; i++) pack_row(m, first + i, rows[i], kind);
     });
     if (!scaled) throw std::invalid_argument("a scale of mxfp4 is 2^-127 or no number");
     return m;

@@ -44,8 +44,14 @@ Pages::Pages(size_t bytes) : size_(bytes) {
     const size_t needed = rounded(bytes, LINE);
     if (ALONE) {
         start_ = new_chunk(bytes);
+#if defined(MADV_HUGEPAGE)
+    } else if (needed > CHUNK / 2) {
+        start_ = new_zeros(rounded(needed, PAGE));  // whoever fills them is the first to touch them
+        return;
+#else
     } else if (needed > CHUNK / 2) {
         start_ = new_chunk(rounded(needed, PAGE));
+#endif
     } else {
         std::lock_guard<std::mutex> lock(filling);
         std::shared_ptr<uint8_t> chunk = newest.lock();

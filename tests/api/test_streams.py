@@ -22,6 +22,7 @@ from outrider import (
     SpeculativeDecoder,
     TableModel,
 )
+from outrider.engine import feeds as feeds_module
 from tiny.tables import DRAFT, TARGET
 
 PROMPT = (0, 1, 2)
@@ -64,6 +65,38 @@ def test_a_stream_gives_the_tokens_of_generate() -> None:
     assert tokens == decoder.generate(PROMPT, max_tokens=20, sampling=SEEDED).tokens
     assert stream.stats.emitted == 20
     assert stream.seed == 3
+
+
+def test_a_stream_says_how_much_of_the_prompt_is_read(monkeypatch) -> None:
+    monkeypatch.setattr(feeds_module, "READING_ALONE", 20)
+    decoder, prompt = decoder_of(), PROMPT * 16
+    expected = decoder_of().generate(prompt, max_tokens=20, sampling=SEEDED).tokens
+    stream = decoder.stream(prompt, max_tokens=20, sampling=SEEDED)
+    assert list(stream.reading()) == [(20, 48), (40, 48), (48, 48)]
+    assert list(stream.reading()) == []
+    assert [event.token for event in stream] == expected
+    assert list(stream.reading()) == []
+    another = decoder.stream((4, *prompt), max_tokens=20, sampling=SEEDED)
+    for _ in another.reading():
+        break  # whoever has seen enough goes on
+    assert another.finish_reason is None
+    assert len(list(another)) == 20
+
+
+def test_an_interrupt_while_a_prompt_is_read_ends_the_text(monkeypatch) -> None:
+    monkeypatch.setattr(feeds_module, "READING_ALONE", 20)
+    decoder = decoder_of()
+    stream = decoder.stream(PROMPT * 16, max_tokens=20)
+    reading = stream.reading()
+    next(reading)
+    monkeypatch.setattr(type(decoder._desk.engine), "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(reading)
+    assert stream.finish_reason is FinishReason.CANCELLED
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_stream_says_how_far_it_was_read() -> None:

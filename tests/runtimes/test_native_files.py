@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import sys
 from functools import partial
 
 import numpy as np
@@ -41,6 +42,33 @@ def test_a_gguf_file_and_a_folder_of_the_same_model_have_the_same_bits(tmp_path)
     found = at_once(outrider.load(file, backend="native", cache_type="float32"), tokens)
     assert np.array_equal(found, at_once(of_folder, tokens))
     assert not np.array_equal(found, at_once(of_file, tokens))  # keys and values in float16
+
+
+def test_opening_says_how_far_it_is(tmp_path):
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", "qwen3")
+    said = []
+    opened = in_native(file, progress=said.append)
+    layers = opened.traits.layers
+    assert said[1:] == [f"opening tiny: {number} of {layers} layers" for number in range(1, layers + 1)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what lies in memory")
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_what_was_packed_does_not_lie_in_memory_twice(tmp_path, form):
+    """The weights of a file of 5 GB counted as 10, as long as the model was open."""
+    if form == "file":
+        file = opened_from = tiny_gguf.save(tmp_path / "tiny.gguf", "qwen3")
+    else:
+        opened_from = tmp_path
+        tiny("Llama").save_pretrained(tmp_path)
+        (file,) = opened_from.glob("*.safetensors")
+    opened = in_native(opened_from)
+    assert opened.embedding().size  # read once more, and let go of once more
+    with open("/proc/self/smaps", encoding="utf-8") as maps:
+        lines = maps.read().splitlines()
+    of_file = [number for number, line in enumerate(lines) if line.endswith(str(file))]
+    assert of_file  # it stays readable
+    assert all(next(line for line in lines[number:] if line.startswith("Rss:")).split()[1] == "0" for number in of_file)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "mixtral", "olmoe", "qwen2moe", "qwen3moe"])

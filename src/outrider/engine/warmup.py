@@ -40,8 +40,8 @@ def measure_costs(
     """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
     The faster of two passes counts: the first one includes what is set up once, and other programs can only slow a pass
-    down. This is rough and quick; every later pass refines the curve. Of a large model on a slow processor a pass takes a
-    second: then the context is one token, and a pass of several rows is taken to cost what its tokens cost in one.
+    down. This is rough and quick; every later pass refines the curve. A pass of a large model on a slow processor takes
+    a second: then the context is one token, and a pass of several rows is taken to cost what its tokens cost in one.
 
     Args:
         clock: seconds.

@@ -91,9 +91,7 @@ def _write(engine: Engine, handle: Handle, stopped: Stopped, writer: Writer) -> 
         writer.close()
 
 
-def _next_events(
-    engine: Engine, handle: Handle, stopped: Stopped, say: Callable[[str], None]
-) -> list[TokenEvent]:
+def _next_events(engine: Engine, handle: Handle, stopped: Stopped, say: Callable[[str], None]) -> list[TokenEvent]:
     """Those of the next round that emits; empty at the end, or once a key was pressed."""
     events: list[TokenEvent] = []
     while not (events or stopped or handle.finish_reason):

@@ -113,8 +113,8 @@ class Mapped:
         self.data: Bytes = np.frombuffer(self._map, np.uint8)
 
     def let_go(self) -> None:
-        # What was read counts as memory of this process until the system needs it: twice the size of the model, while it
-        # is packed. The system's cache keeps it all the same.
+        # What was read counts as memory of this process until the system needs it: the whole model, beside the packed
+        # one. The system's cache keeps it all the same.
         if sys.platform != "win32":  # which has no madvise
             self._map.madvise(mmap.MADV_DONTNEED)
 
