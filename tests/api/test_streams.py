@@ -10,6 +10,7 @@ import pytest
 from outrider import (
     Draft,
     Drafter,
+    Engine,
     FinishReason,
     Fixed,
     FunctionModel,
@@ -89,7 +90,7 @@ def test_an_interrupt_while_a_prompt_is_read_ends_the_text(monkeypatch) -> None:
     stream = decoder.stream(PROMPT * 16, max_tokens=20)
     reading = stream.reading()
     next(reading)
-    monkeypatch.setattr(type(decoder._desk.engine), "step", interrupted)
+    monkeypatch.setattr(Engine, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(reading)
     assert stream.finish_reason is FinishReason.CANCELLED
