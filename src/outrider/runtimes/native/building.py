@@ -31,6 +31,7 @@ class Names:
         permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
         experts: of the layers that have some.
         sinks: scores of each query head that add no value; empty where there are none.
+        biased: the parts whose biases are read; others transformers leaves out.
     """
 
     embedding: str
@@ -42,6 +43,7 @@ class Names:
     norms_from_1: bool = False
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sinks: str = ""
+    biased: tuple[str, ...] = LINEARS
 
 
 class Builder:
@@ -88,7 +90,7 @@ class Builder:
             self._source.let_go()
             self._report(number + 1, d.layers)
         embedding = self._matrix(self._names.embedding, self._outer)
-        head = embedding if d.tied else self._matrix(self._names.head, self._outer)
+        head = embedding if d.tied and not self._has_own_head() else self._matrix(self._names.head, self._outer)
         self._source.let_go()
         norm, chosen = self._norm(self._names.norm), instruction_set()
         try:
@@ -101,6 +103,11 @@ class Builder:
         found: np.ndarray[Any, np.dtype[np.float32]] = self._matrix(self._names.embedding, SAME).numbers()
         self._source.let_go()
         return found
+
+    def _has_own_head(self) -> bool:
+        """Whether there is a head that differs from the embedding: transformers reads it, tied or not."""
+        head, embedding = self._source.find(self._names.head), self._take(self._names.embedding)
+        return head is not None and not (head.kind == embedding.kind and np.array_equal(head.data, embedding.data))
 
     def _layer(self, number: int) -> Any:
         layer, parts = self._core.Layer(), self._names.parts
@@ -123,7 +130,8 @@ class Builder:
     def _linear_of(self, part: str, number: int) -> Any:
         fused = next(((name, parts) for name, parts in self._names.fused.items() if part in parts), None)
         name = (self._names.parts[part] if fused is None else fused[0]).format(number)
-        raw, bias = self._take(f"{name}.weight"), self._source.find(f"{name}.bias")
+        bias = self._source.find(f"{name}.bias") if part in self._names.biased else None
+        raw = self._take(f"{name}.weight")
         numbers = [] if bias is None else bias.floats()
         if fused is not None:
             first, last, total = self._rows(part, fused[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from outrider.runtimes.base import stop_token_ids
 from outrider.runtimes.files.folder import CONFIG, architecture_of, read_object
 from outrider.runtimes.files.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
-from outrider.runtimes.native.description import NO_ROTATION, Description, Rotary, Unknown, longrope, rotary_of
-from outrider.runtimes.native.families import FAMILIES, FULL, ROTATIONS, SLIDING, Family
+from outrider.runtimes.native.description import LONGEST, NO_ROTATION, Description, Rotary, Unknown, longrope, rotary_of
+from outrider.runtimes.native.families import FAMILIES, FULL, QUERY_KEY_VALUE, ROTATIONS, SLIDING, Family
 from outrider.runtimes.native.folder_experts import MIXTURES, mixture_of
 from outrider.runtimes.native.folder_mxfp4 import ExpertsApart
 from outrider.runtimes.native.weights import MXFP4, SafetensorsSource, Source
@@ -29,12 +30,24 @@ ONE_FOR_ALL = (
     "max_position_embeddings",
 )
 LONGROPES = ("longrope", "su", "yarn")  # the last are what Phi called it before
+HEED_LAYER_TYPES = ("qwen2", "qwen3", "qwen2_moe", "smollm3")
 STRANGE = ("quantization_config", "auto_map", "use_bidirectional_attention")
 
 
 def names_of(folder: Path) -> Names:
     """What its files call the weights; see `describe`."""
-    return _family(read_object(folder / CONFIG)).names
+    config = read_object(folder / CONFIG)
+    family = _family(config)
+    return replace(family.names, biased=_biased(config, family.kind))
+
+
+def _biased(config: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    """The parts that transformers gives a bias."""
+    if kind.startswith("qwen2"):
+        return tuple(QUERY_KEY_VALUE) if kind == "qwen2" or config.get("qkv_bias", True) else ()
+    if kind in ("mistral", "mixtral", "phi3") or not config.get("attention_bias", kind == "gpt_oss"):
+        return ()
+    return (*QUERY_KEY_VALUE, "output")
 
 
 def source_of(folder: Path, weights: SafetensorsSource) -> Source:
@@ -116,6 +129,10 @@ def _check(config: Mapping[str, Any], family: Family) -> None:
     strange = next((key for key in STRANGE if config.get(key) and not known.get(key)), None)
     if strange is not None:
         raise Unknown(f"its config.json has {strange}")
+    if config.get("is_causal", True) is not True:
+        raise Unknown("its tokens see those behind them")
+    if family.kind == "mistral" and "layer_types" in config:  # transformers takes it for Ministral
+        raise Unknown("its config.json has layer_types")
 
 
 def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[tuple[int, ...], list[str]]:
@@ -125,17 +142,19 @@ def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[tu
         every = config.get("sliding_window_pattern", family.window_every)
         plain = [FULL if (layer + 1) % every == 0 else SLIDING for layer in range(layers)]
         types = plain if types is None else types
-    elif family.slides and config.get("use_sliding_window", True):
+    elif family.slides and (family.kind != "qwen3_moe" or config["use_sliding_window"]):
         if "sliding_window" not in config:  # transformers has a default of its own
             raise Unknown("its config.json has no sliding_window")
         types = [SLIDING if window else FULL] * layers
     elif family.kind == "llama" or (not config.get("use_sliding_window") and SLIDING not in (types or ())):
         types = [FULL] * layers
+    elif family.kind not in HEED_LAYER_TYPES:  # transformers reads no layer_types there
+        raise Unknown("its config.json gives layers a sliding window")
     if not isinstance(types, list) or len(types) != layers or not {*types} <= {SLIDING, FULL}:
         raise Unknown("its config.json does not say which layers have a sliding window")
     if SLIDING in types and (not isinstance(window, int) or window < 1):
         raise Unknown(f"its sliding_window is {window}")
-    return tuple(int(window or 0) if each == SLIDING else 0 for each in types), types
+    return tuple(min(int(window or 0), LONGEST) if each == SLIDING else 0 for each in types), types
 
 
 def _rotations(
@@ -147,9 +166,11 @@ def _rotations(
     if kind == "phi3":
         return (_rotation_of_phi(config, size, longest),), (0,) * len(types)
     if kind not in ROTATIONS:
-        parameters = {"rope_theta": config.get("rope_theta"), **scaling, **stated}
+        parameters = {"rope_theta": config.get("rope_theta"), **(scaling or stated)}  # transformers takes one
         if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
             raise Unknown("it turns a part of each head")
+        if (before := config.get("original_max_position_embeddings")) is not None:
+            parameters["original_max_position_embeddings"] = before  # it comes before the one of the rotation
         return (rotary_of(parameters, size, longest),), _turned(config, kind, len(types))
     if not {*stated} <= {SLIDING, FULL}:
         raise Unknown("its rope_parameters are not those of kinds of layers")

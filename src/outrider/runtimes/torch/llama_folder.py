@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from outrider.errors import ModelError
 from outrider.runtimes.base import Named, Traits, stop_token_ids
 from outrider.runtimes.files.folder import architecture_of, read_object, weight_files
-from outrider.runtimes.files.llama_weights import REQUIRED
+from outrider.runtimes.files.llama_weights import REQUIRED, llama_weights
 from outrider.runtimes.files.places import Place
 from outrider.runtimes.files.refusals import opening, unreadable_tokenizer
 from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
@@ -90,11 +90,12 @@ def open_known(
     files = weight_files(folder)
     with opening(place.title):
         config = read_object(folder / "config.json")
-        theta = _rotary_base(config)
-        if not files or theta is None:
+        theta, known = _rotary_base(config), llama_weights(config)
+        if not files or theta is None or known is None:
             return None
         progress(f"opening {place.title} in {kind}")
-        weights = {key: tensor for file in files for key, tensor in load_file(file).items()}
+        # Others, as biases that config.json does not mention, transformers leaves out.
+        weights = {key: tensor for file in files for key, tensor in load_file(file).items() if key in known.sizes}
         with ThreadPoolExecutor(1) as pool:
             # Laying weights out releases Python's lock (GIL): the tokenizer is read meanwhile.
             building = pool.submit(_build, config, weights, theta, kind)
@@ -147,7 +148,9 @@ def _rotary_base(config: Mapping[str, Any]) -> float | None:
         return None
     if kind in ("mistral", "qwen3") and config.get("head_dim") is None:
         return None
-    parameters = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    if config.get("is_causal", True) is not True:
+        return None
+    parameters = config.get("rope_scaling") or config.get("rope_parameters") or {}  # as transformers takes one of them
     if parameters.get("rope_type", parameters.get("type", "default")) != "default":
         return None
     if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:

@@ -76,14 +76,18 @@ def is_llama_like(model: Any) -> bool:
         config.model_type in SUPPORTED
         and type(model).__name__.endswith("ForCausalLM")
         and getattr(config, "hidden_act", None) == "silu"
+        and getattr(config, "is_causal", True) is True
         and set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
     )
 
 
 def windows_of(config: Any) -> tuple[int | None, ...]:
     """For each layer how many tokens back a token sees, itself included; None is no limit."""
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    heeded = config.model_type != "llama" and (config.model_type == "mistral" or config.use_sliding_window)
+    window = getattr(config, "sliding_window", None) if heeded else None
+    # Mistral's layers are all alike, whatever layer_types says.
+    kinds = getattr(config, "layer_types", None) if config.model_type != "mistral" else None
+    kinds = kinds or ["sliding_attention"] * config.num_hidden_layers
     return tuple(window if kind == "sliding_attention" and window else None for kind in kinds)
 
 
