@@ -9,12 +9,12 @@ from outrider import Draft, SamplingParams
 from outrider.engine import judgement
 from outrider.maths.noise import RoundNoise
 from outrider.maths.rules import RULES
-from runtimes.cuda.verdict_cases import Row, chain_of, judge_on_host, random_rows, tree_of
 
 mx = pytest.importorskip("mlx.core")
 torch = pytest.importorskip("torch")
 
 from outrider.maths.arrays import mlx  # noqa: E402
+from runtimes.cuda.verdict_cases import Row, chain_of, judge_on_host, random_rows, tree_of  # noqa: E402
 
 VOCAB = 7
 ASKING = ("gather", "sums", "token_at", "race", "race_order", "largest", "top")

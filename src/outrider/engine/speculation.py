@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Protocol, TypeVar
@@ -124,18 +124,14 @@ class Speculations:
         """The one that drafts for this text."""
         return self.own if sequence.request.drafter is None else self._named[sequence.request.drafter]
 
-    def shared_out(self, items: Sequence[T]) -> Iterator[tuple[Speculation, list[T]]]:
+    def shared_out(self, items: Sequence[T]) -> list[tuple[Speculation, list[T]]]:
         """What belongs to each of them; those with nothing are left out."""
         if not self._named:
-            if items:
-                yield self.own, list(items)
-            return
+            return [(self.own, list(items))] if items else []
         parts: dict[int, list[T]] = {}
         for item in items:
             parts.setdefault(id(self.of(item.sequence)), []).append(item)
-        for each in self.all:
-            if id(each) in parts:
-                yield each, parts[id(each)]
+        return [(each, parts[id(each)]) for each in self.all if id(each) in parts]
 
     def adopt(self, sequence: ActiveSequence, length: int) -> int:
         """As `Drafter.adopt`, of the one that drafts for the text."""
