@@ -1,7 +1,9 @@
 """Every door takes models, drafters and prompts in the same forms, and refuses all else in one line."""
 
 import asyncio
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -120,6 +122,13 @@ def test_a_plain_function_and_a_tokenizer_are_enough():
     engine = Engine(function, tokenizer=Letters(), capacity=64)
     assert tokens_of(engine) == EXPECTED
     assert engine.tokenizer.decode([0]) == "a"
+
+
+def test_a_plain_function_is_enough_where_transformers_came_without_pytorch(monkeypatch):
+    """As mlx-lm brings it."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    assert tokens_of(Engine(function, tokenizer=Letters(), capacity=64)) == EXPECTED
 
 
 def shown(thing) -> str:

@@ -7,6 +7,7 @@ import pytest
 from outrider.check.timing import Cost
 from outrider.cli import doctor
 from outrider.cli.doctor import what_follows
+from tiny.native import library
 
 
 def test_doctor_reports_and_measures(outrider, folder):
@@ -31,6 +32,12 @@ def test_doctor_without_a_curve_needs_no_model(outrider):
     status, out, _ = outrider("doctor", "--no-curve", "--json")
     assert status == 0
     assert "curve" not in json.loads(out)
+
+
+def test_doctor_says_why_a_library_of_another_version_is_not_used(outrider, monkeypatch):
+    monkeypatch.setattr(library(), "INTERFACE", 0)
+    _, out, _ = outrider("doctor", "--no-curve")
+    assert "not used: the compiled library outrider_native has interface 0" in " ".join(out.split())
 
 
 def test_doctor_breaks_no_path_that_fits_into_80_columns(outrider, monkeypatch):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import warnings
 from typing import get_args
 
 import numpy as np
@@ -155,4 +156,9 @@ def test_a_library_of_another_version_is_refused_in_one_line_and_passed_over(nat
     refusal = rf"interface 1 and this Outrider calls {expected}: .*pip install \./native in"
     with pytest.raises(outrider.ModelError, match=refusal):
         outrider.load(folder, backend="native")
-    assert find_backend(str(folder)) == "torch"
+    with pytest.warns(RuntimeWarning, match=refusal):
+        assert find_backend(str(folder)) == "torch"
+    (folder / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))
+    with warnings.catch_warnings():  # of a model that is not for it nothing is said
+        warnings.simplefilter("error")
+        assert find_backend(str(folder)) == "torch"

@@ -26,7 +26,7 @@ from outrider.cli.terminal import SafeConsole, counting_bar, working
 from outrider.errors import SettingError
 from outrider.runtimes.backends import is_installed
 from outrider.runtimes.files.smollm2 import cache_folder, smollm2_file
-from outrider.runtimes.native.library import instruction_set
+from outrider.runtimes.native.library import instruction_set, misfit
 
 PACKAGES = {
     "torch": "pip install 'outrider[torch]'",
@@ -117,6 +117,8 @@ def _hardware() -> dict[str, Any]:
     }
     if is_installed("native"):
         hardware["native"] = instruction_set()
+    elif (unused := misfit()) is not None:
+        hardware["native_unused"] = unused
     if importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -219,6 +221,8 @@ def _machine_rows(hardware: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "memory", f"{hardware['memory_gib']:.1f} GiB"
     if "native" in hardware:
         yield "native runtime", f"with the instruction set {hardware['native']}"
+    if "native_unused" in hardware:
+        yield "native runtime", f"not used: {hardware['native_unused']}"
     if "bfloat16" in hardware:
         yield "bfloat16", "multiplied by the processor" if hardware["bfloat16"] else "not by the processor (emulated)"
     if "cuda" in hardware:

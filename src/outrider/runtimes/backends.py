@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,8 +116,19 @@ def _folder(name: str) -> Path | None:
 
 
 def _native_computes(name: str, folder: Path | None) -> bool:
-    if importlib.util.find_spec("tokenizers") is None or not is_installed("native"):
+    from outrider.runtimes.native.library import is_installed as is_there
+    from outrider.runtimes.native.library import misfit
+
+    if importlib.util.find_spec("tokenizers") is None or not is_there() or not _is_of_native(name, folder):
         return False
+    unused = misfit()
+    if unused is not None:  # another runtime is slower, and nobody would know why
+        warnings.warn(unused, RuntimeWarning, stacklevel=2)
+    return unused is None
+
+
+def _is_of_native(name: str, folder: Path | None) -> bool:
+    """Whether native computes models of this kind, by their files."""
     from outrider.runtimes.native import loading as native
 
     if folder is None:

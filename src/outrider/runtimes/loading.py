@@ -196,7 +196,8 @@ def as_model(model: Any, tokenizer: Any = None) -> Model:
     if isinstance(model, type):
         raise ModelError(f"{model.__name__} is a class: give a model, {model.__name__}(...)")
     wrapped = as_tokenizer(tokenizer)
-    if "transformers" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
+    # Transformers may be there without PyTorch, as a part of mlx-lm.
+    if {"torch", "transformers"} <= sys.modules.keys() and isinstance(model, sys.modules["torch"].nn.Module):
         from outrider.runtimes.torch.wrappers import unwrapped
 
         model = unwrapped(model)

@@ -38,6 +38,15 @@ def core() -> Any:
     return outrider_native
 
 
+def misfit() -> str | None:
+    """Why the library that is installed is of no use; None where it is, or where none is installed."""
+    try:
+        core()
+    except ModelError as error:
+        return str(error) if is_installed() else None
+    return None
+
+
 def drafting() -> Any | None:
     """The compiled module where it looks drafts up as this version asks it to; else None, and Python does the same."""
     try:
