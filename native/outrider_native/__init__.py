@@ -31,7 +31,7 @@ from outrider_native._core import (
 
 # What Python calls, to run models and to draft; a change is a new number, here and in
 # outrider/runtimes/native/library.py.
-INTERFACE = 11
+INTERFACE = 12
 DRAFTING = 3
 
 __all__ = [

@@ -57,7 +57,8 @@ void Decoder::check(size_t inputs) const {
         require(2 * rotation.frequencies.size() <= s.head_size, "more frequencies than pairs in a head");
     for (float scale : {s.embedding_scale, s.residual_scale, s.logit_divisor})
         require(std::isfinite(scale) && scale != 0, "a scale of " + std::to_string(scale));
-    for (float least_0 : {s.attention_scale, s.attention_cap, s.logit_cap})
+    require(s.query_step > 0, "positions in steps of 0");
+    for (float least_0 : {s.attention_scale, s.attention_cap, s.logit_cap, s.query_slope})
         require(std::isfinite(least_0) && least_0 >= 0, "a scale or cap of " + std::to_string(least_0));
     const size_t queries = s.heads * s.head_size, keys = s.key_heads * s.head_size;
     for (const Layer& layer : layers_) {
@@ -69,6 +70,7 @@ void Decoder::check(size_t inputs) const {
                     (layer.query_norm.size() == s.head_size && layer.key_norm.size() == s.head_size) ||
                     (layer.query_norm.size() == queries && layer.key_norm.size() == keys),
                 "a head norm's size");
+        require(!s.norms_last || layer.query_norm.size() == s.head_size, "no norms of turned heads");
         require(layer.rotation >= -1 && layer.rotation < static_cast<int64_t>(s.rotations.size()),
                 "there is no rotation " + std::to_string(layer.rotation));
         check_linear(layer.query, "a query", queries, inputs);
@@ -145,6 +147,9 @@ void Decoder::lay_out(Step& step, const std::vector<Row>& rows, size_t known) co
             }
         step.turns.push_back(std::move(turns));
     }
+    for (size_t token = 0; shape_.query_slope > 0 && token < tokens; token++)
+        step.query_scales.push_back(static_cast<float>(
+            1 + shape_.query_slope * std::log1p(static_cast<double>(step.position[token] / shape_.query_step))));
 }
 
 // From x [tokens, size], normed first if there is a norm, to the inputs of linears; `picked` chooses tokens.
@@ -214,9 +219,15 @@ void Decoder::place(Step& step, size_t number, bool is_query, size_t token, size
         const Turns& turns = step.turns[static_cast<size_t>(rotation)];
         kernels_->rotate(from, turns.cosines.data() + token * pairs, turns.sines.data() + token * pairs, pairs);
     }
+    if (shape_.norms_last) {
+        const std::vector<float>& norm = is_query ? layers_[number].query_norm : layers_[number].key_norm;
+        kernels_->norm(from, norm.data(), size, shape_.epsilon, from);
+    }
     if (!is_query) return step.cache.put(*kernels_, number, step.row[token], head, step.slot[token], from, nullptr);
     float* to = step.queries.data() + (token * shape_.heads + head) * size;
     if (to != from) std::copy_n(from, size, to);
+    if (step.query_scales.empty()) return;
+    for (size_t d = 0; d < size; d++) to[d] *= step.query_scales[token];
 }
 
 void Decoder::norm_whole(Step& step, size_t number, Projected which) const {
@@ -265,7 +276,7 @@ void Decoder::project(Step& step, size_t number, Projected which) const {
                 const size_t all = is_query ? shape_.heads : shape_.key_heads;
                 std::copy_n(y_head, size, (is_query ? step.queries : step.keys).data() + (token * all + head + h) * size);
             } else {
-                if (!norm.empty()) kernels_->norm(y_head, norm.data(), size, shape_.epsilon, y_head);
+                if (!norm.empty() && !shape_.norms_last) kernels_->norm(y_head, norm.data(), size, shape_.epsilon, y_head);
                 place(step, number, is_query, token, head + h, y_head);
             }
         }
@@ -359,6 +370,7 @@ void Decoder::keep_wanted(Step& step) const {
     };
     keep(step.ids, 1), keep(step.row, 1), keep(step.slot, 1), keep(step.position, 1);
     keep(step.tails, 1), keep(step.straight, 1);
+    if (!step.query_scales.empty()) keep(step.query_scales, 1);
     for (size_t i = 0; i < step.turns.size(); i++) {
         const size_t pairs = shape_.rotations[i].frequencies.size();
         keep(step.turns[i].cosines, pairs), keep(step.turns[i].sines, pairs);

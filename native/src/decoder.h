@@ -42,6 +42,9 @@ struct Shape {
     Activation activation = Activation::silu;
     float embedding_scale = 1, residual_scale = 1, logit_divisor = 1;
     float attention_scale = 0;                // of products of queries and keys; 0 is 1 / sqrt(head_size)
+    bool norms_last = false;                 // whether heads are normed after they are turned
+    float query_slope = 0;                   // queries times 1 + slope * log(1 + position / step), of whole steps
+    size_t query_step = 1;
     float attention_cap = 0, logit_cap = 0;  // x becomes cap * tanh(x / cap); 0 is none
 };
 
@@ -91,6 +94,7 @@ class Decoder {
         std::vector<std::vector<int32_t>> tails;  // tentative ancestors of tokens in trees, themselves included
         std::vector<size_t> straight;             // slots at the beginning of its row that a token sees
         std::vector<Turns> turns;                 // of each of the shape's rotations
+        std::vector<float> query_scales;          // of each token, where they depend on positions
         std::vector<float> x, queries, attended;
         std::vector<float> keys;  // where they are normed over all heads, before that
         std::vector<float> made;  // what is normed or scaled before it is added to x

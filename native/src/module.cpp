@@ -184,6 +184,9 @@ NB_MODULE(_core, m) {
         .def_rw("residual_scale", &Shape::residual_scale)
         .def_rw("logit_divisor", &Shape::logit_divisor)
         .def_rw("attention_scale", &Shape::attention_scale)
+        .def_rw("norms_last", &Shape::norms_last)
+        .def_rw("query_slope", &Shape::query_slope)
+        .def_rw("query_step", &Shape::query_step)
         .def_rw("attention_cap", &Shape::attention_cap)
         .def_rw("logit_cap", &Shape::logit_cap);
     nb::class_<Model>(m, "Model")

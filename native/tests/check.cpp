@@ -111,7 +111,7 @@ struct Made {
 };
 
 // What layers have beside those of Llama: caps, scales, norms of what is added, two rotations; or norms of whole queries;
-// or sinks, biases everywhere, and limits in the MLP.
+// or sinks, biases everywhere, limits in the MLP, queries that grow, and norms behind rotations.
 enum class Style { plain, mixed, capped, whole, sunk };
 
 void set_apart(Shape& shape, std::vector<Layer>& layers, Made& made, Style style) {
@@ -119,6 +119,7 @@ void set_apart(Shape& shape, std::vector<Layer>& layers, Made& made, Style style
     const size_t queries = shape.heads * shape.head_size, keys = shape.key_heads * shape.head_size;
     if (style == Style::sunk) {
         shape.activation = Activation::clamped;
+        shape.norms_last = true, shape.query_slope = 0.3f, shape.query_step = 4;
         for (Layer& layer : layers) {
             layer.sinks = made.numbers(shape.heads, 0, 1);
             for (Linear* linear : {&layer.gate, &layer.up, &layer.down})
@@ -343,6 +344,8 @@ void check_shape_refusals() {
     refused([](Shape&, Layer& layer) { layer.rotation = -2; }, "a negative rotation");
     refused([](Shape&, Layer& layer) { layer.mlp_post_norm.resize(15); }, "a norm that is too short");
     refused([](Shape&, Layer& layer) { layer.query_norm.resize(16); }, "a norm of queries alone");
+    refused([](Shape& shape, Layer&) { shape.query_step = 0; }, "positions in steps of 0");
+    refused([](Shape& shape, Layer&) { shape.norms_last = true; }, "norms that are not there, behind rotations");
     refused([](Shape&, Layer& layer) { layer.sinks.resize(2); }, "more sinks than heads");
     refused([](Shape&, Layer& layer) { layer.up.bias.resize(15); }, "a bias of another width");
     refused([](Shape&, Layer& layer) { layer.query_norm.resize(8), layer.key_norm.resize(8); }, "norms of half heads");

@@ -29,7 +29,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max
 # Sizes that are no whole tiles or blocks, more heads than one kernel takes, windows, biases, norms of heads, layers
 # without rotation; scales and caps that no default is near.
 KINDS = {
-    "llama": ("Llama", {"attention_bias": True, "num_hidden_layers": 2}),
+    "llama": ("Llama", {"attention_bias": True, "mlp_bias": True, "num_hidden_layers": 2}),
     "qwen2": (
         "Qwen2",
         {"hidden_size": 40, "intermediate_size": 72, "num_attention_heads": 10, "num_key_value_heads": 1},
@@ -73,6 +73,28 @@ KINDS = {
             "num_hidden_layers": 4,
         },
     ),
+    # Queries that grow every 16 tokens.
+    "ministral3": (
+        "Ministral3",
+        {
+            "num_hidden_layers": 2,
+            "pad_token_id": 0,
+            "rope_parameters": {
+                "type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 16,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.5,
+            },
+        },
+    ),
+    "seed_oss": ("SeedOss", {"num_hidden_layers": 2, "mlp_bias": True, "attention_out_bias": True}),
+    "ernie4_5": ("Ernie4_5", {"num_hidden_layers": 2, "use_bias": True}),
+    "glm4": ("Glm4", {"num_hidden_layers": 2, "pad_token_id": 0}),
+    "exaone4": ("Exaone4", SLIDING | {"sliding_window_pattern": 3}),
+    "hunyuan": ("HunYuanDenseV1", {"num_hidden_layers": 2}),
     # Biases, sinks, and windows in every other layer.
     "gpt_oss": (
         "GptOss",

@@ -93,10 +93,25 @@ def gemma3_settings(writer):
     writer.add_rope_scaling_factor(4.0)
 
 
-def yarn_settings(writer):
+def yarn_settings(writer, length=64):
     writer.add_rope_scaling_type(pytest.importorskip("gguf").RopeScalingType.YARN)
     writer.add_rope_scaling_factor(4.0)
-    writer.add_rope_scaling_orig_ctx_len(64)
+    writer.add_rope_scaling_orig_ctx_len(length)
+
+
+def olmo3_settings(writer):
+    yarn_settings(writer)
+    writer.add_rope_scaling_attn_factors(1.3)
+    writer.add_sliding_window(tiny_gguf.WINDOW)
+
+
+def mistral3_settings(writer):
+    """Queries that grow every 16 tokens."""
+    yarn_settings(writer, length=16)
+    numbers = {"yarn_log_multiplier": 0.7, "yarn_beta_fast": 8.0, "yarn_beta_slow": 2.0}
+    for key, value in numbers.items():
+        writer.add_float32(f"mistral3.rope.scaling.{key}", value)
+    writer.add_float32("mistral3.attention.temperature_scale", 0.5)
 
 
 def granite_settings(writer):
@@ -120,12 +135,23 @@ FAMILIES = {
     "gemma2": (3, gemma2_settings),
     "gemma3": (7, gemma3_settings),
     "gpt-oss": (3, yarn_settings),
+    "gemma3 with a cap": (3, lambda writer: writer.add_final_logit_softcapping(5.0)),
     "phi3": (2, lambda writer: None),
-    "phi3-long": (2, phi3_settings),
+    "phi3 long": (2, phi3_settings),
     "granite": (2, granite_settings),
     "granitemoe": (2, granite_settings),
     "olmo2": (3, lambda writer: None),
-    "olmo2-with-windows": (7, lambda writer: writer.add_sliding_window(tiny_gguf.WINDOW)),
+    "olmo2 with windows": (7, lambda writer: writer.add_sliding_window(tiny_gguf.WINDOW)),
+    "olmo2 with scaled rotations": (7, olmo3_settings),
+    "mistral3": (2, mistral3_settings),
+    "mistral3 with neither": (2, lambda writer: None),
+    "seed_oss": (2, lambda writer: None),
+    "ernie4_5": (2, lambda writer: None),
+    "glm4": (2, lambda writer: None),
+    "exaone4": (3, lambda writer: None),
+    "exaone4 with windows": (64, lambda writer: None),
+    "hunyuan-dense": (2, lambda writer: None),
+    "llama with scaled rotations": (2, lambda writer: writer.add_rope_scaling_attn_factors(1.3)),
 }
 
 
@@ -135,8 +161,7 @@ def test_gguf_files_of_other_families_are_near_what_llama_cpp_computes(tmp_path,
     """llama.cpp looks gelu up in a table of float16."""
     pytest.importorskip("llama_cpp")
     layers, settings = FAMILIES[family]
-    architecture = family if family == "gpt-oss" else family.split("-")[0]
-    file = tiny_gguf.save(tmp_path / "tiny.gguf", architecture, layers=layers, settings=settings)
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", family.split()[0], layers=layers, settings=settings)
     ours, theirs = (
         outrider.load(file, backend=backend, threads=1, cache_type="float32") for backend in ("native", "llama")
     )
@@ -320,6 +345,12 @@ NOT_COMPUTED = {
 }
 
 
+def test_a_factor_of_rotations_with_a_window_of_their_own_is_refused(tmp_path):
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", "gemma3", settings=adds(rope__scaling__attn_factor=1.3))
+    with pytest.raises(ModelError, match="has an attn_factor"):
+        in_native(file)
+
+
 @pytest.mark.parametrize("setting", NOT_COMPUTED)
 def test_settings_that_change_the_numbers_and_are_not_computed_are_refused(tmp_path, setting):
     file = tiny_gguf.save(tmp_path / "tiny.gguf", settings=adds(**NOT_COMPUTED[setting]))
@@ -378,6 +409,7 @@ def test_folders_that_contradict_themselves(tmp_path, folder, lie):
     refused(tmp_path)
 
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
 HOSTILE = {
     "Gemma": {
         "another-activation": {"hidden_act": "relu"},
@@ -420,6 +452,17 @@ HOSTILE = {
         "another-slope": {"swiglu_alpha": 1.0},
         "no-rotation": {"rope_parameters": None},
         "another-quantisation": {"quantization_config": {"quant_method": "gptq"}},
+    },
+    "Ministral3": {
+        "no-rotation": {"rope_parameters": None},
+        "queries-unsaid": {"rope_parameters": YARN},
+        "steps-of-0": {"rope_parameters": YARN | {"llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 0}},
+        "falling-queries": {"rope_parameters": YARN | {"llama_4_scaling_beta": -0.1}},
+    },
+    "Glm4": {"more-than-a-head": {"rope_parameters": None, "partial_rotary_factor": 1.5}},
+    "HunYuanDenseV1": {
+        "alpha-as-text": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "alpha": "many"}},
+        "dynamic": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
     },
     "Olmo2": {"another-activation": {"hidden_act": "gelu"}, "windows": {"layer_types": ["sliding_attention"] * 3}},
     "Gemma3Text": {
@@ -471,6 +514,17 @@ OLDER = {
         {"sliding_window": 5, "pad_token_id": 0},
     ),
     "Granite": ({"rope_theta": 5000.0}, ("rope_parameters", "residual_multiplier"), {"logits_scaling": 2.0}),
+    "HunYuanDenseV1": (
+        {"rope_theta": 5000.0, "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0}},
+        ("rope_parameters",),
+        {},
+    ),
+    "Glm4": ({"rope_theta": 5000.0, "partial_rotary_factor": 0.25}, ("rope_parameters",), {"pad_token_id": 0}),
+    "Exaone4": (
+        {"rope_theta": 5000.0, "sliding_window_pattern": "LLLG"},
+        ("rope_parameters", "head_dim"),
+        {"sliding_window": 5, "num_hidden_layers": 4},
+    ),
     "GptOss": (
         {
             "rope_scaling": {
@@ -487,6 +541,80 @@ OLDER = {
     ),
     "Gemma": ({"rope_theta": 5000.0, "hidden_act": "gelu"}, ("rope_parameters", "tie_word_embeddings"), {}),
 }
+
+
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 48,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.4,
+}
+GROWING = YARN | {"original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.5}
+# By the wrapper, what its text part says.
+WRAPPED = {
+    "Gemma3": [("gemma3_text", {"sliding_window": 5, "query_pre_attn_scalar": 16})],
+    "Mistral3": [("mistral", {"sliding_window": None}), ("ministral3", {"rope_parameters": GROWING})],
+}
+
+
+def wrapped(kind, number, place, **saved):
+    """A model that reads images too, in a folder."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    name, settings = WRAPPED[kind][number]
+    eyes = {key: TEXT[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=TEXT | settings | {"model_type": name},
+        vision_config=eyes | {"num_hidden_layers": 1, "image_size": 32, "patch_size": 16},
+        eos_token_id=[1, 7],
+        pad_token_id=0,
+        tie_word_embeddings=kind == "Gemma3",
+    )
+    made = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
+    made.save_pretrained(place, **saved)
+    return made
+
+
+@pytest.mark.parametrize("original", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "number"), [(kind, number) for kind in WRAPPED for number in range(len(WRAPPED[kind]))]
+)
+def test_the_text_part_of_a_model_that_reads_images_is_that_of_transformers(tmp_path, kind, number, original):
+    """Folders of the hub have other names of weights than those that transformers has in memory."""
+    import torch
+
+    made = wrapped(kind, number, tmp_path, save_original_format=original)
+    assert find_backend(str(tmp_path)) == "native"
+    model = tiny_native.open_folder(tmp_path, "float32")
+    tokens = text(model, 40)
+    with torch.inference_mode():
+        expected = made(torch.tensor([tokens])).logits[0].numpy()
+    np.testing.assert_allclose(at_once(model, tokens), expected, rtol=1e-4, atol=2e-3)
+    assert model.traits.stop_token_ids == {1, 7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"text_config": None}, "model_type of its text_config is None"),
+        ({"text_config": TEXT | {"model_type": "llama"}}, "model_type of its text_config is 'llama'"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "has quantization_config"),
+    ],
+)
+def test_a_text_part_of_another_kind_is_refused(tmp_path, changes, told):
+    wrapped("Mistral3", 1, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=told):
+        in_native(tmp_path)
+    refused(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*longrope:RuntimeWarning")

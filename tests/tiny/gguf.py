@@ -68,15 +68,23 @@ def weights(
             del found[f"{block}.attn_norm.weight"], found[f"{block}.ffn_norm.weight"]
             found |= {f"{block}.attn_q_norm.weight": scales(HEADS * HEAD_SIZE)}
             found |= {f"{block}.attn_k_norm.weight": scales(KEY_HEADS * HEAD_SIZE)}
+        if architecture == "seed_oss":
+            found[f"{block}.post_attention_norm.weight"] = found.pop(f"{block}.ffn_norm.weight")
+            found |= {f"{block}.attn_{part}.bias": matrix(size) for part, size in BIASES.items()}
+        if architecture == "glm4":
+            _fuse(found, f"{block}.ffn_up", f"{block}.ffn_gate", f"{block}.ffn_up")
+            found |= {f"{block}.attn_{part}.bias": matrix(size) for part, size in BIASES.items()}
         if architecture == "gpt-oss":
             found[f"{block}.post_attention_norm.weight"] = found.pop(f"{block}.ffn_norm.weight")
             found |= {f"{block}.attn_sinks.weight": scales(HEADS)}
             found |= {f"{name[: -len('weight')]}bias": matrix(*size) for name, size in _biases(found, block)}
-        if architecture in ("qwen3", "qwen3moe", "gemma3"):
+        if architecture == "exaone4":
+            del found[f"{block}.attn_norm.weight"], found[f"{block}.ffn_norm.weight"]
+        if architecture in ("qwen3", "qwen3moe", "gemma3", "exaone4", "hunyuan-dense"):
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEAD_SIZE) for kind in "qk"}
         if architecture == "olmoe":
             found |= {f"{block}.attn_{kind}_norm.weight": scales(HEADS * HEAD_SIZE) for kind in "qk"}
-        if architecture in ("gemma2", "gemma3", "olmo2"):
+        if architecture in ("gemma2", "gemma3", "olmo2", "glm4", "exaone4"):
             found |= {f"{block}.post_{part}.weight": scales(width) for part in ("attention_norm", "ffw_norm")}
     return found
 
@@ -189,9 +197,9 @@ def save(
         writer.add_head_count_kv(key_heads(architecture))
         writer.add_key_length(HEAD_SIZE)
         writer.add_value_length(HEAD_SIZE)
-        writer.add_rope_dimension_count(TURNED if architecture == "phi3" else HEAD_SIZE)
+        writer.add_rope_dimension_count(TURNED if architecture in ("phi3", "glm4") else HEAD_SIZE)
         writer.add_rope_freq_base(10000.0)
-    if architecture in ("gemma2", "gemma3", "gpt-oss"):
+    if architecture in ("gemma2", "gemma3", "gpt-oss", "exaone4"):
         writer.add_sliding_window(WINDOW)
     if architecture in MIXTURES:
         writer.add_expert_count(EXPERTS)

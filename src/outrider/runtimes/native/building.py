@@ -28,7 +28,7 @@ class Names:
         parts: of a layer; `{}` is its number. Norms that are not named are not there.
         fused: parts that stand in one weight, one above the other, by its name.
         norms_from_1: whether norms stand in the file less 1.
-        permuted: whether the rows of queries and keys stand in pairs (GGUF files of Llama) and not in halves.
+        permuted: whether the rows of queries and keys stand in pairs (as in GGUF files of Llama) and not in halves.
         experts: of the layers that have some.
         sinks: scores of each query head that add no value; empty where there are none.
         biased: the parts whose biases are read; others transformers leaves out.
@@ -84,6 +84,7 @@ class Builder:
         shape.embedding_scale, shape.residual_scale = d.embedding_scale, d.residual_scale
         shape.attention_scale, shape.logit_divisor = d.attention_scale or 0.0, d.logit_divisor
         shape.attention_cap, shape.logit_cap = d.attention_cap, d.logit_cap
+        shape.query_slope, shape.query_step, shape.norms_last = d.query_slope, d.query_step, d.norms_last
         layers = []
         for number in range(d.layers):
             layers.append(self._layer(number))
@@ -154,13 +155,15 @@ class Builder:
         return first, first + sizes[part], sum(sizes[each] for each in parts)
 
     def _order(self, part: str) -> list[int]:
-        """Rows of queries and keys that stand in pairs (0, half, 1, half + 1, ...), put into halves."""
+        """Rows of queries and keys that stand in pairs (0, half, 1, half + 1, ...), as far as they are turned, put into
+        halves."""
         if part not in ("query", "key") or not self._names.permuted:
             return []
         d = self._description
         heads = d.heads if part == "query" else d.key_heads
-        rows = np.arange(heads * d.head_size).reshape(heads, d.head_size // 2, 2)
-        return rows.transpose(0, 2, 1).reshape(-1).tolist()
+        rows, turned = np.arange(heads * d.head_size).reshape(heads, d.head_size), 2 * len(d.rotaries[0].frequencies)
+        rows[:, :turned] = rows[:, :turned].reshape(heads, turned // 2, 2).transpose(0, 2, 1).reshape(heads, turned)
+        return rows.reshape(-1).tolist()
 
     def _norm(self, name: str) -> list[float]:
         found = self._take(name).floats()

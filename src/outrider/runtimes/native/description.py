@@ -73,6 +73,8 @@ class Description:
         residual_scale: of what a layer's attention and MLP add.
         attention_scale: of products of queries and keys; None is 1 / sqrt(head_size).
         logit_divisor: of logits.
+        query_slope, query_step: queries are multiplied by 1 + slope * log(1 + position // step); a slope of 0 is none.
+        norms_last: whether the norms of heads come after their rotation.
         attention_cap, logit_cap: scores and logits x become cap * tanh(x / cap); 0 is none.
     """
 
@@ -96,6 +98,9 @@ class Description:
     residual_scale: float = 1.0
     attention_scale: float | None = None
     logit_divisor: float = 1.0
+    query_slope: float = 0.0
+    query_step: int = 1
+    norms_last: bool = False
     attention_cap: float = 0.0
     logit_cap: float = 0.0
     stated_length: int = 0
@@ -156,8 +161,6 @@ def _llama3(frequencies: Frequencies, parameters: Mapping[str, Any]) -> Frequenc
 
 def _yarn(parameters: Mapping[str, Any], base: float, size: int, longest: int) -> Rotary:
     """YaRN (arXiv 2309.00071), with the defaults of transformers."""
-    if any(parameters.get(key) is not None for key in ("mscale", "mscale_all_dim")):
-        raise Unknown("its YaRN embedding has an mscale")
     factor = _number(parameters, "factor")
     before = float(parameters.get("original_max_position_embeddings") or longest)
     fast, slow = float(parameters.get("beta_fast") or 32), float(parameters.get("beta_slow") or 1)
@@ -174,7 +177,11 @@ def _yarn(parameters: Mapping[str, Any], base: float, size: int, longest: int) -
     frequencies = plain / factor * ramp + plain * (1 - ramp)
     scale = parameters.get("attention_factor")
     if scale is None:
-        scale = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
+        mscales = [parameters.get(key) for key in ("mscale", "mscale_all_dim")]
+        above, below = (
+            (_number(parameters, key) for key in ("mscale", "mscale_all_dim")) if all(mscales) else (1.0, 0.0)
+        )
+        scale = (0.1 * above * math.log(factor) + 1.0) / (0.1 * below * math.log(factor) + 1.0) if factor > 1 else 1.0
     return Rotary(frequencies.astype(np.float32), float(scale))
 
 

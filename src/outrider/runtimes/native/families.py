@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outrider.runtimes.native.building import Names
-from outrider.runtimes.native.description import Unknown
+from outrider.runtimes.native.description import LONGEST, Unknown
 from outrider.runtimes.native.folder_experts import APART, EXPERTS
 
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -25,10 +25,9 @@ POST_NORMS = {
     "mlp_post_norm": "post_feedforward_layernorm",
 }
 NORMS_AROUND = POST_NORMS | {"attention_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm"}
-FUSED = {
-    "model.layers.{}.self_attn.qkv_proj": ("query", "key", "value"),
-    "model.layers.{}.mlp.gate_up_proj": ("gate", "up"),
-}
+FUSED_MLP = {"model.layers.{}.mlp.gate_up_proj": ("gate", "up")}
+FUSED = {"model.layers.{}.self_attn.qkv_proj": ("query", "key", "value"), **FUSED_MLP}
+NORMS_OF_GLM = NORMS | {"attention_post_norm": "post_self_attn_layernorm", "mlp_post_norm": "post_mlp_layernorm"}
 LINEARS = QUERY_KEY_VALUE | GATE_UP | ENDS
 
 
@@ -96,12 +95,27 @@ def _gemma3(config: Settings) -> dict[str, Any]:
     return _gemma2(config)
 
 
+def _ministral3(config: Settings) -> dict[str, Any]:
+    """Queries grow with their position: as in Llama 4, whose name for it transformers has."""
+    stated = _rotation_stated(config)
+    slope, step = _positive(stated, "llama_4_scaling_beta"), stated["original_max_position_embeddings"]
+    if isinstance(step, bool) or not isinstance(step, int) or not 0 < step <= LONGEST:
+        raise Unknown(f"its original_max_position_embeddings is {step!r}")
+    return {"query_slope": slope, "query_step": step}
+
+
+def _rotation_stated(config: Settings) -> Settings:
+    stated = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(stated, dict):  # transformers has a default of its own
+        raise Unknown("its config.json has no rope_parameters")
+    return stated
+
+
 def _gpt_oss(config: Settings) -> dict[str, Any]:
     for key, usual in (("swiglu_alpha", 1.702), ("swiglu_limit", 7.0)):
         if config.get(key, usual) != usual:
             raise Unknown(f"its {key} is {config[key]!r}")
-    if not (config.get("rope_parameters") or config.get("rope_scaling")):  # transformers has a default of its own
-        raise Unknown("its config.json has no rope_scaling")
+    _rotation_stated(config)
     return {"activation": "clamped"}
 
 
@@ -128,6 +142,7 @@ def _granite(config: Settings) -> dict[str, Any]:
 GRANITE_DEFAULTS = dict.fromkeys(
     ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"), 1.0
 )
+HEADS_OF_128 = {"head_dim": 128}
 GEMMA_DEFAULTS = {"tie_word_embeddings": True, "head_dim": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 GEMMA2_DEFAULTS = GEMMA_DEFAULTS | {
     "num_attention_heads": 8,
@@ -142,6 +157,22 @@ FAMILIES = {
     "MistralForCausalLM": Family("mistral", _names(LINEARS, NORMS), slides=True),
     "Qwen2ForCausalLM": Family("qwen2", _names(LINEARS, NORMS)),
     "Qwen3ForCausalLM": Family("qwen3", _names(LINEARS, NORMS, HEAD_NORMS)),
+    "Ministral3ForCausalLM": Family(
+        "ministral3", _names(LINEARS, NORMS), HEADS_OF_128 | {"sliding_window": None}, apart=_ministral3, slides=True
+    ),
+    "HunYuanDenseV1ForCausalLM": Family(
+        "hunyuan_v1_dense",
+        _names(LINEARS, NORMS, {"query_norm": "self_attn.query_layernorm", "key_norm": "self_attn.key_layernorm"}),
+        apart=lambda config: {"norms_last": True},
+    ),
+    "SeedOssForCausalLM": Family("seed_oss", _names(LINEARS, NORMS), HEADS_OF_128),
+    "Ernie4_5ForCausalLM": Family("ernie4_5", _names(LINEARS, NORMS, permuted=True), HEADS_OF_128),
+    "Glm4ForCausalLM": Family(
+        "glm4",
+        _names(QUERY_KEY_VALUE, ENDS, NORMS_OF_GLM, fused=FUSED_MLP, permuted=True),
+        HEADS_OF_128 | {"partial_rotary_factor": 0.5},
+    ),
+    "Exaone4ForCausalLM": Family("exaone4", _names(LINEARS, POST_NORMS, HEAD_NORMS), window_every=4),
     "SmolLM3ForCausalLM": Family("smollm3", _names(LINEARS, NORMS)),
     "MixtralForCausalLM": Family(
         "mixtral", _names(LINEARS, NORMS, experts=EXPERTS), {"sliding_window": None}, slides=True
@@ -170,7 +201,7 @@ FAMILIES = {
     "Gemma3ForCausalLM": Family(
         "gemma3_text",
         _names(LINEARS, NORMS_AROUND, HEAD_NORMS, norms_from_1=True),
-        GEMMA2_DEFAULTS | {"max_position_embeddings": 131072},
+        GEMMA2_DEFAULTS | {"max_position_embeddings": 131072, "vocab_size": 262208},
         "hidden_activation",
         (GELU,),
         _gemma3,

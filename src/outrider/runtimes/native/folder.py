@@ -13,9 +13,19 @@ from outrider.runtimes.files.folder import CONFIG, architecture_of, read_object
 from outrider.runtimes.files.llama_weights import REQUIRED
 from outrider.runtimes.native.building import Names
 from outrider.runtimes.native.description import LONGEST, NO_ROTATION, Description, Rotary, Unknown, longrope, rotary_of
-from outrider.runtimes.native.families import FAMILIES, FULL, QUERY_KEY_VALUE, ROTATIONS, SLIDING, Family
+from outrider.runtimes.native.families import (
+    FAMILIES,
+    FULL,
+    GATE_UP,
+    LINEARS,
+    QUERY_KEY_VALUE,
+    ROTATIONS,
+    SLIDING,
+    Family,
+)
 from outrider.runtimes.native.folder_experts import MIXTURES, mixture_of
 from outrider.runtimes.native.folder_mxfp4 import ExpertsApart
+from outrider.runtimes.native.folder_wrapped import TextPart, is_wrapped, text_part
 from outrider.runtimes.native.weights import MXFP4, SafetensorsSource, Source
 
 # Sizes that are the same in all layers here; other models give a list of them.
@@ -29,14 +39,19 @@ ONE_FOR_ALL = (
     "vocab_size",
     "max_position_embeddings",
 )
+PARTIAL = ("glm4",)
 LONGROPES = ("longrope", "su", "yarn")  # the last are what Phi called it before
+# Whose linears have biases unless config.json says otherwise, whose have none, and whose MLPs may have some.
+BIASED, UNBIASED = ("gpt_oss", "glm4", "seed_oss"), ("mistral", "mixtral", "phi3", "ministral3", "exaone4")
+WITH_MLP_BIAS = ("llama", "granite", "smollm3", "seed_oss")
 HEED_LAYER_TYPES = ("qwen2", "qwen3", "qwen2_moe", "smollm3")
 STRANGE = ("quantization_config", "auto_map", "use_bidirectional_attention")
 
 
 def names_of(folder: Path) -> Names:
     """What its files call the weights; see `describe`."""
-    config = read_object(folder / CONFIG)
+    found = read_object(folder / CONFIG)
+    config = text_part(found) if is_wrapped(found) else found
     family = _family(config)
     return replace(family.names, biased=_biased(config, family.kind))
 
@@ -45,14 +60,20 @@ def _biased(config: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     """The parts that transformers gives a bias."""
     if kind.startswith("qwen2"):
         return tuple(QUERY_KEY_VALUE) if kind == "qwen2" or config.get("qkv_bias", True) else ()
-    if kind in ("mistral", "mixtral", "phi3") or not config.get("attention_bias", kind == "gpt_oss"):
-        return ()
-    return (*QUERY_KEY_VALUE, "output")
+    if kind == "ernie4_5":
+        return tuple(LINEARS) if config.get("use_bias") else ()
+    found = list(GATE_UP | {"down": ""}) if kind in WITH_MLP_BIAS and config.get("mlp_bias") else []
+    if kind not in UNBIASED and config.get("attention_bias", kind in BIASED):
+        found += [*QUERY_KEY_VALUE, *(["output"] if kind not in ("glm4", "seed_oss") else [])]
+    return (*found, "output") if kind == "seed_oss" and config.get("attention_out_bias") else tuple(found)
 
 
 def source_of(folder: Path, weights: SafetensorsSource) -> Source:
     """Its weights under the names that `names_of` gives; see `describe`."""
-    return ExpertsApart(weights) if _family(read_object(folder / CONFIG)).method == MXFP4 else weights
+    config = read_object(folder / CONFIG)
+    if is_wrapped(config):
+        return TextPart(weights)
+    return ExpertsApart(weights) if _family(config).method == MXFP4 else weights
 
 
 def describe(folder: Path) -> Description:
@@ -64,7 +85,7 @@ def describe(folder: Path) -> Description:
     """
     config = read_object(folder / CONFIG)
     try:
-        return _described(config, folder)
+        return _described(text_part(config) if is_wrapped(config) else config, folder)
     except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError, AttributeError) as error:
         raise Unknown(f"its config.json holds a value of the wrong kind ({first_line(error)})") from error
 
@@ -140,8 +161,8 @@ def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[tu
     window, types = config.get("sliding_window"), config.get("layer_types")
     if family.window_every:
         every = config.get("sliding_window_pattern", family.window_every)
-        plain = [FULL if (layer + 1) % every == 0 else SLIDING for layer in range(layers)]
-        types = plain if types is None else types
+        if types is None:
+            types = [FULL if (layer + 1) % every == 0 else SLIDING for layer in range(layers)]
     elif family.slides and (family.kind != "qwen3_moe" or config["use_sliding_window"]):
         if "sliding_window" not in config:  # transformers has a default of its own
             raise Unknown("its config.json has no sliding_window")
@@ -167,11 +188,15 @@ def _rotations(
         return (_rotation_of_phi(config, size, longest),), (0,) * len(types)
     if kind not in ROTATIONS:
         parameters = {"rope_theta": config.get("rope_theta"), **(scaling or stated)}  # transformers takes one
-        if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
+        if kind == "hunyuan_v1_dense" and parameters.get("alpha"):  # which it calls dynamic, and is not
+            base, alpha = parameters["rope_theta"], parameters["alpha"]
+            parameters = {"rope_theta": base * alpha ** (size / (size - 2))}
+        turned = _turned_dimensions(parameters, config, size)
+        if turned != size and kind not in PARTIAL:
             raise Unknown("it turns a part of each head")
         if (before := config.get("original_max_position_embeddings")) is not None:
             parameters["original_max_position_embeddings"] = before  # it comes before the one of the rotation
-        return (rotary_of(parameters, size, longest),), _turned(config, kind, len(types))
+        return (rotary_of(parameters, turned, longest),), _turned(config, kind, types)
     if not {*stated} <= {SLIDING, FULL}:
         raise Unknown("its rope_parameters are not those of kinds of layers")
     found = []
@@ -193,13 +218,19 @@ def _stated_by_phi(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
 def _rotation_of_phi(config: Mapping[str, Any], size: int, longest: int) -> Rotary:
     """The rotary embedding, of a part of each head."""
     parameters, is_long = _stated_by_phi(config)
+    turned = _turned_dimensions(parameters, config, size)
+    if is_long:
+        return longrope(parameters, turned, longest, _length_of_phi(config))
+    return rotary_of(parameters, turned, longest)
+
+
+def _turned_dimensions(parameters: Mapping[str, Any], config: Mapping[str, Any], size: int) -> int:
+    """How many numbers of a head are turned."""
     share = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     turned = int(size * share)
     if not 0 < share <= 1 or turned < 2 or turned % 2:
         raise Unknown(f"it turns {turned} of {size} dimensions")
-    if is_long:
-        return longrope(parameters, turned, longest, _length_of_phi(config))
-    return rotary_of(parameters, turned, longest)
+    return turned
 
 
 def _length_of_phi(config: Mapping[str, Any]) -> int:
@@ -212,11 +243,13 @@ def _length_of_phi(config: Mapping[str, Any]) -> int:
     return before
 
 
-def _turned(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ...]:
+def _turned(config: Mapping[str, Any], kind: str, types: list[str]) -> tuple[int, ...]:
     """For each layer the one rotation or none."""
+    if kind == "exaone4":  # layers without a window have none where others have one
+        return tuple(NO_ROTATION if each == FULL and config.get("sliding_window") is not None else 0 for each in types)
     if kind != "smollm3":
-        return (0,) * layers
+        return (0,) * len(types)
     rotates = config.get("no_rope_layers")  # 1 where there is rotation, despite the name
-    if not isinstance(rotates, list) or len(rotates) != layers:
+    if not isinstance(rotates, list) or len(rotates) != len(types):
         raise Unknown("its config.json does not say which layers rotate")
     return tuple(0 if each else NO_ROTATION for each in rotates)

@@ -33,6 +33,7 @@ from outrider.runtimes.native.gguf_families import (
     OF_SHARED_EXPERTS,
     OUTER,
     PATTERN,
+    QUERY_SLOPE,
     SCALES,
     SHORT_FACTORS,
     WINDOW,
@@ -43,9 +44,19 @@ from outrider.runtimes.native.weights import GGML_TYPES, GgufSource
 
 FORWARD = "feed_forward_length"
 NO_ROTATION_EVERY = 4  # layers of SmolLM3
-APART = (WINDOW, PATTERN, ATTENTION_CAP, LOGIT_CAP, "attention.clamp_kqv", "nextn_predict_layers", *SCALES)
+APART = (
+    WINDOW,
+    PATTERN,
+    ATTENTION_CAP,
+    LOGIT_CAP,
+    QUERY_SLOPE,
+    "attention.clamp_kqv",
+    "nextn_predict_layers",
+    *SCALES,
+)
 # Where files name none, as llama.cpp has it.
 GEMMA2_WINDOW, GEMMA2_CAPS = 4096, (50.0, 30.0)
+LAYERS_OF_EXAONE = 64  # of the one EXAONE 4 with windows, as llama.cpp has it
 # What other architectures say of their experts, and what of it is said of these too.
 OTHER_EXPERTS = {
     "leading_dense_block_count": 0,
@@ -102,7 +113,7 @@ def describe(header: Header, file: Path) -> Description:
     turned = values.count("rope.dimension_count", size)
     if values.count("rope.dimension_count_swa", turned) != turned:
         raise Unknown("it turns another part of a head in layers with a window")
-    if turned > size or turned > LARGEST_HEAD or turned % 2 or (family.permuted and turned != size):
+    if turned > size or turned > LARGEST_HEAD or turned % 2:
         raise Unknown(f"it turns {turned} of {size} dimensions")
     context = values.count("context_length")
     # Beyond it the frequencies of Phi change for the whole text (longrope).
@@ -150,11 +161,16 @@ def _require_known(header: Header, kind: str, layers: int) -> None:
 def _apart(values: _Values, kind: str, layers: int, hidden: int, heads: int) -> dict[str, Any]:
     """The fields of Description in which the family differs from Llama."""
     family = FAMILIES[kind]
-    found: dict[str, Any] = {"activation": family.activation}
+    found: dict[str, Any] = {"activation": family.activation, "norms_last": family.norms_last}
+    if values.find(QUERY_SLOPE):
+        step = values.count("rope.scaling.original_context_length")
+        found |= {"query_slope": values.positive(QUERY_SLOPE), "query_step": step}
     if family.scaled:
         found |= {"activation": "gelu", "embedding_scale": hidden**0.5}
     if layers == family.other_scale_at:
         found["attention_scale"] = (hidden // heads) ** -0.5
+    if kind == "gemma3" and values.find(LOGIT_CAP):
+        found["logit_cap"] = values.positive(LOGIT_CAP)
     if kind == "gemma2":
         caps = (values.positive(key, cap) for key, cap in zip((ATTENTION_CAP, LOGIT_CAP), GEMMA2_CAPS, strict=True))
         found["attention_cap"], found["logit_cap"] = caps
@@ -204,7 +220,7 @@ def _windows(values: _Values, kind: str, layers: int) -> tuple[int, ...]:
     """For each layer how many tokens a token sees; 0 is all."""
     family = FAMILIES[kind]
     stated = values.find(WINDOW) or (GEMMA2_WINDOW if kind == "gemma2" else 0)
-    if not stated or WINDOW not in family.settings:
+    if not stated or WINDOW not in family.settings or (kind == "exaone4" and layers != LAYERS_OF_EXAONE):
         return (0,) * layers
     window = values.count(WINDOW, stated)
     if not family.window_every:
@@ -230,7 +246,11 @@ def _rotations(
         parameters = {"rope_theta": values.number("rope.freq_base_swa", base)}
         if kind == "gemma2" and values.find("rope.scaling.type"):
             raise Unknown("its rotary embedding is scaled")
+        if kind != "olmo2" and whole.scale != 1.0:  # llama.cpp has it for those layers too
+            raise Unknown("its rotary embedding has an attn_factor")
         return (whole, rotary_of(parameters, turned, context)), tuple(int(window > 0) for window in windows)
+    if kind == "exaone4" and any(windows):
+        return (whole,), tuple(0 if window else NO_ROTATION for window in windows)
     steps = NO_ROTATION_EVERY if kind == "smollm3" else len(windows) + 1
     return (whole,), tuple(0 if (layer + 1) % steps else NO_ROTATION for layer in range(len(windows)))
 
@@ -267,8 +287,6 @@ def _rotary(header: Header, values: _Values, architecture: str, turned: int, con
     kind = scaling.decode(errors="replace") if isinstance(scaling, bytes) else "linear"
     factor = values.number("rope.scaling.factor", values.number("rope.scale_linear", 0.0)) or 1.0  # 0 is none
     scale, is_long = values.positive("rope.scaling.attn_factor", 1.0), _is_long(header, architecture)
-    if scale != 1.0 and not is_long:
-        raise Unknown("its rotary embedding has an attn_factor")
     if is_long or FACTORS in header.tensors:  # Phi, Llama 3.1: each frequency has a divisor
         factors = GgufSource(file, header).find(SHORT_FACTORS if is_long else FACTORS)
         if factors is None or factors.kind != "f32" or factors.shape != (turned // 2,):
@@ -283,4 +301,11 @@ def _rotary(header: Header, values: _Values, architecture: str, turned: int, con
         raise Unknown(f"its rotary scaling is {kind}")
     if kind == "yarn":
         parameters["original_max_position_embeddings"] = values.number("rope.scaling.original_context_length", context)
-    return rotary_of(parameters, turned, context)
+        if architecture == "mistral3":  # llama.cpp reads these of no other family here
+            for key in ("beta_fast", "beta_slow"):
+                if values.find(f"rope.scaling.yarn_{key}") is not None:
+                    parameters[key] = values.positive(f"rope.scaling.yarn_{key}")
+            if values.find("rope.scaling.yarn_log_multiplier"):
+                parameters |= {"mscale": 1.0, "mscale_all_dim": values.positive("rope.scaling.yarn_log_multiplier")}
+    found = rotary_of(parameters, turned, context)
+    return Rotary(found.frequencies, found.scale * scale)

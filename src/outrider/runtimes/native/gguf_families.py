@@ -21,6 +21,7 @@ LINEARS = {
 }
 NORMS = {"attention_norm": "attn_norm", "mlp_norm": "ffn_norm"}
 HEAD_NORMS = {"query_norm": "attn_q_norm", "key_norm": "attn_k_norm"}
+NORMS_OF_SEED = {"attention_norm": "attn_norm", "mlp_norm": "post_attention_norm"}
 POST_NORMS = {"attention_post_norm": "post_attention_norm", "mlp_post_norm": "post_ffw_norm"}
 FACTORS = "rope_freqs.weight"
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
@@ -42,6 +43,7 @@ class Family:
         activation: of the MLP's gate.
         turns_alike: whether layers with a window have the rotations of the others.
         sinks: scores of each query head that add no value; empty where there are none. Experts have biases then.
+        norms_last: whether the norms of heads come after their rotation.
         local_base: of the rotations of layers with a window, where files name none; None is that of the other layers.
     """
 
@@ -57,8 +59,10 @@ class Family:
     activation: str = "silu"
     turns_alike: bool = False
     sinks: str = ""
+    norms_last: bool = False
 
 
+QUERY_SLOPE = "attention.temperature_scale"
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 SCALES = ("embedding_scale", "attention.scale", "residual_scale", "logit_scale")
 ATTENTION_CAP, LOGIT_CAP = "attn_logit_softcapping", "final_logit_softcapping"
@@ -81,14 +85,24 @@ FAMILIES = {
     "gemma3": Family(
         NORMS | LINEARS | POST_NORMS | HEAD_NORMS,
         window_every=6,
-        settings=(WINDOW, PATTERN),
+        settings=(WINDOW, PATTERN, LOGIT_CAP),
         scaled=True,
         other_scale_at=62,
         local_base=10000.0,
     ),
     "granitemoe": Family(NORMS | LINEARS, permuted=True, settings=SCALES),
+    "mistral3": Family(NORMS | LINEARS, permuted=True, settings=(QUERY_SLOPE,)),
+    "seed_oss": Family(NORMS_OF_SEED | LINEARS),
+    "ernie4_5": Family(NORMS | LINEARS, permuted=True),
+    "glm4": Family(
+        NORMS | POST_NORMS | {part: name for part, name in LINEARS.items() if part not in ("gate", "up")},
+        permuted=True,
+        fused={"ffn_up": ("gate", "up")},
+    ),
+    "exaone4": Family(LINEARS | POST_NORMS | HEAD_NORMS, window_every=4, settings=(WINDOW, PATTERN), turns_alike=True),
+    "hunyuan-dense": Family(NORMS | LINEARS | HEAD_NORMS, norms_last=True),
     "gpt-oss": Family(
-        {"attention_norm": "attn_norm", "mlp_norm": "post_attention_norm"} | LINEARS,
+        NORMS_OF_SEED | LINEARS,
         window_every=2,
         settings=(WINDOW, PATTERN),
         activation="clamped",

@@ -10,7 +10,7 @@ from outrider.errors import ModelError, SettingError
 
 MODULE = "outrider_native"
 MISSING = "the native runtime needs its compiled library: pip install ./native in Outrider's repository"
-INTERFACE = 11  # of the library that this version calls to run models
+INTERFACE = 12  # of the library that this version calls to run models
 DRAFTING = 3  # and to look drafts up
 SET_VARIABLE = "OUTRIDER_NATIVE_ISA"  # names an instruction set, for tests
 
