@@ -13,6 +13,7 @@ import outrider
 from outrider import ModelError
 from outrider.runtimes.backends import find_backend
 from outrider.runtimes.llamacpp.checks import check_file
+from outrider.runtimes.native import loading
 from outrider.runtimes.native.weights import SafetensorsSource
 from runtimes.test_lying_folders import CONFIGS
 from runtimes.test_lying_gguf import LIES
@@ -42,6 +43,17 @@ def test_a_gguf_file_and_a_folder_of_the_same_model_have_the_same_bits(tmp_path)
     found = at_once(outrider.load(file, backend="native", cache_type="float32"), tokens)
     assert np.array_equal(found, at_once(of_folder, tokens))
     assert not np.array_equal(found, at_once(of_file, tokens))  # keys and values in float16
+
+
+def test_a_model_that_is_larger_than_the_free_memory_opens_with_a_warning(tmp_path, monkeypatch):
+    """Linux ends a process that uses more than there is, without a word."""
+    file = tiny_gguf.save(tmp_path / "tiny.gguf", "qwen3")
+    size = file.stat().st_size
+    monkeypatch.setattr(loading, "free_host_bytes", lambda: size)
+    in_native(file)
+    monkeypatch.setattr(loading, "free_host_bytes", lambda: size - 1)
+    with pytest.warns(RuntimeWarning, match="the weights of model tiny take .* GB and .* GB of memory are free"):
+        in_native(file)
 
 
 def test_opening_says_how_far_it_is(tmp_path):

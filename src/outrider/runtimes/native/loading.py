@@ -13,6 +13,7 @@ from outrider.runtimes.files.folder import check_folder, weight_files
 from outrider.runtimes.files.places import Place, find_place, is_gguf
 from outrider.runtimes.files.refusals import opening
 from outrider.runtimes.files.smollm2 import SMOLLM2, require_smollm2_file
+from outrider.runtimes.host_memory import free_host_bytes
 from outrider.runtimes.llamacpp.checks import check_file
 from outrider.runtimes.llamacpp.header import Header
 from outrider.runtimes.load_settings import LoadSettings
@@ -132,9 +133,23 @@ def _read(path: Path, changed: int, size: int) -> tuple[Header, Description]:
 def _open_file(path: Path, title: str, dtype: str, threads: int, cache: str, report: Report) -> NativeModel:
     header, description = _described(path)
     _warn_of_length(description, title)
+    if dtype == "auto":
+        _warn_of_memory(sum(part.stat().st_size for part, _ in ((path, 0), *header.parts)), title)
     target, outer = (SAME, SAME) if dtype == "auto" else (KINDS[dtype], _outer(KINDS[dtype]))
     builder = Builder(description, GgufSource(path, header), gguf.names_of(header), target, outer, threads, report)
     return NativeModel(builder.model(), description, _tokenizer_of(header, path), title, cache, builder.embedding)
+
+
+def _warn_of_memory(needed: int, title: str) -> None:
+    """Where weights do not fit, Linux ends the process without a word."""
+    free = free_host_bytes()
+    if free is not None and needed > free:
+        warnings.warn(
+            f"the weights of model {title} take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: the "
+            "system may end this process; a file of fewer bits takes less, and --backend llama reads it from the disk",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _open_folder(
