@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -174,3 +175,24 @@ def test_a_divided_file_is_the_same_model(divided, tmp_path):
         outrider.load(parts[0], backend="native")
     with pytest.raises(ModelError, match="one of 4 parts: call it NAME-00001-of-00004"):
         outrider.load(parts[0].rename(tmp_path / "other.gguf"), backend="native")
+
+
+def test_parts_that_do_not_belong_together_are_refused(divided):
+    from outrider.runtimes.llamacpp.header import read_header
+    from outrider.runtimes.native.parts import with_all_parts
+
+    parts, whole = divided
+    header = read_header(parts[0])
+    assert len(with_all_parts(parts[0], header).tensors) == len(read_header(whole).tensors)
+    for lie in (b"4", 2.5, -4):
+        with pytest.raises(ModelError, match="it does not say of how many parts it is"):
+            with_all_parts(parts[0], replace(header, values=header.values | {"split.count": lie}))
+    with pytest.raises(ModelError, match="weights and it says 5"):
+        with_all_parts(parts[0], replace(header, values=header.values | {"split.tensors.count": 5}))
+    second = parts[1].read_bytes()
+    parts[1].write_bytes(second.replace(b"blk.0.ffn_up.weight", b"blk.0.attn_q.weight"))
+    with pytest.raises(ModelError, match=r"it has blk\.\S+, which an earlier part has too"):
+        with_all_parts(parts[0], header)
+    parts[1].write_bytes(parts[2].read_bytes())
+    with pytest.raises(ModelError, match="it is not part 2 of 4, as its name says"):
+        outrider.load(parts[0], backend="native")

@@ -9,7 +9,7 @@ from outrider.errors import ModelError
 from outrider.runtimes.files.gguf_parts import part_of, parts_of
 from outrider.runtimes.llamacpp.header import Damaged, Header, read_header
 
-COUNT = "split.count"
+NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
 def with_all_parts(file: Path, header: Header) -> Header:
@@ -21,6 +21,8 @@ def with_all_parts(file: Path, header: Header) -> Header:
     count = header.values.get(COUNT) or 1
     if count == 1:
         return header
+    if not isinstance(count, int) or count < 1:
+        raise _damaged(file, f"it does not say of how many parts it is ({COUNT})")
     if part_of(file.name) != (1, count):
         raise ModelError(f"model file {file} is one of {count} parts: call it NAME-00001-of-{count:05}.gguf")
     tensors, parts = dict(header.tensors), []
@@ -29,7 +31,18 @@ def with_all_parts(file: Path, header: Header) -> Header:
         try:
             found = read_header(part)
         except (Damaged, OSError, ValueError) as error:
-            raise ModelError(f"model file {part} cannot be opened: {error}; download it again") from error
+            raise _damaged(part, str(error)) from error
+        if (found.values.get(NUMBER), found.values.get(COUNT)) != (number, count):
+            raise _damaged(part, f"it is not part {number + 1} of {count}, as its name says")
+        twice = next((name for name in found.tensors if name in tensors), None)
+        if twice is not None:
+            raise _damaged(part, f"it has {twice}, which an earlier part has too")
         parts.append((part, found.data_start))
         tensors |= {name: replace(tensor, part=number) for name, tensor in found.tensors.items()}
+    if header.values.get(TENSORS, len(tensors)) != len(tensors):
+        raise _damaged(file, f"its parts have {len(tensors)} weights and it says {header.values[TENSORS]}")
     return replace(header, tensors=tensors, parts=tuple(parts))
+
+
+def _damaged(file: Path, why: str) -> ModelError:
+    return ModelError(f"model file {file} cannot be opened: {why}; download it again")
