@@ -133,6 +133,22 @@ def test_settings_that_cannot_be_true(tmp_path, monkeypatch, refused, lie):
 
 
 @pytest.mark.parametrize(
+    ("architecture", "key", "value"),
+    [
+        *((name, "rope.dimension_count", 4) for name in ("qwen2", "qwen3", "qwen3moe", "olmo2")),
+        *((name, "attention.sliding_window_pattern", 1) for name in ("gemma2", "gemma3")),
+        ("qwen2", "expert_group_count", 2),
+    ],
+)
+def test_settings_over_which_llama_cpp_ends_the_process(tmp_path, refused, architecture, key, value):
+    def settings(writer):
+        writer.kv_data[0].pop(f"{architecture}.{key}", None)
+        writer.add_uint32(f"{architecture}.{key}", value)
+
+    refused(tiny_gguf.save(tmp_path / "lying.gguf", architecture, words=WORDS, settings=settings))
+
+
+@pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("token_embd.weight", np.float64),

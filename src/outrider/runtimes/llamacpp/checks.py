@@ -21,6 +21,9 @@ NORM = re.compile(r"norm\.weight$")
 ROPE_SCALINGS = (b"none", b"linear", b"yarn", b"longrope")
 SENTENCEPIECE = b"llama"
 OF_ENCODERS = (b"bert",)
+# Architectures for which llama.cpp insists that whole heads are turned, and that some layer has the window.
+TURN_WHOLE_HEADS = ("qwen2", "qwen2moe", "qwen3", "qwen3moe", "olmo2", "olmoe", "granite", "granitemoe", "smollm3")
+WITH_WINDOWS = ("gemma2", "gemma3", "olmo2")
 
 
 def check_file(file: Path) -> Header:
@@ -72,10 +75,10 @@ class _Sizes:
 
     def __init__(self, header: Header, architecture: str) -> None:
         self._values = header.values
-        self._architecture = architecture
+        self.architecture = architecture
 
     def name(self, key: str) -> str:
-        return f"{self._architecture}.{key}"
+        return f"{self.architecture}.{key}"
 
     def find(self, key: str) -> Any:
         return self._values.get(self.name(key))
@@ -102,6 +105,11 @@ def _check_sizes(sizes: _Sizes) -> None:
     experts, used = sizes.number("expert_count") or 0, sizes.number("expert_used_count") or 0
     if not used <= experts <= MOST_EXPERTS:
         raise Damaged(f"it uses {used} of {experts} experts: at most {MOST_EXPERTS} are possible")
+    if sizes.find("expert_group_count") and not experts:
+        raise Damaged("it has groups of experts and no experts")
+    named = sizes.find("attention.sliding_window") or sizes.architecture == "gemma2"
+    if named and sizes.find("attention.sliding_window_pattern") == 1 and sizes.architecture in WITH_WINDOWS:
+        raise Damaged("none of its layers has the window that it names")
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         value = sizes.find(key)
         if value is not None and not (isinstance(value, float) and math.isfinite(value) and value >= 0):
@@ -123,6 +131,8 @@ def _check_rotation(sizes: _Sizes) -> None:
         raise Damaged(
             f"{sizes.name('rope.dimension_count')} is {rotated}: it must be even and lie within 2 to {longest}"
         )
+    if sizes.architecture in TURN_WHOLE_HEADS and rotated != (lengths[0] or lengths[-1] or rotated):
+        raise Damaged(f"it turns {rotated} dimensions of heads of {lengths[0] or lengths[-1]}")
 
 
 def _check_tokenizer(header: Header) -> None:
