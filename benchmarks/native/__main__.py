@@ -12,6 +12,7 @@ from benchmarks.native.mixture import write_mixture
 from benchmarks.native.neighbour import share_beside
 from benchmarks.native.passes import time_passes
 from benchmarks.native.rounding import compare_rounding
+from benchmarks.native.tokenizer import compare_tokenizers
 from outrider import load
 
 COUNTS = (1, 2, 4, 8, 16)
@@ -38,6 +39,12 @@ def passes(file: Path, threads: Threads = 1, repeats: Repeats = 11, alone: bool 
 def mixture(file: Path, kind: Literal["q8_0", "q4_0"] = "q8_0", layers: int = 2) -> None:
     """Write a file of random weights in the shapes of OLMoE's layers, for `passes`."""
     write_mixture(file, kind, layers)
+
+
+@app.command()
+def tokenizer(file: Path, text: Path, repeats: Repeats = 7) -> None:
+    """Compare the tokens of a text with llama.cpp's, and what they take."""
+    compare_tokenizers(file, text.read_text(encoding="utf-8"), repeats)
 
 
 @app.command()

@@ -69,6 +69,7 @@ class SentencePieceTokenizer:
         self.chat_template = chat_template
         self._named = named
         self._room: int | None = None
+        self._limited: dict[int, SentencePieceTokenizer] = {}
         names = tokens.names
         # A token stands for as many bytes as its name has, at most, unless white space goes with it.
         self._longest = None if strips else LongestToken(max(map(len, names)), in_bytes=True)
@@ -79,9 +80,10 @@ class SentencePieceTokenizer:
 
     def within(self, room: int) -> SentencePieceTokenizer:
         """The same tokenizer, which refuses texts that certainly have `room` tokens or more, before it encodes them."""
-        limited = copy(self)
-        limited._room = room
-        return limited
+        if room not in self._limited:
+            self._limited[room] = copy(self)
+            self._limited[room]._room = room
+        return self._limited[room]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
