@@ -55,7 +55,7 @@ class Words:
     template: str | None = None
 
 
-def save(file, words, architecture="llama"):
+def save(file, words, architecture="llama", rows=None):
     def add_tokenizer(writer, *_):
         writer.add_name(words.title)
         writer.add_tokenizer_model("llama")
@@ -71,7 +71,7 @@ def save(file, words, architecture="llama"):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_gguf, "add_tokenizer", add_tokenizer)
-        return tiny_gguf.save(file, architecture, vocabulary=len(words.names))
+        return tiny_gguf.save(file, architecture, vocabulary=rows or len(words.names))
 
 
 def both(tmp_path, words):
@@ -365,6 +365,15 @@ def test_two_tokens_of_one_name(tmp_path):
     words = letters(("a", -1.0), ("a", -2.0))
     with pytest.raises(ModelError, match="two tokens 'a'"):
         outrider.load(save(tmp_path / "tiny.gguf", words), backend="native")
+
+
+def test_fewer_or_more_tokens_than_the_model_has(tmp_path):
+    words = letters(("a", -1.0))
+    for rows in (len(words.names) - 1, len(words.names) + 1):
+        file = save(tmp_path / "tiny.gguf", words, rows=rows)
+        for backend in ("native", "llama"):
+            with pytest.raises(ModelError, match="cannot be opened"):
+                outrider.load(file, backend=backend)
 
 
 UNKNOWN_HERE = {

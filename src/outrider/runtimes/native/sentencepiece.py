@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from outrider.errors import ModelError
 from outrider.runtimes.llamacpp.chat_template import NAMED_TOKENS, ChatTemplate
 from outrider.runtimes.llamacpp.checks import require_different_tokens
 from outrider.runtimes.llamacpp.header import STRING, Entries, Header, numbers
@@ -172,13 +173,19 @@ def of_gguf(header: Header, file: Path) -> SentencePieceTokenizer:
     """The tokenizer of a file whose tokenizer is SentencePiece's.
 
     Raises:
-        ModelError: two tokens have one name.
+        ModelError: two tokens have one name, or there are not as many as the model has.
         Unknown: what llama.cpp makes of the file is not known.
     """
     values = header.values
     tokens = read_tokens(header, file)
     if len(set(tokens.names)) != len(tokens.names):
         require_different_tokens(file, header)
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding is not None and embedding.shape[-1] != len(tokens.names):
+        raise ModelError(
+            f"model file {file} cannot be opened: its tokenizer has {len(tokens.names)} tokens and its embedding "
+            f"{embedding.shape[-1]}; download it again"
+        )
     for name, attributes in zip(tokens.names, tokens.attributes, strict=True):
         if attributes & BYTE and not BYTE_NAME.fullmatch(name):
             raise Unknown(f"it has a byte {name!r}")
