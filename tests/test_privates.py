@@ -18,7 +18,6 @@ ALLOWED = {
     ("engine/test_engine_properties.py", "_scheduler"): CACHE,
     ("engine/test_engine_properties.py", "_tentative"): CACHE,
     ("jobs/test_jobs.py", "_descriptor"): FAULT,
-    ("runtimes/test_chat_templates.py", "_encode"): "the ids of a text without special tokens",
     ("runtimes/test_native.py", "_exit"): "of the module os",
     (
         "runtimes/test_torch_sessions.py",
