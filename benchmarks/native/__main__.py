@@ -36,7 +36,7 @@ def passes(file: Path, threads: Threads = 1, repeats: Repeats = 11, alone: bool 
 
 
 @app.command()
-def mixture(file: Path, kind: Literal["q8_0", "q4_0"] = "q8_0", layers: int = 2) -> None:
+def mixture(file: Path, kind: Literal["q8_0", "q4_0", "mxfp4"] = "q8_0", layers: int = 2) -> None:
     """Write a file of random weights in the shapes of OLMoE's layers, for `passes`."""
     write_mixture(file, kind, layers)
 

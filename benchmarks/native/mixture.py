@@ -9,8 +9,12 @@ import numpy as np
 
 VOCABULARY, WIDTH, HEADS, HEAD_SIZE = 1024, 2048, 16, 128
 EXPERTS, USED, INNER = 64, 8, 1024  # of OLMoE
-# Of a block of 32 numbers its bytes, those of its numbers, and a scale that leaves a sum of WIDTH products near 1.
-BLOCKS = {"q8_0": (34, 0.0003), "q4_0": (18, 0.005)}
+# Of a block of 32 numbers its bytes, and a scale that leaves a sum of WIDTH products near 1: a number, or 2^-8.
+BLOCKS = {
+    "q8_0": (34, np.array([0.0003], np.float16).view(np.uint8)),
+    "q4_0": (18, np.array([0.005], np.float16).view(np.uint8)),
+    "mxfp4": (17, np.array([120], np.uint8)),
+}
 
 
 def write_mixture(file: Path, kind: str, layers: int) -> None:
@@ -22,7 +26,7 @@ def write_mixture(file: Path, kind: str, layers: int) -> None:
 
     def quantised(*shape: int) -> Any:
         blocks = draw.integers(0, 256, (*shape[:-1], shape[-1] // 32, size), dtype=np.uint8)
-        blocks[..., :2] = np.array([scale], np.float16).view(np.uint8)
+        blocks[..., : len(scale)] = scale
         return blocks.reshape(*shape[:-1], -1)
 
     ggml = gguf.GGMLQuantizationType[kind.upper()]

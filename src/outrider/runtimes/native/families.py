@@ -105,7 +105,7 @@ def _ministral3(config: Settings) -> dict[str, Any]:
 
 
 def _rotation_stated(config: Settings) -> Settings:
-    stated = config.get("rope_parameters") or config.get("rope_scaling")
+    stated = config.get("rope_scaling") or config.get("rope_parameters")  # transformers takes one
     if not isinstance(stated, dict):  # transformers has a default of its own
         raise Unknown("its config.json has no rope_parameters")
     return stated
