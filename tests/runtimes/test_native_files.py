@@ -570,6 +570,12 @@ GROWING = YARN | {"original_max_position_embeddings": 16, "llama_4_scaling_beta"
 # By the wrapper, what its text part says.
 WRAPPED = {
     "Gemma3": [("gemma3_text", {"sliding_window": 5, "query_pre_attn_scalar": 16})],
+    "Qwen3VL": [
+        (
+            "qwen3_vl_text",
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [2, 1, 1]}},
+        )
+    ],
     "Mistral3": [("mistral", {"sliding_window": None}), ("ministral3", {"rope_parameters": GROWING})],
 }
 
@@ -582,9 +588,13 @@ def wrapped(kind, number, place, **saved):
     torch.manual_seed(0)
     name, settings = WRAPPED[kind][number]
     eyes = {key: TEXT[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    eyes |= {"num_hidden_layers": 1, "image_size": 32, "patch_size": 16}
+    if kind == "Qwen3VL":
+        eyes = {"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 32}
+        eyes |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
     config = getattr(transformers, f"{kind}Config")(
         text_config=TEXT | settings | {"model_type": name},
-        vision_config=eyes | {"num_hidden_layers": 1, "image_size": 32, "patch_size": 16},
+        vision_config=eyes,
         eos_token_id=[1, 7],
         pad_token_id=0,
         tie_word_embeddings=kind == "Gemma3",

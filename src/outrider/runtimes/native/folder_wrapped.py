@@ -7,11 +7,14 @@ from typing import Any
 
 from outrider.runtimes.files.folder import architecture_of
 from outrider.runtimes.native.description import Unknown
+from outrider.runtimes.native.families import FAMILIES
 from outrider.runtimes.native.weights import Raw, Source
 
 # By the architecture, which one the text part is, by its model_type.
 WRAPPERS: Mapping[str, Mapping[str, str]] = {
     "Gemma3ForConditionalGeneration": {"gemma3_text": "Gemma3ForCausalLM"},
+    # Of text the three positions of a token are one and the same.
+    "Qwen3VLForConditionalGeneration": {"qwen3_vl_text": "Qwen3ForCausalLM"},
     "Mistral3ForConditionalGeneration": {"mistral": "MistralForCausalLM", "ministral3": "Ministral3ForCausalLM"},
 }
 OF_ALL = ("eos_token_id", "quantization_config", "auto_map")  # what is said of the whole model holds of its text part
@@ -35,8 +38,14 @@ def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(text, dict) or not isinstance(kind, str) or kind not in kinds:
         raise Unknown(f"the model_type of its text_config is {kind!r}")
     of_all = {key: config[key] for key in OF_ALL if key in config}
-    # A head of its own is there or not, whatever the files say of it: so does transformers.
-    return {**text, **of_all, "architectures": [kinds[kind]], "model_type": kind, "tie_word_embeddings": True}
+
+    return {
+        **text,
+        **of_all,
+        "architectures": [kinds[kind]],
+        "model_type": FAMILIES[kinds[kind]].kind,
+        "tie_word_embeddings": True,
+    }
 
 
 class TextPart:
