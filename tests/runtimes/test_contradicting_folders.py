@@ -41,6 +41,12 @@ COMPUTED = {
     ),
     "a head that is tied": ("Llama", {}, {"tie_word_embeddings": True}, {}),
     "a window that is not used": ("Mistral", {}, {"sliding_window": 5, "use_sliding_window": False}, {}),
+    "a pattern of windows that OLMo 3 does not know": (
+        "Olmo3",
+        {"sliding_window": 5, "num_hidden_layers": 5},
+        {"layer_types": None, "sliding_window_pattern": 2},
+        {},
+    ),
     "a window beyond all texts": ("Mistral", {}, {"sliding_window": 2**40}, {}),
 }
 REFUSED = {

@@ -160,7 +160,9 @@ def _windows(config: Mapping[str, Any], family: Family, layers: int) -> tuple[tu
     """For each layer how many tokens a token sees, 0 for all; and its kind."""
     window, types = config.get("sliding_window"), config.get("layer_types")
     if family.window_every:
-        every = config.get("sliding_window_pattern", family.window_every)
+        every = family.window_every
+        if family.kind == "gemma3_text":  # others have no name for it in transformers
+            every = config.get("sliding_window_pattern", every)
         if types is None:
             types = [FULL if (layer + 1) % every == 0 else SLIDING for layer in range(layers)]
     elif family.slides and (family.kind != "qwen3_moe" or config["use_sliding_window"]):
