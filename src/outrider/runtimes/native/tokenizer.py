@@ -43,6 +43,12 @@ LLAMA3 = (
 )
 QWEN2 = LLAMA3.replace("{1,3}", "")
 QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
+SEED = QWEN2.replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}]+")
+IDEOGRAPHS = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
+DEEPSEEK3 = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # Words of capitals and small letters. Letters outside ASCII are both to llama.cpp.
 UPPER, LOWER = r"((?=[\p{L}])([^a-z]))", r"((?=[\p{L}])([^A-Z]))"
 ENDING = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?"
@@ -60,8 +66,11 @@ SPLITS = {
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "exaone4"), Splitting((GPT2,))),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "exaone"), Splitting((DIGIT, GPT2))),
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"), Splitting((LLAMA3,), True, True)),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), Splitting((LLAMA3,))),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"), Splitting((QWEN2,))),
+    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe"), Splitting((LLAMA3,))),
+    "glm4": Splitting((LLAMA3,), True),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan"), Splitting((QWEN2,))),
+    "seed-coder": Splitting((SEED,)),
+    **dict.fromkeys(("hunyuan-dense", "deepseek-v3"), Splitting((DIGIT + "{1,3}", IDEOGRAPHS, DEEPSEEK3))),
     "qwen35": Splitting((QWEN35,)),
     "tekken": Splitting((_cased("", DIGIT),), True, True),
     **dict.fromkeys(("gpt-4o", "llama4"), Splitting((_cased(ENDING, DIGIT + "{1,3}"),))),
