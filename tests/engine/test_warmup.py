@@ -65,7 +65,7 @@ def test_what_a_padded_pass_costs_is_what_its_bucket_costs() -> None:
 def test_the_first_text_does_not_pay_for_measuring_a_slow_model(slowness: int, deep: bool, many: bool) -> None:
     """A pass of one token takes 0.4 s: 64 tokens of context and 8 rows would take many of them."""
     session = Ticking()
-    costs = measure_costs(session, 5, lambda: slowness * session.now)
+    costs = measure_costs(session, 5, lambda: slowness * session.now, ragged=True)
     assert (costs.measured_depth > 1) == deep
     assert any(rows > 1 for rows, _ in costs.points) == many
     assert {(1, 1), (1, 17)} <= costs.points.keys()

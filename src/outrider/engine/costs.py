@@ -47,7 +47,8 @@ class EngineCosts:
         kept = kept_costs(target, session.rows, longest, wants)
         curve = kept.read()
         if curve is None:
-            curve = measure_costs(session, traits.vocab_size, clock, wants, traits.buckets, traits.widest)
+            ragged = traits.reads_in_any_pieces
+            curve = measure_costs(session, traits.vocab_size, clock, wants, traits.buckets, traits.widest, ragged)
             kept.keep(curve)
         return cls(curve, kept)
 

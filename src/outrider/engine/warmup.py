@@ -36,18 +36,20 @@ def measure_costs(
     features: Features = NOTHING,
     buckets: Buckets | None = None,
     widest: int = USUAL_DRAFT,
+    ragged: bool = False,
 ) -> CostCurve:
     """Time a few passes over an empty session: with one row, and with all rows if there are several.
 
     The faster of two passes counts: the first one includes what is set up once, and other programs can only slow a pass
     down. This is rough and quick; every later pass refines the curve. A pass of a large model on a slow processor takes
-    a second: then the context is one token, and a pass of several rows is taken to cost what its tokens cost in one.
+    a second: then the context is one token, and `ragged` rows are not measured.
 
     Args:
         clock: seconds.
         features: what the passes of the engine return besides logits.
         buckets: the shapes to which passes are padded.
         widest: the most tokens of a draft.
+        ragged: whether a pass of several rows costs about what its tokens cost in one.
     """
     points: Points = {}
     of_one, of_many = _counts(widest)
@@ -55,7 +57,7 @@ def measure_costs(
     first = next(iter(time_passes(session, rows=1, context=0, counts=[1], vocab_size=vocab_size, clock=clock)))
     whole_context = CONTEXT if CONTEXT * first[1] <= SECONDS else 1
     for rows in sorted({1, session.rows}):
-        if rows > 1 and min(points.values()) > SLOW:
+        if rows > 1 and ragged and min(points.values()) > SLOW:
             break
         context = min(max(whole_context // rows, 1), session.capacity // 2)
         room = session.capacity - context
