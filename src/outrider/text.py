@@ -120,11 +120,12 @@ def half_character(text: str) -> tuple[int, str] | None:
 
 def fingerprint_of(vocabulary: Vocabulary, special_tokens: frozenset[int]) -> str:
     """A digest of what tells tokenizers apart; padding at the end does not."""
-    digest = hashlib.sha256()
-    for token, piece in enumerate(vocabulary):
-        if piece is not None:
-            digest.update(b"%d %d %d " % (token, token in special_tokens, len(piece)) + piece)
-    return digest.hexdigest()
+    pieces = [
+        b"%d %d %d %b" % (token, token in special_tokens, len(piece), piece)
+        for token, piece in enumerate(vocabulary)
+        if piece is not None
+    ]
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from typing import Any
 from outrider.api.decoder import SpeculativeDecoder
 from outrider.api.stream import Generation
 from outrider.cli.comparison import Comparison, compare_with_plain
-from outrider.cli.jobs import decode, in_one_process, on_workers
 from outrider.cli.options.drafters import NONE, DrafterKind
 from outrider.cli.options.drafting import SelfTuningOptions, say_whether_reproducible
 from outrider.cli.options.jobs import JobOptions
@@ -27,8 +26,6 @@ from outrider.cli.terminal import messages
 from outrider.drafters.base import Drafter
 from outrider.drafters.lookup.drafter import LookupDrafter
 from outrider.errors import InputError, SettingError, TooLongError
-from outrider.jobs import Common, Defaults
-from outrider.jobs.decoding import EngineSettings
 from outrider.lookahead import AdaptiveSpeculator
 from outrider.maths.rules import RuleName
 from outrider.maths.sampling import SamplingParams
@@ -145,6 +142,11 @@ def _with_target(task: Task, parallel: ParallelOptions, run: Callable[[Task], in
 
 
 def _many(task: Task, jobs: JobOptions) -> int:
+    # Here, because one prompt does without, and its first token waits for all that is imported.
+    from outrider.cli.jobs import decode, in_one_process, on_workers
+    from outrider.jobs import Common, Defaults
+    from outrider.jobs.decoding import EngineSettings
+
     drafters: list[Drafter | None] = []
 
     def opened() -> tuple[Model, Drafter | None]:

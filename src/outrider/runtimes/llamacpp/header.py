@@ -70,6 +70,7 @@ class Header:
         lacks_bytes: whether a byte has no token `<0x..>` among the tokenizer's.
         data_start: the byte of the file at which the numbers of the tensors begin.
         parts: the other files of a divided one, and where their numbers begin.
+        tokens: what the native runtime made of them, which is done once; None before.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class Header:
     lacks_bytes: bool = False
     data_start: int = 0
     parts: tuple[tuple[Path, int], ...] = ()
+    tokens: Any = field(default=None, compare=False, repr=False)
 
 
 def read_header(file: Path) -> Header:
@@ -213,13 +215,12 @@ class _Reader:
 
 def texts(file: Path, entries: Entries) -> list[bytes]:
     """An array of texts."""
-    data = _bytes(file, entries)
+    data, unpack, size = _bytes(file, entries), U64.unpack_from, U64.size
     found, at = [], 0
-    for _ in range(entries.count):
-        (length,) = U64.unpack_from(data, at)
-        at += U64.size
-        found.append(data[at : at + length])
-        at += length
+    for _ in range(entries.count):  # a vocabulary has 150,000, and somebody waits
+        start = at + size
+        at = start + unpack(data, at)[0]
+        found.append(data[start:at])
     return found
 
 

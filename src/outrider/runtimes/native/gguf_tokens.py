@@ -96,6 +96,13 @@ def read_tokens(header: Header, file: Path) -> GgufTokens:
     Raises:
         Unknown: there are none, or what llama.cpp makes of them is chance.
     """
+    if header.tokens is None:
+        header.tokens = _tokens_of(header, file)
+    found: GgufTokens = header.tokens
+    return found
+
+
+def _tokens_of(header: Header, file: Path) -> GgufTokens:
     entries = header.values.get(TOKENS)
     if not isinstance(entries, Entries) or entries.kind != STRING:
         raise Unknown(f"it has no {TOKENS}")

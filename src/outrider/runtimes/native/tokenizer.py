@@ -16,6 +16,7 @@ from outrider.runtimes.llamacpp.header import STRING, Entries, Header, texts
 from outrider.runtimes.native import sentencepiece
 from outrider.runtimes.native.description import Unknown
 from outrider.runtimes.native.gguf_tokens import CONTROL, UNKNOWN, USER, read_tokens
+from outrider.runtimes.tokenizers.byte_level import decoded
 from outrider.runtimes.tokenizers.huggingface import HuggingFaceTokenizer
 from outrider.text import Tokenizer, half_character
 
@@ -207,11 +208,11 @@ def of_gguf(header: Header, file: Path) -> Tokenizer | None:
 def _of_byte_level_gguf(header: Header, file: Path, split: str) -> HuggingFaceTokenizer:
     values = header.values
     tokens = read_tokens(header, file)
-    names = [name.decode(errors="replace") for name in tokens.names]
+    names = decoded(tokens.names)
     merges = values.get("tokenizer.ggml.merges")
     if not isinstance(merges, Entries) or merges.kind != STRING:
         raise Unknown("it has no tokenizer.ggml.merges")
-    pairs = [tuple(line.decode(errors="replace").split(" ", 1)) for line in texts(file, merges)]
+    pairs = [tuple(line.split(" ", 1)) for line in decoded(texts(file, merges))]
     backend = _byte_level_bpe({name: place for place, name in enumerate(names)}, pairs, SPLITS[split])
     _add_special(backend, names, tokens.attributes)
     special = {}

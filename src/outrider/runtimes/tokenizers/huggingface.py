@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -47,15 +47,16 @@ class HuggingFaceTokenizer:
                 f"the tokenizer has a token {spelled[largest]!r} with the id {largest}: ids are below {MOST_TOKENS}, "
                 "download it again"
             )
-        to_bytes = _speller(self.wrapped)
-        return [
-            None
-            if (name := spelled.get(token)) is None or _pads(name, token)
-            else name.encode()
-            if token in added
-            else to_bytes(name)
-            for token in range(largest + 1)
-        ]
+        # Others a converter added, because the embedding has more rows than there are tokens.
+        named = {token: name for token, name in spelled.items() if name[:4] != "[PAD" or name != f"[PAD{token}]"}
+        usual = [token for token in named if token not in added]
+        found: list[bytes | None] = [None] * (largest + 1)
+        for token, piece in zip(usual, _spelled(self.wrapped, [named[token] for token in usual]), strict=True):
+            found[token] = piece
+        for token in added:
+            if token in named:
+                found[token] = named[token].encode()
+        return found
 
     @cached_property
     def special_tokens(self) -> frozenset[int]:
@@ -137,19 +138,16 @@ def _control_names(tokenizer: Any) -> Iterator[str]:
             yield added.content
 
 
-def _pads(name: str, token: int) -> bool:
-    """Whether a converter added the token as padding, because the embedding has more rows than there are tokens."""
-    return name.startswith("[PAD") and name == f"[PAD{token}]"
-
-
-def _speller(tokenizer: Any) -> Callable[[str], bytes]:
-    """A function from a token in the tokenizer's notation to its bytes; the tokenizer's decoder tells which."""
+def _spelled(tokenizer: Any, names: Sequence[str]) -> list[bytes]:
+    """The bytes of tokens in the tokenizer's notation; its decoder tells which that is."""
     kinds = set(_kinds(tokenizer))
     if "ByteLevel" in kinds:
-        return bytes_of_names()
-    if "WordPiece" in kinds:
-        return lambda name: (name.removeprefix(CONTINUATION) if name.startswith(CONTINUATION) else " " + name).encode()
-    return _spell_sentencepiece
+        return bytes_of_names(names)
+    return [*map(_spell_wordpiece if "WordPiece" in kinds else _spell_sentencepiece, names)]
+
+
+def _spell_wordpiece(name: str) -> bytes:
+    return (name.removeprefix(CONTINUATION) if name.startswith(CONTINUATION) else " " + name).encode()
 
 
 def _spell_sentencepiece(name: str) -> bytes:
