@@ -196,3 +196,22 @@ def test_parts_that_do_not_belong_together_are_refused(divided):
     parts[1].write_bytes(parts[2].read_bytes())
     with pytest.raises(ModelError, match="it is not part 2 of 4, as its name says"):
         outrider.load(parts[0], backend="native")
+
+
+def test_a_download_that_stops_in_mid_file_is_one_line(monkeypatch):
+    """The hub's client passes errors of its HTTP library on."""
+    from outrider.runtimes.files import hub
+
+    class RemoteProtocolError(Exception):
+        pass
+
+    def stop(*arguments, **settings):
+        raise RemoteProtocolError("peer closed connection\nwithout sending complete message body")
+
+    for name in ("hf_hub_download", "snapshot_download"):
+        monkeypatch.setattr(hub, name, stop)
+    monkeypatch.setattr(hub, "require_hub", lambda name: None)
+    for fetch in (hub.fetch, lambda name: hub.fetch_file(name, "x"), lambda name: hub.fetch_listed(name, "x")):
+        with pytest.raises(ModelError, match="cannot be downloaded: peer closed connection") as refusal:
+            fetch("some/tiny-GGUF")
+        assert "\n" not in str(refusal.value)

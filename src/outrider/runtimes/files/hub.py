@@ -71,7 +71,7 @@ def fetch_listed(name: str, file: str) -> Path:
     """
     try:
         return Path(hf_hub_download(name, file, etag_timeout=SECONDS))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of whatever HTTP library too: a download may stop in mid-file
         raise ModelError(f"{file} of model {name} cannot be downloaded: {first_line(error)}") from error
 
 
@@ -129,7 +129,7 @@ def fetch(name: str, *, code: bool = False) -> Path:
         if not any(True for _ in folder.glob(WEIGHTS)):  # older models have pickled weights alone
             folder = Path(snapshot_download(name, allow_patterns=PICKLED))
         return folder
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of whatever HTTP library too: a download may stop in mid-file
         raise ModelError(f"model {name} cannot be downloaded: {first_line(error)}") from error
 
 
@@ -156,5 +156,5 @@ def fetch_file(name: str, file: str) -> Path | None:
         return Path(hf_hub_download(name, file, etag_timeout=SECONDS))
     except EntryNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of whatever HTTP library too: a download may stop in mid-file
         raise ModelError(f"{file} of model {name} cannot be downloaded: {first_line(error)}") from error
