@@ -253,6 +253,30 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes():
         assert process.wait(PATIENCE) == 0
 
 
+def test_a_second_interrupt_ends_what_runs_without_a_traceback():
+    hears = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background does not
+    )
+    command = [sys.executable, "-c", f"{hears}\nimport sys; sys.path[:0] = {sys.path!r}\n{SERVER}"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        address = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        with httpx.stream("POST", address + PATH, json=LONG | {"max_tokens": 400}, timeout=PATIENCE) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGINT)
+            becomes(lambda: refuses_to_connect(address))
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+            with pytest.raises(httpx.HTTPError):
+                list(lines)
+        assert process.stdout.readline() == "ended\n"
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == ""
+
+
 def refuses_to_connect(address):
     host, port = address.removeprefix("http://").split(":")
     try:

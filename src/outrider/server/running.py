@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -33,6 +34,11 @@ class _Draining(Server):
                 loop.remove_signal_handler(number)
 
 
+def _says_more_than_cut_short(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's is news: a text that is cut short where the server ends is none."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
 def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_log: bool = False) -> None:
     """Serve an application until SIGTERM or SIGINT; a second signal ends the texts that run as well.
 
@@ -51,4 +57,5 @@ def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_l
         backlog=BACKLOG,
         server_header=False,
     )
+    logging.getLogger("uvicorn.error").addFilter(_says_more_than_cut_short)
     _Draining(config).run([listening])
