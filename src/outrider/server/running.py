@@ -35,8 +35,12 @@ class _Draining(Server):
 
 
 def _says_more_than_cut_short(record: logging.LogRecord) -> bool:
-    """Whether a line of uvicorn's is news: a text that is cut short where the server ends is none."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+    """Whether a line of uvicorn's is news: what is cut short where the server ends is none.
+
+    The error stands beside the line, or in it as text.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError) and not record.getMessage().rstrip().endswith("CancelledError")
 
 
 def run(app: Any, listening: socket.socket, *, drain_seconds: int = 60, access_log: bool = False) -> None:
