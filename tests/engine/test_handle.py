@@ -108,7 +108,8 @@ def test_a_handle_follows_its_text():
 
 def test_a_handle_shows_nothing_else():
     shown = {name for name in dir(Handle) if not name.startswith("_")}
-    assert shown == {"id", "tokens", "text", "finish_reason", "error", "stats", "seed", "cancel"}
+    reading = {"prompt_length", "prompt_read"}
+    assert shown == {"id", "tokens", "text", "finish_reason", "error", "stats", "seed", "cancel"} | reading
 
 
 def test_its_tokens_are_a_copy():

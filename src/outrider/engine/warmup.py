@@ -42,7 +42,7 @@ def measure_costs(
 
     The faster of two passes counts: the first one includes what is set up once, and other programs can only slow a pass
     down. This is rough and quick; every later pass refines the curve. A pass of a large model on a slow processor takes
-    a second: then the context is one token, and `ragged` rows are not measured.
+    a second: then, where rows are `ragged`, the context is one token and several rows are not measured.
 
     Args:
         clock: seconds.
@@ -54,8 +54,10 @@ def measure_costs(
     points: Points = {}
     of_one, of_many = _counts(widest)
     depth = 0  # cached tokens of a row, in the measurement with one row
-    first = next(iter(time_passes(session, rows=1, context=0, counts=[1], vocab_size=vocab_size, clock=clock)))
-    whole_context = CONTEXT if CONTEXT * first[1] <= SECONDS else 1
+    whole_context = CONTEXT
+    if ragged:
+        first = next(iter(time_passes(session, rows=1, context=0, counts=[1], vocab_size=vocab_size, clock=clock)))
+        whole_context = CONTEXT if CONTEXT * first[1] <= SECONDS else 1
     for rows in sorted({1, session.rows}):
         if rows > 1 and ragged and min(points.values()) > SLOW:
             break
