@@ -235,46 +235,42 @@ class Held(TableModel):
         return super().last_logits(tokens, count)
 
 
-def test_sigterm_finishes_what_runs_and_refuses_what_comes():
-    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{SERVER}"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        address = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        with httpx.stream("POST", address + PATH, json=LONG | {"max_tokens": 400}, timeout=PATIENCE) as reply:
-            lines = reply.iter_lines()
-            next(lines)
-            process.send_signal(signal.SIGTERM)
-            becomes(lambda: refuses_to_connect(address))
-            assert process.poll() is None
-            process.stdin.write("go on\n")
-            process.stdin.flush()
-            found = [json.loads(line[6:]) for line in lines if line and line != "data: [DONE]"]
-        assert found[-1]["choices"][0]["finish_reason"] == "length"
-        assert process.stdout.readline() == "ended\n"
-        assert process.wait(PATIENCE) == 0
-
-
-def test_a_second_interrupt_ends_what_runs_without_a_traceback():
-    hears = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background does not
-    )
-    command = [sys.executable, "-c", f"{hears}\nimport sys; sys.path[:0] = {sys.path!r}\n{SERVER}"]
-    pipe = subprocess.PIPE
+@contextmanager
+def streaming():
+    """A server in a process of its own, its address, and the lines of a text that goes on once the process is told."""
+    command, pipe = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{SERVER}"], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         address = f"http://127.0.0.1:{int(process.stdout.readline())}"
         with httpx.stream("POST", address + PATH, json=LONG | {"max_tokens": 400}, timeout=PATIENCE) as reply:
             lines = reply.iter_lines()
             next(lines)
-            process.send_signal(signal.SIGINT)
-            becomes(lambda: refuses_to_connect(address))
-            assert process.poll() is None
-            process.send_signal(signal.SIGINT)
-            process.stdin.write("go on\n")
-            process.stdin.flush()
-            with pytest.raises(httpx.HTTPError):
-                list(lines)
+            yield process, address, lines
         assert process.stdout.readline() == "ended\n"
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == ""
+
+
+def test_sigterm_finishes_what_runs_and_refuses_what_comes():
+    with streaming() as (process, address, lines):
+        process.send_signal(signal.SIGTERM)
+        becomes(lambda: refuses_to_connect(address))
+        assert process.poll() is None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        found = [json.loads(line[6:]) for line in lines if line and line != "data: [DONE]"]
+    assert found[-1]["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_second_interrupt_ends_what_runs_without_a_traceback():
+    with streaming() as (process, address, lines):
+        process.send_signal(signal.SIGINT)
+        becomes(lambda: refuses_to_connect(address))
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        with pytest.raises(httpx.HTTPError):
+            list(lines)
 
 
 def refuses_to_connect(address):

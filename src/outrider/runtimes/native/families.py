@@ -29,8 +29,6 @@ FUSED_MLP = {"model.layers.{}.mlp.gate_up_proj": ("gate", "up")}
 FUSED = {"model.layers.{}.self_attn.qkv_proj": ("query", "key", "value"), **FUSED_MLP}
 NORMS_OF_GLM = NORMS | {"attention_post_norm": "post_self_attn_layernorm", "mlp_post_norm": "post_mlp_layernorm"}
 LINEARS = QUERY_KEY_VALUE | GATE_UP | ENDS
-
-
 SINKS = "model.layers.{}.self_attn.sinks"
 
 

@@ -50,8 +50,7 @@ STRANGE = ("quantization_config", "auto_map", "use_bidirectional_attention")
 
 def names_of(folder: Path) -> Names:
     """What its files call the weights; see `describe`."""
-    found = read_object(folder / CONFIG)
-    config = text_part(found) if is_wrapped(found) else found
+    config = text_part(read_object(folder / CONFIG))
     family = _family(config)
     return replace(family.names, biased=_biased(config, family.kind))
 
@@ -85,7 +84,7 @@ def describe(folder: Path) -> Description:
     """
     config = read_object(folder / CONFIG)
     try:
-        return _described(text_part(config) if is_wrapped(config) else config, folder)
+        return _described(text_part(config), folder)
     except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError, AttributeError) as error:
         raise Unknown(f"its config.json holds a value of the wrong kind ({first_line(error)})") from error
 

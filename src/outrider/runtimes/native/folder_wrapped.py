@@ -27,18 +27,19 @@ def is_wrapped(config: Mapping[str, Any]) -> bool:
 
 
 def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config.json that the text part would have by itself.
+    """The config.json that the text part would have by itself; the same of a model that reads text alone.
 
     Raises:
         Unknown: the text part is of a kind that is not computed here.
     """
+    if not is_wrapped(config):
+        return config
     kinds = WRAPPERS[architecture_of(config) or ""]
     text = config.get("text_config")
     kind = text.get("model_type", next(iter(kinds))) if isinstance(text, dict) else None
     if not isinstance(text, dict) or not isinstance(kind, str) or kind not in kinds:
         raise Unknown(f"the model_type of its text_config is {kind!r}")
     of_all = {key: config[key] for key in OF_ALL if key in config}
-
     return {
         **text,
         **of_all,
